@@ -1,0 +1,82 @@
+"""Build what users install, install it where nothing else is, and import every module of it.
+
+The wheel is built from the sdist, so that both are proved complete. Needs ``build``; run by
+``tox -e pkg``.
+"""
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Runs in the empty environment, outside the checkout and without its folder on the path.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+import net
+names = ["net"] + [m.name for m in pkgutil.walk_packages(net.__path__, "net.")]
+for name in names:
+    if not name.endswith(".__main__"):
+        importlib.import_module(name)
+from importlib.metadata import version
+assert version("app-net") == net.__version__, version("app-net")
+assert net.__file__.startswith(sys.prefix), net.__file__
+print("\\n".join(names))
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(sys.executable, "-m", "build", "--outdir", folder / "dist", ROOT)
+        (wheel,) = (folder / "dist").glob("*.whl")
+        check_contents(wheel)
+        environment = folder / "empty"
+        venv.create(environment, with_pip=True)
+        python = environment / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+        run(python, "-m", "pip", "install", "--quiet", wheel)
+        imported = run(python, "-I", "-W", "error", "-c", IMPORT_ALL, cwd=folder).split()
+        assert set(imported) == modules_of_checkout(), sorted(imported)
+        run(python, "-m", "net", "demo", cwd=folder)
+        print(f"{wheel.name}: {len(imported)} modules imported from an empty environment")
+
+
+def check_contents(wheel: Path) -> None:
+    """The wheel holds every file of net, and no other package."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "net").rglob("*.py")}
+    expected = sources | {"net/py.typed"}
+    assert names == expected, f"missing or too many: {sorted(names ^ expected)}"
+
+
+def modules_of_checkout() -> set[str]:
+    """The dotted names of all modules that the checkout has."""
+    found = set()
+    for path in (ROOT / "net").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return found
+
+
+def run(*command: object, cwd: Path | None = None) -> str:
+    """Run a command to its end and return what it printed; show it if the command fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
