@@ -1,0 +1,321 @@
+"""The settings: ``NET_*`` variables, :func:`net.configure` and assignment to ``net.NAME``.
+
+A variable is read at the first use of its setting; what is set by :func:`net.configure` or by
+assignment counts from the next use on. Limits have their unit and reason beside them.
+"""
+from __future__ import annotations
+
+import json
+import operator
+import os
+import socket
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from .errors import SettingError
+
+KIB = 2 ** 10
+MIB = 2 ** 20
+GIB = 2 ** 30
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in TRUE or word in FALSE:
+        return word in TRUE
+    raise ValueError("must be true or false")
+
+
+def _whole(lowest: int, highest: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool):
+            raise ValueError("must be a whole number")
+        try:
+            number = int(value) if isinstance(value, str) else operator.index(value)
+        except (TypeError, ValueError):
+            raise ValueError("must be a whole number") from None
+        if not lowest <= number <= highest:
+            raise ValueError(f"must be from {lowest} to {highest}")
+        return number
+    return parse
+
+
+def _seconds(value: Any) -> Optional[float]:
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number of seconds") from None
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+def _needed_seconds(value: Any) -> float:
+    number = _seconds(value)
+    if number is None:
+        raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+def _text(value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    if any(not character.isprintable() for character in value):
+        raise ValueError("must not hold control characters")
+    return value.strip() or None
+
+
+def parse_group(value: Any) -> Optional[str]:
+    """A group's name, None for no group.
+
+    :raises ValueError: it could not be told apart in a peer id, or is too long for one.
+    """
+    group = _text(value)
+    if group is not None and len(group) > 64:
+        # An id is sent with every search; a longer name is a mistake.
+        raise ValueError("must be at most 64 characters")
+    if group == "None":
+        raise ValueError("must not be 'None', which stands for no group in a peer id")
+    return group
+
+
+def _words(value: Any) -> Tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = value.split(",")
+    try:
+        words = tuple(_text(word) for word in value)
+    except TypeError:
+        raise ValueError("must be texts") from None
+    return tuple(word for word in words if word)
+
+
+def _networks(value: Any) -> Tuple[Any, ...]:
+    import ipaddress  # few set it
+
+    try:
+        return tuple(ipaddress.ip_network(word, strict=False) for word in _words(value))
+    except ValueError as problem:
+        raise ValueError(f"must be networks such as 192.0.2.0/24, by commas ({problem})") from None
+
+
+def _path(value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    path = _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if path is None:
+        # Set but empty is a mistake in a script, and must not switch protection off.
+        raise ValueError("must name a file")
+    return path
+
+
+class Secret:
+    """A text that shows neither in ``repr``, ``str`` nor any error."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not pickled")
+
+
+# Characters of a secret. Whoever can connect may try guesses at home, at 80 ms each, and no limit
+# of ours slows that down.
+MIN_SECRET = 16
+
+
+def parse_secret(value: Any) -> Optional[Secret]:
+    """A secret from text.
+
+    :raises ValueError: it is too short, or no text.
+    """
+    if value is None or isinstance(value, Secret):
+        return value
+    text = value.strip() if isinstance(value, str) else ""
+    if len(text) < MIN_SECRET:
+        # Set but empty, too: a mistake in a script must not switch protection off.
+        raise ValueError(f"must be a text of {MIN_SECRET} characters or more; "
+                         f"python3 -m net secret makes one")
+    return Secret(text)
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+    return parse
+
+
+def _facts(value: Any) -> Dict[str, Any]:
+    if value is None or value == "":
+        return {}
+    try:
+        facts = json.loads(value if isinstance(value, str) else json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("must be a JSON object") from None
+    if not isinstance(facts, dict):
+        raise ValueError("must be a JSON object")
+    return facts
+
+
+class Setting(NamedTuple):
+    """How one setting is read. ``parse`` raises ValueError with what the value must be."""
+
+    default: Any
+    parse: Callable[[Any], Any]
+    variables: Tuple[str, ...] = ()
+
+
+#: The settings by name. ``net.configure`` takes these names, ``NET_`` + upper case is the variable.
+TABLE: Dict[str, Setting] = {
+    "thread_limit": Setting(5, _whole(0, 1024)),
+    "port_start": Setting(3010, _whole(1, 65535), ("NET_PORT_START", "NET_PORT")),
+    "port_range": Setting(5, _whole(0, 1024)),
+    "group": Setting(None, parse_group),
+    "is_hub": Setting(False, _boolean),
+    "host": Setting(None, _text),
+    "launch": Setting(True, _boolean),
+    "timeout": Setting(None, _seconds),
+    "facts": Setting({}, _facts),
+    "peers": Setting((), _words),
+    "sweep": Setting(True, _boolean),
+    "interfaces": Setting((), _words),
+    "allow": Setting((), _networks),
+    "secret": Setting(None, parse_secret),
+    "secret_file": Setting(None, _path),
+    "tls_cert": Setting(None, _path),
+    "tls_key": Setting(None, _path),
+    "tls_ca": Setting(None, _path),
+    "traceback": Setting("full", _one_of("full", "type", "none")),
+    # Bytes of JSON in one message. 16 MiB parse in about a second and grow up to 24-fold in
+    # memory; what is larger belongs in bytes, long text or arrays, which travel beside the JSON.
+    "max_text": Setting(16 * MIB, _whole(KIB, 2 * GIB)),
+    # Bytes of raw buffers in one message. Memory follows what arrives, up to this.
+    "max_buffers": Setting(GIB, _whole(0, 2 ** 40)),
+    # Containers in containers. Deeper JSON overflows the stack of small threads and kills the
+    # process, so it is counted before it is parsed.
+    "max_depth": Setting(100, _whole(1, 200)),
+    # Bytes that the values of large requests may take in this process at once, by a rough count.
+    # 16 MiB of JSON become up to 500 MiB.
+    "max_memory": Setting(GIB, _whole(MIB, 2 ** 40)),
+    # Connections a peer serves at once, each with a thread.
+    "max_connections": Setting(512, _whole(1, 65535)),
+    # Seconds from the first byte of a request to its last.
+    "request_time": Setting(30.0, _needed_seconds),
+    # Seconds that a server keeps a connection without a request. Callers let go after 60.
+    "idle_time": Setting(300.0, _needed_seconds),
+    # Connections that wait to be accepted; fewer make callers wait a second when many come at once.
+    "backlog": Setting(128, _whole(1, 65535)),
+}
+
+
+#: What decides how connections are secured, and as whom.
+SECURITY = frozenset({"secret", "secret_file", "tls_cert", "tls_key", "tls_ca"})
+
+
+class Settings:
+    """All settings as attributes, such as ``settings.thread_limit``. Safe from any thread.
+
+    :cvar revision: changes when what connections were opened with no longer holds: how they are
+        secured, the own group, or whether they may leave this host.
+    """
+
+    revision = 0
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached while the setting has no value yet.
+        setting = TABLE.get(name)
+        if setting is None:
+            raise AttributeError(name)
+        value = setting.default
+        for variable in setting.variables or ("NET_" + name.upper(),):
+            if variable in os.environ:
+                value = self._parse(variable, setting, os.environ[variable])
+                break
+        self.__dict__[name] = value
+        return value
+
+    def set(self, name: str, value: Any) -> None:
+        """Give a setting a value, as text or typed.
+
+        :raises SettingError: no such setting, or not a value for it.
+        """
+        setting = TABLE.get(name)
+        if setting is None:
+            raise SettingError(f"no setting {name!r}; there are {', '.join(TABLE)}")
+        self.__dict__[name] = self._parse(name.upper(), setting, value)
+        if name in SECURITY or name in ("group", "host"):
+            Settings.revision += 1
+
+    def reset(self) -> None:
+        """Forget all values: the next use reads the environment again."""
+        self.__dict__.clear()
+        Settings.revision += 1
+
+    @staticmethod
+    def _parse(label: str, setting: Setting, value: Any) -> Any:
+        try:
+            return setting.parse(value)
+        except ValueError as problem:
+            if setting.parse is parse_secret:
+                raise SettingError(f"{label} {problem}") from None
+            shown = repr(value)
+            raise SettingError(f"{label} {problem}, not {shown}") from None
+
+    @property
+    def ports(self) -> range:
+        """The ports that peers bind and search, both ends included."""
+        stop = self.port_start + self.port_range
+        if stop > 65535:
+            raise SettingError(f"NET_PORT_START + NET_PORT_RANGE must be at most 65535, not {stop}")
+        return range(self.port_start, stop + 1)
+
+    @property
+    def secured(self) -> bool:
+        """Whether connections are TLS: there is a secret, or there are certificates."""
+        return any(getattr(self, name) is not None for name in SECURITY)
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether everything stays on this host, because NET_HOST is a loopback address."""
+        return self.host is not None and is_loopback(self.host)
+
+
+_LOOPBACK_6 = bytes(15) + b"\x01"
+_MAPPED_127 = bytes(10) + b"\xff\xff\x7f"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as text, is a loopback address. Resolves nothing."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        # As connect and bind read numbers: 127.1 is one, and 127.0.0.999 is a name to resolve.
+        return socket.inet_aton(host)[0] == 127
+    except OSError:
+        pass
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except OSError:
+        return False
+    return packed == _LOOPBACK_6 or packed.startswith(_MAPPED_127)
+
+
+settings = Settings()

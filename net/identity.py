@@ -1,0 +1,197 @@
+"""Peer ids, addresses, tags and flags: what the names of things look like on the wire."""
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Dict, Optional, Tuple, Union
+
+from .errors import Address, InvalidPeer
+
+#: What ``peer=`` takes: a peer id, ``(host, port)`` or ``"host:port"``.
+PeerArgument = Union[bytes, str, Tuple[str, int]]
+
+# The longest name that the domain name system allows; an id or a tag has no use for more.
+MAX_HOST = 253
+# Bytes of a base64 id. Host, port and a group of 64 characters fit in many times over.
+MAX_ID = 2048
+
+
+class PeerId(bytes):
+    """The documented peer id: base64 of ``host:port -> group``, as bytes.
+
+    It equals the plain bytes and can be used wherever they can.
+
+    :ivar host: str
+    :ivar port: int
+    :ivar group: str, or None
+    :ivar info: what the peer says of itself and how it was found; empty unless the id comes from
+        :func:`net.peers`.
+    """
+
+    host: str
+    port: int
+    group: Optional[str]
+    info: Dict[str, Any]
+
+    def __new__(cls, encoded: bytes, info: Optional[Dict[str, Any]] = None) -> "PeerId":
+        if not isinstance(encoded, bytes):
+            raise InvalidPeer(encoded, f"{type(encoded).__name__} is no peer id")
+        self = super().__new__(cls, encoded)
+        self.host, self.port, self.group = _parse_id(self)
+        self.info = {} if info is None else info
+        return self
+
+    @property
+    def hub(self) -> bool:
+        """Whether the peer says that it is a hub."""
+        return self.info.get("hub") is True
+
+    @property
+    def address(self) -> Address:
+        """``(host, port)``."""
+        return self.host, self.port
+
+    def __repr__(self) -> str:
+        return f"PeerId({self.host}:{self.port} -> {printable(str(self.group))})"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> Any:
+        return PeerId, (bytes(self), self.info)
+
+
+class Flag(bytes):
+    """What a function returns to have a flag handled on the calling side.
+
+    Only an object of this class is a flag; equal bytes or text are just values.
+
+    :ivar details: JSON value that goes to the flag's handler.
+    """
+
+    details: Any = None
+
+    def __new__(cls, encoded: bytes, details: Any = None) -> "Flag":
+        self = super().__new__(cls, encoded)
+        self.details = details
+        return self
+
+
+def encode_text(text: str) -> bytes:
+    """Base64 of a text, the form of tags, flags and ids."""
+    return base64.b64encode(text.encode("utf-8", "surrogatepass"))
+
+
+def decode_text(encoded: Union[bytes, str]) -> str:
+    """The text of a tag, flag or id.
+
+    :raises ValueError: not base64 of UTF-8.
+    """
+    if isinstance(encoded, str):
+        encoded = encoded.encode("ascii")
+    try:
+        return base64.b64decode(encoded, validate=True).decode("utf-8", "surrogatepass")
+    except binascii.Error as problem:
+        raise ValueError(f"not base64: {problem}") from None
+
+
+def make_tag(module: str, name: str) -> bytes:
+    """The tag of a function that was not given one."""
+    # A spawned multiprocessing child loads the main module under this name.
+    if module == "__mp_main__":
+        module = "__main__"
+    return encode_text(f"{module}.{name}")
+
+
+def tag_name(tag: Union[bytes, str]) -> str:
+    """A tag for people, safe to print, even if it is not base64 at all."""
+    try:
+        return printable(decode_text(tag))
+    except ValueError:
+        return printable(tag.decode("ascii", "replace") if isinstance(tag, bytes) else tag)
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Foreign text made safe for a log or a terminal: control characters escaped, cut short."""
+    cut = text if len(text) <= limit else text[:limit] + "..."
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def printable_block(text: str, limit: int = 20_000) -> str:
+    """Foreign text of several lines made safe for a terminal; keeps its end when cut."""
+    cut = text if len(text) <= limit else "...\n" + text[-limit:]
+    return "\n".join(printable(line, 1000) for line in cut.split("\n"))
+
+
+def make_id(port: int, host: str, group: Optional[str] = None) -> PeerId:
+    """The peer id of an address and a group.
+
+    :raises InvalidPeer: not a host or a port.
+    """
+    check_address(host, port, (host, port))
+    return PeerId(encode_text(f"{host}:{port} -> {group}"))
+
+
+def _parse_id(encoded: bytes, given: object = None) -> Tuple[str, int, Optional[str]]:
+    given = bytes(encoded) if given is None else given
+    if len(encoded) > MAX_ID:
+        raise InvalidPeer(given, f"an id of {len(encoded):,} bytes")
+    try:
+        text = decode_text(encoded)
+    except ValueError:
+        raise InvalidPeer(given, "not base64 of 'host:port -> group'") from None
+    place, arrow, group = text.partition(" -> ")
+    host, colon, port = place.rpartition(":")
+    if not arrow or not colon:
+        raise InvalidPeer(given, "not base64 of 'host:port -> group'")
+    return (*check_address(host, port, given), None if group == "None" else group)
+
+
+def check_address(host: Any, port: Any, given: object) -> Address:
+    """A host and a port, the port as int. ``given`` is what an error shows.
+
+    :raises InvalidPeer: empty, too long or unprintable host, or a port outside 1 to 65535.
+    """
+    if not isinstance(host, str) or not host or len(host) > MAX_HOST:
+        raise InvalidPeer(given, "no host")
+    if not host.isascii() or not host.isprintable() or any(c in host for c in " /[]"):
+        raise InvalidPeer(given, "a host has no such characters")
+    if isinstance(port, str) and port.isdecimal() and port.isascii() and len(port) <= 5:
+        port = int(port)
+    if type(port) is not int or not 1 <= port <= 65535:
+        raise InvalidPeer(given, "no port from 1 to 65535")
+    return host, port
+
+
+def address_of(peer: PeerArgument) -> Address:
+    """The address that a ``peer=`` argument names.
+
+    :raises InvalidPeer: it names none.
+    """
+    if isinstance(peer, PeerId):
+        return peer.address
+    if isinstance(peer, bytes):
+        return _parse_id(peer)[:2]
+    if isinstance(peer, str):
+        return _address_of_text(peer)
+    if isinstance(peer, tuple) and len(peer) == 2:
+        return check_address(peer[0], peer[1], peer)
+    if peer is None:
+        raise InvalidPeer(peer, "leave peer out to run the function here")
+    raise InvalidPeer(peer, f"{type(peer).__name__} cannot name one")
+
+
+def _address_of_text(peer: str) -> Address:
+    if ":" in peer:
+        host, _, port = peer.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise InvalidPeer(peer, "an IPv6 address needs brackets, as in [::1]:3010")
+        return check_address(host, port, peer)
+    try:
+        encoded = peer.encode("ascii")
+    except UnicodeEncodeError:
+        raise InvalidPeer(peer, "not an id, and no ':' with a port") from None
+    return _parse_id(encoded, peer)[:2]

@@ -1,0 +1,146 @@
+"""The tree of errors: bases, facts, texts, pickling and copying."""
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+
+import pytest
+
+import net
+from net import errors
+from net.errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
+                        MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost, PeerUnreachable,
+                        ProtocolError, RemoteError, SettingError, ValueNotSupported)
+
+HERE = ("192.0.2.1", 3010)
+
+# Each error of the table in the design: the built-in class it also is, whether the call ran, and
+# an instance with what its text says.
+TREE = [
+    (PeerUnreachable(HERE, "refused"), ConnectionError, "no",
+     "no peer answers at 192.0.2.1:3010: refused; the call did not run"),
+    (PeerBusy(HERE, "full"), ConnectionError, "no",
+     "192.0.2.1:3010 is busy: full; the call did not run"),
+    (AuthenticationError(HERE, "no secret"), ConnectionError, "no",
+     "192.0.2.1:3010: no secret; the call did not run"),
+    (PeerLost(HERE, "reset"), ConnectionError, "maybe",
+     "lost 192.0.2.1:3010 before its reply: reset; the call may have run"),
+    (CallTimeout(HERE, 2.0), TimeoutError, "maybe",
+     "no whole reply from 192.0.2.1:3010 within 2 s; the call may have run"),
+    (CallTimeout(HERE, 0.5, "no"), TimeoutError, "no",
+     "no whole reply from 192.0.2.1:3010 within 0.5 s; the call did not run"),
+    (ProtocolError(HERE, "noise"), ConnectionError, "no",
+     "192.0.2.1:3010 does not follow the protocol: noise; the call did not run"),
+    (ProtocolError(None, "noise", "maybe"), ConnectionError, "maybe",
+     "the peer does not follow the protocol: noise; the call may have run"),
+    (InvalidPeer("x", "no port"), ValueError, "no",
+     "'x' is not a peer: no port. Use a peer id (bytes or str), (host, port) or 'host:port'"),
+    (InvalidConnection(b"eA==", "x", HERE, ("y",)), LookupError, "no",
+     "('192.0.2.1', 3010) has no connection 'x'; did you mean 'y'?"),
+    (ValueNotSupported("args[0]", "object cannot travel"), TypeError, "no",
+     "args[0]: object cannot travel"),
+    (ValueNotSupported("result", "object cannot travel", "yes"), TypeError, "yes",
+     "result: object cannot travel"),
+    (MessageTooLarge("text", 2000, 1000, "NET_MAX_TEXT"), ValueError, "no",
+     "text: 2,000, the limit is 1,000; NET_MAX_TEXT raises it, on both sides"),
+    (MessageTooLarge("text", None, 1000, None, "yes"), ValueError, "yes",
+     "text: more than 1,000, the limit is 1,000"),
+    (NoFreePort("127.0.0.1", range(3010, 3016)), OSError, "no",
+     "no free port on 127.0.0.1 from 3010 to 3015; end a peer, or set NET_PORT_START or "
+     "NET_PORT_RANGE"),
+    (RemoteError("text"), Exception, "yes", "text"),
+    (SettingError("NET_TIMEOUT must be a number"), ValueError, "no",
+     "NET_TIMEOUT must be a number"),
+]
+ERRORS = [error for error, _, _, _ in TREE]
+
+
+def name_of(value: object) -> str:
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("error, base, ran, text", TREE, ids=name_of)
+def test_each_error_is_what_the_design_says(error, base, ran, text):
+    assert isinstance(error, NetError) and isinstance(error, base)
+    assert error.ran == ran
+    assert str(error) == text
+
+
+def test_every_error_is_exported_and_was_tried():
+    classes = {cls for cls in vars(errors).values()
+               if isinstance(cls, type) and issubclass(cls, NetError)}
+    assert {type(error) for error in ERRORS} == classes - {NetError}
+    for cls in classes:
+        assert getattr(net, cls.__name__) is cls
+        assert cls.__name__ in net.__all__
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    drawn = dict(re.findall(r"[|`]-- (\w+) +(\w+)", errors.__doc__))
+    drawn.pop("RemoteError")  # also of the remote class
+    assert set(drawn) == {name_of(error) for error in ERRORS} - {"RemoteError", "SettingError"}
+    for name, base in drawn.items():
+        assert issubclass(getattr(errors, name), getattr(__builtins__, base, None)
+                          if not isinstance(__builtins__, dict) else __builtins__[base])
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=name_of)
+def test_each_error_can_be_pickled_and_copied(error):
+    for copied in (copy.copy(error), copy.deepcopy(error), *[
+            pickle.loads(pickle.dumps(error, protocol))
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]):
+        assert type(copied) is type(error)
+        assert (str(copied), copied.args, copied.ran) == (str(error), error.args, error.ran)
+        assert vars(copied) == vars(error)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=name_of)
+def test_each_error_can_be_caught_as_the_root(error):
+    with pytest.raises(NetError):
+        raise error
+
+
+def test_the_facts_are_attributes():
+    assert PeerLost(HERE, "reset").address == HERE and PeerLost(HERE, "reset").reason == "reset"
+    assert CallTimeout(HERE, 2.0).timeout == 2.0
+    assert InvalidPeer([1], "no").peer == [1]
+    invalid = InvalidConnection(b"eA==", "x", b"peer", ("y", "z"))
+    assert (invalid.tag, invalid.name, invalid.peer, invalid.near) == (b"eA==", "x", b"peer",
+                                                                       ("y", "z"))
+    large = MessageTooLarge("text", 2, 1, "NET_MAX_TEXT")
+    assert (large.what, large.size, large.limit, large.setting) == ("text", 2, 1, "NET_MAX_TEXT")
+    port = NoFreePort("::1", range(1, 3))
+    assert (port.host, port.ports) == ("::1", range(1, 3))
+
+
+def test_an_ipv6_address_is_shown_in_brackets():
+    assert "[::1]:3010" in str(PeerUnreachable(("::1", 3010), "refused"))
+
+
+def test_what_was_given_as_a_peer_is_shown_short():
+    assert len(str(InvalidPeer("x" * 10_000, "no"))) < 300
+
+
+def test_near_names_are_asked_for_and_without_any_the_place_to_look():
+    assert "did you mean 'a' or 'b'?" in str(InvalidConnection(b"", "x", None, ("a", "b")))
+    alone = str(InvalidConnection(b"", "x"))
+    assert alone.startswith("this process has no connection 'x'")
+    assert "same module and name" in alone
+
+
+def test_the_path_of_a_value_grows_from_the_inside():
+    error = ValueNotSupported("",
+                              "int cannot travel").inside("[3]").inside("['x']").inside("args[1]")
+    assert (error.path, str(error)) == ("args[1]['x'][3]", "args[1]['x'][3]: int cannot travel")
+
+
+def test_a_plain_remote_error_has_all_that_a_matching_one_has():
+    error = RemoteError("x")
+    assert (error.traceback, error.peer, error.tag, error.ran) == ("", None, b"", "yes")
+
+
+def test_attributes_that_were_added_survive_a_copy():
+    error = PeerLost(HERE, "reset")
+    error.extra = [1]  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(error)).extra == [1]
