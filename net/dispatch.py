@@ -1,0 +1,214 @@
+"""A request and the registry in, a reply out. No socket and no thread of its own."""
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from time import perf_counter
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
+
+from .environment import settings
+from .errors import Address, AuthenticationError, NetError, PeerBusy
+from .identity import Flag, encode_text, tag_name
+from .protocol import legacy, messages
+from .protocol.frames import Buffer, Frame
+
+INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
+
+# Bytes of JSON from which a request has to find room for its values. All connections together may
+# hold some hundreds of MiB in smaller ones.
+LARGE = 64 * 1024
+# Bytes of memory that characters of JSON stand for at most, roughly: a value costs more than its
+# text. ``{}`` is 64, a dict of one item up to 232, a short text 50, and the list's slot 8.
+WEIGHTS = ((b",", 40), (b"{", 40), (b"[", 20), (b":", 160))
+
+# Tags that are compared to find names near a wrong one; each takes some microseconds.
+MAX_COMPARED = 1000
+
+
+class Caller(threading.local):
+    """Who runs a function: set in the threads that serve connections, else nobody.
+
+    :ivar address: address that the request came from; None in a local call.
+    :ivar group: the group of the caller: the one of its certificate, or, in open mode, the one that
+        it claims. None for no group.
+    :ivar server: the server that the request came to; None in a local call.
+    :ivar ended: called when the TCP connection of the request has ended; a function that runs may
+        set it.
+    """
+
+    address: Optional[Address] = None
+    group: Optional[str] = None
+    server: Any = None
+    ended: Optional[Callable[[], None]] = None
+
+
+caller = Caller()
+
+
+class Tally:
+    """Calls, errors and seconds for each tag. One thread writes, any may read.
+
+    :ivar by_tag: ``tag -> [calls, errors, seconds]``
+    """
+
+    def __init__(self) -> None:
+        self.by_tag: Dict[bytes, List[float]] = {}
+
+    def add(self, tag: bytes, failed: bool, seconds: float) -> None:
+        entry = self.by_tag.get(tag)
+        if entry is None:
+            entry = self.by_tag[tag] = [0, 0, 0.0]
+        entry[0] += 1
+        entry[1] += failed
+        entry[2] += seconds
+
+    def merge(self, other: "Tally") -> None:
+        for tag, (calls, errors, seconds) in list(other.by_tag.items()):
+            entry = self.by_tag.setdefault(tag, [0, 0, 0.0])
+            entry[0] += calls
+            entry[1] += errors
+            entry[2] += seconds
+
+
+class Room:
+    """Memory for the values of large requests. JSON becomes up to 30 times its size in memory, so
+    the limits of single messages alone do not protect it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _taken
+        self._taken = 0
+
+    def take(self, size: int) -> bool:
+        """Take some bytes; False if there is no room. One alone always finds it."""
+        with self._lock:
+            if self._taken and self._taken + size > settings.max_memory:
+                return False
+            self._taken += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._taken -= size
+
+
+def weight(text: bytes) -> int:
+    """Bytes of memory that the values of a JSON text may take, roughly and at most."""
+    return 2 * len(text) + sum(text.count(sign) * cost for sign, cost in WEIGHTS)
+
+
+#: There is one memory, whatever peers a process has.
+_room = Room()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_room.__init__)  # type: ignore[misc]
+
+
+class Dispatch:
+    """Answers requests from a registry of functions.
+
+    :param connections: tag -> function. Looked up anew for each request.
+    :param groups: tag -> the groups that alone may call it.
+    """
+
+    def __init__(self, connections: Dict[bytes, Callable[..., Any]],
+                 groups: Optional[Dict[bytes, FrozenSet[str]]] = None) -> None:
+        self._connections = connections
+        self._groups = {} if groups is None else groups
+
+    def answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
+        """The reply to a call, ready to send. Whatever the function does, there is one."""
+        if len(frame.text) < LARGE:
+            return self._answer(frame, tally)
+        size = weight(frame.text)
+        if not _room.take(size):
+            return messages.encode_refusal(PeerBusy(
+                None, "no room for another large request (NET_MAX_MEMORY)"))
+        try:
+            return self._answer(frame, tally)
+        finally:
+            _room.give_back(size)
+
+    def _answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
+        try:
+            tag, args, kwargs = messages.decode_call(frame)
+        except NetError as problem:
+            return messages.encode_refusal(problem)
+        function = self._connections.get(tag)
+        if function is None:
+            return messages.encode_result(self._unknown(tag))
+        if tag in self._groups and caller.group not in self._groups[tag]:
+            return messages.encode_refusal(self._stranger(tag))
+        started = perf_counter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:  # SystemExit too: it must not end this thread
+            tally.add(tag, True, perf_counter() - started)
+            return self._failure(error)
+        tally.add(tag, False, perf_counter() - started)
+        try:
+            return messages.encode_result(result)
+        except NetError as problem:
+            problem.ran = "yes"
+            return messages.encode_refusal(problem)
+        except Exception as error:  # changed by another thread while it was read
+            return self._failure(error)
+
+    def answer_legacy(self, content: Dict[str, Any], tally: Tally) -> bytes:
+        """The reply to a request of the old dialect."""
+        try:
+            tag, args, kwargs = legacy.decode_call(content)
+        except NetError as problem:
+            return legacy.encode_error(f"{type(problem).__name__}: {problem}")
+        function = self._connections.get(tag)
+        if function is None:
+            return legacy.encode_result(self._unknown(tag))
+        if tag in self._groups:  # whoever speaks the old dialect does not say of which group it is
+            return legacy.encode_error(f"AuthenticationError: {self._stranger(tag).reason}")
+        started = perf_counter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            tally.add(tag, True, perf_counter() - started)
+            return legacy.encode_error(_legacy_traceback(error))
+        tally.add(tag, False, perf_counter() - started)
+        try:
+            return legacy.encode_result(result)
+        except Exception as error:  # changed by another thread while it was read
+            return legacy.encode_error(_legacy_traceback(error))
+
+    def _stranger(self, tag: bytes) -> AuthenticationError:
+        allowed = ", ".join(sorted(self._groups[tag]))
+        return AuthenticationError(None, f"{tag_name(tag)!r} is for peers of the group {allowed}, "
+                                         f"and the caller's is {caller.group}; see NET_GROUP")
+
+    def _unknown(self, tag: bytes) -> Flag:
+        return Flag(INVALID_CONNECTION, self._near(tag))
+
+    def _near(self, tag: bytes) -> Tuple[str, ...]:
+        import difflib  # only a wrong tag needs it
+
+        names = [tag_name(known) for known in list(self._connections)[:MAX_COMPARED]]
+        return tuple(difflib.get_close_matches(tag_name(tag), names, 3))
+
+    @staticmethod
+    def _failure(error: BaseException) -> List[Buffer]:
+        try:
+            return messages.encode_failure(error, settings.traceback)
+        except BaseException as problem:  # its class may do anything when it is looked at
+            return messages.encode_failure(RuntimeError(
+                f"{type(error).__name__}, which cannot be described because of "
+                f"{type(problem).__name__}"), "type")
+        finally:
+            # The traceback holds the frames of the function, and they hold its arguments.
+            error.__traceback__ = None
+
+
+def _legacy_traceback(error: BaseException) -> str:
+    if settings.traceback == "none":
+        return type(error).__name__
+    called = error.__traceback__.tb_next if error.__traceback__ else None
+    shown = called if settings.traceback == "full" else None
+    try:
+        return "".join(traceback.format_exception(type(error), error, shown))
+    except BaseException:  # its class may do anything when it is looked at
+        return type(error).__name__

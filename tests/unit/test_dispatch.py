@@ -1,0 +1,442 @@
+"""A request in, a reply out: without a socket or a thread."""
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+import net
+from net.dispatch import Dispatch, Tally, caller
+from net.errors import (InvalidConnection, MessageTooLarge, NetError, ProtocolError, RemoteError,
+                        ValueNotSupported)
+from net.identity import Flag, encode_text
+from net.protocol import legacy, messages
+from net.protocol.frames import CALL, Frame
+from travel import joined, read_frame
+
+REGISTRY: dict[bytes, Any] = {}
+
+
+def connection(function: Any) -> Any:
+    REGISTRY[encode_text(function.__name__)] = function
+    return function
+
+
+@connection
+def multiply(a: Any, b: Any = 2) -> Any:
+    return a * b
+
+
+@connection
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+@connection
+def unsendable() -> Any:
+    return {"x": [threading.Lock()]}
+
+
+@connection
+def endless() -> Any:
+    value: list = []
+    value.append(value)
+    return value
+
+
+@connection
+def deep() -> Any:
+    value: list = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@connection
+def bomb() -> Any:
+    value: list = [0]
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
+@connection
+def large() -> Any:
+    return ["x" * 4000] * 5000
+
+
+@connection
+def leave() -> Any:
+    sys.exit(3)
+
+
+@connection
+def interrupt() -> Any:
+    raise KeyboardInterrupt
+
+
+@connection
+def divide(a: Any, b: Any) -> Any:
+    return a / b
+
+
+@connection
+def recurse() -> Any:
+    return recurse()
+
+
+@connection
+def special() -> Any:
+    return net.Peer().get_flag("NULL")
+
+
+@connection
+def large_error() -> Any:
+    raise ValueError([10 ** 9] * 10_000)
+
+
+class Shy(Exception):
+    @property
+    def __dict__(self) -> Any:
+        raise RuntimeError("do not look")
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("nor here")
+
+
+@connection
+def shy() -> Any:
+    raise Shy("x")
+
+
+@connection
+def changing() -> Any:
+    class Keys(dict):
+        pass
+
+    return Keys(a=1)
+
+
+@pytest.fixture
+def tally() -> Tally:
+    return Tally()
+
+
+@pytest.fixture
+def dispatch() -> Dispatch:
+    return Dispatch(REGISTRY)
+
+
+def ask(dispatch: Dispatch, tally: Tally, name: str, *args: Any, **kwargs: Any) -> Any:
+    tag = encode_text(name)
+    request = read_frame(joined(messages.encode_call(tag, args, kwargs)))
+    answer = read_frame(joined(dispatch.answer(request, tally)))
+    return messages.decode_reply(answer, ("192.0.2.1", 1), "192.0.2.1:1", tag)
+
+
+def ask_raw(dispatch: Dispatch, tally: Tally, text: Any, tagged: bool = False) -> Any:
+    data = text if isinstance(text, bytes) else json.dumps(text).encode()
+    answer = read_frame(joined(dispatch.answer(Frame(CALL, tagged, data), tally)))
+    return messages.decode_reply(answer, ("192.0.2.1", 1), "192.0.2.1:1", b"")
+
+
+def ask_old(dispatch: Dispatch, tally: Tally, name: str, *args: Any, **kwargs: Any) -> Any:
+    data = dispatch.answer_legacy({"connection": encode_text(name).decode(), "args": list(args),
+                                   "kwargs": kwargs}, tally)
+    assert len(data) <= 1024
+    return data
+
+
+def test_a_call_is_answered_with_its_result(dispatch, tally):
+    assert ask(dispatch, tally, "multiply", 5, b=10) == 50
+    assert ask(dispatch, tally, "multiply", (1,)) == (1, 1)
+    assert ask(dispatch, tally, "echo", 1, x={2}) == ((1,), {"x": {2}})
+
+
+def test_an_error_is_answered_with_the_matching_one(dispatch, tally):
+    with pytest.raises(ZeroDivisionError) as caught:
+        ask(dispatch, tally, "divide", 1, 0)
+    assert isinstance(caught.value, RemoteError)
+    assert "return a / b" in caught.value.traceback
+    assert "in _answer" not in caught.value.traceback
+
+
+@pytest.mark.parametrize("args, kwargs, text", [
+    ((), {}, "missing 1 required positional argument"), ((1, 2, 3), {}, "takes from 1 to 2"),
+    ((1,), {"c": 5}, "unexpected keyword argument 'c'"), ((1,), {"a": 5}, "multiple values"),
+    ((1,), {"peer": "x"}, "unexpected keyword argument 'peer'"),
+])
+def test_wrong_arguments_are_the_type_error_that_they_are_here(dispatch, tally, args, kwargs, text):
+    with pytest.raises(TypeError, match=text) as caught:
+        ask(dispatch, tally, "multiply", *args, **kwargs)
+    with pytest.raises(TypeError) as local:
+        multiply(*args, **kwargs)
+    assert str(caught.value) == str(local.value)
+
+
+def test_keywords_that_are_no_text_are_refused(dispatch, tally):
+    tag = encode_text("echo").decode()
+    with pytest.raises(TypeError):
+        ask_raw(dispatch, tally,
+                f'{{"connection":"{tag}","args":[],"kwargs":{{"!dict":[1,2]}}}}'.encode(),
+                tagged=True)
+
+
+@pytest.mark.parametrize("name", ["leave", "interrupt"])
+def test_what_would_end_a_program_becomes_a_plain_remote_error(dispatch, tally, name):
+    with pytest.raises(RemoteError) as caught:
+        ask(dispatch, tally, name)
+    assert type(caught.value) is RemoteError
+
+
+@pytest.mark.parametrize("name, error, ran", [
+    ("unsendable", ValueNotSupported, "yes"), ("endless", ValueNotSupported, "yes"),
+    ("deep", ValueNotSupported, "yes"), ("bomb", MessageTooLarge, "yes"),
+    ("large", MessageTooLarge, "yes"), ("changing", ValueNotSupported, "yes"),
+])
+def test_a_result_that_cannot_travel_is_an_error_that_says_that_it_ran(dispatch, tally, name, error,
+                                                                       ran):
+    with pytest.raises(error) as caught:
+        ask(dispatch, tally, name)
+    assert caught.value.ran == ran and not isinstance(caught.value, RemoteError)
+    if name == "unsendable":
+        assert caught.value.path == "result['x'][0]"
+
+
+def test_a_function_without_end_is_a_recursion_error(dispatch, tally):
+    with pytest.raises(RecursionError):
+        ask(dispatch, tally, "recurse")
+
+
+def test_an_exception_with_more_than_a_message_holds_keeps_its_class(dispatch, tally,
+                                                                     kept_settings):
+    kept_settings.set("max_text", 100_000)
+    with pytest.raises(ValueError) as caught:
+        ask(dispatch, tally, "large_error")
+    assert isinstance(caught.value, RemoteError)
+    assert caught.value.traceback and caught.value.args == ()
+
+
+def test_whatever_an_exception_is_like_there_is_a_reply(dispatch, tally):
+    with pytest.raises(RemoteError) as caught:
+        ask(dispatch, tally, "shy")
+    assert "Shy" in str(caught.value)
+    assert base64.b64decode(ask_old(dispatch, tally, "shy")).startswith(b'{"payload": "error"')
+
+
+def test_an_unknown_tag_is_a_flag_with_names_like_it(dispatch, tally):
+    answer = ask(dispatch, tally, "multiplied")
+    assert type(answer) is Flag and answer == b"SU5WQUxJRF9DT05ORUNUSU9O"
+    assert answer.details == ("multiply",)
+    assert ask(dispatch, tally, "zzz").details == ()
+    assert not tally.by_tag
+
+
+@pytest.mark.parametrize("tag",
+                         ["os.system", "builtins.eval", "net.peer._process", "", "\0", "x" * 10_000,
+                          "b3Muc3lzdGVt", "multiply", "__class__"])
+def test_only_what_was_registered_can_be_called(dispatch, tally, tag):
+    answer = ask_raw(dispatch, tally, {"connection": tag, "args": ["true"], "kwargs": {}})
+    assert type(answer) is Flag and answer == encode_text("INVALID_CONNECTION")
+
+
+MALFORMED = [
+    "text", 5, 1.5, [], [1, 2], None, True, {}, {"args": [], "kwargs": {}},
+    {"connection": None, "args": [], "kwargs": {}}, {"connection": ["eA=="], "args": [],
+                                                     "kwargs": {}},
+    {"connection": 5, "args": [], "kwargs": {}}, {"connection": "é", "args": [], "kwargs": {}},
+    {"connection": "eA==", "args": {}, "kwargs": {}}, {"connection": "eA==", "args": [],
+                                                       "kwargs": []},
+    {"connection": "eA==", "args": 5, "kwargs": {}}, {"connection": "eA==", "args": [],
+                                                      "kwargs": "x"},
+    {"connection": "eA==", "args": []}, {"connection": "eA==", "args": [], "kwargs": {}, "more": 1},
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED, ids=json.dumps)
+def test_a_call_of_another_form_is_refused_and_runs_nothing(dispatch, tally, content):
+    for tagged in (False, True):
+        with pytest.raises(ProtocolError) as caught:
+            ask_raw(dispatch, tally, content, tagged)
+        assert caught.value.ran == "no"
+    assert not tally.by_tag
+
+
+@pytest.mark.parametrize("text", [
+    b"", b"{", b"[1] ", b"\xff", b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b"[" * 100_000,
+    b'{"a":' * 100_000, b'"' + b"[" * 1000, b"nothing", b"9" * 5000,
+], ids=lambda text: repr(text[:12]))
+def test_what_is_no_json_is_refused(dispatch, tally, text):
+    for tagged in (False, True):
+        with pytest.raises(ProtocolError) as caught:
+            ask_raw(dispatch, tally, text, tagged)
+        assert caught.value.ran == "no"
+
+
+def test_an_argument_of_a_class_that_is_not_registered_is_refused(dispatch, tally):
+    tag = encode_text("echo").decode()
+    with pytest.raises(ValueNotSupported, match="app.Job") as caught:
+        ask_raw(dispatch, tally,
+                f'{{"connection":"{tag}","args":[{{"!value":{{"class":"app.Job"}}}}],'
+                f'"kwargs":{{}}}}'.encode(), tagged=True)
+    assert caught.value.ran == "no" and not tally.by_tag
+
+
+def test_calls_errors_and_seconds_are_counted(dispatch, tally):
+    for _ in range(3):
+        ask(dispatch, tally, "multiply", 1)
+    for name in ("divide", "leave"):
+        with pytest.raises((ZeroDivisionError, RemoteError)):
+            ask(dispatch, tally, name, *([1, 0] if name == "divide" else []))
+    ask_old(dispatch, tally, "multiply", 2)
+    calls, errors, seconds = tally.by_tag[encode_text("multiply")]
+    assert (calls, errors) == (4, 0) and 0 <= seconds < 5
+    assert tally.by_tag[encode_text("divide")][:2] == [1, 1]
+    assert tally.by_tag[encode_text("leave")][:2] == [1, 1]
+    total = Tally()
+    total.merge(tally)
+    total.merge(tally)
+    assert total.by_tag[encode_text("multiply")][0] == 8
+    assert tally.by_tag[encode_text("multiply")][0] == 4
+
+
+def test_the_registry_is_looked_at_anew_for_each_call(tally):
+    registry: dict[bytes, Any] = {}
+    dispatch = Dispatch(registry)
+    assert type(ask(dispatch, tally, "later")) is Flag
+    registry[encode_text("later")] = lambda: 7
+    assert ask(dispatch, tally, "later") == 7
+
+
+def test_nobody_has_called_a_local_function():
+    assert caller.address is None and caller.group is None and caller.server is None
+
+
+def test_an_error_does_not_keep_the_arguments_alive(dispatch, tally):
+    import gc
+    import weakref
+
+    class Large:
+        pass
+
+    kept = []
+
+    def hold() -> None:
+        large = Large()
+        kept.append(weakref.ref(large))
+        raise problem
+
+    problem = ValueError("kept by the application")
+    dispatch = Dispatch({encode_text("hold"): hold})
+    with pytest.raises(ValueError):
+        ask(dispatch, tally, "hold")
+    gc.collect()
+    assert kept[0]() is None and problem.__traceback__ is None
+
+
+@pytest.mark.parametrize("detail", ["full", "type", "none"])
+def test_the_setting_decides_what_an_error_tells(dispatch, tally, kept_settings, detail):
+    kept_settings.set("traceback", detail)
+    with pytest.raises(ZeroDivisionError) as caught:
+        ask(dispatch, tally, "divide", 1, 0)
+    assert bool(caught.value.traceback) == (detail == "full")  # type: ignore[attr-defined]
+    assert ("division by zero" in str(caught.value)) == (detail != "none")
+    old = json.loads(base64.b64decode(ask_old(dispatch, tally, "divide", 1, 0)))["traceback"]
+    assert ("return a / b" in old) == (detail == "full")
+    assert ("division by zero" in old) == (detail != "none")
+    assert "ZeroDivisionError" in old
+
+
+# --------------------------------------------------------------------------- the old dialect
+
+
+def test_an_old_call_is_answered_in_its_dialect(dispatch, tally):
+    assert ask_old(dispatch, tally, "multiply", 5, b=10) == b"eyJyYXciOiA1MH0="
+    assert ask_old(dispatch, tally, "special") == b"TlVMTA=="
+    assert ask_old(dispatch, tally, "unknown") == b"SU5WQUxJRF9DT05ORUNUSU9O"
+
+
+@pytest.mark.parametrize("name, last", [
+    ("divide", "ZeroDivisionError: division by zero"), ("leave", "SystemExit: 3"),
+    ("interrupt", "KeyboardInterrupt"),
+])
+def test_an_old_peer_gets_the_traceback(dispatch, tally, name, last):
+    args = [1, 0] if name == "divide" else []
+    reply = json.loads(base64.b64decode(ask_old(dispatch, tally, name, *args)))
+    assert reply["payload"] == "error"
+    assert reply["traceback"].startswith("Traceback (most recent call last):\n")
+    assert reply["traceback"].rstrip().splitlines()[-1] == last
+
+
+@pytest.mark.parametrize("name", ["unsendable", "endless", "deep", "bomb", "large", "recurse",
+                                  "large_error"])
+def test_an_old_peer_gets_an_error_that_it_can_receive(dispatch, tally, name):
+    reply = json.loads(base64.b64decode(ask_old(dispatch, tally, name)))
+    assert reply["payload"] == "error" and reply["traceback"]
+
+
+def test_a_result_that_changes_while_it_is_read_is_an_error(dispatch, tally):
+    class Moving(dict):
+        def values(self) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+        def items(self) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    dispatch = Dispatch({encode_text("moving"): lambda: Moving(a=1)})
+    reply = json.loads(base64.b64decode(ask_old(dispatch, tally, "moving")))
+    assert "changed size" in reply["traceback"]
+
+
+@pytest.mark.parametrize("content", [one for one in MALFORMED if isinstance(one, dict)
+                                     and "more" not in one], ids=json.dumps)
+def test_an_old_call_of_another_form_is_an_error_in_its_dialect(dispatch, tally, content):
+    reply = json.loads(base64.b64decode(dispatch.answer_legacy(content, tally)))
+    assert reply["payload"] == "error" and reply["traceback"].startswith("ProtocolError: ")
+    assert not tally.by_tag
+
+
+# ---------------------------------------------------------------------------------- groups
+
+
+def test_only_a_group_may_call_what_is_for_that_group(tally):
+    dispatch = Dispatch(REGISTRY, {encode_text("multiply"): frozenset({"render"})})
+    with pytest.raises(net.AuthenticationError):
+        ask(dispatch, tally, "multiply", 1)
+    caller.group = "render"
+    try:
+        assert ask(dispatch, tally, "multiply", 1) == 2
+        caller.group = "other"
+        with pytest.raises(net.AuthenticationError):
+            ask(dispatch, tally, "multiply", 1)
+    finally:
+        del caller.group
+    assert b"AuthenticationError" in base64.b64decode(ask_old(dispatch, tally, "multiply", 1))
+    assert tally.by_tag[encode_text("multiply")][0] == 1
+
+
+def test_a_reply_is_ready_to_send():
+    reply = Dispatch(REGISTRY).answer(read_frame(joined(messages.encode_call(
+        encode_text("echo"), (bytes(10_000),), {}))), Tally())
+    stream = io.BytesIO()
+    for piece in reply:
+        stream.write(piece)
+    assert len(stream.getvalue()) > 10_000 and len(reply) == 2
+
+
+def test_nothing_of_ours_is_printed(capfd, dispatch, tally):
+    for name in ("leave", "interrupt", "unsendable", "endless"):
+        with pytest.raises(NetError):
+            ask(dispatch, tally, name)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_error_of_an_unknown_connection_is_a_lookup_error():
+    assert issubclass(InvalidConnection, LookupError)
+    assert legacy.is_flag(encode_text("INVALID_CONNECTION"))
