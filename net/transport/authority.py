@@ -1,0 +1,97 @@
+"""The certificate authority that a secret stands for: the same key wherever the secret is known."""
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, NamedTuple, Optional
+
+from ..errors import SettingError
+
+#: The name that a certificate holds which is good at any address.
+PEER_NAME = "peer.app-net"
+
+# 80 ms once in a process, and for each guess of somebody who tries secrets.
+ROUNDS = 200_000
+SALT = b"app-net authority 1"
+
+# A leaf lives as long as its process, and clocks of a LAN differ: its dates say nothing.
+BEGIN, END = datetime(1971, 1, 1), datetime(2400, 1, 1)
+
+# Order of the group of P-256. Private keys are the numbers below it.
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+class Leaf(NamedTuple):
+    """A fresh certificate, its private key, and the authority to trust, as PEM.
+
+    :ivar key: encrypted with ``password``, so that a file of it that was left behind opens nothing.
+    """
+
+    certificate: bytes
+    key: bytes
+    password: bytes
+    authority: str
+
+
+def make_leaf(secret: str, group: Optional[str]) -> Leaf:
+    """A new certificate under the authority of a secret.
+
+    :param group: group that it attests.
+    :raises SettingError: the library that this takes is not installed.
+    """
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    except ImportError as problem:
+        raise SettingError(f"NET_SECRET needs the extra: pip install 'app-net[secure]' "
+                           f"({problem})") from None
+
+    derived = hashlib.pbkdf2_hmac("sha256", secret.encode("utf-8"), SALT, ROUNDS, 48)
+    # 48 bytes, so that the remainder is as good as evenly spread.
+    number = int.from_bytes(derived, "big") % (_ORDER - 1) + 1
+    authority = ec.derive_private_key(number, ec.SECP256R1())
+    leaf = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app-net")])
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, PEER_NAME)]
+    if group is not None:
+        parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, group))
+
+    def certificate(subject: Any, public: Any) -> Any:
+        builder = x509.CertificateBuilder(
+            issuer, subject, public, x509.random_serial_number(), BEGIN, END)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
+        return builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), False)
+
+    root = certificate(issuer, authority.public_key()) \
+        .add_extension(x509.BasicConstraints(True, 0), True) \
+        .add_extension(_key_usage(x509, key_cert_sign=True, crl_sign=True), True)
+    own = certificate(x509.Name(parts), leaf.public_key()) \
+        .add_extension(x509.BasicConstraints(False, None), True) \
+        .add_extension(_key_usage(x509, digital_signature=True), True) \
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH,
+                                              ExtendedKeyUsageOID.SERVER_AUTH]), False) \
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), False)
+    signed = [one.sign(authority, hashes.SHA256()) for one in (own, root)]
+    return _as_pem(leaf, *signed)
+
+
+def _key_usage(x509: Any, **uses: bool) -> Any:
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+             "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(**{name: uses.get(name, False) for name in names})
+
+
+def _as_pem(key: Any, certificate: Any, authority: Any) -> Leaf:
+    import secrets
+
+    from cryptography.hazmat.primitives import serialization
+
+    pem = serialization.Encoding.PEM
+    password = secrets.token_hex(16).encode()
+    encrypted = key.private_bytes(pem, serialization.PrivateFormat.PKCS8,
+                                  serialization.BestAvailableEncryption(password))
+    return Leaf(certificate.public_bytes(pem), encrypted, password,
+                authority.public_bytes(pem).decode())
