@@ -1,0 +1,99 @@
+"""Finding peers on this host and on the LAN."""
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
+
+from ..environment import settings
+from ..peer import _Peer, launch_hooks
+from .beacon import Beacon
+from .keeper import Callback, known_peers
+
+if TYPE_CHECKING:
+    from .listing import Peers
+
+log = logging.getLogger(__name__)
+
+Groups = Union[None, str, Iterable[str]]
+
+
+def _groups_may_come_first(function: Callable[..., Peers]) -> Callable[..., Peers]:
+    """Let ``peers("group1", refresh=True)`` mean the groups, as the documentation shows it.
+
+    A wrapper, since ``refresh`` is the first of the documented parameters and is given twice then.
+    """
+
+    @functools.wraps(function)
+    def peers(*args: Any, **kwargs: Any) -> Peers:
+        if args and args[0] is not None and not isinstance(args[0], (bool, int)):
+            if len(args) > 1:
+                raise TypeError("what follows the groups goes by name, as in refresh=True")
+            return function(groups=args[0], **kwargs)
+        return function(*args, **kwargs)
+    return peers
+
+
+@_groups_may_come_first
+def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
+          hubs_only: bool = False) -> Peers:
+    """Get the peers on this host and on the LAN, without this process.
+
+    The first call searches, for a quarter of a second; later ones answer from a cache, which
+    peers that start and end keep fresh by telling so. What is given back is a tuple of peer ids,
+    each with ``.host``, ``.port``, ``.group``, ``.hub`` and ``.info``; ``["group1"]`` of it gives
+    that group's, ``.report`` tells what was tried. Any thread may call.
+
+    :param refresh: search again.
+    :param groups: a group or several, also as the first argument: ``net.peers("group1")``. None
+        means all peers.
+    :param on_host: only those on this host; searches no network.
+    :param hubs_only: only those that are hubs.
+    :raises SettingError: a setting has a value that it cannot take.
+    """
+    found = known_peers.peers(bool(refresh), on_host)
+    if groups is None and not hubs_only:
+        return found
+    from .listing import filtered
+
+    return filtered(found, groups, hubs_only)
+
+
+#: The name that the documentation's first example uses.
+get_peers = peers
+
+
+def watch(callback: Callback) -> Callable[[], None]:
+    """Be told about peers that come and go.
+
+    ``callback("came", peer_id)`` is called for each peer that is there already and for each that
+    comes, ``callback("left", peer_id)`` for each that goes: at once when it says goodbye, within
+    some ten seconds when it was killed. The calls come one after the other from a thread of their
+    own; what they raise is logged.
+
+    :returns: a function that ends it.
+    """
+    return known_peers.watch(callback).stop
+
+
+def _light(peer: _Peer) -> Callable[[], None]:
+    """Let a peer that was launched answer who asks, and say when it comes and goes."""
+    if peer.port is None or ":" in peer.host:
+        return lambda: None  # there are no broadcasts in IPv6
+    host = peer.server.address[0] if peer.server else peer.host
+    try:
+        beacon = Beacon(host, peer.port, settings.ports, known_peers)
+    except OSError as exc:
+        log.debug("no datagrams at %s:%d: %s", host, peer.port, exc)
+        return lambda: None
+    # The goodbye at exit comes after the port was closed, so that whoever looks finds it closed.
+    atexit.register(peer.close)
+
+    def close() -> None:
+        atexit.unregister(peer.close)
+        beacon.close()
+    return close
+
+
+launch_hooks.append(_light)

@@ -1,0 +1,326 @@
+"""Why a search did not find what it should: likely causes, and what to do about each."""
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import textwrap
+from collections import defaultdict
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from ..environment import is_loopback, settings
+from ..errors import Address
+from ..identity import printable
+from ..peer import route_address
+from .listing import Peers
+from .report import Report, places
+
+# Hosts whose probes are shown one by one.
+MAX_HOSTS = 12
+# Columns of the text.
+WIDTH = 96
+
+
+class Cause(NamedTuple):
+    """Something that keeps peers from being found. ``remedy`` says what to do."""
+
+    cause: str
+    remedy: str
+
+
+class Case(NamedTuple):
+    """What a diagnosis goes by.
+
+    :ivar host: the address that a peer of this process would be bound to.
+    :ivar free: ports of the range that are free there.
+    :ivar place: ``container``, ``WSL``, ``macOS`` or empty.
+    """
+
+    peers: Peers
+    host: str
+    free: List[int]
+    place: str
+
+    @property
+    def report(self) -> Report:
+        return self.peers.report
+
+    @property
+    def remote(self) -> List[Address]:
+        """Addresses of other hosts that were asked over TCP."""
+        return [address for address, outcome in self.report.outcomes.items()
+                if outcome != "nobody" and not self.is_own(address[0])]
+
+    def is_own(self, host: str) -> bool:
+        return is_loopback(host) or host in self.report.own
+
+    def ended(self, *outcomes: str) -> List[Address]:
+        """Addresses beyond this host whose probes ended in one of these ways."""
+        return [address for address in self.remote if self.report.outcomes[address] in outcomes]
+
+
+def examine(peers: Peers) -> Case:
+    """The case of a search that was just made. Serves nothing, sends nothing."""
+    host = settings.host or route_address()
+    host = "127.0.0.1" if host == "localhost" else host
+    return Case(peers, host, [port for port in settings.ports if is_free(host, port)], place())
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a peer could bind this port now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            return True
+        except OSError:
+            return False
+
+
+def place() -> str:
+    """What kind of surroundings this process runs in, where it matters to a network."""
+    if sys.platform == "darwin":
+        return "macOS"
+    if "microsoft" in platform.release().lower():
+        return "WSL"
+    return "container" if any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv"))) else ""
+
+
+def causes(case: Case) -> List[Cause]:
+    """The likely causes, the most likely first."""
+    found = [rule(case) for rule in RULES]
+    return [cause for cause in found if cause is not None]
+
+
+# ------------------------------------------------------------------ the rules, one cause each
+
+def bound_to_loopback(case: Case) -> Optional[Cause]:
+    if not settings.loopback_only:
+        return None
+    return Cause(f"NET_HOST={settings.host} keeps everything on this host: no other host was "
+                 f"searched, and none can reach a peer of this process",
+                 "unset NET_HOST, or give it the address of this host on the LAN")
+
+
+def no_network(case: Case) -> Optional[Cause]:
+    if settings.loopback_only or not is_loopback(case.host) or case.report.interfaces:
+        return None
+    return Cause("this host has no network: only its loopback interface has an address",
+                 "connect it; peers on this host find each other all the same")
+
+
+def peers_on_loopback(case: Case) -> Optional[Cause]:
+    bound = [peer for peer in case.peers if is_loopback(peer.host)]
+    if settings.loopback_only or is_loopback(case.host) or not bound:
+        return None
+    return Cause(f"{len(bound)} of the peers on this host can only be reached from this host: "
+                 f"{places([peer.address for peer in bound])}",
+                 "they run with a loopback NET_HOST; unset it there")
+
+
+def no_free_port(case: Case) -> Optional[Cause]:
+    if case.free:
+        return None
+    ports = settings.ports
+    return Cause(f"every port from {ports.start} to {ports.stop - 1} on {case.host} is taken: "
+                 f"one more peer on this host would find none (NoFreePort)",
+                 "end a peer or whatever else listens there, or raise NET_PORT_RANGE or change "
+                 "NET_PORT_START, everywhere alike")
+
+
+def strangers_on_our_ports(case: Case) -> Optional[Cause]:
+    here = [(address, what) for address, what in case.report.strangers if case.is_own(address[0])]
+    if not here:
+        return None
+    told = ", ".join(f"{places([address])} ({what})" for address, what in here[:3])
+    return Cause(f"on this host, something else than a peer listens at {told}",
+                 "it takes a port of the range, and costs each search its time limit where it "
+                 "does not answer; move it, or set another NET_PORT_START everywhere")
+
+
+def only_containers(case: Case) -> Optional[Cause]:
+    skipped = [note for note in case.report.notes if "not swept, a bridge" in note]
+    if not skipped or case.report.primed or case.remote:
+        return None
+    return Cause("the only networks of this host are bridges to containers or virtual machines",
+                 "connect it to a LAN; to search such a bridge, name it in NET_INTERFACES")
+
+
+def in_a_container(case: Case) -> Optional[Cause]:
+    if case.place != "container" or not case.report.searched_lan or case.report.heard \
+            or case.ended("peer", "stranger"):
+        return None
+    return Cause("this process runs in a container; the network of one reaches no broadcasts and "
+                 "no neighbours beyond its host, unless it is told otherwise",
+                 "run it with the network of the host (--network host), or publish its port and "
+                 "name the others in NET_PEERS")
+
+
+def in_wsl(case: Case) -> Optional[Cause]:
+    if case.place != "WSL" or not case.report.searched_lan or case.ended("peer"):
+        return None
+    return Cause("this process runs in WSL, whose network is hidden behind that of Windows",
+                 "use mirrored networking (networkingMode=mirrored in .wslconfig) and let the "
+                 "ports through the Hyper-V firewall, or name the others in NET_PEERS")
+
+
+def sending_denied(case: Case) -> Optional[Cause]:
+    failed = [note for note in case.report.notes if "ermission denied" in note
+              or "not permitted" in note]
+    if not failed and not case.ended("denied"):
+        return None
+    return Cause(f"this host itself refuses to send: {(failed or ['connecting is denied'])[0]}",
+                 f"its firewall must let out UDP and TCP to ports {_ports()}")
+
+
+def local_network_permission(case: Case) -> Optional[Cause]:
+    blocked = len(case.ended("unreachable"))
+    failed = any("No route to host" in note for note in case.report.notes)
+    if case.place != "macOS" or not (blocked or failed) or case.ended("peer", "refused"):
+        return None
+    return Cause("macOS does not let this program use the local network: every attempt fails at "
+                 "once with 'No route to host'",
+                 "allow it in System Settings, Privacy & Security, Local Network, for the program "
+                 "that started Python (an editor, another terminal); Terminal itself is allowed")
+
+
+def nobody_around(case: Case) -> Optional[Cause]:
+    report = case.report
+    if not report.interfaces or report.neighbours or report.heard or case.remote \
+            or only_containers(case):
+        return None
+    how = "after a datagram to each address" if report.primed else "and NET_SWEEP is off" \
+        if not settings.sweep else "and no network could be swept"
+    return Cause(f"no neighbours: no other host of the network is known, {how}",
+                 "check the cable and the network; guest and Wi-Fi networks may isolate their "
+                 "clients; across routers, VPN or cloud, name the others in NET_PEERS")
+
+
+def tcp_blocked(case: Case) -> Optional[Cause]:
+    if not case.report.silent_peers:
+        return None
+    return Cause(f"a firewall lets UDP through but not TCP: peers at "
+                 f"{places(case.report.silent_peers)} answered by datagram only",
+                 f"open TCP {_ports()} on those hosts")
+
+
+def udp_blocked(case: Case) -> Optional[Cause]:
+    others = [peer for peer in case.peers if not case.is_own(peer.host)
+              and peer.info.get("found") != "NET_PEERS" and peer.info.get("wire") == "modern"]
+    if not others or case.report.heard or not case.report.interfaces:
+        return None
+    return Cause("no peer answers datagrams, though some answer over TCP: a firewall blocks UDP",
+                 f"open UDP {_ports()} on this host and on theirs; until then searches take "
+                 f"longer, and hello and goodbye are not heard")
+
+
+def hosts_silent(case: Case) -> Optional[Cause]:
+    hosts = {host for host, _ in case.remote}
+    answering = {host for host, _ in case.ended("peer", "stranger", "refused")}
+    heard = {host for host, _ in case.report.silent_peers}
+    silent = sorted(hosts - answering - heard)
+    if not silent or case.place == "macOS" and local_network_permission(case):
+        return None
+    return Cause(f"{len(silent)} of {len(hosts)} hosts neither accept nor refuse a connection: "
+                 f"{', '.join(silent[:5])}{' ...' if len(silent) > 5 else ''}",
+                 f"they are gone, or a firewall drops TCP {_ports()} there; nothing to do if no "
+                 f"peer runs there")
+
+
+def wrong_group(case: Case) -> Optional[Cause]:
+    if settings.group is None or not case.peers or case.peers[settings.group]:
+        return None
+    groups = sorted({str(peer.group) for peer in case.peers})
+    return Cause(f"none of the {len(case.peers)} peers found is in the group {settings.group!r} "
+                 f"of this process; there are {', '.join(map(printable, groups[:8]))}",
+                 "set NET_GROUP alike everywhere, or search without groups")
+
+
+def secret_on_one_side(case: Case) -> Optional[Cause]:
+    found = [(address, what) for address, what in case.report.strangers
+             if what.startswith("skipped: ") or "TLS" in what]
+    if not found:
+        return None
+    whats = sorted({what.replace("skipped: ", "") for _, what in found})
+    return Cause(f"one side has a secret or certificates that the other has not, at "
+                 f"{places(sorted(address for address, _ in found))}: {'; '.join(whats[:2])}",
+                 "if these are peers of yours, give both sides the same NET_SECRET, or "
+                 "certificates of the other's authority")
+
+
+def wrong_entries(case: Case) -> Optional[Cause]:
+    wrong = [note for note in case.report.notes if note.startswith("NET_PEERS")]
+    if not wrong:
+        return None
+    return Cause("; ".join(wrong[:3]), "NET_PEERS takes addresses: 10.1.2.3, 10.1.2.3:3010 or "
+                                       "[fd00::1]:3010, separated by commas")
+
+
+def table_unread(case: Case) -> Optional[Cause]:
+    if case.report.neighbour_source or not case.report.interfaces:
+        return None
+    return Cause("the neighbour table cannot be read: neither arp nor ip works here",
+                 "install net-tools or iproute2; until then only who answers datagrams, who is on "
+                 "this host and who is named by NET_PEERS is found for certain")
+
+
+RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
+    bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
+    local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
+    wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, wrong_entries,
+    table_unread, hosts_silent,
+)
+
+
+def _ports() -> str:
+    return f"{settings.ports.start}-{settings.ports.stop - 1}"
+
+
+# ------------------------------------------------------------------ the text
+
+def describe(case: Case) -> str:
+    """The whole diagnosis as text."""
+    found = causes(case)
+    lines = [str(case.report), "", "probe by probe:", *probes(case), ""]
+    if not found:
+        lines.append("no cause for trouble found")
+    for cause in found:
+        lines += textwrap.wrap(cause.cause, WIDTH, initial_indent="* ", subsequent_indent="  ")
+        lines += textwrap.wrap(cause.remedy, WIDTH, initial_indent="  -> ",
+                               subsequent_indent="     ")
+    return "\n".join(lines)
+
+
+def probes(case: Case) -> List[str]:
+    """A line for each host: what each of its ports did. Own hosts first, then those in trouble."""
+    by_host: Dict[str, Dict[str, List[int]]] = defaultdict(lambda: defaultdict(list))
+    for (host, port), outcome in sorted(case.report.outcomes.items()):
+        if outcome != "nobody":
+            by_host[host][outcome].append(port)
+    for host, port in case.report.silent_peers:
+        by_host[host]["answers by datagram"].append(port)
+    order = sorted(by_host, key=lambda host: (
+        not case.is_own(host), set(by_host[host]) <= {"peer", "refused"}, _numbers(host)))
+    lines = [f"  {host}: " + ", ".join(f"{_ranges(ports)} {outcome}"
+                                       for outcome, ports in by_host[host].items())
+             for host in order[:MAX_HOSTS]]
+    more = len(order) - MAX_HOSTS
+    return [*lines, f"  and {more} more"] if more > 0 else lines or ["  nothing was asked"]
+
+
+def _ranges(ports: List[int]) -> str:
+    """Sorted ports as text, neighbours joined: ``3010-3012 3015``."""
+    runs: List[List[int]] = []
+    for port in ports:
+        if runs and port == runs[-1][-1] + 1:
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _numbers(host: str) -> Tuple[int, ...]:
+    return tuple(int(part) for part in host.split(".")) if ":" not in host else (256,)

@@ -1,0 +1,243 @@
+"""The neighbour table: the hosts of the own networks that this host has lately spoken to.
+
+The parsers are pure: the bytes that a command printed in, addresses out. They never look at words,
+because words come in the language of the machine, and never collect whatever looks like an address,
+because host names and headings hold such text too.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Callable, Iterable, List, NamedTuple, Tuple
+
+if TYPE_CHECKING:
+    import subprocess
+
+# A name and a function that takes the seconds it may spend, gives addresses and may raise OSError.
+Source = Tuple[str, Callable[[float], List[str]]]
+
+# `arp` answers in a few milliseconds. One that takes longer hangs, and a search has a deadline.
+COMMAND_SECONDS = 0.3
+
+# For a command that has closed its output to be gone, too.
+END_SECONDS = 0.05
+
+# About 15,000 rows. A table has 1,024 by default on Linux; more output is a mistake or an attack.
+MAX_OUTPUT_BYTES = 2**20
+
+# Debian keeps arp and ip where the PATH of an ordinary user does not look.
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
+
+PROC_TABLE = "/proc/net/arp"
+
+# Bit of /proc/net/arp's flags: the kernel knows the hardware address.
+COMPLETE = 0x2
+
+LIVE_STATES = {"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT"}
+
+# No leading zeros: some resolvers read them as octal, and no table prints them.
+_OCTET = rb"(?:0|[1-9]\d{0,2})"
+_IP = rb"(" + _OCTET + rb"(?:\." + _OCTET + rb"){3})"
+_MAC = rb"([0-9A-Fa-f]{1,2}(?:[:-][0-9A-Fa-f]{1,2}){5})(?=\s|$)"
+
+# `name (address) at hardware-address ...`: Linux, BusyBox, macOS, most BSDs; "at" in any language.
+_SENTENCE = re.compile(
+    rb"^\S+[ \t]+\(" + _IP + rb"\)[ \t]+\S+[ \t]+" + _MAC, re.MULTILINE)
+# `address hardware-address ...`: Windows, OpenBSD; with a kind of hardware between them, `arp -n`.
+_ROW = re.compile(rb"^[ \t]*" + _IP + rb"[ \t]+(?:\w+[ \t]+)?" + _MAC, re.MULTILINE)
+_IP_ROW = re.compile(rb"^" + _IP + rb" .*?\blladdr " + _MAC + rb"([^\r\n]*)", re.MULTILINE)
+
+
+class Table(NamedTuple):
+    """What was read, and where. ``source`` is empty if nothing could be read; ``notes`` say why."""
+
+    source: str
+    hosts: list[str]
+    notes: list[str]
+
+
+def parse_arp(output: bytes) -> list[str]:
+    """The addresses in what `arp -a`, `arp -an` or `arp -n` printed, anywhere, in any language."""
+    # The sentences come first only because the most common systems print them.
+    return _hosts(_SENTENCE.findall(output)) or _hosts(_ROW.findall(output))
+
+
+def parse_proc(output: bytes) -> list[str]:
+    """The addresses in the text of /proc/net/arp."""
+    rows = (line.split() for line in output.splitlines()[1:])
+    return _hosts((row[0], row[3]) for row in rows if len(row) >= 6 and _complete(row[2]))
+
+
+def parse_ip(output: bytes) -> list[str]:
+    """The addresses in what `ip neigh` or `ip -j neigh` printed."""
+    if output.lstrip()[:1] == b"[":
+        return _parse_ip_json(output)
+    return _hosts((host, hardware) for host, hardware, rest in _IP_ROW.findall(output)
+                  if LIVE_STATES.intersection(rest.decode("ascii", "replace").split()))
+
+
+def _parse_ip_json(output: bytes) -> list[str]:
+    try:
+        rows = json.loads(output)
+    except (ValueError, RecursionError):
+        return []
+    return _hosts(
+        tuple(str(row.get(name)).encode("ascii", "replace") for name in ("dst", "lladdr"))
+        for row in rows
+        if isinstance(row, dict) and _live(row.get("state"))
+    )
+
+
+def _live(states: object) -> bool:
+    return isinstance(states, list) and any(str(state) in LIVE_STATES for state in states)
+
+
+def _complete(flags: bytes) -> bool:
+    try:
+        return bool(int(flags, 16) & COMPLETE)
+    except ValueError:
+        return False
+
+
+def _hosts(rows: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    """The addresses of the rows that name a real host, each once, in their order."""
+    return list(dict.fromkeys(
+        host.decode("ascii") for host, hardware in rows if is_host(host) and is_unicast(hardware)
+    ))
+
+
+def is_host(text: bytes) -> bool:
+    """Whether this is the IPv4 address of one host: not loopback, a group, broadcast or none."""
+    if not re.fullmatch(_IP, text):
+        return False
+    octets = [int(octet) for octet in text.split(b".")]
+    return max(octets) < 256 and octets[0] not in (0, 127) and octets[0] < 224
+
+
+def is_unicast(hardware: bytes) -> bool:
+    """Whether a hardware address is that of one interface: not zeros, a group or broadcast."""
+    if not re.fullmatch(_MAC, hardware):
+        return False
+    octets = [int(octet, 16) for octet in re.split(rb"[:-]", hardware)]
+    return any(octets) and not octets[0] & 1
+
+
+def read(seconds: float = COMMAND_SECONDS, sources: Iterable[Source] | None = None) -> Table:
+    """Read the neighbour table from the first source that has one.
+
+    :param seconds: how long each command may take. It is ended then.
+    :param sources: asked in turn; by default what this platform has.
+    """
+    notes = []
+    for name, source in SOURCES if sources is None else sources:
+        started = time.perf_counter()
+        try:
+            return Table(name, source(seconds), notes)
+        except (OSError, ValueError) as exc:
+            spent = (time.perf_counter() - started) * 1000
+            notes.append(f"{name}: {exc} ({spent:.0f} ms)")
+    return Table("", [], notes)
+
+
+def read_proc(seconds: float) -> list[str]:
+    # The kernel's own text: where `arp` takes its rows from on Linux, without a process.
+    with open(PROC_TABLE, "rb") as table:
+        return parse_proc(table.read(MAX_OUTPUT_BYTES))
+
+
+def read_arp(seconds: float) -> list[str]:
+    # On Windows there is no -n and -a is numeric. Elsewhere -a alone would resolve each name, which
+    # was measured at six seconds a row where the resolver is out of reach.
+    return parse_arp(run("arp", ["-a" if os.name == "nt" else "-an"], seconds))
+
+
+def read_ip(seconds: float) -> list[str]:
+    return parse_ip(run("ip", ["-4", "neigh"], seconds))
+
+
+def read_ip_json(seconds: float) -> list[str]:
+    return parse_ip(run("ip", ["-j", "-4", "neigh"], seconds))
+
+
+# BusyBox's `ip` knows no -j, so the text is asked for last.
+SOURCES: tuple[Source, ...] = (
+    *([(PROC_TABLE, read_proc)] if sys.platform.startswith("linux") else []),
+    ("arp", read_arp),
+    *([("ip -j neigh", read_ip_json), ("ip neigh", read_ip)] if os.name == "posix" else []),
+)
+
+
+def run(name: str, arguments: list[str], seconds: float) -> bytes:
+    """Run a system command without a shell and return the start of what it printed.
+
+    :raises OSError: it is missing, did not end in time, or failed without a word.
+    """
+    import subprocess  # heavy, and not needed where the kernel shows its table
+
+    process = subprocess.Popen(
+        [find(name), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "LC_ALL": "C"},
+        # A group of its own, so that the children of a wrapper script end with it.
+        start_new_session=os.name == "posix",
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
+    output: list[bytes] = []
+    # A pipe can be waited for with a time limit on every platform only by a thread.
+    reader = threading.Thread(
+        target=lambda: output.append(process.stdout.read(MAX_OUTPUT_BYTES)),
+        name="net-neighbours",
+        daemon=True,
+    )
+    reader.start()
+    reader.join(seconds)
+    in_time = not reader.is_alive()
+    _end(process, in_time)
+    reader.join(seconds)
+    if not reader.is_alive():
+        process.stdout.close()
+    if not in_time:
+        raise OSError(f"no end after {seconds:g} s")
+    if process.returncode and not output[0].strip():
+        raise OSError(f"exit code {process.returncode}")
+    return output[0]
+
+
+def _end(process: subprocess.Popen, in_time: bool) -> None:
+    """Collect a command that has ended; end one that has not, with all that it started."""
+    import subprocess
+
+    try:
+        # One that has printed its last, or more than we read, is about to end by itself.
+        process.wait(END_SECONDS if in_time else 0)
+        return
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+    except OSError:
+        pass  # it ended just now
+    process.wait()
+
+
+def find(name: str) -> str:
+    """The full path of a system command, also where an ordinary PATH does not look.
+
+    :raises FileNotFoundError: it is not there."""
+    import shutil
+
+    folders = [os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS]
+    if os.name == "nt":
+        # Nothing else: on Windows a search of the PATH begins in the working folder.
+        folders = [os.path.join(os.environ.get("SystemRoot", r"C:\Windows"), "System32")]
+    path = shutil.which(name, path=os.pathsep.join(folders))
+    if path is None:
+        raise FileNotFoundError("not found")
+    return path

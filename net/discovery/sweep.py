@@ -1,0 +1,519 @@
+"""Asks many addresses at once who they are: non-blocking sockets, one loop, one deadline.
+
+A probe connects, sends the preface with a call of ``info`` and reads one reply, so whatever
+answers well is a peer already, and everything else has cost one small packet each way.
+"""
+from __future__ import annotations
+
+import errno
+import io
+import os
+import selectors
+import socket
+from collections import deque
+from time import monotonic, sleep
+from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+
+from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, ProtocolError,
+                      RemoteError)
+from ..identity import make_tag, printable
+from ..protocol import legacy
+from ..protocol.frames import PREFACE, REPLIES, EndOfStream, FrameReader, NotAFrame
+from ..protocol.messages import Call, decode_reply, encode_call
+from ..transport import tier
+from ..transport.streams import NO_SIGNAL
+
+INFO = make_tag("net.defaults.handlers", "info")
+
+# Seconds for a stranger to accept and answer. On a LAN both take a few milliseconds; a sleeping
+# Wi-Fi station is woken within 200.
+STRANGER_SECONDS = 0.25
+# Seconds for a peer that has accepted to shake hands and answer under TLS: two more round trips,
+# and some milliseconds of work for each of those that are asked at the same time.
+SECURED_SECONDS = 1.0
+# Seconds after which a host that neither accepts nor refuses is taken for gone. Its other ports
+# are tried all the same, but after those of hosts that show life.
+DOUBT_SECONDS = 0.1
+
+# Bytes of a reply to `info`. Ours has a few hundred; what is longer is no introduction.
+MAX_REPLY = 64 * 1024
+
+# Seconds between looks at the clock.
+TICK = 0.01
+
+# Sockets of a whole search, over all its threads, and of the descriptors that this process may
+# have, the part that it takes: the application needs the rest. Windows selects 512 at most.
+MAX_SOCKETS = 512 if hasattr(selectors, "PollSelector") else 256
+DESCRIPTOR_SHARE = 4
+
+# What answered but is no peer, for the report. More would only repeat themselves.
+MAX_STRANGERS = 100
+
+# On Windows each of these has another number, which the same name in errno has, too.
+_IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK}
+_OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
+_DENIED = {errno.EPERM, errno.EACCES}
+
+# It takes no descriptor of its own, which may be the very thing that is missing.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+class Answer(NamedTuple):
+    """A whole reply to ``info``.
+
+    :ivar found: where the address came from, for people.
+    :ivar seconds: from the first packet to the whole reply.
+    :ivar at: monotonic time of the reply.
+    :ivar old: whether it came in the documented old dialect.
+    """
+
+    address: Address
+    facts: Any
+    found: str
+    seconds: float
+    at: float
+    old: bool
+
+
+class Findings:
+    """What a sweep has found so far. Each sweep has its own; :meth:`merge` adds them up.
+
+    :ivar outcomes: how each probe ended: ``peer``, ``stranger`` (something else answered),
+        ``refused``, ``silent``, ``nobody`` (silent, and no host is known there), ``unreachable``,
+        ``denied`` (by this host).
+    :ivar left: how many were not tried before the deadline.
+    :ivar strangers: what answered without being a peer, and how.
+    """
+
+    def __init__(self) -> None:
+        self.answers: List[Answer] = []
+        self.outcomes: Dict[Address, str] = {}
+        self.left = 0
+        self.strangers: List[Tuple[Address, str]] = []
+        self.notes: Set[str] = set()
+
+    def stranger(self, address: Address, what: str) -> None:
+        self.outcomes[address] = "stranger"
+        if len(self.strangers) < MAX_STRANGERS:
+            self.strangers.append((address, what))
+
+    def merge(self, other: Findings) -> None:
+        self.answers += other.answers
+        self.outcomes.update(other.outcomes)
+        self.left += other.left
+        self.strangers = (self.strangers + other.strangers)[:MAX_STRANGERS]
+        self.notes |= other.notes
+
+
+class Host:
+    """A host: one port is knocked at before the rest is tried.
+
+    :ivar exists: whether there is such a host at all, as far as is known. If not, silence is taken
+        for an answer, and the rest is not tried.
+    """
+
+    def __init__(self, host: str, ports: Iterable[int], exists: bool) -> None:
+        self.host = host
+        self.rest = deque(ports)
+        self.exists = exists
+
+
+class Candidate(NamedTuple):
+    """An address that may be a peer's. ``seconds`` is how long it may take."""
+
+    address: Address
+    found: str
+    seconds: float = STRANGER_SECONDS
+    host: Optional[Host] = None
+
+
+class Sweep:
+    """One loop over the probes of one thread.
+
+    :param window: sockets in flight at most.
+    :param end: monotonic time from which on nothing new is started.
+    :param tried: addresses that were probed by any sweep of the search; shared between threads.
+    """
+
+    def __init__(self, window: int, end: float, tried: Set[Address]) -> None:
+        self.findings = Findings()
+        self._window = max(1, window)
+        self._end = end
+        self._tried = tried
+        self.credentials = tier.credentials()
+        self._selector = _Selector()
+        self._urgent: Deque[Candidate] = deque()
+        self._queue: Deque[Candidate] = deque()
+        self._doubted: Deque[Candidate] = deque()
+        self._probes: Set[Probe] = set()
+        self._checked = 0.0
+        self._stopped = False
+
+    def add(self, candidate: Candidate) -> None:
+        """Probe an address ahead of all hosts, even while their probes fill the window."""
+        self._urgent.append(candidate)
+
+    def add_host(self, host: str, ports: Iterable[int], found: str,
+                 seconds: float = STRANGER_SECONDS, exists: bool = True) -> None:
+        """Probe the ports of a host, the first of them first."""
+        target = Host(host, ports, exists)
+        first = (host, target.rest.popleft())
+        self._queue.append(Candidate(first, found, seconds, target))
+
+    def listen(self, sock: socket.socket, receive: Callable[[socket.socket], None]) -> None:
+        """Call a function whenever there is something to receive on a socket."""
+        self._selector.register(sock, selectors.EVENT_READ, receive)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight and nothing waits."""
+        return not (self._probes or self._urgent or self._queue or self._doubted)
+
+    def run(self) -> None:
+        """Probe all that was added, to the end or until :meth:`stop`."""
+        try:
+            while not (self.idle or self._stopped):
+                self.step(TICK)
+        finally:
+            self.close()
+
+    def stop(self) -> None:
+        """Make :meth:`run` return soon. Any thread may call."""
+        self._stopped = True
+
+    def step(self, seconds: float) -> None:
+        """One round: start what there is room for, then take what happens within some seconds."""
+        self._start()
+        if not self._selector.get_map():
+            # Nothing to wait for, as when there are no descriptors left: only time may help.
+            sleep(max(0, seconds))
+            return
+        for key, _ in self._selector.select(max(0, seconds)):
+            key.data(key.fileobj)
+        now = monotonic()
+        if now - self._checked >= TICK / 2:
+            self._checked = now
+            self._expire(now)
+
+    def close(self) -> None:
+        """Close every socket. What was not finished is left."""
+        self._leave_the_rest()
+        for probe in list(self._probes):
+            self._finish(probe)
+        self._selector.close()
+
+    # ------------------------------------------------------------------ starting
+
+    def _start(self) -> None:
+        if monotonic() >= self._end:
+            self._leave_the_rest()
+        while True:
+            candidate = self._next()
+            if candidate is None:
+                return
+            if candidate.address in self._tried:
+                # Another sweep is on it, because something there has shown life.
+                self._alive(candidate)
+                continue
+            try:
+                self._open(candidate, False)
+            except OSError as exc:
+                if exc.errno not in _OUT_OF:
+                    self._failed(candidate, exc.errno)
+                    continue
+                self._urgent.appendleft(candidate)
+                self._window = max(1, len(self._probes) // 2)
+                self.findings.notes.add(f"fewer probes at a time: {exc.strerror}")
+                return
+
+    def _next(self) -> Optional[Candidate]:
+        """What to probe now; None if there is nothing, or no room for it."""
+        if self._urgent and len(self._probes) < 2 * self._window:
+            return self._urgent.popleft()
+        if len(self._probes) < self._window and (self._queue or self._doubted):
+            return (self._queue or self._doubted).popleft()
+        return None
+
+    def _leave_the_rest(self) -> None:
+        for queue in (self._urgent, self._queue, self._doubted):
+            self.findings.left += len(queue)
+            queue.clear()
+
+    def _open(self, candidate: Candidate, old: bool) -> None:
+        family = socket.AF_INET6 if ":" in candidate.address[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        self._tried.add(candidate.address)
+        try:
+            sock.setblocking(False)
+            code = sock.connect_ex(candidate.address)
+            if code not in _IN_PROGRESS:
+                raise OSError(code, os.strerror(code))
+            probe = Probe(self, candidate, sock, old)
+            self._selector.register(sock, selectors.EVENT_WRITE, probe.connected)
+        except BaseException:
+            sock.close()
+            raise
+        self._probes.add(probe)
+
+    # ------------------------------------------------------------------ how probes end
+
+    def _expire(self, now: float) -> None:
+        for probe in list(self._probes):
+            if now >= probe.deadline:
+                self.silent(probe)
+            elif probe.doubtful(now):
+                self._doubt(probe.candidate)
+
+    def silent(self, probe: Probe) -> None:
+        """A probe has run out of time."""
+        self._finish(probe)
+        if not probe.is_connected:
+            self._no_life(probe.candidate, "silent")
+        else:
+            what = "a reply that does not end" if probe.data else "accepts, but does not answer"
+            self.findings.stranger(probe.candidate.address, what)
+
+    def failed(self, probe: Probe, code: int) -> None:
+        """A probe could not connect."""
+        self._finish(probe)
+        self._failed(probe.candidate, code)
+
+    def _failed(self, candidate: Candidate, code: Optional[int]) -> None:
+        if code in _REFUSED:
+            self.findings.outcomes[candidate.address] = "refused"
+            self._alive(candidate)
+            return
+        if code:
+            self.findings.notes.add(f"connecting: {os.strerror(code)}")
+        self._no_life(candidate, "denied" if code in _DENIED else "unreachable")
+
+    def connected(self, probe: Probe) -> None:
+        """A probe has connected and waits for its reply."""
+        self._selector.modify(probe.sock, selectors.EVENT_READ, probe.receive)
+        self._alive(probe.candidate)
+
+    def no_peer(self, probe: Probe, what: str) -> None:
+        """Something answered, but not as a peer does."""
+        self._finish(probe)
+        self.findings.stranger(probe.candidate.address, what)
+
+    def ask_again(self, probe: Probe) -> None:
+        """Ask in the old dialect whoever did not understand the modern one."""
+        self._finish(probe)
+        try:
+            self._open(probe.candidate, True)
+        except OSError as exc:
+            self.findings.stranger(probe.candidate.address, f"closed, then {exc.strerror}")
+
+    def answered(self, probe: Probe, facts: Any) -> None:
+        """A whole reply has come."""
+        self._finish(probe)
+        self.findings.outcomes[probe.candidate.address] = "peer"
+        now = monotonic()
+        self.findings.answers.append(Answer(
+            probe.candidate.address, facts, probe.candidate.found, now - probe.started, now,
+            probe.old))
+
+    def _finish(self, probe: Probe) -> None:
+        self._probes.discard(probe)
+        self._selector.unregister(probe.sock)
+        probe.sock.close()
+
+    def _alive(self, candidate: Candidate) -> None:
+        self._spread(candidate, self._queue)
+
+    def _no_life(self, candidate: Candidate, outcome: str) -> None:
+        exists = candidate.host is None or candidate.host.exists
+        self.findings.outcomes[candidate.address] = outcome if exists else "nobody"
+        self._doubt(candidate)
+
+    def _doubt(self, candidate: Candidate) -> None:
+        if candidate.host is not None and candidate.host.exists:
+            self._spread(candidate, self._doubted)
+
+    def _spread(self, candidate: Candidate, queue: Deque[Candidate]) -> None:
+        """Put the other ports of a host into a queue, now that more is known about it."""
+        host = candidate.host
+        while host is not None and host.rest:
+            address = (host.host, host.rest.popleft())
+            queue.append(Candidate(address, candidate.found, candidate.seconds, host))
+
+
+class Probe:
+    """One connection that asks one address who it is.
+
+    :ivar data: what has been received, decrypted.
+    :ivar old: whether it asks in the old dialect.
+    """
+
+    def __init__(self, sweep: Sweep, candidate: Candidate, sock: socket.socket, old: bool) -> None:
+        self._sweep = sweep
+        self.candidate = candidate
+        self.sock = sock
+        self.old = old
+        self.started = monotonic()
+        self.deadline = self.started + candidate.seconds
+        self.is_connected = False
+        self.data = b""
+        self._session: Any = None
+
+    def doubtful(self, now: float) -> bool:
+        """Whether its host has been silent for so long that it is probably gone."""
+        return not self.is_connected and now - self.started >= DOUBT_SECONDS
+
+    def connected(self, sock: socket.socket) -> None:
+        """The attempt to connect has ended."""
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        try:
+            if code:
+                raise OSError(code, "")
+            sock.send(self._first_bytes(), NO_SIGNAL)
+        except OSError as exc:
+            self._sweep.failed(self, exc.errno or 0)
+            return
+        self.is_connected = True
+        self._sweep.connected(self)
+
+    def _first_bytes(self) -> bytes:
+        if self.old:
+            return OLD_QUESTION
+        credentials = self._sweep.credentials
+        if credentials is None:
+            return QUESTION
+        from ..transport import tls  # loaded already, with the credentials
+
+        self.deadline = monotonic() + SECURED_SECONDS
+        self._session = tls.Session(credentials, self.candidate.address, server=False)
+        self._session.write(QUESTION)
+        return self._session.output()
+
+    def _decrypted(self, piece: bytes) -> bytes:
+        """What a secured peer says.
+
+        :raises AuthenticationError: it is none of ours.
+        """
+        if not piece and not self.data:
+            raise self._session.error("it closed the connection")
+        try:
+            return self._session.feed(piece)
+        finally:
+            output = self._session.output()
+            if output:
+                try:
+                    self.sock.send(output, NO_SIGNAL)
+                except OSError:
+                    pass  # whatever it has said can still be received
+
+    def receive(self, sock: socket.socket) -> None:
+        """There is something to receive, or the connection has ended."""
+        try:
+            piece = sock.recv(MAX_REPLY)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            piece = b""
+        try:
+            self._take(piece)
+        except AuthenticationError as exc:
+            self._sweep.no_peer(self, f"skipped: {printable(exc.reason)}")
+        except RemoteError:
+            self._sweep.no_peer(self, "a peer, but its info raises an error")
+        except (NetError, RecursionError, MemoryError) as exc:
+            self._sweep.no_peer(self, f"a peer, but without sense or service: "
+                                      f"{getattr(exc, 'reason', exc)}")
+
+    def _take(self, piece: bytes) -> None:
+        self.data += piece if self._session is None else self._decrypted(piece)
+        if len(self.data) > MAX_REPLY:
+            self._sweep.no_peer(self, "talks without end")
+        elif self.old:
+            self._read_old(ended=not piece)
+        else:
+            self._read(ended=not piece)
+
+    def _read(self, ended: bool) -> None:
+        data = self.data
+        stream = io.BytesIO(data)
+        reader = FrameReader(stream.read, stream.readinto, REPLIES, (MAX_REPLY, MAX_REPLY))
+        try:
+            frame = reader.frame()
+        except EndOfStream:
+            if ended and not data and self._session is None:
+                self._sweep.ask_again(self)
+            elif ended:
+                self._sweep.no_peer(self, "an incomplete reply")
+            return
+        except NotAFrame:
+            if self._session is None and may_be_old(data):
+                self._sweep.ask_again(self)
+            else:
+                self._sweep.no_peer(self, describe(data))
+            return
+        except MessageTooLarge:
+            self._sweep.no_peer(self, "announces more than an introduction")
+            return
+        address = self.candidate.address
+        self._sweep.answered(self, decode_reply(frame, address, address, INFO))
+
+    def _read_old(self, ended: bool) -> None:
+        data = self.data
+        if ended and not data:
+            self._sweep.no_peer(self, "closes without an answer")
+            return
+        try:
+            whole = legacy.read_object(data) is not None
+        except ProtocolError:
+            self._sweep.no_peer(self, describe(data))
+            return
+        if whole:
+            self._sweep.answered(self, legacy.decode_reply(data, self.candidate.address, INFO))
+        elif ended:
+            self._sweep.no_peer(self, "an incomplete reply")
+
+
+QUESTION = PREFACE + b"".join(encode_call(INFO, (), {}))
+OLD_QUESTION = legacy.encode_call(Call(INFO, [], {}))
+
+
+def may_be_old(data: bytes) -> bool:
+    """Whether this is, or begins, what an old peer says to a request that it cannot read."""
+    try:
+        legacy.read_object(data)
+        return True
+    except ProtocolError:
+        return legacy.is_flag(data)
+
+
+# How well-known protocols answer what they do not understand.
+_SIGNS: Dict[bytes, str] = {
+    b"HTTP/": "an HTTP server",
+    b"<!DOC": "an HTTP server",
+    b"<html": "an HTTP server",
+    b"SSH-": "an SSH server",
+    b"\x15\x03": "speaks TLS: a peer with a secret, or another TLS server",
+    b"\x16\x03": "speaks TLS: a peer with a secret, or another TLS server",
+}
+
+
+def describe(data: bytes) -> str:
+    """What kind of program says this, as far as its first bytes tell."""
+    for sign, name in _SIGNS.items():
+        if data.startswith(sign):
+            return name
+    return f"something else, it says {printable(repr(data[:20])[1:])}"
+
+
+def window(threads: int) -> int:
+    """How many sockets each of so many threads may have in flight."""
+    return max(1, min(MAX_SOCKETS, descriptors() // DESCRIPTOR_SHARE) // max(1, threads))
+
+
+def descriptors() -> int:
+    """How many files and sockets this process may have open."""
+    try:
+        import resource  # POSIX only
+    except ImportError:
+        return MAX_SOCKETS * DESCRIPTOR_SHARE
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_SOCKETS * DESCRIPTOR_SHARE if soft == resource.RLIM_INFINITY else soft

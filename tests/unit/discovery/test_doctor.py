@@ -1,0 +1,164 @@
+"""The doctor: each broken setup has its cause and what to do, a sound one has none."""
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from net.discovery import doctor
+from net.discovery.doctor import Case, causes, describe
+from net.discovery.listing import Peers
+from net.discovery.report import Report
+from net.environment import settings
+from net.identity import PeerId, make_id
+
+LAN = "eth0 192.168.1.10/24"
+
+
+def peer(host="192.168.1.20", group=None, **info):
+    return PeerId(make_id(3010, host, group), {"found": "datagram", "wire": "modern", **info})
+
+
+@pytest.fixture(autouse=True)
+def on_a_lan(monkeypatch):
+    """The settings of an ordinary process: nothing set. No diagnosis sends anything."""
+    monkeypatch.setitem(settings.__dict__, "host", None)
+    monkeypatch.setitem(settings.__dict__, "group", None)
+    monkeypatch.setitem(settings.__dict__, "port_start", 3010)
+
+
+@pytest.fixture
+def case():
+    """A sound case, with changes."""
+    def make(*peers, host="192.168.1.10", free=(3011,), place="", **facts):
+        report = Report()
+        sound = {"own": ["127.0.0.1", "192.168.1.10"], "searched_lan": True, "interfaces": [LAN],
+                 "neighbour_source": "/proc/net/arp", "neighbours": 3, "primed": 253,
+                 "heard": len(peers),
+                 "outcomes": {one.address: "peer" for one in peers}}
+        report.__dict__.update({**sound, **facts})
+        return Case(Peers(peers, report), host, list(free), place)
+    return make
+
+
+def only(case):
+    cause, = causes(case)
+    return f"{cause.cause} -> {cause.remedy}"
+
+
+def test_nothing_is_wrong_with_a_sound_case(case):
+    assert causes(case(peer())) == []
+    assert "no cause for trouble found" in describe(case(peer()))
+
+
+def test_bound_to_loopback(case, monkeypatch):
+    monkeypatch.setitem(settings.__dict__, "host", "127.0.0.1")
+    text = only(case(host="127.0.0.1", searched_lan=False, interfaces=[], place="container"))
+    assert "NET_HOST=127.0.0.1 keeps everything on this host" in text and "unset" in text
+
+
+def test_no_network_at_all(case):
+    text = only(case(host="127.0.0.1", own=["127.0.0.1"], interfaces=[]))
+    assert "no network" in text
+
+
+def test_all_ports_taken(case):
+    text = only(case(peer(), free=()))
+    assert "3010 to 3015" in text and "NoFreePort" in text and "NET_PORT_RANGE" in text
+
+
+def test_no_neighbours(case):
+    text = only(case(neighbours=0, heard=0, outcomes={("127.0.0.1", 3010): "refused"}))
+    assert "no neighbours" in text and "NET_PEERS" in text
+
+
+def test_only_container_interfaces(case):
+    found = causes(case(interfaces=["docker0 172.17.0.1/16"], primed=0, neighbours=0, heard=0,
+                        notes=["docker0 172.17.0.1/16: not swept, a bridge to containers or "
+                               "virtual machines"]))
+    assert "only networks of this host are bridges" in found[0].cause
+    assert "NET_INTERFACES" in found[0].remedy
+
+
+def test_the_wrong_group(case, monkeypatch):
+    monkeypatch.setitem(settings.__dict__, "group", "render")
+    text = only(case(peer(group="lighting"), peer("192.168.1.21")))
+    assert "none of the 2 peers found is in the group 'render'" in text and "lighting" in text
+
+
+@pytest.mark.parametrize("what", ["skipped: it does not speak TLS; both sides need the same",
+                                  "speaks TLS: a peer with a secret, or another TLS server"])
+def test_a_secret_on_one_side(case, what):
+    text = only(case(peer(), strangers=[(("192.168.1.30", 3010), what)]))
+    assert "at 192.168.1.30:3010: " in text and "NET_SECRET" in text and "skipped" not in text
+
+
+def test_a_firewall_that_blocks_tcp(case):
+    text = only(case(peer(), silent_peers=[("192.168.1.30", 3010)]))
+    assert "UDP through but not TCP" in text and "192.168.1.30:3010" in text
+    assert "open TCP 3010-3015" in text
+
+
+def test_a_firewall_that_blocks_udp(case):
+    assert "open UDP 3010-3015" in only(case(peer(), heard=0))
+
+
+def test_a_firewall_of_this_host_that_lets_nothing_out(case):
+    text = only(case(peer(), notes=["eth0: sending failed, Operation not permitted"]))
+    assert "this host itself refuses to send" in text
+
+
+def test_hosts_that_drop_everything(case):
+    outcomes = {("192.168.1.30", port): "silent" for port in range(3010, 3016)}
+    text = only(case(peer(), outcomes={**outcomes, ("192.168.1.20", 3010): "peer"}))
+    assert "1 of 2 hosts neither accept nor refuse" in text and "192.168.1.30" in text
+
+
+def test_macos_without_permission_for_the_local_network(case):
+    outcomes = {("192.168.1.30", port): "unreachable" for port in range(3010, 3016)}
+    text = only(case(outcomes=outcomes, place="macOS", notes=["connecting: No route to host"]))
+    assert "Local Network" in text
+
+
+def test_a_web_server_on_our_port(case):
+    text = only(case(peer(), strangers=[(("127.0.0.1", 3010), "an HTTP server")]))
+    assert "127.0.0.1:3010 (an HTTP server)" in text and "NET_PORT_START" in text
+
+
+def test_peers_of_this_host_that_nobody_else_can_reach(case):
+    text = only(case(peer("127.0.0.1"), heard=0))
+    assert "can only be reached from this host: 127.0.0.1:3010" in text
+
+
+@pytest.mark.parametrize("place, word", [("container", "--network host"), ("WSL", "mirrored")])
+def test_a_container_and_wsl(case, place, word):
+    assert word in only(case(place=place, outcomes={("172.17.0.1", 3010): "refused"}))
+
+
+def test_names_in_net_peers(case):
+    text = only(case(peer(), notes=["NET_PEERS: 'nas.lan' is no IP address, and names are not "
+                                    "resolved"]))
+    assert "'nas.lan'" in text and "10.1.2.3:3010" in text
+
+
+def test_an_unreadable_neighbour_table(case):
+    assert "neither arp nor ip" in only(case(peer(), neighbour_source=""))
+
+
+def test_probes_are_told_one_by_one(case):
+    text = describe(case(peer(), outcomes={
+        **{("192.168.1.30", port): "silent" for port in range(3010, 3016)},
+        ("127.0.0.1", 3010): "peer", ("127.0.0.1", 3011): "refused",
+        ("10.0.0.7", 3010): "nobody"},
+        silent_peers=[("192.168.1.40", 3012)]))
+    assert "  127.0.0.1: 3010 peer, 3011 refused\n" in text
+    assert "  192.168.1.30: 3010-3015 silent\n" in text
+    assert "  192.168.1.40: 3012 answers by datagram\n" in text
+    assert "10.0.0.7" not in text, "nobody is no host"
+    assert max(map(len, text.splitlines())) < 120
+
+
+def test_free_ports_are_told_from_taken_ones(port_range):
+    with socket.create_server(("127.0.0.1", port_range[0])):
+        assert not doctor.is_free("127.0.0.1", port_range[0])
+        assert doctor.is_free("127.0.0.1", port_range[1])

@@ -1,0 +1,248 @@
+"""A whole search, as far as it can be made without a network."""
+from __future__ import annotations
+
+import errno
+import inspect
+from time import monotonic
+
+import pytest
+
+import net
+from net.discovery import interfaces, neighbours, search as search_module
+from net.discovery.search import END, parse_named, search
+from net.environment import settings
+from strangers import Stranger, frame, says, silence
+
+
+@pytest.mark.parametrize("entry, expected", [
+    ("10.1.2.3", ("10.1.2.3", None)), ("10.1.2.3:4000", ("10.1.2.3", 4000)),
+    ("[fd00::1]:3010", ("fd00::1", 3010)), ("[fd00::1]", ("fd00::1", None)),
+    ("fd00::1", ("fd00::1", None)), ("localhost:3011", ("127.0.0.1", 3011)),
+])
+def test_an_entry_of_net_peers_is_an_address_and_perhaps_a_port(entry, expected):
+    assert parse_named(entry) == expected
+
+
+@pytest.mark.parametrize("entry", [
+    "nas.lan", "nas.lan:3010", "10.1.2", "10.1.2.3:0", "10.1.2.3:70000", "10.1.2.3:x", "", ":3010",
+    "[fd00::1", "[nas]:3010", "10.1.2.3:²",
+])
+def test_a_name_or_a_wrong_entry_is_refused_without_resolving(entry):
+    with pytest.raises(ValueError):
+        parse_named(entry)
+
+
+@pytest.fixture
+def ports(port_range, monkeypatch):
+    """A port range of this test's own, on loopback, with nothing else set."""
+    monkeypatch.setitem(settings.__dict__, "port_start", port_range.start)
+    monkeypatch.setitem(settings.__dict__, "peers", ())
+    return port_range
+
+
+@pytest.fixture
+def listening(ports):
+    started = []
+
+    def start(number, treat, host="127.0.0.1"):
+        started.append(Stranger(ports[number], treat, host))
+        return started[-1].address
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+def introduction(port, instance="i"):
+    return says(frame({"instance": instance, "host": "127.0.0.1", "port": port, "group": None}))
+
+
+def addresses(outcome):
+    return sorted(answer.address for answer in outcome.answers)
+
+
+def test_every_port_of_the_range_is_searched_both_ends_included(listening, ports):
+    ends = [listening(0, introduction(ports[0])), listening(5, introduction(ports[5], "j"))]
+    outcome = search(on_host=True)
+    assert addresses(outcome) == ends
+    assert set(outcome.report.outcomes) == {("127.0.0.1", port) for port in ports}
+
+
+def test_a_silent_listener_costs_its_time_limit_and_hides_nobody(listening, ports):
+    listening(0, silence)
+    good = listening(1, introduction(ports[1]))
+    started = monotonic()
+    outcome = search()
+    assert addresses(outcome) == [good] and monotonic() - started < END
+    assert outcome.report.strangers == [(("127.0.0.1", ports[0]), "accepts, but does not answer")]
+
+
+def test_named_peers_are_asked_at_their_port_or_at_all(listening, ports, monkeypatch):
+    elsewhere = listening(5, introduction(ports[5]), "127.0.0.7")
+    monkeypatch.setitem(settings.__dict__, "peers", ("127.0.0.7",))
+    assert addresses(search()) == [elsewhere]
+    monkeypatch.setitem(settings.__dict__, "peers", (f"127.0.0.7:{ports[5]}",))
+    outcome = search()
+    assert addresses(outcome) == [elsewhere] and outcome.answers[0].found == "NET_PEERS"
+    assert ("127.0.0.7", ports[0]) not in outcome.report.outcomes
+    assert search(on_host=True).answers == []
+
+
+def test_named_peers_beyond_a_loopback_host_are_dropped_and_said(ports, monkeypatch):
+    monkeypatch.setitem(settings.__dict__, "peers", ("192.0.2.1", "192.0.2.1:3010", "nas.lan"))
+    report = search(known=[("192.0.2.7", 3010)]).report
+    assert {host for host, _ in report.outcomes} == {"127.0.0.1"}
+    assert [note for note in report.notes if "is dropped" in note and "192.0.2.1" in note]
+    assert any("'nas.lan' is no IP address, and names are not resolved" in n for n in report.notes)
+
+
+def test_a_loopback_host_searches_no_network(ports, monkeypatch):
+    for module, name in ((interfaces, "read"), (neighbours, "read")):
+        monkeypatch.setattr(module, name, lambda *args: pytest.fail("looked beyond loopback"))
+    report = search().report
+    assert not report.searched_lan and report.own == ["127.0.0.1"]
+    assert "the LAN was not searched" in str(report)
+
+
+def test_another_loopback_address_of_net_host_is_searched_too(listening, ports, monkeypatch):
+    monkeypatch.setitem(settings.__dict__, "host", "127.0.0.9")
+    there = listening(2, introduction(ports[2]), "127.0.0.9")
+    assert addresses(search()) == [there]
+
+
+def test_low_limits_of_descriptors_find_everybody(listening, ports, monkeypatch):
+    monkeypatch.setattr("net.discovery.sweep.descriptors", lambda: 4)
+    expected = [listening(n, introduction(ports[n], str(n))) for n in range(6)]
+    assert addresses(search()) == expected
+
+
+def test_an_interrupt_closes_everything_and_comes_through(ports, listening, monkeypatch):
+    listening(0, silence)
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_module._Search, "_done", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+
+
+def test_the_report_tells_what_was_done(listening, ports):
+    listening(0, introduction(ports[0]))
+    listening(1, says(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    text = str(search().report)
+    assert f"no peer: 127.0.0.1:{ports[1]}: an HTTP server" in text
+    assert "TCP: 6 addresses asked: 1 peer, 4 refused, 1 stranger" in text
+    assert "time: this host" in text
+
+
+class FakeLan(search_module._Search):
+    """A search of a LAN that sends nothing: what would be started is only written down."""
+
+    def __init__(self, own, primed=True):
+        super().__init__(False, [])
+        self._interfaces = own
+        self._threads = 0
+        self.started = []
+
+    def _fill(self, sweep, shares):
+        self.started += shares
+
+
+LAN = interfaces.Interface("eth0", "192.168.1.10", 24)
+
+
+@pytest.fixture
+def fake():
+    made = FakeLan([LAN])
+    yield made
+    made._close()
+
+
+def test_of_ten_thousand_neighbours_those_of_the_own_network_come_first(fake):
+    near = {f"192.168.1.{number}" for number in range(20, 40)}
+    hosts = [f"10.{n // 250}.{n % 250}.7" for n in range(10_000)] + sorted(near)
+    fake._take_table(neighbours.Table("arp", hosts, []))
+    asked = [host for host, _ in fake.started]
+    assert set(asked[:len(near)]) == near and len(asked) == search_module.MAX_HOSTS
+    assert any("10,020 hosts in the neighbour table, 2,048 asked" in n for n in fake._report.notes)
+
+
+def test_a_second_look_adds_only_what_is_new(fake):
+    fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
+    fake._take_table(neighbours.Table("arp", ["192.168.1.20", "192.168.1.21"], []))
+    assert fake.started == [("192.168.1.20", True), ("192.168.1.21", True)]
+
+
+def test_who_could_not_be_primed_is_knocked_at_once(fake):
+    fake._unsent = ["192.168.1.20", "192.168.1.30"]
+    fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
+    fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
+    assert fake.started == [("192.168.1.20", True), ("192.168.1.30", False)]
+
+
+def test_without_a_neighbour_table_the_own_network_is_knocked_at(fake):
+    fake._swept = [(LAN, ["192.168.1.20", "192.168.1.30"])]
+    fake._take_table(neighbours.Table("", [], ["arp: not found (0 ms)"]))
+    assert fake.started == [("192.168.1.20", False), ("192.168.1.30", False)]
+    assert "arp: not found (0 ms)" in fake._report.notes
+
+
+def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    fake._threads = 5
+    monkeypatch.setattr(search_module.threading.Thread, "start", no_thread)
+    monkeypatch.setattr(neighbours, "read", lambda: neighbours.Table("arp", ["10.0.0.9"], []))
+    fake._read_table()
+    fake._do_what_is_due()
+    assert ("10.0.0.9", True) in fake.started and fake._workers == []
+
+
+def test_the_signature_is_the_documented_one():
+    assert list(inspect.signature(net.peers).parameters) == [
+        "refresh", "groups", "on_host", "hubs_only"]
+    assert net.get_peers is net.peers
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What net.peers asks of the cache and of the filter."""
+    calls = []
+    monkeypatch.setattr("net.discovery.known_peers.peers",
+                        lambda refresh, on_host: calls.append((refresh, on_host)) or "all")
+    monkeypatch.setattr("net.discovery.listing.filtered",
+                        lambda peers, groups, hubs: calls.append((groups, hubs)) or "some")
+    return calls
+
+
+@pytest.mark.parametrize("args, kwargs, expected", [
+    ((), {}, [(False, False)]),
+    ((True,), {}, [(True, False)]),
+    (("group1",), {"refresh": True}, [(True, False), ("group1", False)]),
+    ((["group1", "group2"],), {}, [(False, False), (["group1", "group2"], False)]),
+    ((False, "group1"), {}, [(False, False), ("group1", False)]),
+    ((), {"groups": ["a"], "on_host": True}, [(False, True), (["a"], False)]),
+    ((), {"hubs_only": True}, [(False, False), (None, True)]),
+])
+def test_groups_may_come_first_as_the_documentation_shows(asked, args, kwargs, expected):
+    net.peers(*args, **kwargs)
+    assert asked == expected
+
+
+@pytest.mark.parametrize("args, kwargs", [
+    (("a", True), {}), (("a",), {"groups": "b"}), ((), {"unknown": 1})])
+def test_contradictory_arguments_are_an_error(asked, args, kwargs):
+    with pytest.raises(TypeError):
+        net.peers(*args, **kwargs)
+    assert asked == []
+
+
+def test_errors_of_the_network_are_in_the_report_not_raised(ports, monkeypatch):
+    def unreachable(self, address):
+        return errno.ENETUNREACH
+
+    monkeypatch.setattr("socket.socket.connect_ex", unreachable)
+    report = search().report
+    assert set(report.outcomes.values()) == {"unreachable"} and report.notes

@@ -1,0 +1,275 @@
+"""Probes: real peers are found whatever else listens, in time, and nothing is left open."""
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import socket
+import struct
+from time import monotonic
+
+import pytest
+
+import strangers
+from net.discovery import sweep
+from net.discovery.sweep import STRANGER_SECONDS, Candidate, Sweep, describe, window
+from net.protocol import legacy
+from net.protocol.frames import PREFACE, FLAG, RESULT, pack
+from net.protocol.messages import encode_failure, encode_refusal
+from net.errors import PeerBusy
+from strangers import Stranger, frame
+
+FACTS = {"instance": "a" * 32, "host": "127.0.0.1", "port": 1, "group": None}
+
+
+@pytest.fixture
+def stranger(port_range):
+    """Start listeners on the ports of the test's range, one after the other."""
+    ports = iter(port_range)
+    started = []
+
+    def start(treat):
+        started.append(Stranger(next(ports), treat))
+        return started[-1].address
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def run():
+    """Probe addresses and give what was found, and how long it took."""
+    def probe(*addresses, seconds=STRANGER_SECONDS, window=100, end=5.0):
+        one = Sweep(window, monotonic() + end, set())
+        for address in addresses:
+            one.add(Candidate(address, "test", seconds))
+        started = monotonic()
+        one.run()
+        return one.findings, monotonic() - started
+    return probe
+
+
+def test_a_peer_introduces_itself_in_one_round_trip(stranger, run):
+    asked = []
+
+    def peer(sock):
+        asked.append(sock.recv(4096))
+        sock.sendall(frame(FACTS))
+
+    findings, _ = run(stranger(peer), seconds=5)
+    answer, = findings.answers
+    assert answer.facts == FACTS and not answer.old and answer.found == "test"
+    assert 0 < answer.seconds < 5
+    assert asked[0].startswith(PREFACE) and len(asked) == 1
+
+
+def test_a_reply_in_many_pieces_is_put_together(stranger, run):
+    findings, _ = run(stranger(strangers.drips(frame(FACTS)[:40])), seconds=0.3)
+    assert findings.answers == []
+
+    def pieces(sock):
+        sock.recv(4096)
+        for byte in frame(FACTS):
+            sock.sendall(bytes((byte,)))
+
+    findings, _ = run(stranger(pieces), seconds=5)
+    assert findings.answers[0].facts == FACTS
+
+
+def test_an_old_peer_is_asked_again_in_its_own_dialect(stranger, run):
+    findings, _ = run(stranger(strangers.old_peer({"group": "old", "hub": True})), seconds=5)
+    answer, = findings.answers
+    assert answer.old and answer.facts == {"group": "old", "hub": True}
+
+
+def test_a_peer_that_closes_at_what_it_cannot_read_is_asked_in_the_old_dialect(stranger, run):
+    calls = itertools.count()
+
+    def closes_first(sock):
+        sock.recv(1024)
+        if next(calls):
+            sock.sendall(legacy.encode_result({"group": None}))
+
+    findings, _ = run(stranger(closes_first), seconds=5)
+    assert findings.answers[0].old
+
+
+@pytest.mark.parametrize("treat, what", [
+    (strangers.silence, "accepts, but does not answer"),
+    (strangers.close, "closes without an answer"),
+    (strangers.reset, "closes without an answer"),
+    (strangers.http, "an HTTP server"),
+    (strangers.says(b"SSH-2.0-OpenSSH_9.2\r\n", then_wait=True), "an SSH server"),
+    (strangers.says(b"\x15\x03\x01\x00\x02\x02\x46"), "TLS"),
+    (strangers.says(os.urandom(32).replace(b"\x02", b"\x99"), then_wait=True), "something else"),
+    (strangers.says(b"\x1b[2J\x07\r\n"), "something else"),
+    (strangers.says(b"HT", then_wait=True), "a reply that does not end"),
+    (strangers.says(b"eyJyYXciOiA", then_wait=True), "a reply that does not end"),
+    (strangers.says(frame(FACTS)[:-1]), "an incomplete reply"),
+    (strangers.says(frame(FACTS)[:3], then_wait=True), "a reply that does not end"),
+    (strangers.says(frame(FACTS)[:20], then_wait=True), "a reply that does not end"),
+    # Of these it depends on how much comes at once.
+    (strangers.endless(frame(FACTS)[:8]), "without sense|talks without end"),
+    (strangers.endless(b"eyJyYXciOiA"), "something else|talks without end"),
+    (strangers.endless(b""), "something else|talks without end"),
+    (strangers.says(frame(FACTS)[:8] + b" " * 100), "without sense"),
+    (strangers.endless(struct.pack("!BBHIQ", RESULT, 1, 1, 40000, 60000)), "talks without end"),
+    (strangers.says(strangers.HUGE_HEADER, then_wait=True), "announces more"),
+    (strangers.says(strangers.TOO_LONG, then_wait=True), "announces more"),
+    (strangers.says(pack(RESULT, b"[" * 5000)), "without sense"),
+    (strangers.says(pack(RESULT, b"\xff\xfe")), "without sense"),
+    (strangers.says(pack(RESULT, b'{"!range":[0,1,0]}', tagged=True)), "without sense"),
+    (strangers.says(pack(FLAG, b"{}")), "without sense"),
+    (strangers.says(b"".join(encode_refusal(PeerBusy(None, "512 connections are open there")))),
+     "without sense or service: 512 connections"),
+    (strangers.says(b"".join(encode_failure(SystemExit("\x1b[2J")))), "its info raises an error"),
+    (strangers.drips(frame(FACTS)), "a reply that does not end"),
+])
+def test_a_stranger_is_told_apart_and_does_not_hide_a_peer(stranger, run, treat, what):
+    odd = stranger(treat)
+    good = stranger(strangers.says(frame(FACTS)))
+    findings, seconds = run(odd, good)
+    assert [answer.address for answer in findings.answers] == [good]
+    (address, described), = findings.strangers
+    assert address == odd and re.search(what, described) and described.isprintable()
+    assert seconds < STRANGER_SECONDS + 1
+
+
+def test_a_closed_port_is_no_stranger(port_range, run):
+    findings, seconds = run(*(("127.0.0.1", port) for port in port_range))
+    assert list(findings.outcomes.values()) == ["refused"] * len(port_range)
+    assert findings.strangers == []
+    assert seconds < 1
+
+
+def test_the_window_bounds_the_sockets_in_flight(stranger, port_range, monkeypatch):
+    address = stranger(strangers.silence)
+    opened = []
+    real = socket.socket
+
+    class Counted(real):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            opened.append(self)
+            assert sum(one.fileno() != -1 for one in opened) <= 4
+
+    monkeypatch.setattr(sweep.socket, "socket", Counted)
+    one = Sweep(4, monotonic() + 5, set())
+    for number in range(30):
+        one.add_host(f"127.0.0.{number + 2}", [address[1]], "test", 0.01)
+    one.run()
+    assert len(opened) == 30 and all(sock.fileno() == -1 for sock in opened)
+
+
+def test_without_descriptors_the_sweep_goes_on_when_there_are_some_again(
+        stranger, run, monkeypatch):
+    good = stranger(strangers.says(frame(FACTS)))
+    real, calls = socket.socket, itertools.count()
+
+    def scarce(*args, **kwargs):
+        if next(calls) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sweep.socket, "socket", scarce)
+    findings, _ = run(good)
+    assert len(findings.answers) == 1
+    assert findings.notes == {"fewer probes at a time: Too many open files"}
+
+
+def test_without_any_descriptor_the_sweep_ends_in_time(run, monkeypatch):
+    def none_left(*args, **kwargs):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(sweep.socket, "socket", none_left)
+    findings, seconds = run(("127.0.0.1", 1), end=0.2)
+    assert seconds < 1 and findings.left == 1
+
+
+def test_what_the_deadline_leaves_over_is_counted(run):
+    findings, seconds = run(*(("127.0.0.1", port) for port in range(1, 50)), end=-1)
+    assert findings.left == 49 and findings.outcomes == {} and seconds < 1
+
+
+def test_a_host_that_shows_life_has_all_its_ports_probed(stranger, port_range):
+    stranger(strangers.silence)
+    good = stranger(strangers.says(frame(FACTS)))
+    one = Sweep(100, monotonic() + 5, set())
+    one.add_host("127.0.0.1", port_range, "test")
+    one.run()
+    assert [answer.address for answer in one.findings.answers] == [good]
+    assert len(one.findings.outcomes) == len(port_range)
+
+
+@pytest.fixture
+def unanswered():
+    """A port whose backlog is full: to a newcomer it is as silent as a host that is gone."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        with socket.socket() as first, socket.socket() as second:
+            for sock in (first, second):
+                sock.setblocking(False)
+                sock.connect_ex(listener.getsockname())
+            yield listener.getsockname()[1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a full backlog refuses on Windows")
+@pytest.mark.parametrize("exists, found", [(True, 1), (False, 0)])
+def test_the_other_ports_of_a_silent_host_are_tried_if_it_exists(
+        stranger, unanswered, exists, found):
+    good = stranger(strangers.says(frame(FACTS)))
+    one = Sweep(100, monotonic() + 5, set())
+    one.add_host("127.0.0.1", [unanswered, good[1]], "test", exists=exists)
+    started = monotonic()
+    one.run()
+    assert len(one.findings.answers) == found
+    assert one.findings.outcomes["127.0.0.1", unanswered] == ("silent" if exists else "nobody")
+    assert monotonic() - started < 1
+
+
+def test_an_address_is_probed_once_in_all_sweeps_of_a_search(stranger):
+    address = stranger(strangers.says(frame(FACTS)))
+    tried = set()
+    first, second = (Sweep(10, monotonic() + 5, tried) for _ in range(2))
+    for one in (first, second):
+        one.add(Candidate(address, "test"))
+        one.run()
+    assert len(first.findings.answers) == 1 and second.findings.answers == []
+
+
+def test_stopping_closes_everything_soon(stranger, run):
+    one = Sweep(10, monotonic() + 60, set())
+    one.add(Candidate(stranger(strangers.silence), "test", 60.0))
+    one.step(0.01)
+    one.stop()
+    one.run()
+    assert one.idle
+
+
+def test_no_name_is_resolved(stranger, run, monkeypatch):
+    def resolve(*args):
+        raise AssertionError(f"resolved {args}")
+
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyaddr", "getnameinfo", "getfqdn"):
+        monkeypatch.setattr(socket, name, resolve)
+    findings, _ = run(stranger(strangers.says(frame(FACTS))))
+    assert len(findings.answers) == 1
+
+
+@pytest.mark.parametrize("data, name", [
+    (b"HTTP/1.0 400 Bad", "an HTTP server"), (b"-ERR unknown", "something else, it says '-ERR"),
+])
+def test_what_is_not_a_peer_is_named(data, name):
+    assert describe(data).startswith(name)
+
+
+@pytest.mark.parametrize("limit, threads, expected", [
+    (256, 6, 10), (256, 1, 64), (1024, 6, 42), (20000, 1, 512), (20000, 6, 85), (3, 6, 1)])
+def test_the_window_leaves_most_descriptors_to_the_application(
+        monkeypatch, limit, threads, expected):
+    monkeypatch.setattr(sweep, "descriptors", lambda: limit)
+    monkeypatch.setattr(sweep, "MAX_SOCKETS", 512)
+    assert window(threads) == expected
