@@ -1,0 +1,280 @@
+"""Events: subscribe once, hear everything, never slow anyone down."""
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+from itertools import count
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, TypeVar, Union
+
+from .. import discovery
+from ..decorators import Connected, register
+from ..dispatch import caller
+from ..environment import is_loopback
+from ..errors import Address
+from ..identity import PeerArgument, PeerId, address_of, decode_text, tag_name
+from ..peer import _Peer, existing_peer, launch_by_decorator, launch_hooks, own_instance
+from ..protocol.deliveries import DELIVER
+from ..transport.streams import is_own_address
+from .publishing import Publisher
+from .subscribing import FAILED, UNSUBSCRIBE, Handler, Subscriber
+
+F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
+
+log = logging.getLogger(__name__)
+
+# Characters of an event's name, which travels with each event.
+MAX_NAME = 200
+# Seconds that events have to leave when the process ends.
+EXIT_TIME = 2.0
+# What of a failing handler is logged: a caller sends it, and could send anything.
+MAX_TOLD = 100
+
+publisher = Publisher(_Peer.SUBSCRIPTIONS, own_instance)
+subscriber = Subscriber(discovery.watch)
+
+
+def event(name: str) -> Callable[[F], F]:
+    """Make an event of a function that returns ``(args, kwargs)``.
+
+    Calling the function sends these to every subscriber of the event, and returns them. It never
+    waits for the network: a thread of its own brings them to the subscribers, in order. A
+    subscriber that does not keep up is cut off; see :func:`net.stats`.
+
+    The call raises :exc:`net.ValueNotSupported` or :exc:`net.MessageTooLarge` if the values cannot
+    travel, subscribers or not, and TypeError if the function returned something else.
+
+    :param name: text that subscribers know the event by, at most 200 printable characters.
+    """
+    _check_name(name)
+
+    def define(function: F) -> F:
+        @functools.wraps(function)
+        def trigger(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            publisher.publish(name, *_arguments(function, result))
+            return result
+
+        launch_by_decorator()
+        return trigger  # type: ignore[return-value]
+    return define
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"an event has a name, as in @net.event('done'), not {name!r}")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise ValueError(f"the name of an event is at most {MAX_NAME} printable characters")
+
+
+def _arguments(function: Callable[..., Any], result: Any) -> Tuple[Any, Dict[str, Any]]:
+    if type(result) is tuple and len(result) == 2 and isinstance(result[0], (tuple, list)) \
+            and isinstance(result[1], dict) and all([type(key) is str for key in result[1]]):
+        return result
+    raise TypeError(f"{getattr(function, '__qualname__', function)} is an event and returns "
+                    f"(args, kwargs), such as ((1, 2), {{'name': 3}}), not {result!r:.200}")
+
+
+def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument]] = None,
+              groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
+              on_host: bool = False, on_gap: Optional[Callable[[str, PeerId, Optional[int]], Any]]
+              = None) -> Callable[[Callable[..., Any]], Connected[Any]]:
+    """Have a function called with every event of a name that a peer triggers with
+    :func:`net.event`.
+
+    The function is a connection, too, as with :func:`net.connect`. Events of one peer come in order
+    and once. All functions that hear events run one after the other in one thread; what they raise
+    is logged here and by the publisher, and the next event goes on. A function subscribed to the
+    same event twice hears it once.
+
+    :param peers: a peer, several, or what :func:`net.peers` gave; their processes may come later or
+        start anew. None means all peers, also those that come later.
+    :param groups: only peers of this group, or of one of these.
+    :param hubs_only: only hubs.
+    :param on_host: only peers on this host.
+    :param on_gap: called as ``on_gap(event, peer_id, missed)`` in the same thread, in between the
+        events, when some were missed: this process was cut off, the network was, or (``missed`` is
+        None, nobody knows how many) the peer was started anew.
+    :raises InvalidPeer: not a peer.
+    """
+    _check_name(event)
+    addresses = _addresses(peers)
+    names = [groups] if isinstance(groups, str) else groups
+    group_names = None if names is None else set(names)
+
+    def define(function: Any) -> Any:
+        if isinstance(function, staticmethod):
+            return staticmethod(define(function.__func__))
+        connected = function if _is_connected(function) else _connected(function)
+        launch_by_decorator()
+        subscriber.add(Handler(event, connected.tag, connected.__wrapped__, addresses, group_names,
+                               hubs_only, on_host, on_gap))
+        return connected
+    return define
+
+
+def _addresses(peers: Any) -> Optional[Set[Address]]:
+    if peers is None:
+        return None
+    one = isinstance(peers, (str, bytes)) or (
+        isinstance(peers, tuple) and len(peers) == 2 and isinstance(peers[1], int))
+    return {address_of(peer) for peer in ([peers] if one else peers)}
+
+
+def _is_connected(function: Any) -> bool:
+    wrapped = getattr(function, "__wrapped__", None)
+    return wrapped is not None and _Peer.CONNECTIONS.get(getattr(function, "tag", b"")) is wrapped
+
+
+def _connected(function: Any) -> Any:
+    """Register a function. What has no name of its own in its module (a method, a nested function,
+    a lambda) gets a number: those of one name would take each other's place."""
+    name = getattr(function, "__qualname__", "")
+    if name.isidentifier():
+        return register(function)
+    known = {tag_name(tag): one for tag, one in list(_Peer.CONNECTIONS.items())}
+    tags = (f"{getattr(function, '__module__', '')}.{name}#{number}" for number in count(1))
+    tag = next(tag for tag in tags if known.get(tag, function) == function)
+    # A method is another object each time that it is looked up.
+    return register(known.get(tag, function), tag)
+
+
+def unsubscribe(event: str, handler: Callable[..., Any]) -> None:
+    """Let a function hear an event no more. It is not called after this, unless it runs just now.
+
+    :raises LookupError: it is not subscribed to that event.
+    """
+    function = handler.__wrapped__ if _is_connected(handler) else handler  # type: ignore
+    if not subscriber.remove(event, function):
+        raise LookupError(f"{handler!r} is not subscribed to the event {event!r}")
+
+
+def flush(timeout: Optional[float] = None) -> Dict[bytes, Dict[str, int]]:
+    """Wait until all events triggered so far were taken by their subscribers' processes.
+
+    Their handlers may still have to run. At the end of a process its events have two seconds to
+    leave, without this.
+
+    :param timeout: seconds, None for no limit; a subscriber that takes nothing is cut off after
+        some ten seconds.
+    :returns: what was not taken: ``{peer id: {event: count}}``, empty if everything was.
+    """
+    return publisher.flush(timeout)
+
+
+class Stats(Dict[str, Any]):
+    """What :func:`stats` gives: a dict, and a table for people as ``str()``."""
+
+    def __str__(self) -> str:
+        lines: List[str] = []
+        for name, facts in sorted(self["events"].items()):
+            lines.append(f"event {name}: triggered {facts['triggered']:,}")
+            for peer, counts in facts["subscribers"].items():
+                lines.append(f"  {peer}: " + ", ".join(f"{number:,} {what}"
+                                                       for what, number in counts.items()))
+        lines.append(f"subscribers cut off: {self['cut off']:,}")
+        for name, facts in sorted(self["connections"].items()):
+            lines.append(f"connection {name}: {facts['calls']:,} calls, {facts['errors']:,} errors,"
+                         f" {facts['seconds']:.3f} s")
+        return "\n".join(lines)
+
+
+def stats() -> Stats:
+    """What this process has sent and done so far.
+
+    ``stats()["events"]["done"]`` is ``{"triggered": 12, "subscribers": {peer_id: {"sent": 9,
+    "queued": 1, "dropped": 2}}}``: taken by the subscriber's process, waiting for it, and lost
+    because it was cut off, is gone or could not read them. ``stats()["cut off"]`` is the number of
+    subscribers that were too slow. ``stats()["connections"]["module.function"]`` is ``{"calls": 3,
+    "errors": 0, "seconds": 0.1}`` of what other peers ran here, handlers of events included.
+    Printed, it is a table.
+    """
+    peer = existing_peer()
+    tally = dict(peer.server.tally()) if peer is not None and peer.server is not None else {}
+    for tag, numbers in list(subscriber.runner.tally.by_tag.items()):
+        before = tally.get(tag, (0, 0, 0.0))
+        tally[tag] = [a + b for a, b in zip(before, numbers)]
+    connections = {tag_name(tag): dict(zip(("calls", "errors", "seconds"), numbers))
+                   for tag, numbers in tally.items()}
+    return Stats(publisher.stats(), connections=connections)
+
+
+# ------------------------------------------------------- what peers call of each other for events
+
+
+def accept(event: str, peer_id: PeerArgument, tag: Union[str, bytes]) -> bool:
+    """See :func:`net.subscription_handler`."""
+    _check_name(event)
+    publisher.subscribe(event, *_subscription(peer_id, tag))
+    return True
+
+
+def _subscription(peer_id: Any, tag: Any) -> Tuple[PeerId, bytes]:
+    """The parts of a subscription, checked.
+
+    :raises PermissionError: it is in the name of another host.
+    """
+    peer = PeerId(peer_id.encode("ascii") if isinstance(peer_id, str) else bytes(peer_id))
+    _check_caller(peer)
+    encoded = tag.encode("ascii") if isinstance(tag, str) else bytes(tag)
+    if len(decode_text(encoded)) > MAX_NAME:
+        raise ValueError(f"a tag of more than {MAX_NAME} characters")
+    return peer, encoded
+
+
+def _check_caller(peer: PeerId) -> None:
+    # Events only go to where the subscription came from, so that nobody can aim them at others.
+    if caller.address is None or caller.address[0] == peer.host:
+        return
+    if _is_here(caller.address[0]) and _is_here(peer.host):
+        return
+    raise PermissionError(f"a subscription for {peer.host} came from {caller.address[0]}; events "
+                          f"only go to the address that they were asked for from")
+
+
+def _is_here(host: str) -> bool:
+    return is_loopback(host) or is_own_address(host)
+
+
+def _unsubscribe(event: str, peer_id: str, tag: str) -> None:
+    publisher.unsubscribe(event, *_subscription(peer_id, tag))
+
+
+def _failed(peer_id: str, failures: List[Any], unsaid: int) -> None:
+    """Handlers of a subscriber have raised: ``[event, tag, text]`` each."""
+    for event, tag, text in failures[:MAX_TOLD]:
+        publisher.log_failure(*_subscription(peer_id, tag), str(event), str(text))
+    if unsaid:
+        log.warning("handlers of the subscriber %s raised %d times more", PeerId(peer_id.encode()),
+                    unsaid)
+
+
+register(subscriber.deliver, decode_text(DELIVER))
+register(_unsubscribe, decode_text(UNSUBSCRIBE))
+register(_failed, decode_text(FAILED))
+
+
+# ----------------------------------------------------------------------------- the process
+
+
+def _on_launch(peer: _Peer) -> Callable[[], None]:
+    if peer.test:
+        return lambda: None
+    subscriber.serve(peer.id)
+
+    def close() -> None:
+        subscriber.pause()
+        publisher.close(EXIT_TIME)
+    return close
+
+
+def _on_fork() -> None:
+    publisher.forget()
+    subscriber.forget()
+
+
+launch_hooks.append(_on_launch)
+atexit.register(publisher.flush, EXIT_TIME)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_on_fork)

@@ -1,0 +1,334 @@
+"""subscribe, event and the rest, within one process."""
+from __future__ import annotations
+
+import base64
+import functools
+import threading
+from typing import Any, Callable, Iterator, List
+
+import pytest
+
+import net
+from net import events
+from net.dispatch import caller
+from net.events import publishing
+from net.identity import make_id
+from net.peer import _Peer
+from hearing import until
+
+
+class Heard:
+    """Subscribes functions to events of this very process, and takes it all back at the end."""
+
+    def __init__(self) -> None:
+        self.values: List[Any] = []
+        self._subscribed: List[Any] = []
+        self._connections = dict(_Peer.CONNECTIONS)
+
+    def subscribe(self, event: str, function: Callable[..., Any], **options: Any) -> Any:
+        connected = net.subscribe(event, net.Peer().id, **options)(function)
+        self._subscribed.append((event, connected))
+        return connected
+
+    def add(self, value: Any) -> None:
+        self.values.append(value)
+
+    def close(self) -> None:
+        for event, connected in self._subscribed:
+            try:
+                net.unsubscribe(event, connected)
+            except LookupError:
+                pass
+        until(lambda: not _Peer.SUBSCRIPTIONS and "net-subscriber" not in
+              [thread.name for thread in threading.enumerate()])
+        _Peer.CONNECTIONS.clear()
+        _Peer.CONNECTIONS.update(self._connections)
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    made = Heard()
+    yield made
+    made.close()
+
+
+@net.event("unit test")
+def trigger(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+def at_module_level(value: Any) -> str:
+    return f"heard {value}"
+
+
+def test_an_event_is_heard_and_returned(heard):
+    heard.subscribe("unit test", heard.add)
+    assert trigger(1) == ((1,), {})
+    until(lambda: heard.values == [1])
+    assert _Peer.SUBSCRIPTIONS["unit test"].keys() == {net.Peer().id}
+    (tag,), = _Peer.SUBSCRIPTIONS["unit test"].values()
+    assert _Peer.CONNECTIONS[tag] == heard.add
+
+
+def test_without_subscribers_it_is_a_plain_function():
+    assert trigger(1, a=2) == ((1,), {"a": 2})
+    assert net.flush(1) == {}
+    assert net.stats()["events"]["unit test"]["triggered"] >= 1
+
+
+def test_a_handler_is_a_connection_and_a_plain_function(heard):
+    connected = heard.subscribe("unit test", at_module_level)
+    assert connected(1) == connected(1, peer=net.Peer().id) == "heard 1"
+    assert base64.b64decode(connected.tag).decode().endswith(".at_module_level")
+    assert connected.__name__ == "at_module_level"
+
+
+def test_a_connected_function_keeps_its_tag(heard):
+    connected = net.connect("my own tag")(at_module_level)
+    subscribed = heard.subscribe("unit test", connected)
+    assert subscribed is connected
+    assert _Peer.SUBSCRIPTIONS["unit test"] == {net.Peer().id: [base64.b64encode(b"my own tag")]}
+
+
+def test_nested_functions_of_one_name_are_all_heard(heard):
+    for number in range(3):
+        heard.subscribe("unit test", lambda value, number=number: heard.add((number, value)))
+    trigger("x")
+    until(lambda: len(heard.values) == 3)
+    assert sorted(heard.values) == [(0, "x"), (1, "x"), (2, "x")]
+
+
+def test_methods_of_two_objects_are_both_heard_and_each_once(heard):
+    other: List[Any] = []
+    heard.subscribe("unit test", heard.add)
+    heard.subscribe("unit test", heard.add)
+    heard.subscribe("unit test", other.append)
+    trigger(1), trigger(2)
+    until(lambda: (heard.values, other) == ([1, 2], [1, 2]))
+
+
+def test_a_function_defined_anew_takes_the_place_of_the_old_one(heard):
+    space = {"net": net, "__name__": "notebook", "heard": heard}
+    cell = "def hear(value):\n    heard.add(({}, value))"
+    exec(cell.format(1), space)
+    heard.subscribe("unit test", space["hear"])
+    exec(cell.format(2), space)
+    with pytest.warns(RuntimeWarning, match="registered again"):
+        heard.subscribe("unit test", space["hear"])
+    trigger("x"), trigger("y")
+    until(lambda: heard.values == [(2, "x"), (2, "y")])
+
+
+def test_a_decorated_handler_keeps_its_decorations(heard):
+    def shout(function: Any) -> Any:
+        @functools.wraps(function)
+        def louder(value: Any) -> Any:
+            return function(f"{value}!")
+        return louder
+
+    handler = shout(heard.add)
+    heard.subscribe("unit test", handler)
+    trigger("x")
+    until(lambda: heard.values == ["x!"])
+    net.unsubscribe("unit test", handler)
+
+
+def test_a_static_method_can_hear(heard):
+    class Application:
+        @staticmethod
+        def hear(value: Any) -> None:
+            heard.add(value)
+
+    wrapped = net.subscribe("unit test", net.Peer().id)(Application.__dict__["hear"])
+    assert isinstance(wrapped, staticmethod)
+    trigger(3)
+    until(lambda: heard.values == [3])
+    net.unsubscribe("unit test", wrapped.__func__)
+
+
+def test_handlers_run_one_after_the_other_in_one_thread(heard):
+    running = threading.Lock()
+
+    def slow(value: Any) -> None:
+        assert running.acquire(blocking=False)
+        heard.add((value, threading.get_ident()))
+        running.release()
+
+    heard.subscribe("unit test", slow)
+    heard.subscribe("unit test", lambda value: slow(value))
+    for number in range(500):
+        trigger(number)
+    until(lambda: len(heard.values) == 1000)
+    assert len({thread for _, thread in heard.values}) == 1
+    assert [value for value, _ in heard.values[::2]] == list(range(500))
+
+
+def test_a_handler_may_trigger_and_unsubscribe(heard):
+    def once(value: Any) -> None:
+        heard.add(value)
+        net.unsubscribe("unit test", connected)
+        trigger("from a handler")
+
+    connected = heard.subscribe("unit test", once)
+    other = heard.subscribe("unit test", heard.add)
+    trigger(1)
+    until(lambda: heard.values == [1, 1, "from a handler"])
+    net.unsubscribe("unit test", other)
+
+
+def test_an_error_of_ours_ends_the_subscriptions_and_they_come_back(heard, monkeypatch, caplog):
+    heard.subscribe("unit test", heard.add)
+    with monkeypatch.context() as broken:
+        broken.setattr(publishing, "join", None)
+        trigger("lost")
+        until(lambda: "events cannot be sent any more" in caplog.text)
+    until(lambda: "unit test" in _Peer.SUBSCRIPTIONS)
+    trigger("heard")
+    until(lambda: heard.values == ["heard"])
+
+
+def test_unsubscribing_who_is_not_subscribed_is_an_error():
+    with pytest.raises(LookupError, match="not subscribed to the event 'unit test'"):
+        net.unsubscribe("unit test", at_module_level)
+
+
+def test_a_peer_that_is_not_there_is_no_error(heard, port_range):
+    heard.subscribe("unit test", heard.add)
+    net.subscribe("unit test", ("127.0.0.1", port_range[0]))(heard.add)
+    trigger(1)
+    until(lambda: heard.values == [1])
+
+
+@pytest.mark.parametrize("peers", ["nonsense", b"nonsense", 5, [("127.0.0.1", 0)], [None]])
+def test_what_is_no_peer_is_an_error(peers):
+    with pytest.raises((net.InvalidPeer, TypeError)):
+        net.subscribe("unit test", peers)
+
+
+@pytest.mark.parametrize("name", [None, b"bytes", "", 5])
+def test_an_event_has_a_name(name):
+    with pytest.raises(TypeError, match="an event has a name"):
+        net.event(name)
+    with pytest.raises(TypeError, match="an event has a name"):
+        net.subscribe(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "a\nb", "\x1b[31m"])
+def test_the_name_of_an_event_can_be_shown(name):
+    with pytest.raises(ValueError, match="printable"):
+        net.event(name)
+
+
+@pytest.mark.parametrize("result", [None, 5, (1, 2), ((), {}, 3), [(), {}], ("ab", {}),
+                                    ((), {1: 2})])
+def test_an_event_returns_args_and_kwargs(result):
+    @net.event("unit test")
+    def wrong() -> Any:
+        return result
+
+    with pytest.raises(TypeError, match="wrong is an event and returns .args, kwargs."):
+        wrong()
+
+
+def test_coroutines_cannot_hear():
+    async def hear(value: Any) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="coroutine"):
+        net.subscribe("unit test", net.Peer().id)(hear)
+
+
+# ------------------------------------------------------------- what other peers ask of this one
+
+
+@pytest.fixture
+def from_elsewhere() -> Iterator[None]:
+    caller.address = ("198.51.100.7", 40000)
+    yield
+    caller.address = None
+
+
+@pytest.fixture
+def dialled(monkeypatch) -> List[Any]:
+    """Feeds that would have been connected to; nobody is."""
+    feeds: List[Any] = []
+    monkeypatch.setattr(events.publisher, "_open", feeds.append)
+    yield feeds
+    for feed in feeds:
+        events.publisher._end(feed, "the test is over")
+
+
+TAG = base64.b64encode(b"app.hear").decode()
+
+
+def ids(count: int, host: str = "198.51.100.7") -> List[str]:
+    return [make_id(port, host).decode() for port in range(1, count + 1)]
+
+
+def test_events_only_go_to_the_address_that_asked_for_them(from_elsewhere, dialled):
+    for host in ("198.51.100.8", "127.0.0.1", "example.com"):
+        with pytest.raises(PermissionError, match="came from 198.51.100.7"):
+            net.subscription_handler("unit test", make_id(22, host), TAG)
+    assert dialled == []
+    assert net.subscription_handler("unit test", ids(1)[0], TAG) is True
+    assert [feed.subscriber.address for feed in dialled] == [("198.51.100.7", 1)]
+
+
+def test_own_addresses_stand_for_each_other(dialled):
+    caller.address = ("127.0.0.1", 40000)
+    try:
+        assert net.subscription_handler("unit test", make_id(3010, "127.0.0.2"), TAG)
+    finally:
+        caller.address = None
+    assert len(dialled) == 1
+
+
+def test_a_peer_has_256_subscriptions_at_most(from_elsewhere, dialled):
+    peer, other = ids(2)
+    for number in range(256):
+        net.subscription_handler(f"event {number}", peer, TAG)
+    with pytest.raises(net.PeerBusy, match="256"):
+        net.subscription_handler("one more", peer, TAG)
+    assert net.subscription_handler("one more", other, TAG)
+
+
+def test_there_are_10_000_subscriptions_at_most(from_elsewhere, dialled):
+    for peer in ids(40):
+        for number in range(250):
+            events.publisher.subscribe(f"event {number}", net.PeerId(peer.encode()), TAG.encode())
+    with pytest.raises(net.PeerBusy, match="10,000"):
+        net.subscription_handler("one more", ids(41)[-1], TAG)
+    # Room is made when somebody leaves.
+    events.publisher._end(dialled[0], "it has left")
+    assert net.subscription_handler("one more", ids(41)[-1], TAG)
+
+
+def test_a_subscriber_that_cannot_be_reached_is_told_and_forgotten(port_range):
+    peer = make_id(port_range[0], "127.0.0.1")
+    with pytest.raises(net.PeerUnreachable):
+        net.subscription_handler("unit test", peer, TAG)
+    assert "unit test" not in _Peer.SUBSCRIPTIONS
+
+
+@pytest.mark.parametrize("arguments", [
+    (5, ids(1)[0], TAG), ("", ids(1)[0], TAG), ("a\nb", ids(1)[0], TAG), ("e", "nonsense", TAG),
+    ("e", 5, TAG), ("e", ids(1)[0], "not base64!"), ("e", ids(1)[0], None),
+    ("e", ids(1)[0], base64.b64encode(b"x" * 300).decode()),
+])
+def test_a_subscription_of_nonsense_is_refused(from_elsewhere, dialled, arguments):
+    with pytest.raises((TypeError, ValueError)):
+        net.subscription_handler(*arguments)
+    assert dialled == [] and _Peer.SUBSCRIPTIONS == {}
+
+
+def test_who_was_not_asked_cannot_deliver():
+    with pytest.raises(LookupError, match="not subscribed"):
+        events.subscriber.deliver("0" * 32, 10, "unit test", 1, [], {})
+
+
+def test_what_is_told_of_failures_is_made_safe(from_elsewhere, caplog):
+    events._failed(ids(1)[0], [["e\x1b[31m", TAG, "x\n" * 1000]] * 150, 5)
+    assert len(caplog.records) == 101
+    assert all("\x1b" not in record.getMessage() and "\n" not in record.getMessage()
+               and len(record.getMessage()) < 500 for record in caplog.records)
+    assert "5" in caplog.records[-1].getMessage()
