@@ -1,0 +1,75 @@
+"""app-net: call functions of other Python processes on this host and on the LAN.
+
+Decorate a function with :func:`net.connect`; every process that runs the same application can then
+call it with ``peer=``, an id from :func:`net.peers`::
+
+    import net
+
+    @net.connect
+    def multiply(a, b):
+        return a * b
+
+    multiply(5, 10)                                              # runs here
+    [multiply(5, 10, peer=peer_id) for peer_id in net.peers()]   # runs there
+"""
+from __future__ import annotations
+
+import logging
+import sys
+from types import ModuleType
+from typing import Any
+
+from .decorators import connect, flag, value
+from .defaults.flags import invalid_connection, null_response
+from .defaults.handlers import connections, info, null, pass_through, subscription_handler
+from .discovery import get_peers, peers, watch
+from .environment import TABLE, settings
+from .errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
+                     MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost, PeerUnreachable,
+                     ProtocolError, RemoteError, SettingError, ValueNotSupported)
+from .events import event, flush, stats, subscribe, unsubscribe
+from .identity import PeerId
+from .peer import Peer
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "AuthenticationError", "CallTimeout", "InvalidConnection", "InvalidPeer", "MessageTooLarge",
+    "NetError", "NoFreePort", "Peer", "PeerBusy", "PeerId", "PeerLost", "PeerUnreachable",
+    "ProtocolError", "RemoteError", "SettingError", "ValueNotSupported", "configure", "connect",
+    "connections", "event", "flag", "flush", "get_peers", "info", "invalid_connection", "null",
+    "null_response", "pass_through", "peers", "stats", "subscribe", "subscription_handler",
+    "unsubscribe", "value", "watch",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def configure(**values: Any) -> None:
+    """Set settings by name, such as ``net.configure(timeout=5, facts={"gpus": 2})``.
+
+    They count from the next use on; what a running peer is bound to stays until it is launched
+    again. Assigning to ``net.TIMEOUT`` does the same.
+
+    :raises SettingError: no such setting, or a value that it cannot take.
+    """
+    for name, given in values.items():
+        settings.set(name, given)
+
+
+class _Module(ModuleType):
+    """This module, with the settings as attributes in upper case."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.isupper() and name.lower() in TABLE:
+            return getattr(settings, name.lower())
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, given: Any) -> None:
+        if name.isupper() and name.lower() in TABLE:
+            settings.set(name.lower(), given)
+        else:
+            super().__setattr__(name, given)
+
+
+sys.modules[__name__].__class__ = _Module

@@ -1,0 +1,1 @@
+"""The connections and flags that every peer has."""

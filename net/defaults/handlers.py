@@ -1,0 +1,62 @@
+"""The connections that every peer has. Registering them launches nothing."""
+from __future__ import annotations
+
+import inspect
+from typing import Any, Dict, Union
+
+from ..decorators import register
+from ..events import accept
+from ..identity import PeerArgument, tag_name
+from ..peer import Peer, serving_peer
+
+
+def null(*args: Any, **kwargs: Any) -> Any:
+    """Take anything and return the flag NULL, which gives None: the shortest call there is."""
+    return Peer().get_flag("NULL")
+
+
+def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
+    """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it."""
+    return dict(serving_peer().friendly_id)
+
+
+def pass_through(*args: Any, **kwargs: Any) -> Any:
+    """Give back what came: one argument as it is, several as ``(args, kwargs)``."""
+    if len(args) == 1 and not kwargs:
+        return args[0]
+    return args, kwargs
+
+
+def connections() -> Dict[str, str]:
+    """The connections of a peer: name of the tag -> signature of the function."""
+    return {tag_name(tag): _signature(function)
+            for tag, function in list(Peer().CONNECTIONS.items())}
+
+
+def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, str]) -> bool:
+    """Subscribe a peer: its connection of this tag is to be called with every event of this name.
+
+    A peer calls this of another one to hear that one's events; :func:`net.subscribe` does so, and
+    sees to it that it stays so.
+
+    :param peer_id: id of the subscribing peer.
+    :returns: True.
+    :raises PermissionError: the call came from another host than the id names.
+    :raises PeerBusy: too many subscriptions, 256 of one peer or 10,000 of all.
+    :raises NetError: the subscribing peer cannot be reached from here.
+    """
+    return accept(event, peer_id, tag)
+
+
+def _signature(function: Any) -> str:
+    try:
+        return str(inspect.signature(function))
+    except (TypeError, ValueError):
+        return "(...)"
+
+
+null = register(null)
+info = register(info)
+pass_through = register(pass_through)
+connections = register(connections)
+subscription_handler = register(subscription_handler)

@@ -1,0 +1,364 @@
+"""The peer of this process: its identity, its registries and its server."""
+from __future__ import annotations
+
+import copy
+import os
+import platform
+import socket
+import sys
+import threading
+import warnings
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Union
+
+from .dispatch import Dispatch, caller
+from .environment import is_loopback, parse_group, settings
+from .errors import NetError, NoFreePort
+from .identity import Flag, PeerId, decode_text, encode_text, make_id, printable
+from .protocol import legacy
+from .transport import client
+from .transport.server import Server
+
+#: Called with each peer that was launched; what they return is called when it closes. The floors
+#: above add to this what else a running peer does.
+launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
+
+# An address outside of every local network (TEST-NET-3): choosing a route to it sends nothing.
+_ELSEWHERE = ("203.0.113.1", 9)
+
+
+class FriendlyId(Dict[str, Any]):
+    """What a peer says of itself: a dict, and a line for people as ``str()``."""
+
+    def __str__(self) -> str:
+        place = f"{self.get('host')}:{self.get('port')}"
+        parts = [f"peer {place}", f"group {self['group']}" if self.get("group") else "no group"]
+        if self.get("hub"):
+            parts.append("hub")
+        parts.append(f"{self.get('program')} (pid {self.get('pid')}) on {self.get('name')}")
+        parts.append(f"{self.get('python')}, app-net {self.get('version')}")
+        return ", ".join(printable(part) for part in parts)
+
+
+class _Peer:
+    """A peer: what other processes call.
+
+    Use :func:`net.Peer` for the one of this process. A second one is for tests; it shares the
+    registries, which belong to the class.
+
+    :param launch: start serving at once.
+    :param test: a second peer within one process: on loopback only, and on any free port if the
+        range is taken.
+    :param group: group of this peer; the setting ``NET_GROUP`` if None.
+    :raises NoFreePort: every port of the range is taken.
+    :raises ValueError: not a group's name.
+    """
+
+    #: tag -> function
+    CONNECTIONS: Dict[bytes, Callable[..., Any]] = {}
+    #: tag -> the groups that alone may call it
+    GROUPS: Dict[bytes, FrozenSet[str]] = {}
+    #: event -> peer id -> tags of that peer's handlers
+    SUBSCRIPTIONS: Dict[str, Dict[bytes, Any]] = {}
+    #: flag -> handler
+    FLAGS: Dict[bytes, Callable[..., Any]] = {}
+
+    def __init__(self, launch: bool = True, test: bool = False,
+                 group: Optional[str] = None) -> None:
+        self._test = test
+        self._group = parse_group(group)
+        self._lock = threading.Lock()  # guards _server and _closers
+        self._server: Optional[Server] = None
+        self._closers: List[Callable[[], None]] = []
+        self.instance = _process.instance
+        _process.peers.append(self)
+        if launch:
+            self.launch()
+
+    def launch(self) -> "_Peer":
+        """Start serving; nothing happens if it serves already.
+
+        :raises NoFreePort: every port of the range is taken.
+        :raises OSError: ``NET_HOST`` is no address of this host.
+        """
+        with self._lock:
+            if self._server is not None:
+                return self
+            host = "127.0.0.1" if self._test else _bind_host()
+            self._server = Server(Dispatch(self.CONNECTIONS, self.GROUPS), host, settings.ports,
+                                  self._test)
+        # Not under the lock: hooks look at this peer.
+        self._closers = [hook(self) for hook in list(launch_hooks)]
+        return self
+
+    def close(self) -> None:
+        """Stop serving and end every connection to this peer. May be called again."""
+        with self._lock:
+            server, self._server = self._server, None
+            closers, self._closers = self._closers, []
+        if server is not None:
+            server.close()
+        # After the server: they may tell others that nobody answers here any more.
+        for close in closers:
+            close()
+
+    @property
+    def launched(self) -> bool:
+        """Whether this peer serves."""
+        return self._server is not None
+
+    @property
+    def server(self) -> Optional[Server]:
+        """The server, None while this peer does not serve."""
+        return self._server
+
+    @property
+    def test(self) -> bool:
+        """Whether this is a second peer, for tests."""
+        return self._test
+
+    @property
+    def host(self) -> str:
+        """Address that this peer is reached at, numeric."""
+        bound = self._server.address[0] if self._server else _bind_host()
+        return route_address() if bound in ("0.0.0.0", "::") else bound
+
+    @property
+    def port(self) -> Optional[int]:
+        """Port that this peer serves on, None while it does not."""
+        return self._server.address[1] if self._server else None
+
+    @property
+    def hub(self) -> bool:
+        """Whether this peer is the centre of an application (``NET_IS_HUB``)."""
+        return settings.is_hub
+
+    @property
+    def group(self) -> Optional[str]:
+        """Group of this peer, None for no group."""
+        return settings.group if self._group is None else self._group
+
+    @property
+    def id(self) -> PeerId:
+        """This peer's id, base64 of ``host:port -> group``. Launches the peer if it is not.
+
+        :raises NoFreePort: every port of the range is taken.
+        :raises NetError: launching is switched off by ``NET_LAUNCH``.
+        """
+        if self._server is None:
+            if not settings.launch:
+                raise NetError("this process serves no peer, because NET_LAUNCH switches it off; "
+                               "net.Peer().launch() starts one all the same")
+            self.launch()
+        return self.generate_id(self.port, self.host, self.group)
+
+    @property
+    def friendly_id(self) -> FriendlyId:
+        """What this peer says of itself, as :func:`net.info` gives it: a dict of ``group``,
+        ``host``, ``port``, ``hub``, ``instance`` (random, one for each process), ``name`` of the
+        host, ``pid``, ``program``, ``python``, ``platform``, ``version`` of app-net and ``facts``
+        of the application. ``str()`` of it is a line for people.
+        """
+        return FriendlyId(
+            group=self.group, host=self.host, port=self.port, hub=self.hub,
+            instance=self.instance, name=socket.gethostname()[:64], pid=os.getpid(),
+            program=os.path.basename(sys.argv[0] if sys.argv else "")[:64],
+            python=f"{platform.python_implementation()} {platform.python_version()}",
+            platform=sys.platform, version=VERSION, facts=copy.deepcopy(settings.facts))
+
+    @classmethod
+    def get_flag(cls, name: str) -> Flag:
+        """The flag of a name, for a connection to return.
+
+        :raises LookupError: no such flag was defined with :func:`net.flag`.
+        """
+        flag = Flag(encode_text(str(name)))
+        if flag not in cls.FLAGS:
+            known = ", ".join(decode_text(one) for one in cls.FLAGS)
+            raise LookupError(f"no flag {name!r}; there are {known}")
+        return flag
+
+    @classmethod
+    def encode(cls, obj: Any) -> bytes:
+        """Encode an object as the documented dialect does: base64 of a text, or of the JSON text of
+        anything else. A flag stays as it is.
+
+        :raises TypeError: JSON has no such type.
+        """
+        return bytes(obj) if type(obj) is Flag else legacy.encode(obj)
+
+    @staticmethod
+    def decode(byte_string: Union[bytes, str]) -> str:
+        """The text that base64 stands for; JSON text stays text.
+
+        :raises ValueError: not base64 of UTF-8.
+        """
+        return decode_text(byte_string)
+
+    @staticmethod
+    def generate_id(port: int, host: str, group: Optional[str] = None) -> PeerId:
+        """The peer id of a port, a host and a group.
+
+        :raises InvalidPeer: not a host or a port.
+        """
+        return make_id(port, host, group)
+
+    @classmethod
+    def decode_id(cls, id: Union[bytes, str]) -> Dict[str, Any]:
+        """The parts of a peer id: ``{'group': str or None, 'host': str, 'port': int}``.
+
+        :raises InvalidPeer: not a peer id.
+        """
+        peer = PeerId(id.encode("utf-8", "surrogatepass") if isinstance(id, str) else id)
+        return {"group": peer.group, "host": peer.host, "port": peer.port}
+
+    def __repr__(self) -> str:
+        where = f"{self.host}:{self.port}" if self._server else "not launched"
+        return f"<net.Peer {where}, group {self.group}>"
+
+    def _abandon(self) -> None:
+        """Forget what belongs to the parent, in a forked child."""
+        self._lock = threading.Lock()
+        if self._server is not None:
+            self._server.abandon()
+        self._server, self._closers = None, []
+        self.instance = _process.instance
+
+
+VERSION = "1.0.0"
+
+
+class _Process:
+    """What there is once in a process.
+
+    :ivar instance: random id, so that a peer with two addresses is known as one.
+    :ivar peers: all peers that were made.
+    """
+
+    def __init__(self) -> None:
+        self.instance = os.urandom(16).hex()
+        self.lock = threading.RLock()  # guards peer and warned
+        self.peer: Optional[_Peer] = None
+        self.warned = False
+        self.peers: List[_Peer] = []
+
+    def forked(self) -> None:
+        """Start anew in a child: no server, no connection, another identity."""
+        peers, warned = self.peers, self.warned
+        self.__init__()  # type: ignore[misc]
+        # The child can launch them again, and then has to forget them in a child of its own.
+        self.peers, self.warned = peers, warned
+        for peer in peers:
+            peer._abandon()
+        client.forget_connections()
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.forked)
+
+
+def own_instance() -> str:
+    """The random id of this process, which its peers tell. Launches nothing."""
+    return _process.instance
+
+
+def existing_peer() -> Optional[_Peer]:
+    """The peer of this process if there is one; makes none."""
+    return _process.peer
+
+
+def serving_peer() -> _Peer:
+    """The peer that the running function was called through; that of this process if locally."""
+    for peer in _process.peers:
+        if caller.server is not None and peer.server is caller.server:
+            return peer
+    return Peer()
+
+
+def Peer(*args: Any, **kwargs: Any) -> _Peer:
+    """The peer of this process, made and launched at the first use.
+
+    Arguments are those of :class:`net.peer._Peer`; they count at the first use only. Where no port
+    is free it warns and gives a peer that does not serve; calling others works all the same. Any
+    thread may call.
+    """
+    with _process.lock:
+        if _process.peer is None:
+            launch = kwargs.pop("launch", args[0] if args else True)
+            _process.peer = _Peer(False, *args[1:], **kwargs)
+            if _process.peer.group != settings.group:
+                # Also what this process calls as.
+                settings.set("group", _process.peer.group)
+            if launch and settings.launch:
+                _launch_or_warn(_process.peer)
+        return _process.peer
+
+
+def launch_by_decorator() -> None:
+    """Launch the peer of this process, as the first decorated function does.
+
+    Not in a child of multiprocessing, which loads the main module again and would take a port for
+    each worker.
+    """
+    with _process.lock:
+        if _process.peer is None and settings.launch and not _is_multiprocessing_child():
+            Peer()
+
+
+def _launch_or_warn(peer: _Peer) -> None:
+    try:
+        peer.launch()
+    except (NoFreePort, OSError) as problem:
+        if not _process.warned:
+            _process.warned = True
+            warn(f"this process can call peers but serves none: {problem}")
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the application that led here."""
+    package = __name__.partition(".")[0]
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, RuntimeWarning, stacklevel=level)
+
+
+def _is_multiprocessing_child() -> bool:
+    process = sys.modules.get("multiprocessing.process")
+    if process is None:
+        return False
+    # While a spawned child loads the main module it does not know its parent yet, and a fork
+    # server, which loads it too, never does.
+    return process.parent_process() is not None or \
+        getattr(process.current_process(), "_inheriting", False)
+
+
+def _bind_host() -> str:
+    host = settings.host
+    if host is None:
+        return route_address()
+    return "127.0.0.1" if host == "localhost" else host
+
+
+def route_address() -> str:
+    """The own address on the way to the network; 127.0.0.1 where there is no way. Sends nothing."""
+    if settings.loopback_only:
+        return "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)
+            return str(probe.getsockname()[0])
+        except OSError:
+            return _first_address()
+
+
+def _first_address() -> str:
+    """An own address on a network that leads nowhere else, such as two machines and a cable."""
+    try:
+        import ifaddr
+
+        addresses = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips
+                     if ip.is_IPv4]
+    except (ImportError, OSError):
+        addresses = []
+    return next((one for one in addresses if not is_loopback(one)), "127.0.0.1")

@@ -1,0 +1,33 @@
+"""What the unit tests share: settings that go back, and how hypothesis runs."""
+from __future__ import annotations
+
+import os
+from typing import Iterator
+
+import hypothesis
+import pytest
+
+from net.environment import Settings, settings
+
+# Machines differ in speed, and no test may depend on it; in CI a run says the same each time.
+hypothesis.settings.register_profile(
+    "unit", deadline=None, max_examples=30, derandomize="CI" in os.environ, print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("unit")
+
+
+@pytest.fixture
+def kept_settings() -> Iterator[Settings]:
+    """The settings, which a test may change as it likes."""
+    before = dict(vars(settings))
+    yield settings
+    vars(settings).clear()
+    vars(settings).update(before)
+
+
+@pytest.fixture
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that have read nothing yet, in an environment without any."""
+    for name in [name for name in os.environ if name.startswith("NET_")]:
+        monkeypatch.delenv(name)
+    return Settings()

@@ -1,0 +1,53 @@
+"""The connections that every peer has."""
+from __future__ import annotations
+
+import inspect
+
+import net
+from net.defaults import handlers
+from net.peer import _Peer
+from travel import assert_same
+
+
+def test_null_takes_anything_and_gives_nothing():
+    assert net.null() is None
+    assert net.null(1, object(), key=[2]) is None
+    assert _Peer.CONNECTIONS[net.null.tag](1) == b"TlVMTA=="
+
+
+def test_info_is_the_friendly_id():
+    found = net.info()
+    assert type(found) is dict and found == dict(net.Peer().friendly_id)
+    assert net.info(1, key=2).keys() == found.keys()
+
+
+def test_pass_through_gives_back_what_came():
+    value = object()
+    assert net.pass_through(value) is value
+    assert net.pass_through() == ((), {})
+    assert net.pass_through(1, 2) == ((1, 2), {})
+    assert net.pass_through(1, key=2) == ((1,), {"key": 2})
+    assert net.pass_through(key=2) == ((), {"key": 2})
+    assert_same(net.pass_through((1, {2})), (1, {2}))
+
+
+def test_connections_are_listed_with_their_signatures():
+    found = net.connections()
+    assert found["net.defaults.handlers.connections"] == str(inspect.signature(net.connections))
+    assert {f"net.defaults.handlers.{name}" for name in (
+        "null", "info", "pass_through", "connections", "subscription_handler")} <= set(found)
+    assert all(type(name) is str and type(text) is str for name, text in found.items())
+
+
+def test_a_function_without_a_signature_is_listed_too(monkeypatch):
+    monkeypatch.setattr(_Peer, "CONNECTIONS", {**_Peer.CONNECTIONS, b"b2Rk": vars, b"\xff": len})
+    found = net.connections()
+    assert found["odd"].startswith("(")
+    assert len(found) == len(_Peer.CONNECTIONS)
+
+
+def test_they_can_be_called_by_their_documented_names():
+    for name in ("null", "info", "pass_through", "connections"):
+        assert getattr(handlers, name) is getattr(net, name)
+        assert getattr(handlers, name).__module__ == "net.defaults.handlers"
+        assert getattr(handlers, name).__doc__

@@ -1,0 +1,450 @@
+"""connect, flag and value: every form of use, and what they refuse."""
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import warnings
+from typing import Any, Iterator
+
+import pytest
+
+import net
+from net import decorators
+from net.decorators import handle_flag, is_connected, register
+from net.errors import InvalidConnection, InvalidPeer, ValueNotSupported
+from net.identity import Flag, encode_text
+from net.peer import _Peer
+
+
+@pytest.fixture(autouse=True)
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    for name in ("CONNECTIONS", "FLAGS", "GROUPS"):
+        monkeypatch.setattr(_Peer, name, dict(getattr(_Peer, name)))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
+    """What would have been sent to a peer; each gives "remote"."""
+    sent: list = []
+
+    def call(peer: Any, tag: bytes, args: tuple, kwargs: dict, timeout: Any = None) -> Any:
+        sent.append((peer, tag, args, kwargs, timeout))
+        return "remote"
+
+    monkeypatch.setattr(decorators.client, "call", call)
+    yield sent
+
+
+def own_tag(name: str) -> bytes:
+    return encode_text(f"{__name__}.{name}")
+
+
+# ------------------------------------------------------------------------------ every form
+
+
+def test_it_is_used_with_and_without_parentheses_and_with_a_tag():
+    @net.connect
+    def bare(a):
+        return a
+
+    @net.connect()
+    def called(a):
+        return a
+
+    @net.connect("Tag")
+    def tagged(a):
+        return a
+
+    @net.connect(tag="Other")
+    def named(a):
+        return a
+
+    @net.connect(None)
+    def nothing(a):
+        return a
+
+    for function, tag in [(bare, own_tag("bare")), (called, own_tag("called")),
+                          (tagged, b"VGFn"), (named, encode_text("Other")),
+                          (nothing, own_tag("nothing"))]:
+        assert function.tag == tag
+        assert _Peer.CONNECTIONS[tag] is function.__wrapped__
+        assert function(5) == 5 and is_connected(function)
+
+
+def test_a_connected_function_looks_like_the_function():
+    def function(a: int, b: str = "x", *args: Any, key: bool = False, **more: Any) -> str:
+        """What it does."""
+        return b
+
+    function.attribute = 5  # type: ignore[attr-defined]
+    connected = net.connect(function)
+    assert connected.__wrapped__ is function
+    for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__"):
+        assert getattr(connected, name) == getattr(function, name)
+    assert connected.attribute == 5
+    assert inspect.signature(connected) == inspect.signature(function)
+    assert inspect.signature(connected.on("192.0.2.1:1")) == inspect.signature(function)
+    assert connected.on("192.0.2.1:1").__name__ == "function"
+
+
+def test_a_local_call_is_a_plain_pass_through(calls):
+    @net.connect
+    def function(*args, **kwargs):
+        return args, kwargs
+
+    value = object()
+    assert function(value, key=value) == ((value,), {"key": value})
+    with pytest.raises(ZeroDivisionError):
+        net.connect("Failing")(lambda: 1 / 0)()
+    assert calls == []
+
+
+def test_a_call_with_a_peer_goes_there(calls):
+    @net.connect("Tag")
+    def function(a, b=2):
+        raise AssertionError("it runs there")
+
+    assert function(1, b=3, peer="192.0.2.1:3010") == "remote"
+    assert function.on("192.0.2.1:3010")(1) == "remote"
+    assert function.on("192.0.2.1:3010", 2.5)(1, b=2) == "remote"
+    assert function.on(("192.0.2.1", 3010), timeout=1)() == "remote"
+    assert calls == [
+        ("192.0.2.1:3010", b"VGFn", (1,), {"b": 3}, None),
+        ("192.0.2.1:3010", b"VGFn", (1,), {}, None),
+        ("192.0.2.1:3010", b"VGFn", (1,), {"b": 2}, 2.5),
+        (("192.0.2.1", 3010), b"VGFn", (), {}, 1),
+    ]
+
+
+def test_a_function_with_a_peer_of_its_own_is_called_with_on(calls):
+    @net.connect
+    def greet(name, peer="me"):
+        return f"{name} and {peer}"
+
+    assert greet("x") == "x and me" and greet("x", "you") == "x and you"
+    greet.on("192.0.2.1:1")("x", peer="you")
+    greet("x", peer="192.0.2.1:1")  # on the call it is always ours
+    assert [sent[2:4] for sent in calls] == [(("x",), {"peer": "you"}), (("x",), {})]
+
+
+@pytest.mark.parametrize("peer", [None, "", b"", 0, False, [], (), {}, "nobody", b"nobody", ("h",),
+                                  ("h", 0), object(), 3010], ids=repr)
+def test_what_is_no_peer_is_refused_before_anything_is_sent(peer):
+    @net.connect
+    def function():
+        raise AssertionError("neither here nor there")
+
+    with pytest.raises(InvalidPeer):
+        function(peer=peer)
+    with pytest.raises(InvalidPeer):
+        function.on(peer)
+    with pytest.raises(InvalidPeer, match="leave peer out"):
+        function(peer=None)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, float("nan"), float("-inf")])
+def test_a_timeout_that_is_not_above_zero_is_refused(timeout):
+    with pytest.raises(ValueError, match="above 0"):
+        net.null.on("192.0.2.1:1", timeout)
+
+
+@pytest.mark.parametrize("timeout", ["5", [], object()])
+def test_a_timeout_that_is_no_number_is_refused(timeout):
+    with pytest.raises(TypeError):
+        net.null.on("192.0.2.1:1", timeout)
+
+
+# --------------------------------------------------------------------- what can be connected
+
+
+def test_static_methods_can_be_connected_in_both_orders(calls):
+    class Tools:
+        @staticmethod
+        @net.connect("inner")
+        def inner(a):
+            return a + 1
+
+        @net.connect("outer")
+        @staticmethod
+        def outer(a):
+            return a + 2
+
+    assert Tools.inner(1) == Tools().inner(1) == 2
+    assert Tools.outer(1) == Tools().outer(1) == 3
+    for name in ("inner", "outer"):
+        method = getattr(Tools, name)
+        assert _Peer.CONNECTIONS[encode_text(name)](1) == method(1)
+        assert method(1, peer="192.0.2.1:1") == "remote"
+        assert list(inspect.signature(method).parameters) == ["a"]
+
+
+def test_lambdas_builtins_and_callables_can_be_connected():
+    class Doubler:
+        def __call__(self, a):
+            return 2 * a
+
+    class Named(Doubler):
+        __name__ = "named"
+
+    assert net.connect(lambda a: a)(3) == 3
+    assert _Peer.CONNECTIONS[own_tag("<lambda>")](3) == 3
+    assert net.connect(len)([1, 2]) == 2
+    assert _Peer.CONNECTIONS[encode_text("builtins.len")] is len
+    assert net.connect(operator.mul)(2, 3) == 6
+    assert net.connect("double")(Doubler())(4) == 8
+    assert net.connect(Named())(4) == 8 and own_tag("named") in _Peer.CONNECTIONS
+    assert net.connect("part")(functools.partial(operator.mul, 2))(5) == 10
+    assert net.connect([].append)(1) is None
+    assert net.connect("bound")("abc".upper)() == "ABC"
+
+
+def test_what_has_no_name_needs_a_tag():
+    for thing in (functools.partial(len), type("Callable", (), {"__call__": lambda self: 1})()):
+        with pytest.raises(TypeError, match=r"give it a tag: net.connect\('Tag'\)"):
+            net.connect(thing)
+        net.connect("its tag")(thing)
+        _Peer.CONNECTIONS.pop(encode_text("its tag"))
+
+
+async def coroutine():
+    pass
+
+
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+class AsyncCallable:
+    async def __call__(self):
+        pass
+
+
+class GeneratorCallable:
+    def __call__(self):
+        yield
+
+
+@pytest.mark.parametrize("thing", [
+    int, object, AsyncCallable, type, 5, [], object(), b"Tag", ("Tag",), property(len),
+    classmethod(len), coroutine, generator, async_generator, functools.partial(coroutine),
+    functools.partial(generator), AsyncCallable(), GeneratorCallable(), staticmethod(coroutine),
+    staticmethod(5), NotImplemented, 1.5, True,
+], ids=lambda thing: repr(thing)[:40])
+def test_anything_else_is_a_clear_type_error(thing):
+    before = dict(_Peer.CONNECTIONS)
+    with pytest.raises(TypeError) as caught:
+        net.connect(thing)
+    assert len(str(caught.value)) > 20
+    with pytest.raises(TypeError):
+        net.connect("Tag")(thing)
+    assert _Peer.CONNECTIONS == before
+
+
+def test_an_empty_tag_is_refused():
+    with pytest.raises(TypeError, match="empty"):
+        net.connect("")(len)
+
+
+# ------------------------------------------------------------------------- registered twice
+
+
+def test_a_tag_that_is_registered_twice_warns_at_the_line_of_the_user():
+    def first():
+        return 1
+
+    def second():
+        return 2
+
+    net.connect("Twice")(first)
+    uses = [lambda: net.connect("Twice")(second), lambda: net.connect(tag="Twice")(first),
+            lambda: net.connect("Twice")(staticmethod(second))]
+    for use in uses:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            use()
+        (warning,) = caught
+        assert warning.category is RuntimeWarning
+        assert "'Twice' is registered again" in str(warning.message)
+        assert warning.filename == __file__
+        assert warning.lineno == use.__code__.co_firstlineno
+    assert _Peer.CONNECTIONS[encode_text("Twice")] is second
+
+
+def test_a_function_without_a_tag_that_is_defined_again_warns_at_its_line():
+    def define():
+        @net.connect
+        def again():
+            pass
+        return again
+
+    define()
+    with pytest.warns(RuntimeWarning, match="again") as caught:
+        define()
+    assert caught[0].filename == __file__
+    first = define.__code__.co_firstlineno
+    assert first < caught[0].lineno <= first + 3
+
+
+def test_the_same_function_registered_again_is_no_matter():
+    def function():
+        pass
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.connect("Same")(function)
+        net.connect("Same")(function)
+        net.connect("Same")(net.connect("Same")(function))
+
+
+def test_one_function_may_have_two_tags_and_is_itself_what_peers_call(calls):
+    @net.connect("New")
+    @net.connect("Old")
+    def function(**kwargs):
+        return kwargs
+
+    for tag in ("New", "Old"):
+        registered = _Peer.CONNECTIONS[encode_text(tag)]
+        assert registered is function.__wrapped__ and not is_connected(registered)
+        # Nobody makes this peer call a third one.
+        assert registered(peer="192.0.2.1:1") == {"peer": "192.0.2.1:1"}
+    assert calls == [] and function.tag == encode_text("New")
+
+
+def test_a_wrapper_around_a_connected_function_is_not_taken_for_one():
+    connected = net.connect("Within")(lambda: 1)
+
+    @functools.wraps(connected)
+    def around():
+        return connected() + 1
+
+    assert not is_connected(around)
+    assert net.connect("Around")(around)() == 2
+    assert _Peer.CONNECTIONS[encode_text("Around")] is around
+
+
+def test_registering_launches_nothing(monkeypatch):
+    monkeypatch.setattr(decorators, "launch_by_decorator", lambda: 1 / 0)
+    register(lambda: None, "quiet")
+    with pytest.raises(ZeroDivisionError):
+        net.connect("loud")(lambda: None)
+
+
+# ----------------------------------------------------------------------------------- groups
+
+
+def test_groups_are_kept_with_the_tag():
+    net.connect("Grouped", groups=["a", "b"])(len)
+    assert _Peer.GROUPS[encode_text("Grouped")] == {"a", "b"}
+    net.connect("Grouped")(len)
+    assert encode_text("Grouped") not in _Peer.GROUPS
+
+
+@pytest.mark.parametrize("groups", ["render", [], [""], [5], [None], ()])
+def test_groups_that_are_no_names_are_refused(groups):
+    with pytest.raises(TypeError, match="groups is a list of names"):
+        net.connect("Grouped", groups=groups)
+
+
+# ------------------------------------------------------------------------------------ flags
+
+
+def test_the_handler_of_a_flag_gives_the_result_of_a_call():
+    @net.flag("DONE")
+    def done(tag, peer):
+        return tag, peer
+
+    @net.connect("Working")
+    def work():
+        return net.Peer().get_flag("DONE")
+
+    assert work() == (encode_text("Working"), None)
+
+
+def test_a_flag_that_came_from_a_peer_is_handled_with_that_peer(monkeypatch):
+    flag = Flag(encode_text("DONE"), {"a": 1})
+    monkeypatch.setattr(decorators.client, "call", lambda *args: flag)
+    net.flag("DONE")(lambda tag, peer, details: (tag, peer, details))
+    function = register(lambda: 1, "Working")
+    wanted = (encode_text("Working"), "192.0.2.1:1", {"a": 1})
+    assert function(peer="192.0.2.1:1") == wanted
+    assert function.on("192.0.2.1:1")() == wanted
+
+
+class Unhashable:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, tag):
+        return (tag,)
+
+
+@pytest.mark.parametrize("handler, count", [
+    (lambda: (), 0),
+    (lambda tag: (tag,), 1),
+    (lambda tag, peer: (tag, peer), 2),
+    (lambda tag, peer, details: (tag, peer, details), 3),
+    (lambda tag, peer, details, more=None: (tag, peer, details), 3),
+    (lambda tag, peer=None: (tag, peer), 2),
+    (lambda *args: args, 3),
+    (lambda tag, *args: (tag, *args), 3),
+    (lambda tag, *, key=None: (tag,), 1),
+    (lambda **kwargs: (), 0),
+    (functools.partial(lambda first, tag: (tag,), 0), 1),
+    (Unhashable(), 1),
+], ids=str)
+def test_a_handler_gets_as_many_arguments_as_it_takes(handler, count):
+    net.flag("COUNTED")(handler)
+    flag = Flag(encode_text("COUNTED"), "details")
+    for _ in range(2):
+        assert handle_flag(flag, b"tag", "peer") == (b"tag", "peer", "details")[:count]
+
+
+def test_a_flag_that_is_defined_again_takes_the_place_of_the_old_one():
+    net.flag("AGAIN")(lambda: 1)
+    net.flag("AGAIN")(lambda: 2)
+    assert handle_flag(Flag(encode_text("AGAIN")), b"", None) == 2
+
+
+def test_the_handler_itself_stays_as_it_is():
+    def handler():
+        pass
+
+    assert net.flag("PLAIN")(handler) is handler
+    assert _Peer.FLAGS[encode_text("PLAIN")] is handler
+
+
+def test_only_a_flag_is_a_flag():
+    for value in ("TlVMTA==", b"TlVMTA==", bytearray(b"TlVMTA==")):
+        assert register(lambda: value, "Value")() is value  # noqa: B023
+        _Peer.CONNECTIONS.pop(encode_text("Value"))
+
+
+def test_a_flag_that_nobody_defined_here_is_an_error_that_names_it():
+    with pytest.raises(ValueNotSupported, match="'UNKNOWN' is not defined here") as caught:
+        handle_flag(Flag(encode_text("UNKNOWN")), b"", "192.0.2.1:1")
+    assert caught.value.ran == "yes"
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"DONE", len])
+def test_a_flag_has_a_name(name):
+    with pytest.raises(TypeError, match="a flag has a name"):
+        net.flag(name)
+
+
+def test_a_handler_can_be_called():
+    with pytest.raises(TypeError, match="handler of a flag is a function"):
+        net.flag("DONE")(5)
+
+
+def test_an_unknown_connection_raises_with_what_was_asked():
+    with pytest.raises(InvalidConnection) as caught:
+        handle_flag(Flag(encode_text("INVALID_CONNECTION"), ["a.near"]), encode_text("a.neer"),
+                    "192.0.2.1:1")
+    error = caught.value
+    assert (error.name, error.tag, error.peer, error.near) == \
+        ("a.neer", encode_text("a.neer"), "192.0.2.1:1", ("a.near",))

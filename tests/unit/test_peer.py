@@ -1,0 +1,321 @@
+"""The peer: its documented face, ids, the codec, flags and launching."""
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import warnings
+from typing import Any, Iterator
+
+import pytest
+
+import net
+from net import peer as peer_module
+from net.errors import InvalidPeer, NetError, NoFreePort
+from net.identity import Flag, PeerId, encode_text
+from net.peer import FriendlyId, _Peer
+
+ID = b"MTkyLjAuMi4xOjMwMTAgLT4gTm9uZQ=="
+
+
+@pytest.fixture
+def quiet_peer() -> Iterator[_Peer]:
+    """A second peer that does not serve."""
+    peer = _Peer(launch=False, test=True)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def own_process(monkeypatch: pytest.MonkeyPatch, kept_settings: Any) -> Iterator[Any]:
+    """A process in which nobody has asked for its peer yet."""
+    process = peer_module._Process()
+    monkeypatch.setattr(peer_module, "_process", process)
+    monkeypatch.setattr(peer_module, "launch_hooks", [])
+    yield process
+    for peer in process.peers:
+        peer.close()
+
+
+# ------------------------------------------------------------------- what is documented
+
+
+def test_the_documented_registry_has_the_documented_tags():
+    for tag, name in [
+            (b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLm51bGw=", "null"),
+            (b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLmluZm8=", "info"),
+            (b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLnBhc3NfdGhyb3VnaA==", "pass_through"),
+            (b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLnN1YnNjcmlwdGlvbl9oYW5kbGVy", "subscription_handler")]:
+        assert _Peer.CONNECTIONS[tag].__name__ == name
+        assert getattr(net.defaults.handlers, name).tag == tag
+
+
+def test_the_documented_flags_have_the_documented_names():
+    assert _Peer.FLAGS[b"SU5WQUxJRF9DT05ORUNUSU9O"] is net.invalid_connection
+    assert _Peer.FLAGS[b"TlVMTA=="] is net.null_response
+
+
+def test_the_registries_belong_to_the_class(quiet_peer):
+    for name in ("CONNECTIONS", "SUBSCRIPTIONS", "FLAGS"):
+        assert name in vars(_Peer) and name not in vars(quiet_peer)
+        assert getattr(quiet_peer, name) is getattr(net.Peer(), name) is getattr(_Peer, name)
+
+
+def test_the_dotted_names_of_the_documentation_exist():
+    assert net.peer._Peer is _Peer and isinstance(net.Peer(), net.peer._Peer)
+    assert net.Peer() is net.Peer()
+
+
+def test_the_documented_signatures():
+    import inspect
+
+    defaults = {name: parameter.default
+                for name, parameter in inspect.signature(_Peer).parameters.items()}
+    assert defaults == {"launch": True, "test": False, "group": None}
+    assert list(inspect.signature(_Peer.generate_id).parameters) == ["port", "host", "group"]
+    assert list(inspect.signature(_Peer.decode_id).parameters) == ["id"]
+    assert list(inspect.signature(_Peer.decode).parameters) == ["byte_string"]
+    assert list(inspect.signature(_Peer.encode).parameters) == ["obj"]
+
+
+# ------------------------------------------------------------------------------ the codec
+
+
+@pytest.mark.parametrize("value, data", [
+    ("text", b"dGV4dA=="), ("", b""), ({"a": 1}, b"eyJhIjogMX0="), ([1, None], b"WzEsIG51bGxd"),
+    (5, b"NQ=="), (None, b"bnVsbA=="), (True, b"dHJ1ZQ=="), ("é", b"w6k="), ("\ud800", b"7aCA"),
+], ids=repr)
+def test_encode_and_decode_are_the_documented_codec(value, data):
+    assert _Peer.encode(value) == data and type(_Peer.encode(value)) is bytes
+    text = value if isinstance(value, str) else json.dumps(value)
+    assert _Peer.decode(data) == _Peer.decode(data.decode()) == text
+    assert net.Peer().decode(net.Peer().encode(value)) == text
+
+
+def test_a_flag_stays_as_it_is_in_the_codec():
+    encoded = _Peer.encode(Flag(b"TlVMTA=="))
+    assert encoded == b"TlVMTA==" and type(encoded) is bytes
+
+
+@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), {(1,): 2}])
+def test_what_json_does_not_have_is_a_type_error(value):
+    with pytest.raises(TypeError):
+        _Peer.encode(value)
+
+
+@pytest.mark.parametrize("data", [b"?", "?", b"QQ", "é", b"\xff", base64.b64encode(b"\xff")],
+                         ids=repr)
+def test_what_is_no_base64_of_text_is_a_value_error(data):
+    with pytest.raises(ValueError):
+        _Peer.decode(data)
+
+
+# ------------------------------------------------------------------------------------ ids
+
+
+def test_an_id_goes_both_ways():
+    made = _Peer.generate_id(3010, "192.0.2.1")
+    assert made == ID and type(made) is PeerId
+    assert _Peer.decode_id(ID) == {"group": None, "host": "192.0.2.1", "port": 3010}
+    grouped = _Peer.generate_id(3010, "192.0.2.1", "group1")
+    for form in (grouped, bytes(grouped), grouped.decode()):
+        assert _Peer.decode_id(form) == {"group": "group1", "host": "192.0.2.1", "port": 3010}
+
+
+@pytest.mark.parametrize("id",
+                         [None, 5, 10 ** 12, "", b"", "\ud800", "é", b"\xff", [1], (), object(),
+                          "192.0.2.1:3010", ("192.0.2.1", 3010), b"AAAA"], ids=repr)
+def test_what_is_no_id_is_refused(id):
+    with pytest.raises(InvalidPeer):
+        _Peer.decode_id(id)
+
+
+@pytest.mark.parametrize("port, host", [(0, "h"), (65536, "h"), (None, "h"), (1, ""), (1, None),
+                                        (1, b"h"), ("x", "h"), (1.0, "h"), (1, "a b")])
+def test_no_id_is_made_of_what_is_no_address(port, host):
+    with pytest.raises(InvalidPeer):
+        _Peer.generate_id(port, host)
+
+
+def test_the_peer_says_where_it_is(session_peer):
+    assert session_peer.host == "127.0.0.1" and type(session_peer.port) is int
+    assert session_peer.id == _Peer.generate_id(session_peer.port, "127.0.0.1", None)
+    assert session_peer.id.address == (session_peer.host, session_peer.port)
+    assert session_peer.hub is False and session_peer.group is None
+    assert session_peer.launched and not session_peer.test
+    assert repr(session_peer) == f"<net.Peer 127.0.0.1:{session_peer.port}, group None>"
+
+
+# --------------------------------------------------------------------------- the friendly id
+
+
+def test_the_friendly_id_is_a_dict_of_facts(session_peer, kept_settings):
+    kept_settings.set("facts", {"gpus": [1, 2]})
+    found = session_peer.friendly_id
+    assert isinstance(found, dict)
+    assert {name: found[name] for name in ("group", "host", "port", "hub", "pid", "platform",
+                                           "version", "instance")} == {
+        "group": None, "host": "127.0.0.1", "port": session_peer.port, "hub": False,
+        "pid": os.getpid(), "platform": sys.platform, "version": net.__version__,
+        "instance": session_peer.instance}
+    assert set(found) == {"group", "host", "port", "hub", "instance", "name", "pid", "program",
+                          "python", "platform", "version", "facts"}
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_facts_cannot_be_changed_through_what_was_given(session_peer, kept_settings):
+    kept_settings.set("facts", {"gpus": [1]})
+    session_peer.friendly_id["facts"]["gpus"].append(2)
+    net.info()["facts"]["more"] = 1
+    assert net.info()["facts"] == {"gpus": [1]}
+
+
+def test_a_hub_says_so(session_peer, kept_settings):
+    net.IS_HUB = True
+    assert session_peer.hub is True and session_peer.friendly_id["hub"] is True
+    assert net.info()["hub"] is True and "hub" in str(session_peer.friendly_id)
+
+
+def test_the_friendly_id_is_a_line_for_people():
+    line = str(FriendlyId(host="192.0.2.1", port=3010, group="render\x1b[31m", hub=True,
+                          name="box\n",
+                          program="app.py", pid=5, python="CPython 3.9", version="1.0.0"))
+    assert line.isprintable()
+    for part in ("192.0.2.1:3010", "group render", "hub", "app.py", "pid 5", "CPython 3.9"):
+        assert part in line
+    assert "no group" in str(FriendlyId(host="h", port=1, group=None))
+
+
+# ----------------------------------------------------------------------------------- flags
+
+
+def test_a_flag_is_found_by_name():
+    flag = net.Peer().get_flag("NULL")
+    assert type(flag) is Flag and flag == b"TlVMTA=="
+    assert _Peer.get_flag("INVALID_CONNECTION") == encode_text("INVALID_CONNECTION")
+
+
+@pytest.mark.parametrize("name", ["NOTHING", "", "null", 5, None, b"NULL", []])
+def test_an_unknown_flag_is_a_lookup_error_with_the_known_ones(name):
+    with pytest.raises(LookupError, match="NULL"):
+        net.Peer().get_flag(name)
+
+
+# ------------------------------------------------------------------------------- launching
+
+
+def test_a_peer_that_is_not_launched_has_no_port(quiet_peer):
+    assert quiet_peer.port is None and quiet_peer.server is None and not quiet_peer.launched
+    assert "not launched" in repr(quiet_peer)
+
+
+def test_launching_twice_and_closing_twice_are_no_matter(quiet_peer):
+    assert quiet_peer.launch() is quiet_peer
+    port = quiet_peer.port
+    assert quiet_peer.launch().port == port
+    quiet_peer.close()
+    quiet_peer.close()
+    assert quiet_peer.port is None
+
+
+def test_the_id_launches_the_peer(quiet_peer, kept_settings):
+    kept_settings.set("launch", False)
+    with pytest.raises(NetError, match="NET_LAUNCH"):
+        quiet_peer.id
+    assert not quiet_peer.launched
+    kept_settings.set("launch", True)
+    assert quiet_peer.id.port == quiet_peer.port is not None
+
+
+def test_a_second_peer_has_a_port_and_a_group_of_its_own():
+    with_group = _Peer(test=True, group="render")
+    try:
+        assert with_group.port != net.Peer().port
+        assert with_group.group == with_group.id.group == "render"
+        assert with_group.friendly_id["group"] == "render"
+        assert net.Peer().group is None
+    finally:
+        with_group.close()
+
+
+@pytest.mark.parametrize("group", ["None", "a\nb", "g" * 65, 5, b"g", ["g"]])
+def test_a_group_that_could_not_be_told_in_an_id_is_refused(group):
+    with pytest.raises(ValueError):
+        _Peer(launch=False, group=group)
+
+
+def test_no_free_port_is_an_error_of_launch_and_a_warning_of_peer(own_process, kept_settings,
+                                                                  port_range):
+    import socket
+
+    kept_settings.set("port_start", port_range.start)
+    kept_settings.set("port_range", 0)
+    with socket.create_server(("127.0.0.1", port_range.start)):
+        with pytest.raises(NoFreePort) as caught:
+            _Peer()
+        assert caught.value.ports == range(port_range.start, port_range.start + 1)
+        with pytest.warns(RuntimeWarning, match="can call peers but serves none") as warned:
+            peer = net.Peer()
+        assert warned[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert net.Peer() is peer and not peer.launched
+            with pytest.raises(NoFreePort):
+                peer.launch()
+
+
+def test_all_ports_of_the_range_are_used_the_last_included(own_process, kept_settings, port_range):
+    kept_settings.set("port_start", port_range.start)
+    kept_settings.set("port_range", 1)
+    peers = [_Peer(), _Peer()]
+    assert [peer.port for peer in peers] == [port_range.start, port_range.start + 1]
+    with pytest.raises(NoFreePort):
+        _Peer()
+
+
+def test_launching_can_be_switched_off(own_process, kept_settings):
+    kept_settings.set("launch", False)
+    assert not net.Peer().launched
+    peer_module.launch_by_decorator()
+    assert not net.Peer().launched
+
+
+def test_the_arguments_of_the_first_use_count(own_process, kept_settings):
+    peer = net.Peer(launch=False, group="render")
+    assert net.Peer() is peer and not peer.launched
+    assert peer.group == "render" and kept_settings.group == "render"
+
+
+def test_a_group_without_sense_leaves_no_peer_behind(own_process):
+    with pytest.raises(ValueError):
+        net.Peer(False, group="None")
+    assert own_process.peer is None
+
+
+def test_the_hooks_of_the_floors_above_run_at_launch_and_close(own_process, kept_settings,
+                                                               monkeypatch, port_range):
+    kept_settings.set("port_start", port_range.start)
+    happened: list = []
+
+    def hook(peer: _Peer) -> Any:
+        happened.append(("launched", peer.launched))
+        return lambda: happened.append(("closed", peer.launched))
+
+    monkeypatch.setattr(peer_module, "launch_hooks", [hook])
+    peer = _Peer()
+    peer.close()
+    peer.close()
+    assert happened == [("launched", True), ("closed", False)]
+
+
+def test_the_own_address_is_found_without_sending_anything(monkeypatch, kept_settings):
+    assert peer_module.route_address() == "127.0.0.1"  # NET_HOST keeps everything here
+
+
+def test_a_forked_child_has_another_identity(own_process):
+    peer = net.Peer(launch=False)
+    before = own_process.instance
+    own_process.forked()
+    assert own_process.peer is None and own_process.instance != before
+    assert peer.instance == own_process.instance and not peer.launched
