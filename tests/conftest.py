@@ -1,0 +1,120 @@
+"""Fixtures of all tests: no leaks, free ports, second processes."""
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+
+from leaks import Snapshot
+from ports import PortRange
+from processes import PeerProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A bare clone has its tests beside net and may have it installed nowhere.
+if find_spec("net") is None:
+    sys.path.insert(0, str(ROOT))
+
+# Before anything imports net: nothing that a test does may leave this host, and no setting of
+# the developer's own changes a result. The peer of the test process has a range of its own,
+# too. (tests/lan starts its processes in network namespaces, with their own environment.)
+for _name in [name for name in os.environ if name.startswith("NET_")]:
+    del os.environ[_name]
+_session_range = PortRange()
+os.environ["NET_HOST"] = "127.0.0.1"
+os.environ["NET_PORT_START"] = str(_session_range.ports.start)
+
+# A shell starts what runs in the background with Ctrl-C ignored, and every process that a test
+# starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import net  # noqa: E402
+from net.transport import client  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.add_cleanup(_session_range.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of tests/lan carries its marker, so that none of it runs by default."""
+    for item in items:
+        if ROOT / "tests" / "lan" in item.path.parents:
+            item.add_marker(pytest.mark.lan)
+
+
+@pytest.fixture(scope="session")
+def session_peer():
+    """The one peer of the test process, launched."""
+    return net.Peer()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(session_peer) -> Iterator[None]:
+    """Fail a test that leaves a thread, a socket or a process.
+
+    The peer is up before, and fixtures of a wider scope belong to what was there. Connections
+    that the pool keeps for the next call are closed first: keeping them is its job.
+    """
+    before = Snapshot()
+    yield
+    _close_pooled_connections()
+    left = before.leaks()
+    if left:
+        pytest.fail("this test leaves behind:\n" + "\n".join(left), pytrace=False)
+
+
+def _close_pooled_connections() -> None:
+    # Only those that wait in the pool: one that is in nobody's hands any more is a leak.
+    for pool in client._pools.values():
+        while pool._idle:
+            pool._idle.pop().close()
+        # What was learned of the peer at a port is wrong for the next test that is given it.
+        pool._reset()
+
+
+@pytest.fixture
+def port_range() -> Iterator[range]:
+    """Six free consecutive ports of this test's own, e.g. for NET_PORT_START."""
+    held = PortRange()
+    yield held.ports
+    held.close()
+
+
+@pytest.fixture
+def peer_process(port_range: range, tmp_path: Path) -> Iterator[Callable[..., PeerProcess]]:
+    """Start a second Python process that runs an application: ``peer_process(script)``.
+
+    Its peer is up when the call returns; PeerProcess says what can be done with it. Keyword
+    arguments are environment variables (``NET_GROUP="a"``); the port range is the test's, so
+    several processes of one test are neighbours. All are ended with the test, and what they
+    wrote to their standard error is shown when it fails.
+    """
+    numbers = itertools.count()
+    with ExitStack() as started:
+
+        def start(script: str = "", **settings: object) -> PeerProcess:
+            folder = tmp_path / f"process{next(numbers)}"
+            folder.mkdir()
+            settings.setdefault("NET_PORT_START", port_range.start)
+            process = PeerProcess(script, folder, settings)
+            started.callback(_stop, process)
+            return process
+
+        yield start
+
+
+def _stop(process: PeerProcess) -> None:
+    process.stop()
+    if process.errors():
+        print(f"--- standard error of process {process.pid}", file=sys.stderr)
+        print(process.errors(), file=sys.stderr)

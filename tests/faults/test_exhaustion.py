@@ -1,0 +1,267 @@
+"""Everything that can run out does, and the others notice nothing."""
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+import net
+from net.protocol.frames import PREFACE
+from net.transport import server as server_module
+from processes import run_python
+from service import Raw, Service, greeted, memory, request, until
+
+ADD = request("add", 2, 3)
+
+
+def opened(service: Service, count: int, *data: bytes) -> list:
+    return [Raw(service.address, *data) for _ in range(count)]
+
+
+def closed(*connections: Raw) -> None:
+    for raw in connections:
+        raw.sock.close()
+
+
+def test_beyond_the_limit_of_connections_a_caller_is_told_that_the_peer_is_busy(
+        service: Service, configure):
+    configure(max_connections=8)
+    working = opened(service, 8, greeted(ADD))
+    for raw in working:
+        assert raw.reply() == 5
+    started = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(net.PeerBusy, match="NET_MAX_CONNECTIONS") as caught:
+            service.call("add", 2, 3)
+        assert caught.value.ran == "no"
+    assert time.monotonic() - started < 5
+    assert len(service.ran) == 8
+    for raw in working:  # those who were there notice nothing
+        raw.send(ADD)
+        assert raw.reply() == 5
+    closed(*working)
+    until(lambda: service.server.connections == 0)
+    assert service.call("add", 2, 3) == 5
+
+
+def test_a_refusal_arrives_even_while_the_caller_still_sends(service: Service, configure):
+    configure(max_connections=1)
+    with Raw(service.address, greeted(ADD)) as working:
+        assert working.reply() == 5
+        for _ in range(3):
+            with pytest.raises(net.PeerBusy):
+                service.call("echo", bytes(3_000_000))
+
+
+def test_functions_that_sleep_in_every_place_leave_a_quick_refusal(service: Service, configure):
+    configure(max_connections=4)
+    waiting = opened(service, 4, greeted(request("wait")))
+    until(lambda: len(service.ran) == 4)
+    started = time.monotonic()
+    with pytest.raises(net.PeerBusy):
+        service.call("add", 2, 3)
+    assert time.monotonic() - started < 0.5
+    service.go.set()
+    for raw in waiting:
+        assert raw.reply() is True
+    closed(*waiting)
+
+
+@pytest.mark.parametrize("start", [b"", b"\xabn", PREFACE, greeted(ADD)[:-1]],
+                         ids=["silent", "half a preface", "a preface", "half a request"])
+def test_a_flood_of_unfinished_connections_gives_way_to_those_that_work(
+        service: Service, configure, start: bytes):
+    configure(max_connections=16)
+    with Raw(service.address, greeted(ADD)) as working:
+        assert working.reply() == 5
+        flood = opened(service, 60, start)
+        threads = threading.active_count()
+        assert service.call("add", 2, 3) == 5
+        working.send(ADD)
+        assert working.reply() == 5
+        assert service.server.connections <= 16
+        assert threads < 16 + server_module.MAX_DISMISSED + 20
+        closed(*flood)
+    assert len(service.ran) == 3
+
+
+def test_the_oldest_without_a_beginning_goes_first(service: Service, configure):
+    configure(max_connections=3)
+    with Raw(service.address, PREFACE) as begun, Raw(service.address) as first, \
+            Raw(service.address) as second:
+        until(lambda: service.server.connections == 3)
+        time.sleep(0.05)
+        assert service.call("add", 2, 3) == 5
+        with pytest.raises(net.PeerBusy):
+            first.reply()
+        for raw in (second, begun):
+            raw.send(ADD if raw is begun else greeted(ADD))
+            assert raw.reply() == 5
+
+
+def test_what_was_given_up_is_not_executed_when_it_comes_after_all(service: Service, configure):
+    configure(max_connections=1)
+    with Raw(service.address, PREFACE) as slow:
+        until(lambda: service.server.connections == 1)
+        assert service.call("add", 1, 1) == 2
+        slow.send(ADD)
+        with pytest.raises(net.PeerBusy):
+            slow.reply()
+        assert slow.rest() == b""
+    assert service.ran == [("add", (1, 1))]
+
+
+def test_a_connection_that_nobody_used_for_long_makes_room(service, configure, monkeypatch):
+    monkeypatch.setattr(server_module, "STALE_TIME", 0.2)
+    configure(max_connections=2)
+    with Raw(service.address, greeted(ADD)) as idle, \
+            Raw(service.address, greeted(request("wait"))) as busy:
+        assert idle.reply() == 5
+        until(lambda: len(service.ran) == 2)
+        with pytest.raises(net.PeerBusy):
+            service.call("add", 2, 3)
+        time.sleep(0.3)
+        assert service.call("add", 2, 3) == 5
+        assert idle.rest() == b""
+        service.go.set()
+        assert busy.reply() is True
+
+
+def test_an_idle_connection_is_closed_by_the_caller_long_before_the_server(service, configure):
+    from net.transport import client
+
+    assert client.IDLE_TIME < server_module.STALE_TIME < net.IDLE_TIME
+    configure(idle_time=0.5)
+    with Raw(service.address, greeted(ADD)) as raw:
+        assert raw.reply() == 5
+        assert raw.rest() == b""
+        assert 0.4 < raw.seconds < 3
+
+
+def test_no_thread_to_be_had_is_busy_for_that_client_only(service: Service, monkeypatch):
+    assert service.call("add", 2, 3) == 5
+    real = threading.Thread.start
+
+    def no_thread(thread: threading.Thread) -> None:
+        if thread.name == f"net-{service.address[1]}":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with Raw(service.address, greeted(ADD)) as raw:
+            with pytest.raises(net.PeerBusy, match="can't start new thread"):
+                raw.reply()
+            assert raw.rest() == b""
+        assert service.call("add", 2, 3) == 5  # on the connection that there is
+    with Raw(service.address, greeted(ADD)) as raw:
+        assert raw.reply() == 5
+
+
+AT_THE_DESCRIPTOR_LIMIT = """
+import logging, resource, socket, sys, time
+import net
+lines = []
+class Handler(logging.Handler):
+    def emit(self, record): lines.append(record.getMessage())
+logging.getLogger("net").addHandler(Handler())
+@net.connect("add")
+def add(a, b): return a + b
+from net.peer import _Peer
+peer = _Peer(test=True)
+address = peer.host, peer.port
+assert add(1, 1, peer=address) == 2
+used = len(__import__("os").listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, used + 20))
+flood = []
+try:
+    while True:
+        sock = socket.socket()
+        flood.append(sock)
+        sock.connect(address)
+except OSError:
+    pass
+time.sleep(0.3)
+spent = time.process_time(); time.sleep(1); spent = time.process_time() - spent
+assert spent < 0.3, f"the accept loop spins: {spent} s of 1 s"
+assert add(1, 2, peer=address) == 3     # on its open connection
+for sock in flood: sock.close()
+end = time.monotonic() + 2
+while True:
+    try:
+        with socket.create_connection(address, 1) as raw:
+            from net.protocol.frames import PREFACE
+            from net.protocol.messages import encode_call
+            raw.sendall(PREFACE + encode_call(net.encode_tag("add"), (2, 3), {})[0])
+            if raw.recv(100): break
+    except OSError:
+        assert time.monotonic() < end, "not back within 2 s"
+        time.sleep(0.05)
+assert len(lines) <= 3, lines
+print("fine")
+"""
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs POSIX limits")
+def test_at_the_limit_of_descriptors_it_neither_spins_nor_dies():
+    script = AT_THE_DESCRIPTOR_LIMIT.replace("net.encode_tag", "net.identity.encode_text")
+    assert "fine" in run_python("-c", script).stdout
+
+
+LARGE_REQUESTS = """
+import threading, time
+import net
+from net.peer import _Peer
+from net.identity import encode_text
+from net.protocol.frames import PREFACE, HEADER
+from net.transport import client
+from service import memory, Raw
+peer = _Peer(test=True)
+address = peer.host, peer.port
+tag = encode_text("net.defaults.handlers.null")
+head = b'{"connection":"%s","args":[[' % tag
+body = b"{}," * ((16 * 2 ** 20 - len(head) - 30) // 3) + b"{}"
+text = head + body + b']],"kwargs":{}}'
+assert len(text) <= 16 * 2 ** 20
+message = PREFACE + HEADER.pack(1, 0, 0, len(text)) + text
+del body
+start = memory()
+outcomes = []
+def send():
+    with Raw(address, message, timeout=60) as raw:
+        try:
+            outcomes.append(raw.reply())
+        except net.PeerBusy as problem:
+            outcomes.append(problem)
+threads = [threading.Thread(target=send) for _ in range(8)]
+for thread in threads: thread.start()
+most = 0
+while any(thread.is_alive() for thread in threads):
+    most = max(most, memory())
+    time.sleep(0.01)
+served = [one for one in outcomes if not isinstance(one, net.PeerBusy)]
+assert len(outcomes) == 8 and served, outcomes
+assert all("NET_MAX_MEMORY" in str(one) for one in outcomes if one not in served)
+assert most < 2 * 2 ** 30, f"{most:,} bytes"
+assert client.call(address, tag, (), {}) == served[0]
+print(len(served), most // 2 ** 20, "MiB, then", memory() // 2 ** 20, "from", start // 2 ** 20)
+"""
+
+
+def test_large_requests_from_many_share_a_bounded_memory():
+    memory()
+    from pathlib import Path
+
+    support = str(Path(__file__).resolve().parents[1] / "support")
+    script = f"import sys; sys.path.insert(0, {support!r})\n" + LARGE_REQUESTS
+    print(run_python("-c", script, timeout=120).stdout)
+
+
+def test_a_thousand_connections_that_come_and_go_leave_no_thread(service: Service):
+    before = threading.active_count()
+    for _ in range(5):
+        closed(*opened(service, 200, greeted(ADD)))
+    assert service.call("add", 2, 3) == 5
+    until(lambda: threading.active_count() <= before + 2, 10)

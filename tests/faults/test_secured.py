@@ -1,0 +1,461 @@
+"""With a secret or certificates nobody else gets in, in either role, and nothing leaks."""
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import stat
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import net
+from certificates import BOTH, Authority, Files
+from net.environment import settings
+from net.identity import encode_text
+from net.protocol import legacy
+from net.protocol.frames import PREFACE
+from net.protocol.messages import Call
+from net.transport import client, tls
+from net.transport.serving import GREETING_TIME
+from net.transport.streams import Deadline
+from processes import run_python
+from service import Raw, Service, greeted, request, until
+
+SECRET = "correct horse battery"
+ADD = request("add", 2, 3)
+
+APPLICATION = """
+import net
+ran = []
+@net.connect("add")
+def add(a, b):
+    ran.append(1)
+    return a + b
+@net.connect("ran")
+def count():
+    return len(ran)
+@net.connect("render", groups=["render"])
+def render():
+    return "rendered"
+"""
+
+
+@pytest.fixture
+def secured(configure) -> Any:
+    """A server in this process that has the secret."""
+    configure(secret=SECRET)
+    service = Service()
+    yield service
+    service.close()
+
+
+def call(peer: Any, name: str, *args: Any) -> Any:
+    return client.call(peer.address, encode_text(name), args, {}, 10)
+
+
+# ------------------------------------------------------------------------------ both are right
+
+def test_both_with_the_secret_work_as_in_the_open(secured: Service):
+    assert secured.call("add", 2, 3) == 5
+    large = b"x" * 3_000_000, "y" * 100_000
+    assert secured.call("echo", *large) == large
+    with pytest.raises(ValueError, match="on purpose"):
+        secured.call("fail")
+    assert secured.call("add", 2, 3, timeout=5) == 5
+    with pytest.raises(net.CallTimeout):
+        secured.call("wait", timeout=0.2)
+    secured.go.set()
+
+
+def test_a_call_between_processes_and_the_first_one_is_quick(peer_process, configure):
+    peer = peer_process(APPLICATION, NET_SECRET=SECRET)
+    configure(secret=SECRET)
+    tls.credentials()
+    started = time.perf_counter()
+    assert call(peer, "add", 2, 3) == 5
+    # The handshake is a few milliseconds; the rest is for a busy machine.
+    assert time.perf_counter() - started < 1
+
+
+def test_the_secret_may_be_in_a_file(peer_process, configure, tmp_path: Path):
+    file = tmp_path / "secret"
+    file.write_text(f"  {SECRET}\n")
+    peer = peer_process(APPLICATION, NET_SECRET_FILE=file)
+    configure(secret=SECRET)
+    assert call(peer, "add", 2, 3) == 5
+
+
+def test_certificates_of_one_authority_work(peer_process, configure, tmp_path: Path):
+    studio = Authority(tmp_path)
+    peer = peer_process(APPLICATION, **studio.issue("one").variables())
+    configure(**studio.issue("two", ["127.0.0.1", "::1"])._asdict())
+    assert call(peer, "add", 2, 3) == 5
+    configure(**studio.issue("three", ["peer.app-net"])._asdict())
+    assert call(peer, "add", 2, 3) == 5
+
+
+def test_a_request_that_came_with_the_end_of_the_handshake_is_not_lost(secured: Service):
+    session = tls.Session(tls.credentials(), secured.address, server=False)
+    session.write(greeted(ADD))
+    with Raw(secured.address, session.output()) as raw:
+        received = b""
+        while not received:
+            received = session.feed(raw.sock.recv(65536))
+            raw.send(session.output())
+    assert received.endswith(b"5")
+
+
+# ------------------------------------------------------------------------------ one is wrong
+
+@pytest.mark.parametrize("other", [SECRET[:-1] + "x", SECRET + "y", SECRET[:-1] + "\u0079\u0301",
+                                   SECRET.upper()])
+def test_another_secret_is_an_authentication_error_that_says_what_to_do(
+        peer_process, configure, other: str):
+    peer = peer_process(APPLICATION, NET_SECRET=SECRET)
+    configure(secret=other)
+    for _ in range(3):
+        with pytest.raises(net.AuthenticationError, match="same NET_SECRET") as caught:
+            call(peer, "add", 2, 3)
+        assert caught.value.ran == "no"
+    configure(secret=SECRET)
+    assert call(peer, "ran") == 0
+
+
+def test_a_secret_on_the_called_side_only(peer_process):
+    peer = peer_process(APPLICATION, NET_SECRET=SECRET)
+    with pytest.raises(net.AuthenticationError, match="start the caller with the same NET_SECRET"):
+        call(peer, "add", 2, 3)
+
+
+def test_a_secret_on_the_calling_side_only(peer_process, configure):
+    peer = peer_process(APPLICATION)
+    configure(secret=SECRET)
+    with pytest.raises(net.AuthenticationError, match="same NET_SECRET"):
+        call(peer, "add", 2, 3)
+    configure(secret=None)
+    assert call(peer, "ran") == 0
+
+
+def test_a_secret_and_certificates_do_not_mix(peer_process, configure, tmp_path: Path):
+    peer = peer_process(APPLICATION, NET_SECRET=SECRET)
+    configure(**Authority(tmp_path).issue("one")._asdict())
+    with pytest.raises(net.AuthenticationError):
+        call(peer, "add", 2, 3)
+
+
+BAD = {
+    "of another authority": lambda good, folder: Authority(folder, "foreign").issue("bad"),
+    "expired": lambda good, folder: good.issue("bad", end=2005),
+    "for another address": lambda good, folder: good.issue("bad", ["192.0.2.1", "example.org"]),
+    "for no address": lambda good, folder: good.issue("bad", []),
+}
+
+
+@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+def test_a_caller_refuses_a_peer_with_a_bad_certificate(peer_process, configure, tmp_path, make):
+    studio = Authority(tmp_path)
+    bad = make(studio, tmp_path)
+    peer = peer_process(APPLICATION, **bad.variables())
+    configure(**studio.issue("good")._asdict())
+    with pytest.raises(net.AuthenticationError, match="NET_TLS_CA") as caught:
+        call(peer, "add", 2, 3)
+    assert caught.value.ran == "no"
+
+
+BAD_CLIENTS = {**BAD, "for servers only": lambda good, folder: good.issue("bad", uses=BOTH[1:])}
+
+
+@pytest.mark.parametrize("make", BAD_CLIENTS.values(), ids=BAD_CLIENTS)
+def test_a_peer_refuses_a_caller_with_a_bad_certificate(configure, tmp_path: Path, make):
+    """The caller trusts the right authority, so that it is the server who refuses."""
+    studio = Authority(tmp_path)
+    bad = make(studio, tmp_path)._replace(tls_ca=str(studio.path))
+    configure(**studio.issue("good")._asdict())
+    service = Service()
+    with service:
+        known = tls.from_files(*bad)
+        with pytest.raises(net.AuthenticationError) as caught:
+            exchange(service, known)
+        assert caught.value.ran == "no"
+        assert service.ran == []
+        assert service.call("add", 1, 1) == 2
+
+
+def exchange(service: Service, known: tls.Credentials, message: bytes = greeted(ADD)) -> Any:
+    """Send a request as a caller with these credentials does; what came, or what it raises."""
+    session = tls.Session(known, service.address, server=False)
+    session.write(message)
+    with Raw(service.address, session.output()) as raw:
+        received = b""
+        while True:
+            data = raw.sock.recv(65536)
+            received += session.feed(data)
+            raw.send(session.output())
+            if not data:
+                break
+            if received:
+                return client.decode_reply(frame_of(received), service.address, None, b"")
+    raise AssertionError("no answer and no refusal")
+
+
+def frame_of(data: bytes) -> Any:
+    reader = client.FrameReader(lambda size: b"", lambda size: b"", client.REPLIES, (2 ** 20, 0))
+    reader.rest = data
+    return reader.frame()
+
+
+def context(**changes: Any) -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize("made", [context(), context(maximum_version=ssl.TLSVersion.TLSv1_2)],
+                         ids=["without a certificate", "TLS 1.2"])
+def test_an_ordinary_tls_client_gets_nothing(secured: Service, made: ssl.SSLContext):
+    with socket.create_connection(secured.address, 5) as plain:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            with made.wrap_socket(plain) as sock:
+                sock.sendall(greeted(ADD))
+                assert sock.recv(100), "refused without an alert"
+    assert secured.ran == []
+
+
+def test_a_self_signed_certificate_gets_nothing(secured: Service, tmp_path: Path):
+    files = Authority(tmp_path).issue("self")
+    made = context()
+    made.load_cert_chain(files.tls_cert, files.tls_key)
+    with socket.create_connection(secured.address, 5) as plain:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            with made.wrap_socket(plain) as sock:
+                sock.sendall(greeted(ADD))
+                assert sock.recv(100), "refused without an alert"
+    assert secured.ran == []
+
+
+@pytest.mark.parametrize("start", [
+    b"GET / HTTP/1.1\r\n\r\n", legacy.encode_call(Call(encode_text("add"), [2, 3], {})),
+    b"\x15\x03\x03\x00\x02\x02\x28", b"SSH-2.0-x\r\n",
+], ids=["HTTP", "the old dialect", "an alert", "SSH"])
+def test_what_is_no_hello_is_closed_at_once(secured: Service, start: bytes):
+    with Raw(secured.address, start) as raw:
+        assert raw.rest() == b""
+        assert raw.seconds < GREETING_TIME / 2
+    assert secured.ran == []
+
+
+def test_the_old_dialect_within_tls_is_refused(secured: Service):
+    old = legacy.encode_call(Call(encode_text("add"), [2, 3], {}))
+    with pytest.raises(AssertionError, match="no answer"):
+        exchange(secured, tls.credentials(), old)
+    assert secured.ran == []
+
+
+@pytest.mark.parametrize("cut", [1, 6, 60])
+def test_silent_clients_within_the_handshake_delay_nobody(secured: Service, cut: int):
+    session = tls.Session(tls.credentials(), secured.address, server=False)
+    session.write(greeted(ADD))
+    hello = session.output()
+    silent = [Raw(secured.address, hello[:cut]) for _ in range(50)]
+    started = time.monotonic()
+    assert secured.call("add", 2, 3) == 5
+    assert time.monotonic() - started < 1.5
+    for raw in silent:
+        with raw:
+            raw.rest()
+            assert raw.seconds < GREETING_TIME + 2
+
+
+def test_a_full_peer_says_so_in_the_clear_and_is_believed(secured: Service, configure):
+    configure(max_connections=1)
+    waiting = secured.call("add", 1, 1)
+    assert waiting == 2
+    until(lambda: secured.server.connections == 1)
+    with pytest.raises(net.PeerBusy, match="NET_MAX_CONNECTIONS"):
+        exchange_fresh(secured)
+
+
+def exchange_fresh(service: Service) -> Any:
+    """A call on a connection of its own, beside the pooled one."""
+    pool = client.Pool(service.address)
+    frame = pool.exchange(client.encode_call(encode_text("add"), (1, 1), {}), Deadline(5))
+    return client.decode_reply(frame, service.address, None, b"")
+
+
+def test_a_pooled_connection_of_the_open_time_is_not_used_under_the_secret(service, configure):
+    assert service.call("add", 2, 3) == 5
+    configure(secret=SECRET)
+    # Both are this process, so the server changes, too, and the call goes through TLS.
+    until(lambda: service.server._known is not None)
+    assert service.call("add", 2, 3) == 5
+    with pytest.raises(net.AuthenticationError):
+        with Raw(service.address, greeted(ADD)) as raw:
+            raw.reply()
+    assert len(service.ran) == 2
+
+
+# ------------------------------------------------------------------------------ settings
+
+@pytest.mark.parametrize("variables, text", [
+    ({"NET_SECRET": "too short"}, "16 characters"),
+    ({"NET_SECRET": ""}, "16 characters"),
+    ({"NET_SECRET": " " * 20}, "16 characters"),
+    ({"NET_SECRET_FILE": ""}, "must name a file"),
+    ({"NET_SECRET_FILE": "/nowhere/at/all"}, "cannot be read"),
+    ({"NET_SECRET_FILE": "{folder}"}, "cannot be read"),
+    ({"NET_SECRET_FILE": "{short}"}, "16 characters"),
+    ({"NET_SECRET": SECRET, "NET_SECRET_FILE": "{good}"}, "more than one is set"),
+    ({"NET_SECRET": SECRET, "NET_TLS_CERT": "{cert}"}, "more than one is set"),
+    ({"NET_TLS_CERT": "{cert}"}, "NET_TLS_KEY, NET_TLS_CA must be set"),
+    ({"NET_TLS_CERT": "{cert}", "NET_TLS_KEY": "{key}"}, "NET_TLS_CA must be set"),
+    ({"NET_TLS_CERT": "{cert}", "NET_TLS_KEY": "{other}", "NET_TLS_CA": "{ca}"}, "cannot be used"),
+    ({"NET_TLS_CERT": "{cert}", "NET_TLS_KEY": "{locked}", "NET_TLS_CA": "{ca}"}, "not encrypted"),
+    ({"NET_TLS_CERT": "{cert}", "NET_TLS_KEY": "{key}", "NET_TLS_CA": "{good}"}, "no cert"),
+    ({"NET_TLS_CERT": "{cert}", "NET_TLS_KEY": "{key}", "NET_TLS_CA": "/no"}, "cannot be read"),
+])
+def test_a_mistake_in_the_settings_is_an_error_at_launch(tmp_path, variables, text):
+    studio = Authority(tmp_path)
+    one, locked = studio.issue("one"), studio.issue("locked", password=b"locked")
+    (tmp_path / "short").write_text("short")
+    (tmp_path / "good").write_text(SECRET)
+    places = dict(folder=tmp_path, short=tmp_path / "short", good=tmp_path / "good",
+                  cert=one.tls_cert, key=one.tls_key, ca=one.tls_ca, locked=locked.tls_key,
+                  other=studio.issue("two").tls_key)
+    filled = {name: value.format(**places) for name, value in variables.items()}
+    script = "import net\ntry:\n    @net.connect\n    def f(): pass\n" \
+             "except net.SettingError as problem:\n    print(problem)\nelse:\n    print('NO ERROR')"
+    printed = run_python("-c", script, **filled).stdout
+    assert text in printed
+    assert SECRET not in printed and "too short" not in printed
+
+
+def test_a_secret_without_the_extra_says_what_to_install():
+    script = "import sys; sys.modules['cryptography'] = None\nimport net\n" \
+             "try: net.Peer()\nexcept net.SettingError as problem: print(problem)"
+    assert "pip install 'app-net[secure]'" in run_python("-c", script, NET_SECRET=SECRET).stdout
+
+
+def test_certificates_need_the_standard_library_only(tmp_path: Path):
+    files = Authority(tmp_path).issue("one")
+    script = "import sys; sys.modules['cryptography'] = None\nimport net\n" \
+             "@net.connect\ndef f(): return 7\nprint(f(peer=net.Peer().id))"
+    assert run_python("-c", script, **files.variables()).stdout == "7\n"
+
+
+def test_the_command_makes_a_secret_that_is_taken(configure):
+    made = run_python("-m", "net", "secret").stdout.strip()
+    other = run_python("-m", "net", "secret").stdout.strip()
+    assert len(made) >= 40 and made != other
+    configure(secret=made)
+    assert tls.credentials()
+
+
+# ------------------------------------------------------------------------------ nothing leaks
+
+def test_the_secret_shows_nowhere(secured: Service, configure, caplog):
+    caplog.set_level(logging.DEBUG)
+    shown = [repr(settings.secret), str(settings.secret), f"{settings.secret}", repr(net.SECRET),
+             repr(vars(settings)), repr(tls.credentials()), str(net.info()), repr(net.Peer())]
+    for bad in (SECRET[:10], "", 7, b"bytes are no text"):
+        with pytest.raises(net.SettingError) as caught:
+            configure(secret=bad)
+        shown += [str(caught.value), repr(caught.value), *map(str, caught.value.args)]
+    with pytest.raises(net.AuthenticationError) as refused:
+        with Raw(secured.address, greeted(ADD)) as raw:
+            raw.reply()
+    shown += ["".join(traceback.format_exception(
+        type(refused.value), refused.value, refused.value.__traceback__)), caplog.text]
+    assert not [text for text in shown if SECRET[:10] in text]
+    with pytest.raises(TypeError):
+        __import__("pickle").dumps(settings.secret)
+
+
+def test_key_material_is_for_nobody_else_and_gone_once_loaded(configure, monkeypatch, tmp_path):
+    seen = []
+    real = ssl.SSLContext.load_cert_chain
+
+    def spy(self: ssl.SSLContext, path: str, *args: Any, **kwargs: Any) -> None:
+        status = os.stat(path)
+        seen.append((stat.S_IMODE(status.st_mode), Path(path).read_bytes()))
+        real(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spy)
+    configure(secret=SECRET)
+    tls.credentials()
+    assert [mode for mode, _ in seen] == [0o600, 0o600]
+    assert all(b"ENCRYPTED PRIVATE KEY" in content for _, content in seen)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hello_says_neither_who_nor_where(secured: Service, configure):
+    configure(group="render-secret-project")
+    session = tls.Session(tls.credentials(), secured.address, server=False)
+    session.write(greeted(ADD))
+    hello = session.output()
+    assert b"127.0.0.1" not in hello and b"app-net" not in hello and b"render" not in hello
+    assert PREFACE not in hello and b"connection" not in hello
+
+
+# ------------------------------------------------------------------------------ roles
+
+@pytest.mark.parametrize("secured", [{}, {"NET_SECRET": SECRET}], ids=["open", "secret"])
+def test_only_peers_of_a_group_may_call_what_is_for_it(peer_process, configure, secured: dict):
+    peer = peer_process(APPLICATION, **secured)
+    configure(secret=secured.get("NET_SECRET"))
+    for group in (None, "lighting", "Render"):
+        configure(group=group)
+        with pytest.raises(net.AuthenticationError, match="group render") as caught:
+            call(peer, "render")
+        assert caught.value.ran == "no"
+        assert call(peer, "add", 2, 3) == 5
+    configure(group="render")
+    assert call(peer, "render") == "rendered"
+
+
+def test_under_certificates_the_group_is_that_of_the_certificate(peer_process, configure, tmp_path):
+    studio = Authority(tmp_path)
+    peer = peer_process(APPLICATION, **studio.issue("server").variables())
+    configure(group="render", **studio.issue("none")._asdict())
+    with pytest.raises(net.AuthenticationError):
+        call(peer, "render")
+    configure(**studio.issue("other", group="lighting")._asdict())
+    with pytest.raises(net.AuthenticationError, match="caller's is lighting"):
+        call(peer, "render")
+    configure(group=None, **studio.issue("right", group="render")._asdict())
+    assert call(peer, "render") == "rendered"
+
+
+def test_under_a_secret_the_group_in_the_preface_counts_for_nothing(secured: Service):
+    claim = PREFACE[:6] + b"\0\6render"
+    secured.server._dispatch._groups[encode_text("add")] = frozenset({"render"})
+    with pytest.raises(net.AuthenticationError, match="caller's is None"):
+        exchange(secured, tls.credentials(), claim + ADD)
+    assert secured.ran == []
+
+
+def test_the_old_dialect_belongs_to_no_group(peer_process):
+    peer = peer_process(APPLICATION)
+    old = legacy.encode_call(Call(encode_text("render"), [], {}))
+    with Raw(peer.address, old) as raw:
+        with pytest.raises(net.RemoteError, match="for peers of the group render"):
+            legacy.decode_reply(raw.rest(), None, b"")
+
+
+@pytest.mark.parametrize("groups", ["render", [], [""], [None], 7])
+def test_groups_that_are_no_names_are_refused(groups: Any):
+    with pytest.raises(TypeError):
+        net.connect("x", groups=groups)
+
+
+def test_files_name_the_settings(tmp_path: Path):
+    assert set(Files("a", "b", "c").variables()) == {"NET_TLS_CERT", "NET_TLS_KEY", "NET_TLS_CA"}

@@ -1,0 +1,249 @@
+"""Mutated and random input for everything that reads what strangers send.
+
+Each target takes bytes and may raise only the errors that it names. A target's inputs are recorded
+good ones, mutated; the seed of a run is all that is needed to repeat it::
+
+    python tests/fuzz/fuzz.py 100000 [seed] [target]
+"""
+from __future__ import annotations
+
+import io
+import random
+import sys
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+from net.discovery import beacon, neighbours
+from net.dispatch import Dispatch, Tally
+from net.errors import MessageTooLarge, NetError, ProtocolError
+from net.identity import PeerId, encode_text
+from net.protocol import frames, legacy
+from net.protocol.messages import (Call, decode_call, decode_reply, encode_call, encode_failure,
+                                   encode_refusal, encode_result)
+
+# Bytes and words that parsers treat in a special way.
+SPICE = [b"\x00", b"\xff", b"\x80", b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"e", b"=",
+         b"-", b"1e999", b"NaN", b"Infinity", b"null", b"true", b'{"!tuple":', b'{"!bytes":0}',
+         b'"!dict"', b"\\ud800", b"\\u0000", b"\xef\xbb\xbf", b"\xff\xff\xff\xff",
+         b"\x7f\xff\xff\xff", b"[" * 300, b"{\"a\":" * 150, b"9" * 5000, b"kwargs",
+         b"raised", b"refused", b"\n", b"\x1b[2J", b"builtins", b"SystemExit",
+         b'"types"', b"__init__", b"__class__"]
+
+
+class Target(NamedTuple):
+    """Something that reads bytes.
+
+    :ivar read: takes the bytes.
+    :ivar allowed: what it may raise.
+    :ivar seeds: good inputs.
+    """
+
+    read: Callable[[bytes], Any]
+    allowed: Tuple[type, ...]
+    seeds: List[bytes]
+
+
+def _joined(message: List[Any]) -> bytes:
+    return b"".join(bytes(piece) for piece in message)
+
+
+def _calls() -> List[bytes]:
+    values: List[Tuple[Any, ...]] = [
+        (), (1, 2.5, None, True), ("text", "\u20ac\ud800"), ([1, [2, [3]]], {"a": {"b": "c"}}),
+        ((1, 2), {3}, frozenset((4,)), {5: 6}, 7j), (b"short", b"x" * 5000, "y" * 5000),
+        (10 ** 700, float("inf"), -0.0), ({"!tuple": [1]},)]
+    calls = [_joined(encode_call(encode_text("add"), args, {})) for args in values]
+    return calls + [_joined(encode_call(encode_text("x.y"), (), {"peer": 1, "b": (2,)}))]
+
+
+def _replies() -> List[bytes]:
+    try:
+        {}["missing"]
+    except KeyError as problem:
+        failure = problem
+    errors = [failure, OSError(2, "no", "file"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")]
+    return [_joined(encode_result(value)) for value in (1, "x", [1, {"a": (2,)}], b"z" * 5000)] \
+        + [_joined(encode_failure(error)) for error in errors] \
+        + [_joined(encode_refusal(error)) for error in (
+            ProtocolError(None, "why"), MessageTooLarge("x", 5, 4, "NET_MAX_TEXT"))]
+
+
+def _frame(data: bytes, kinds: frozenset) -> frames.Frame:
+    source = io.BytesIO(data)
+    # Small limits: what is declared beyond them must be refused, not waited for.
+    return frames.FrameReader(source.read, source.readinto, kinds, (2 ** 20, 2 ** 20)).frame()
+
+
+def read_call(data: bytes) -> None:
+    """A frame on the server's side, decoded and answered as the server does."""
+    frame = _frame(data, frozenset((frames.CALL,)))
+    reply = _dispatch.answer(frame, Tally())
+    assert reply and isinstance(reply[0], bytes)
+    decode_call(frame)
+
+
+def read_reply(data: bytes) -> None:
+    """A frame on the caller's side."""
+    decode_reply(_frame(data, frames.REPLIES), ("127.0.0.1", 3010), None, b"")
+
+
+def read_old_call(data: bytes) -> None:
+    """A request of the old dialect, answered as the server does."""
+    content = legacy.read_object(data)
+    if content is not None:
+        assert len(_dispatch.answer_legacy(content, Tally())) <= legacy.MAX_MESSAGE
+
+
+def read_old_reply(data: bytes) -> None:
+    """A reply of the old dialect."""
+    legacy.decode_reply(data, None, b"")
+
+
+class _Nobody:
+    """Keeps no list: what a responder would tell is forgotten."""
+
+    def in_use(self) -> bool:
+        return True
+
+    def knows(self, address: Any) -> bool:
+        return True
+
+    def look_at(self, address: Any) -> None:
+        pass
+
+
+_responder = beacon.Responder(3010, False, _Nobody())
+
+
+def read_datagram(data: bytes) -> None:
+    """A datagram: whatever comes, the answer is never longer."""
+    reply = _responder.reply(data, ("10.0.0.1", 3010), random.random() * 1e6)
+    assert reply is None or len(reply[0]) <= len(data)
+
+
+def read_table(data: bytes) -> None:
+    """What arp and ip print: only addresses of hosts come out."""
+    for parse in (neighbours.parse_arp, neighbours.parse_proc, neighbours.parse_ip):
+        for host in parse(data):
+            assert neighbours.is_host(host.encode())
+
+
+_ran: List[Any] = []
+_dispatch = Dispatch({encode_text("add"): lambda *args, **kwargs: _ran.append(1) or len(args)})
+
+_ARP = [b"? (10.0.0.7) at 02:00:00:00:00:07 [ether] on eth0\nhost (10.0.0.8) at <incomplete>\n",
+        b"  10.0.0.9           02-00-00-00-00-09     dynamic\r\n",
+        b"IP address       HW type     Flags       HW address            Mask     Device\n"
+        b"10.0.0.5         0x1         0x2         02:00:00:00:00:05     *        eth0\n",
+        b"10.0.0.6 dev eth0 lladdr 02:00:00:00:00:06 REACHABLE\n",
+        b'[{"dst":"10.0.0.4","lladdr":"02:00:00:00:00:04","state":["STALE"]}]']
+
+TARGETS: Dict[str, Target] = {
+    "call": Target(read_call, (NetError, frames.EndOfStream), _calls()),
+    "reply": Target(read_reply, (NetError, frames.EndOfStream), _replies()),
+    "old call": Target(read_old_call, (NetError,), [
+        legacy.encode_call(Call(encode_text("add"), [1, "x", {"a": None}], {"b": 2})),
+        legacy.encode({"connection": 1}), legacy.encode([])]),
+    "old reply": Target(read_old_reply, (NetError,), [
+        legacy.encode_result(5), legacy.encode_result({"a": 1}), legacy.encode_error("E: x"),
+        encode_text("NULL")]),
+    "datagram": Target(read_datagram, (), [
+        beacon.encode(kind, 3010) for kind in (beacon.WHO, beacon.HERE, beacon.HELLO,
+                                               beacon.GOODBYE)]),
+    "neighbours": Target(read_table, (), _ARP),
+    "peer id": Target(PeerId, (NetError,), [encode_text("10.0.0.1:3010 -> None"),
+                                            encode_text("h:1 -> a group")]),
+}
+
+
+def mutated(chance: random.Random, seed: bytes, others: List[bytes]) -> bytes:
+    """A good input with a few things changed."""
+    data = bytearray(seed)
+    for _ in range(chance.choice((1, 1, 2, 3, 8))):
+        at = chance.randrange(len(data) + 1)
+        kind = chance.randrange(8)
+        if kind == 0 and data:
+            data[at % len(data)] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            data[at:at + chance.randrange(1, 9)] = chance.choice(SPICE)
+        elif kind == 2:
+            data[at:at] = chance.choice(SPICE)
+        elif kind == 3:
+            del data[at:at + chance.randrange(1, 20)]
+        elif kind == 4:
+            del data[at:]
+        elif kind == 5 and data:
+            data[at % len(data)] = chance.randrange(256)
+        elif kind == 6:
+            other = chance.choice(others)
+            data[at:] = other[chance.randrange(len(other) + 1):]
+        else:
+            data[at:at] = data[max(0, at - chance.randrange(1, 40)):at]
+    return bytes(data)
+
+
+def with_right_lengths(chance: random.Random, data: bytes) -> bytes:
+    """Often, a frame whose lengths fit again, so that what is inside gets read."""
+    if len(data) < 8 or chance.random() < 0.3:
+        return data
+    kind, flags, count, _ = frames.HEADER.unpack_from(data)
+    start = 8 + 8 * count
+    if count > 50 or len(data) < start:
+        return data
+    buffers = sum(frames.LENGTH.unpack_from(data, at)[0] for at in range(8, start, 8))
+    size = max(0, len(data) - start - buffers) % 2 ** 32
+    return frames.HEADER.pack(kind, flags, count, size) + data[8:]
+
+
+def repaired(chance: random.Random, name: str, data: bytes) -> bytes:
+    """Past the first check of a target, so that the next ones are reached."""
+    if name in ("call", "reply"):
+        return with_right_lengths(chance, data)
+    if name.startswith("old") and chance.random() < 0.7:
+        import base64
+
+        # Changed inside the base64 instead of around it.
+        try:
+            inner = base64.b64decode(data[:len(data) // 4 * 4])
+        except ValueError:
+            return data
+        return base64.b64encode(mutated(chance, inner, [b"{}"]))
+    return data
+
+
+def run(name: str, count: int, seed: int) -> Dict[str, int]:
+    """Feed a target; gives how often which error came.
+
+    :raises AssertionError: it raised what it must not, or took too long; says the seed and input.
+    """
+    target = TARGETS[name]
+    chance = random.Random(f"{name} {seed}")
+    outcomes: Dict[str, int] = {}
+    for number in range(count):
+        data = repaired(chance, name, mutated(chance, chance.choice(target.seeds), target.seeds))
+        started = time.perf_counter()
+        try:
+            target.read(data)
+            outcome = "fine"
+        except target.allowed as problem:
+            outcome = type(problem).__name__ if type(problem).__module__.startswith("net.") \
+                else "an error of a function"
+        except BaseException as problem:
+            raise AssertionError(f"{name}: seed {seed}, input {number}: {data!r}") from problem
+        assert time.perf_counter() - started < 5, f"{name}: seed {seed}, input {number}: {data!r}"
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    return outcomes
+
+
+def main() -> None:
+    count = int(sys.argv[1])
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(10 ** 6)
+    for name in sys.argv[3:] or TARGETS:
+        started = time.perf_counter()
+        outcomes = run(name, count, seed)
+        print(f"{name}: {count:,} inputs, seed {seed}, {time.perf_counter() - started:.0f} s: "
+              f"{outcomes}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The examples of the README and of the documentation, run as they are printed.
+
+Blocks of ``python`` are the application: two processes run them. Blocks of ``pycon`` are sessions:
+one of the two runs them, and finds the other. Pages whose examples
+need more than this have tests of their own and are listed as such.
+"""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from processes import run_python
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^\.\. code-block:: (python|pycon)\n\n((?:    .*\n|\n)+)", re.M)
+
+#: Pages that are run here.
+PAGES = ["README.rst", "docs/usage.rst"]
+#: Pages with python examples that other tests run.
+ELSEWHERE = {"docs/events.rst", "docs/discovery.rst", "docs/security.rst", "docs/reliability.rst",
+             "docs/performance.rst"}
+
+#: Ends the script of a process that runs sessions.
+SESSION = """
+import doctest, sys
+_test = doctest.DocTestParser().get_doctest({session!r}, globals(), {page!r}, {page!r}, 0)
+_result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(_test, clear_globs=False)
+print("attempted", _result.attempted)
+sys.exit(_result.failed)
+"""
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [re.sub(r"^    ", "", body, flags=re.M)
+            for found, body in BLOCK.findall(text) if found == kind]
+
+
+def test_every_page_with_examples_is_known():
+    pages = ["README.rst", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst"))]
+    with_examples = {page for page in pages if blocks(page, "python") or blocks(page, "pycon")}
+    assert with_examples <= set(PAGES) | ELSEWHERE
+    assert set(PAGES) <= with_examples
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_run_as_printed(page, peer_process, port_range, tmp_path):
+    application = "\n".join(blocks(page, "python"))
+    session = "\n".join(blocks(page, "pycon"))
+    peer_process(application)
+    script = tmp_path / "session.py"
+    script.write_text(application + SESSION.format(session=session, page=page), encoding="utf-8")
+    done = run_python(str(script), NET_PORT_START=port_range.start)
+    assert f"attempted {session.count('>>> ')}" in done.stdout

@@ -1,0 +1,76 @@
+"""``python3 -m net listen`` in a process of its own, as a user runs it."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hearing import PUBLISHER, wait_for_subscribers
+from processes import environment
+
+
+@pytest.fixture
+def listen(port_range):
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "net", "listen", *arguments], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            env=environment(NET_PORT_START=port_range.start), start_new_session=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_events_are_printed_as_they_come(peer_process, listen):
+    publisher = peer_process(PUBLISHER)
+    listener = listen("number")
+    assert listener.stdout.readline() == "listening to 'number' of all peers; Ctrl-C ends it\n"
+    wait_for_subscribers(publisher, 1)
+    publisher.execute("number((1, 'two\\x1b[31m'))")
+    line = listener.stdout.readline()
+    assert line.endswith(f"127.0.0.1:{publisher.address[1]} ((1, 'two\\x1b[31m'),) {{}}\n"), line
+    listener.send_signal(signal.SIGINT)
+    assert listener.wait(5) == 130
+    assert listener.stderr.read() == ""
+
+
+def test_what_was_missed_is_told(peer_process, listen):
+    publisher = peer_process(PUBLISHER)
+    listener = listen("number", f"127.0.0.1:{publisher.address[1]}")
+    listener.stdout.readline()
+    wait_for_subscribers(publisher, 1)
+    publisher.kill()
+    again = peer_process(PUBLISHER, NET_PORT_START=publisher.address[1], NET_PORT_RANGE=0)
+    wait_for_subscribers(again, 1)
+    again.execute("number(1)")
+    assert "-- some events missed" in listener.stdout.readline()
+    assert listener.stdout.readline().endswith("(1,) {}\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGPIPE is of POSIX")
+def test_it_ends_when_nobody_reads(peer_process, listen):
+    publisher = peer_process(PUBLISHER)
+    listener = listen("number")
+    listener.stdout.readline()
+    wait_for_subscribers(publisher, 1)
+    listener.stdout.close()
+    publisher.execute("many(0, 10)")
+    assert listener.wait(5) == 0
+    assert listener.stderr.read() == ""
+
+
+@pytest.mark.parametrize("arguments, error", [
+    (["number", "nonsense"], "InvalidPeer"), (["a\nb"], "printable"), ([], "required: event")])
+def test_wrong_words_are_explained(listen, arguments, error):
+    listener = listen(*arguments)
+    assert error in listener.communicate(timeout=10)[1]
+    assert listener.returncode in (1, 2)

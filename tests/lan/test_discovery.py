@@ -1,0 +1,379 @@
+"""Finding peers on a LAN: real kernels' tables, broadcasts and firewalls, in namespaces."""
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import pytest
+
+# Seconds that a search may take on a machine that is busy with other tests. The benchmark measures
+# the real figures; this only tells a search that keeps to its deadline from one that hangs.
+LIMIT = 2.0
+
+
+def everybody(lan):
+    """The addresses of all peers of the shared LAN."""
+    return sorted([f"{host.address}:3010" for host in lan.hosts[1:]]
+                  + [f"{host.address}:3011" for host in lan.hosts[1:3]])
+
+
+def test_a_cold_table_finds_everybody(lan, search):
+    result = search(lan.hosts[0])
+    assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+    assert result["heard"] == len(everybody(lan)) and result["primed"] == 253
+
+
+def test_the_sweep_alone_finds_everybody_when_broadcasts_are_lost(lan, search, firewall):
+    lan.hosts[0].block("output udp 10.77.5.255")
+    result = search(lan.hosts[0])
+    assert sorted(result["peers"]) == everybody(lan) and result["heard"] == len(lan.hosts) - 1
+
+
+def test_without_a_sweep_the_broadcast_finds_everybody_and_dead_addresses_stay_untouched(
+        lan, search):
+    result = search(lan.hosts[0], NET_SWEEP="0")
+    assert sorted(result["peers"]) == everybody(lan) and result["primed"] == 0
+    # ARP rows of hosts that do not exist would show that they were sent something.
+    assert "FAILED" not in lan.hosts[0].run("ip", "neigh")
+    assert "INCOMPLETE" not in lan.hosts[0].run("ip", "neigh")
+
+
+@pytest.mark.parametrize("rule", ["input udp", "output udp"])
+def test_without_datagrams_the_neighbour_table_finds_everybody(lan, search, firewall, rule):
+    lan.hosts[0].block(rule)
+    result = search(lan.hosts[0])
+    assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+    assert result["heard"] == 0 and set(result["how"]) <= {"neighbour table", "sweep"}
+
+
+def test_peers_whose_hosts_let_no_datagram_in_are_found(lan, search, firewall):
+    for host in lan.hosts[1:]:
+        host.block("input udp 3010-3015")
+    result = search(lan.hosts[0])
+    assert sorted(result["peers"]) == everybody(lan) and result["heard"] == 0
+
+
+@pytest.mark.parametrize("threads", [0, 1, 5])
+def test_fifty_gone_hosts_in_the_table_hide_nobody(lan, search, firewall, threads):
+    lan.hosts[0].block("input udp")
+    lan.hosts[0].remember(f"10.77.5.{number}" for number in range(100, 150))
+    result = search(lan.hosts[0], NET_THREAD_LIMIT=threads)
+    assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+    assert result["neighbours"] == 57
+
+
+def test_few_descriptors_hide_nobody(lan, search, firewall):
+    lan.hosts[0].block("input udp")
+    lan.hosts[0].remember(f"10.77.5.{number}" for number in range(100, 150))
+    result = search(lan.hosts[0], before="import resource; "
+                    "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))")
+    assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+
+
+def test_ten_thousand_neighbours_hide_nobody(lan, search):
+    client = lan.hosts[0]
+    # Permanent rows do not count against the kernel's limit, which the whole machine shares.
+    client.ip(*(f"neigh add 10.{100 + n // 62500}.{n // 250 % 250}.{n % 250 + 1} lladdr "
+                f"02:00:00:00:00:01 dev eth0 nud permanent" for n in range(10_000)))
+    try:
+        result = search(client)
+        assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+        assert any("hosts in the neighbour table, 2,048 asked" in note for note in result["notes"])
+    finally:
+        client.ip("neigh flush all nud permanent")
+
+
+@pytest.mark.parametrize("script, source", [
+    ("exec /usr/sbin/arp -an | sed 's/ at / auf /; s/ on / auf /; s/incomplete/unvollst\xe4ndig/'",
+     "arp"),
+    ("sleep 60", "ip -j neigh"),
+    ("exit 1", "ip -j neigh"),
+    ("exec cat /dev/urandom", "arp"),
+])
+def test_whatever_arp_does_everybody_is_found(lan, search, tmp_path, script, source):
+    arp = tmp_path / "arp"
+    arp.write_bytes(b"#!/bin/sh\n" + script.encode("latin-1") + b"\n")
+    arp.chmod(0o755)
+    # As on a system that has no /proc/net/arp.
+    result = search(lan.hosts[0], PATH=f"{tmp_path}:/usr/sbin:/usr/bin:/bin", before="""
+import net.discovery.neighbours as table
+table.SOURCES = tuple(one for one in table.SOURCES if one[0] != table.PROC_TABLE)
+""")
+    assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+    assert f"neighbour table: {source}, " in result["text"]
+
+
+def test_a_hanging_arp_costs_no_peer_even_without_datagrams(lan, search, firewall, tmp_path):
+    arp = tmp_path / "arp"
+    arp.write_text("#!/bin/sh\nsleep 60\n")
+    arp.chmod(0o755)
+    lan.hosts[0].block("input udp")
+    result = search(lan.hosts[0], PATH=f"{tmp_path}:/usr/sbin:/usr/bin:/bin", before="""
+import net.discovery.neighbours as table
+table.SOURCES = tuple(one for one in table.SOURCES if one[0] != table.PROC_TABLE)
+""")
+    assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
+
+
+def test_a_host_that_drops_the_first_port_has_its_second_peer_found(lan, search, firewall):
+    lan.hosts[0].block("input udp")
+    lan.hosts[1].block("input tcp 3010")
+    result = search(lan.hosts[0])
+    expected = [place for place in everybody(lan) if place != f"{lan.hosts[1].address}:3010"]
+    assert sorted(result["peers"]) == expected
+
+
+def test_a_peer_that_answers_datagrams_only_is_reported(lan, search, firewall):
+    lan.hosts[3].block("input tcp 3010-3015")
+    result = search(lan.hosts[0])
+    assert result["silent"] == [f"{lan.hosts[3].address}:3010"]
+    assert len(result["peers"]) == len(everybody(lan)) - 1 and result["seconds"] < LIMIT
+
+
+def test_without_any_table_or_datagram_the_named_peers_are_found(lan, search, firewall):
+    lan.hosts[0].block("input udp", "output udp")
+    named = f"{lan.hosts[1].address}:3011,{lan.hosts[2].address}"
+    result = search(lan.hosts[0], NET_SWEEP="0", PATH="/nonexistent", NET_PEERS=named)
+    assert {f"{lan.hosts[1].address}:3011", f"{lan.hosts[2].address}:3010",
+            f"{lan.hosts[2].address}:3011"} <= set(result["peers"])
+    assert result["neighbours"] <= 2 and result["seconds"] < LIMIT
+
+
+def test_with_a_loopback_host_no_packet_leaves_the_interface(lan, search):
+    client = lan.hosts[0]
+
+    def sent():
+        link, = json.loads(client.run("ip", "-s", "-j", "link", "show", "dev", "eth0"))
+        return link["stats64"]["tx"]["packets"]
+
+    before = sent()
+    result = search(client, NET_HOST="127.0.0.1", NET_PEERS=lan.hosts[1].address,
+                    before="net.Peer(); stop = net.watch(lambda *news: None)")
+    assert result["peers"] == [] and sent() == before
+    search(client)
+    assert sent() > before, "the counter counts"
+
+
+def test_groups_and_hubs_are_found_across_the_lan(build, search):
+    with build(4) as lan:
+        client, first, second, third = lan.hosts
+        first.peer(NET_GROUP="render")
+        second.peer(NET_GROUP="render", NET_IS_HUB="true")
+        third.peer()
+        assert search(client)["groups"] == ["render", "render", None]
+        assert search(client, "'render'")["peers"] == ["10.77.5.2:3010", "10.77.5.3:3010"]
+        assert search(client, "hubs_only=True")["peers"] == ["10.77.5.3:3010"]
+        assert search(client, "groups=['nobody']")["peers"] == []
+        assert search(client, "on_host=True")["peers"] == []
+        assert search(third, "on_host=True")["peers"] == ["10.77.5.4:3010"]
+
+
+@pytest.fixture
+def watched(build):
+    """A LAN of four hosts, with a peer on the first that prints who comes and goes."""
+    with build(4) as lan:
+        watcher = lan.hosts[0].peer("""
+            import net
+            net.watch(lambda change, peer: print(change, f"{peer.host}:{peer.port}"))
+            net.peers()
+        """)
+        yield lan, watcher
+
+
+def test_a_late_joiner_and_a_goodbye_are_heard_without_a_search(watched):
+    lan, watcher = watched
+    # Sees to it that what follows is no search's work.
+    watcher.execute("import net.discovery.search; net.discovery.search.search = None")
+    late = lan.hosts[1].peer()
+    assert watcher.read_line(10) == "came 10.77.5.2:3010"
+    watcher.execute("print([peer.host for peer in net.peers()])")
+    assert watcher.read_line() == "['10.77.5.2']"
+    late.close()
+    assert watcher.read_line(10) == "left 10.77.5.2:3010"
+    watcher.execute("print(len(net.peers()))")
+    assert watcher.read_line() == "0"
+
+
+def test_a_killed_peer_is_gone_at_a_refresh_and_noticed_by_a_watch(watched, search):
+    lan, watcher = watched
+    watcher.execute("import net.discovery.keeper as k; k.WATCH_SECONDS = 0.3")
+    doomed = lan.hosts[2].peer()
+    assert watcher.read_line(10) == "came 10.77.5.3:3010"
+    doomed.kill()
+    # The look that waits has been given the old interval; a newcomer ends it.
+    lan.hosts[1].peer()
+    assert {watcher.read_line(15), watcher.read_line(15)} == {
+        "came 10.77.5.2:3010", "left 10.77.5.3:3010"}
+    assert search(lan.hosts[3])["peers"] == ["10.77.5.1:3010", "10.77.5.2:3010"]
+
+
+def test_a_pulled_cable_ends_in_time_and_a_plugged_one_finds_all_again(watched, search):
+    lan, _ = watched
+    client = lan.hosts[1]
+    lan.hosts[2].peer()
+    client.ip("link set eth0 down")
+    result = search(client)
+    assert result["peers"] == [] and result["seconds"] < LIMIT
+    client.ip("link set eth0 up")
+    assert search(client)["peers"] == ["10.77.5.1:3010", "10.77.5.3:3010"]
+
+
+def test_two_interfaces_are_both_searched_and_a_peer_on_both_is_one(build, search):
+    with build(3) as lan:
+        client, both, first_only = lan.hosts
+        second_only = lan.add_host()
+        client.join("10.88.0", "eth1")
+        both.join("10.88.0", "eth1")
+        second_only.join("10.88.0", "eth0")
+        both.peer(NET_HOST="0.0.0.0")
+        first_only.peer()
+        second_only.peer()
+        result = search(client)
+        assert len(result["peers"]) == 3 and "10.88.0.4:3010" in result["peers"]
+        assert len({"10.77.5.2:3010", "10.88.0.2:3010"} & set(result["peers"])) == 1
+        only = search(client, NET_INTERFACES="eth1")
+        assert only["peers"] == ["10.88.0.2:3010", "10.88.0.4:3010"]
+        assert any("not in NET_INTERFACES" in note for note in only["notes"])
+
+
+@pytest.fixture
+def routed(build):
+    """A client and a peer in two networks, with a router between them."""
+    with build(2) as lan:
+        client, router = lan.hosts
+        far = lan.add_host()
+        router.join("10.88.0", "eth1")
+        far.join("10.88.0", "eth0")
+        router.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        client.ip("route add default via 10.77.5.2")
+        far.ip("route add default via 10.88.0.2")
+        far.peer()
+        yield client, router, far
+
+
+ASK = """
+import socket
+from net.discovery.beacon import WHO, encode
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(0.5)
+sock.sendto(encode(WHO), ("10.88.0.3", 3010))
+try:
+    print(sock.recvfrom(2048)[1])
+except socket.timeout:
+    print("silence")
+"""
+
+
+def test_a_source_beyond_a_router_gets_no_datagram(routed):
+    client, router, _ = routed
+    assert router.python(ASK).strip() == "('10.88.0.3', 3010)"
+    assert client.python(ASK).strip() == "silence"
+
+
+def test_a_named_peer_beyond_a_router_is_found(routed, search):
+    client, _, _ = routed
+    assert search(client)["peers"] == []
+    assert search(client, NET_PEERS="10.88.0.3")["peers"] == ["10.88.0.3:3010"]
+
+
+def test_answers_that_point_elsewhere_are_not_dialled(build, search):
+    """A host answers each question in the name of others; nobody but neighbours is dialled."""
+    with build(3) as lan:
+        client, liar, honest = lan.hosts
+        honest.peer()
+        forge = """
+            import socket, struct
+            from net.discovery.beacon import HERE, decode, encode
+            asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            asked.bind(("", 3010))
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            def answer():
+                datagram, source = asked.recvfrom(2048)
+                here = encode(HERE, 3010, decode(datagram).nonce)
+                for forged in ("203.0.113.7", "10.77.99.9"):
+                    udp = struct.pack("!HHHH", 3010, source[1], 8 + len(here), 0) + here
+                    head = struct.pack("!BBHHHBBH4s4s", 69, 0, 20 + len(udp), 1, 0, 64, 17, 0,
+                                       socket.inet_aton(forged), socket.inet_aton(source[0]))
+                    raw.sendto(head + udp, source)
+                    asked.sendto(here, source)
+            import threading
+            def run():
+                while True:
+                    answer()
+            threading.Thread(target=run, daemon=True).start()
+        """
+        liar.peer(forge, NET_PORT_START="3020")
+        client.ip("route add default via 10.77.5.2")
+        result = search(client, before="""
+import sys
+def note(event, args):
+    if event == "socket.connect" and args[1][0].startswith(("203.", "10.77.99.")) \\
+            and args[1][1] != 9:
+        print("DIALLED", args[1])
+sys.addaudithook(note)
+import socket; real = socket.socket.connect_ex
+""")
+        assert result["peers"] == [f"{honest.address}:3010"]
+        assert "203.0.113.7" not in result["text"] and "10.77.99.9" not in result["text"]
+
+
+def test_no_name_is_resolved_where_the_resolver_is_out_of_reach(lan, search):
+    started = time.monotonic()
+    result = search(lan.hosts[0], before="""
+import socket
+def resolve(*args, **kwargs):
+    raise SystemExit(f"resolved {args}")
+for name in ("getaddrinfo", "gethostbyname", "gethostbyaddr", "getnameinfo", "getfqdn"):
+    setattr(socket, name, resolve)
+""")
+    assert sorted(result["peers"]) == everybody(lan) and time.monotonic() - started < 10
+
+
+def test_the_calling_process_is_not_listed_and_calls_what_it_found(lan, search):
+    result = search(lan.hosts[0], before="peer = net.Peer()")
+    assert f"{lan.hosts[0].address}:3010" not in result["peers"]
+    text = lan.hosts[0].python("""
+import net
+print(all(net.pass_through(n, peer=peer) == n for n, peer in enumerate(net.peers())))
+""")
+    assert text.strip() == "True"
+
+
+def test_a_responder_floods_nobody(lan):
+    text = lan.hosts[0].python("""
+import socket, time
+from net.discovery.beacon import WHO, encode
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(0.3)
+started = time.monotonic()
+for _ in range(400):
+    sock.sendto(encode(WHO), ("10.77.5.2", 3010))
+    sock.sendto(b"x" * 900, ("10.77.5.2", 3010))
+spent, sizes = time.monotonic() - started, []
+try:
+    while True:
+        sizes.append(len(sock.recv(2048)))
+except socket.timeout:
+    pass
+print(len(sizes) <= 20 * (1 + int(spent)), len(sizes) > 0, set(sizes))
+""")
+    assert text.strip() == "True True {24}"
+
+
+def test_the_harness_touches_nothing_outside_its_namespaces(build):
+    def interfaces():
+        return [name for _, name in socket.if_nameindex()]
+
+    before = interfaces()
+    with build(3) as lan:
+        assert interfaces() == before
+        assert lan.hosts[0].run("ip", "-br", "link").count("eth0") == 1
+    assert interfaces() == before
+
+
+def test_two_lans_side_by_side_do_not_see_each_other(build, search):
+    with build(2) as one, build(2) as other:
+        one.hosts[1].peer()
+        assert search(one.hosts[0])["peers"] == ["10.77.5.2:3010"]
+        assert search(other.hosts[0])["peers"] == []

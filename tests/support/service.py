@@ -1,0 +1,134 @@
+"""A server with a few functions inside the test's process, and raw connections to any server."""
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+import time
+from typing import Any, Optional
+
+import pytest
+
+from net.dispatch import Dispatch
+from net.identity import encode_text
+from net.protocol.frames import PREFACE, FrameReader, REPLIES
+from net.protocol.messages import decode_reply, encode_call
+from net.transport import client
+from net.transport.server import Server
+
+
+class Service:
+    """Serves ``echo``, ``add``, ``fail`` and ``wait`` on loopback.
+
+    :ivar ran: name and arguments of each call that was executed.
+    :ivar go: what ``wait`` waits for.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        self.ran: list = []
+        self.go = threading.Event()
+        functions = {"echo": lambda *args: args[0] if len(args) == 1 else args,
+                     "add": lambda a, b: a + b, "fail": self._fail,
+                     "wait": lambda: self.go.wait(20), **more}
+        registry = {encode_text(name): self._counted(name, function)
+                    for name, function in functions.items()}
+        self.server = Server(Dispatch(registry), "127.0.0.1", range(0), any_port=True)
+        self.address = self.server.address
+
+    def _counted(self, name: str, function: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.ran.append((name, args))
+            return function(*args, **kwargs)
+        return run
+
+    @staticmethod
+    def _fail(kind: str = "ValueError") -> None:
+        raise {"ValueError": ValueError, "SystemExit": SystemExit,
+               "KeyboardInterrupt": KeyboardInterrupt}[kind]("on purpose")
+
+    def call(self, name: str, *args: Any, at: Optional[tuple] = None, timeout: float = 10) -> Any:
+        """Call a function here, or through what listens at another address."""
+        return client.call(at or self.address, encode_text(name), args, {}, timeout)
+
+    def close(self) -> None:
+        self.go.set()
+        self.server.close()
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def request(name: str, *args: Any, **kwargs: Any) -> bytes:
+    """The bytes of a call, without the preface."""
+    return b"".join(bytes(piece) for piece in encode_call(encode_text(name), args, kwargs))
+
+
+class Raw:
+    """A plain TCP connection, for bytes that a client of ours would never send. In ``with``."""
+
+    def __init__(self, address: tuple, *data: bytes, timeout: float = 10) -> None:
+        self.sock = socket.create_connection(address, timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.started = time.monotonic()
+        for piece in data:
+            self.send(piece)
+
+    def send(self, data: bytes) -> None:
+        """Send, unless the other side has closed already."""
+        try:
+            self.sock.sendall(data)
+        except ConnectionError:
+            pass
+
+    def reply(self) -> Any:
+        """The value of the next reply; raises what a caller would raise."""
+        reader = FrameReader(self.sock.recv, self.sock.recv_into, REPLIES, (2 ** 24, 2 ** 30))
+        return decode_reply(reader.frame(), None, None, b"")
+
+    def rest(self) -> bytes:
+        """All that comes until the other side ends the connection."""
+        found = b""
+        while True:
+            try:
+                data = self.sock.recv(64 * 1024)
+            except ConnectionError:
+                return found
+            if not data:
+                return found
+            found += data
+
+    @property
+    def seconds(self) -> float:
+        """Since it connected."""
+        return time.monotonic() - self.started
+
+    def __enter__(self) -> "Raw":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.sock.close()
+
+
+def greeted(*messages: bytes) -> bytes:
+    """The first bytes of a connection of ours."""
+    return PREFACE + b"".join(messages)
+
+
+def until(fact: Any, seconds: float = 5.0) -> None:
+    """Return as soon as a function gives something true; an AssertionError after some time."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.005)
+
+
+def memory(pid: Any = "self") -> int:
+    """Bytes of memory that a process has in use now; the test is skipped where none can tell."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        pytest.skip("needs /proc")

@@ -1,0 +1,135 @@
+"""Listeners that are no peers, or bad ones: what a search meets on real networks."""
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from typing import Callable
+
+from net.protocol import legacy
+from net.protocol.frames import RESULT, pack
+from net.protocol.messages import encode_result
+
+
+def frame(value: object) -> bytes:
+    """The reply of a peer whose ``info`` gives this value."""
+    return b"".join(encode_result(value))
+
+
+def silence(sock: socket.socket) -> None:
+    """Accept, read and never answer."""
+    while sock.recv(4096):
+        pass
+
+
+def close(sock: socket.socket) -> None:
+    """Close at once."""
+
+
+def reset(sock: socket.socket) -> None:
+    """Reset the connection once something came."""
+    sock.recv(4096)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def http(sock: socket.socket) -> None:
+    """What a web server says to bytes that are not HTTP."""
+    sock.recv(4096)
+    sock.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+
+def says(data: bytes, *, then_wait: bool = False) -> Callable[[socket.socket], None]:
+    """Answer with these bytes, then close or stay."""
+    def answer(sock: socket.socket) -> None:
+        sock.recv(4096)
+        sock.sendall(data)
+        if then_wait:
+            silence(sock)
+    return answer
+
+
+def endless(start: bytes) -> Callable[[socket.socket], None]:
+    """Begin like this and never end."""
+    def talk(sock: socket.socket) -> None:
+        sock.recv(4096)
+        sock.sendall(start)
+        while True:
+            sock.sendall(b" " * 65536)
+    return talk
+
+
+def drips(data: bytes) -> Callable[[socket.socket], None]:
+    """Answer byte by byte, one each 50 ms."""
+    def drip(sock: socket.socket) -> None:
+        sock.recv(4096)
+        sock.settimeout(0.05)
+        for byte in data:
+            sock.sendall(bytes((byte,)))
+            try:
+                if not sock.recv(1):
+                    return
+            except socket.timeout:
+                pass
+    return drip
+
+
+def old_peer(info: object) -> Callable[[socket.socket], None]:
+    """A peer that speaks only the documented old dialect, and receives once."""
+    def answer(sock: socket.socket) -> None:
+        data = sock.recv(1024)
+        try:
+            content = legacy.read_object(data)
+        except Exception:
+            content = None
+        if content is None:
+            sock.sendall(legacy.encode_error("Error: cannot read that"))
+        else:
+            sock.sendall(legacy.encode_result(info))
+    return answer
+
+
+HUGE_HEADER = struct.pack("!BBHI", RESULT, 0, 0, 0xFFFFFFFF)
+TOO_LONG = pack(RESULT, b'"' + b"x" * 100_000 + b'"')
+
+
+class Stranger:
+    """A listener on loopback that treats each connection in its own way."""
+
+    def __init__(self, port: int, treat: Callable[[socket.socket], None],
+                 host: str = "127.0.0.1") -> None:
+        self._treat = treat
+        self._listener = socket.create_server((host, port))
+        self.address = self._listener.getsockname()
+        self._open: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.add(sock)
+            thread = threading.Thread(target=self._serve, args=(sock,))
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            self._treat(sock)
+        except OSError:
+            pass
+        finally:
+            sock.close()
+
+    def stop(self) -> None:
+        """Close the listener and every connection."""
+        for sock in (self._listener, *self._open):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()

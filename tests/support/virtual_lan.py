@@ -1,0 +1,258 @@
+"""A LAN inside this machine: network namespaces as hosts, joined by bridges. Linux and root only.
+
+Nothing of it exists outside its namespaces: even the bridges are in one of their own. A namespace
+lives as long as the process that holds it, and each holder ends when its standard input closes.
+So the LAN is gone when the test ends, however it ends, and any number can run side by side.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Iterable, Optional, Sequence
+
+from processes import PeerProcess, environment
+
+# Seconds for a tool that configures the network.
+TOOL_LIMIT = 20.0
+
+# Peers that start at the same time; more only wait for each other's processor.
+STARTERS = 4
+
+
+def why_not() -> Optional[str]:
+    """The reason why there can be no virtual LAN here, None when there can."""
+    if not sys.platform.startswith("linux"):
+        return "a virtual LAN needs Linux"
+    missing = [tool for tool in ("ip", "unshare", "nsenter") if _find(tool) is None]
+    if missing:
+        return f"a virtual LAN needs {' and '.join(missing)}"
+    probe = subprocess.run(
+        [_find("unshare"), "--net", _find("ip"), "link", "add", "b0", "type", "bridge"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    return f"a virtual LAN needs root: {probe.stdout.strip()}" if probe.returncode else None
+
+
+def why_no_firewall() -> Optional[str]:
+    """The reason why packets cannot be blocked here, None when they can."""
+    return None if _find("nft") or _find("iptables") else "needs nft or iptables"
+
+
+def _find(tool: str) -> Optional[str]:
+    return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+class Namespace:
+    """One network namespace with its loopback interface up."""
+
+    def __init__(self) -> None:
+        # Without IPv6 the kernel sends nothing of its own accord.
+        hold = (f"echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; "
+                f"echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; "
+                f"{_find('ip')} link set lo up; echo; exec cat")
+        self._holder = subprocess.Popen(
+            [_find("unshare"), "--net", "sh", "-c", hold],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            # Ctrl-C is for the tests; this ends when they do.
+            start_new_session=True,
+        )
+        self.prefix = [_find("nsenter"), "--net", "--target", str(self._holder.pid), "--"]
+        self.pid = self._holder.pid
+
+    def wait(self) -> None:
+        """Return when the namespace is there."""
+        assert self._holder.stdout.readline(), "no network namespace"
+
+    def run(self, *command: str, text: str = "") -> str:
+        """Run a tool in here, with its standard input, and return what it printed."""
+        done = subprocess.run(
+            [*self.prefix, _find(command[0]) or command[0], *command[1:]],
+            input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=TOOL_LIMIT,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}\n{text}"
+        return done.stdout
+
+    def ip(self, *lines: str) -> None:
+        """Run lines of the ip tool."""
+        self.run("ip", "-batch", "-", text="\n".join(lines) + "\n")
+
+    def close(self) -> None:
+        self._holder.stdin.close()
+        self._holder.wait()
+        self._holder.stdout.close()
+
+
+class Host(Namespace):
+    """One host of a LAN. ``address`` is its first address."""
+
+    def __init__(self, lan: VirtualLan, number: int) -> None:
+        super().__init__()
+        self._lan = lan
+        self.number = number
+        self.address = ""
+
+    def join(self, network: str, name: str = "eth0", prefix: int = 24) -> str:
+        """Plug an interface into a network such as ``10.77.5``; returns the address it gets."""
+        port = f"p{self._lan.next_number()}"
+        address = f"{network}.{self.number}"
+        self._lan.switch.ip(
+            f"link add {port} type veth peer name {name} netns {self.pid}",
+            f"link set {port} master {self._lan.bridge(network)} up",
+        )
+        self.ip(f"addr add {address}/{prefix} broadcast + dev {name}", f"link set {name} up")
+        self.address = self.address or address
+        return address
+
+    def python(self, script: str, timeout: float = 30.0, **settings: object) -> str:
+        """Run a program in here to its end and return what it printed."""
+        done = subprocess.run(
+            [*self.prefix, sys.executable, "-c", script],
+            env=lan_environment(**settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, timeout=timeout,
+        )
+        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def peer(self, script: str = "", **settings: object) -> PeerProcess:
+        """Start an application with a peer in here; it ends with the LAN at the latest."""
+        settings = {"NET_HOST": None, **settings}
+        process = PeerProcess(script, self._lan.folder(), settings, self.prefix)
+        self._lan.ends(process)
+        return process
+
+    def block(self, *rules: str) -> None:
+        """Drop packets that come in or go out, e.g. ``block("input udp", "output tcp 3010-3015")``.
+
+        A rule is a direction, a protocol and, if it is not all, destination ports or an address.
+        """
+        for rule in rules:
+            direction, protocol, to = (*rule.split(), "0-65535")[:3]
+            if _find("nft"):
+                self._block_with_nft(direction, protocol, to)
+            else:
+                match = ["-d", to] if "." in to else ["--dport", to.replace("-", ":")]
+                self.run("iptables", "-w", "-A", direction.upper(), "-p", protocol, *match,
+                         "-j", "DROP")
+
+    def _block_with_nft(self, direction: str, protocol: str, to: str) -> None:
+        match = f"ip daddr {to} ip protocol {protocol}" if "." in to else f"{protocol} dport {to}"
+        self.run("nft", "-f", "-", text=f"""
+            table ip blocked {{
+                chain {direction} {{
+                    type filter hook {direction} priority 0;
+                    {match} drop
+                }}
+            }}""")
+
+    def unblock(self) -> None:
+        """Let all packets through again."""
+        if _find("nft"):
+            self.run("nft", "flush", "ruleset")
+        else:
+            self.run("iptables", "-w", "-F")
+
+    def forget_neighbours(self) -> None:
+        """Make the neighbour table cold."""
+        self.ip("neigh flush all nud all")
+
+    def remember(self, addresses: Iterable[str], device: str = "eth0") -> None:
+        """Put hosts that are gone into the neighbour table, as stale rows."""
+        self.ip(*(f"neigh replace {address} lladdr 02:00:00:00:{number // 256:02x}"
+                  f":{number % 256:02x} dev {device} nud stale"
+                  for number, address in enumerate(addresses)))
+
+
+class VirtualLan:
+    """Hosts on bridges. Use it in a ``with``; all that it made is gone afterwards.
+
+    :param hosts: how many; host n has the address NETWORK.n, counted from 1.
+    :param folder: where processes may write.
+    """
+
+    NETWORK = "10.77.5"
+
+    def __init__(self, hosts: int, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+        self._bridges: dict[str, str] = {}
+        self._exit = ExitStack()
+        self._processes = ExitStack()
+        try:
+            self.switch = Namespace()
+            self._exit.callback(self.switch.close)
+            self.hosts = [self._new_host(number) for number in range(1, hosts + 1)]
+            for namespace in (self.switch, *self.hosts):
+                namespace.wait()
+            for host in self.hosts:
+                host.join(self.NETWORK)
+        except BaseException:
+            self.close()
+            raise
+
+    def _new_host(self, number: int) -> Host:
+        host = Host(self, number)
+        self._exit.callback(host.close)
+        return host
+
+    def add_host(self) -> Host:
+        """One more host, with no interface yet."""
+        host = self._new_host(len(self.hosts) + 1)
+        self.hosts.append(host)
+        host.wait()
+        return host
+
+    def bridge(self, network: str) -> str:
+        """The name of the bridge of a network; it is made on first use."""
+        if network not in self._bridges:
+            name = self._bridges[network] = f"b{self.next_number()}"
+            # Without a spanning tree, or the bridge would stay silent for its first 30 seconds.
+            self.switch.ip(f"link add {name} type bridge stp_state 0 forward_delay 0",
+                           f"link set {name} up")
+        return self._bridges[network]
+
+    def peers(self, *places: Host, **settings: object) -> list[PeerProcess]:
+        """Start a peer on each of these hosts; a host named twice gets two."""
+        with ThreadPoolExecutor(STARTERS) as starters:
+            return list(starters.map(lambda host: host.peer(**settings), places))
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def folder(self) -> Path:
+        """A new folder for one process."""
+        path = self._folder / f"process{self.next_number()}"
+        path.mkdir(parents=True)
+        return path
+
+    def ends(self, process: PeerProcess) -> None:
+        """Have a process end with this LAN."""
+        self._processes.callback(process.stop)
+
+    def close(self) -> None:
+        try:
+            self._processes.close()
+        finally:
+            self._exit.close()
+
+    def __enter__(self) -> VirtualLan:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def lan_environment(**settings: object) -> dict[str, str]:
+    """The environment of a process in a namespace: no NET_HOST, since nothing can leave."""
+    return environment(**{"NET_HOST": None, **settings})
+
+
+def hosts_in_turn(hosts: Sequence[Host], count: int) -> list[Host]:
+    """``count`` places for peers: every host once, then the first ones again."""
+    return [hosts[number % len(hosts)] for number in range(count)]
