@@ -1,0 +1,64 @@
+"""What a program pays before its first remote call: the import, and the decorator at home."""
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Callable, Iterator
+
+from .measure import Result, interleave
+from .plan import Plan
+from .processes import PROJECT, Refused, pairs
+from .systems import SYSTEMS, System
+
+#: What a program imports to make a call.
+IMPORTS = {
+    "app-net": "net",
+    "floor": "json, socket, struct, threading",
+    "connection": "multiprocessing.connection",
+    "managers": "multiprocessing.managers",
+    "xmlrpc": "xmlrpc.client, xmlrpc.server",
+    "zeromq": "json, zmq",
+    "rpyc": "rpyc",
+    "pyro-serpent": "Pyro5.api",
+    "zerorpc": "zerorpc",
+    "grpc": "grpc",
+}
+
+
+def run(plan: Plan, systems: list[System]) -> Iterator[Result]:
+    imports = Result("import", "Time to import", "ms")
+    candidates = {
+        system.name: importing(IMPORTS[system.name])
+        for system in systems if system.name in IMPORTS
+    }
+    yield interleave(imports, candidates, plan.rounds, 1e3)
+    if any(system.name == "app-net" for system in systems):
+        yield decorator(plan)
+
+
+def importing(modules: str) -> Callable[[], float]:
+    """Seconds that an import adds to an empty program."""
+    return lambda: run_program(f"import {modules}") - run_program("pass")
+
+
+def run_program(text: str) -> float:
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", text], cwd=PROJECT, capture_output=True)
+    if done.returncode:
+        raise Refused(done.stderr.decode(errors="replace").strip().splitlines()[-1][:120])
+    return time.perf_counter() - start
+
+
+def decorator(plan: Plan) -> Result:
+    """What a local call of a decorated function costs over the bare one."""
+    result = Result("local", "Local call of a decorated function, over the bare call", "ns",
+                    baseline=None)
+    refusals: dict[str, str] = {}
+    with pairs([SYSTEMS["app-net"]], 1, plan.cpu, refusals) as started:
+        candidates = {
+            name: (lambda pair=pair: pair.client.ask("local", count=20 * plan.calls))
+            for name, pair in started.items()
+        }
+        result.refusals.update(refusals)
+        return interleave(result, candidates, plan.rounds, 1e9)
