@@ -129,13 +129,16 @@ class Keeper:
     def look_at(self, address: Address) -> None:
         """Find out what is at this address now; returns at once."""
         with self._lock:
-            if address in self._pending:
-                return
-            self._pending.append(address)
+            if address not in self._pending:
+                self._pending.append(address)
             if self._looking:
                 return
-            self._looking = True
-        threading.Thread(target=self._look, name="net-keeper", daemon=True).start()
+            try:
+                threading.Thread(target=self._look, name="net-keeper", daemon=True).start()
+                self._looking = True
+            except RuntimeError as problem:
+                # No thread to be had, or the program is ending; the next news tries again.
+                log.info("news of %d peers have to wait: %s", len(self._pending), problem)
 
     def _look(self) -> None:
         while True:

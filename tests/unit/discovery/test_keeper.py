@@ -284,6 +284,24 @@ def test_a_callback_may_end_its_own_watch(keeper, network):
     assert ended.wait(5) and told == [3010]
 
 
+def test_without_a_thread_news_wait_for_the_next_ones(keeper, network, monkeypatch):
+    keeper.peers()
+    network.put(answer(port=3011), answer(port=3012))
+
+    class NoThread:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper_module.threading, "Thread", NoThread)
+        keeper.look_at((THERE, 3011))
+    keeper.look_at((THERE, 3012))
+    until(lambda: ports(keeper.peers()) == [3011, 3012])
+
+
 def test_news_that_nobody_can_look_at_in_time_are_bounded(keeper, network, monkeypatch):
     busy, go_on = threading.Event(), threading.Event()
 
