@@ -1,6 +1,7 @@
 """What a program pays before its first remote call: the import, and the decorator at home."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -43,8 +44,11 @@ def importing(modules: str) -> Callable[[], float]:
 
 
 def run_program(text: str) -> float:
+    # What is installed was compiled before; a checkout is by the first run, if that may write.
+    compiled = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", text], cwd=PROJECT, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", text], cwd=PROJECT, env=compiled,
+                          capture_output=True)
     if done.returncode:
         raise Refused(done.stderr.decode(errors="replace").strip().splitlines()[-1][:120])
     return time.perf_counter() - start

@@ -2,17 +2,15 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
                       ProtocolError, ValueNotSupported)
 from ..identity import Flag, printable
 from .failures import describe, rebuild
-from .frames import CALL, CHUNK, FAILURE, FLAG, RESULT, Buffer, Frame, pack_head
-from .values import (DIGITS, NUMBERS, STRING, Packer, encode_plain, fits, has_long_text, is_plain,
-                     pack, unpack)
-
-SCALARS = NUMBERS | STRING
+from .frames import CALL, CHUNK, FAILURE, FLAG, HEADER, RESULT, Buffer, Frame, pack_head
+from .values import (DIGITS, FEW, Packer, encode_plain, fits, is_plain, pack, scalar,
+                     unpack)
 
 
 class Call(NamedTuple):
@@ -23,15 +21,22 @@ class Call(NamedTuple):
     kwargs: Dict[str, Any]
 
 
+#: ``Call._make`` without its function in Python.
+make_call: Callable[[Any], Call] = functools.partial(tuple.__new__, Call)
+
+
 def _message(kind: int, text: str, tagged: bool = False,
              buffers: Sequence[Buffer] = ()) -> List[Buffer]:
     data = text.encode("utf-8", "surrogatepass")
+    if not buffers and len(data) < CHUNK:
+        return [HEADER.pack(kind, tagged, 0, len(data)) + data]  # nearly every message
     head = pack_head(kind, len(data), buffers, tagged)
     # Joining copies; a long text travels like a buffer.
     return [head + data, *buffers] if len(data) < CHUNK else [head, data, *buffers]
 
 
-@functools.lru_cache(maxsize=1024)
+# Without a limit, which would cost: an application keeps what it connects.
+@functools.lru_cache(maxsize=None)
 def _beginning(tag: bytes) -> str:
     return f'{{"connection":{encode_plain(tag.decode("ascii"))},"args":'
 
@@ -42,21 +47,19 @@ def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Li
     :raises ValueNotSupported: an argument cannot travel; says where it is.
     :raises MessageTooLarge: over a limit.
     """
-    kinds = set(map(type, args))
-    if not kwargs and kinds <= SCALARS:
+    text = None
+    if not kwargs and len(args) <= FEW:
         # The common small call: no container to look into.
-        plain = str not in kinds or not has_long_text(args)
-    else:
-        plain = is_plain(args) and (not kwargs or is_plain(kwargs))
-    if plain:
+        texts = list(map(scalar, args))
+        if None not in texts:
+            text = f'{_beginning(tag)}[{",".join(texts)}],"kwargs":{{}}}}'
+    if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):
         try:
-            text = _beginning(tag) + encode_plain(args) + (
-                f',"kwargs":{encode_plain(kwargs)}}}' if kwargs else ',"kwargs":{}}')
+            text = f'{_beginning(tag)}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}}}'
         except ValueError:
             pass  # an int of more digits than Python converts
-        else:
-            if len(text) < DIGITS or fits(text):
-                return _message(CALL, text)
+    if text is not None and (len(text) < DIGITS or fits(text)):
+        return _message(CALL, text)
     return _encode_tagged_call(tag, args, kwargs)
 
 
@@ -91,7 +94,7 @@ def checked_call(content: Dict[str, Any]) -> Call:
         raise ProtocolError(None, "a call's connection is a base64 tag")
     if type(args) is not list or type(kwargs) is not dict:
         raise ProtocolError(None, "a call's args are a list and its kwargs an object")
-    return Call(tag.encode("ascii"), args, kwargs)
+    return make_call((tag.encode("ascii"), args, kwargs))
 
 
 def encode_result(value: Any) -> List[Buffer]:
@@ -100,6 +103,9 @@ def encode_result(value: Any) -> List[Buffer]:
     :raises ValueNotSupported: it cannot travel; says where.
     :raises MessageTooLarge: over a limit.
     """
+    text = scalar(value)
+    if text is not None:
+        return _message(RESULT, text)
     if type(value) is Flag:
         return _message(FLAG, *pack({"flag": value.decode("ascii"), "details": value.details},
                                     "flag"))

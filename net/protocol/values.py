@@ -27,7 +27,7 @@ PLAIN = NUMBERS | STRING | CONTAINERS
 
 # Bytes from which a buffer beside the JSON beats base64 or escapes within it.
 LONG = 4 * 1024
-# Values side by side up to which each is checked for long text. Among more, it hardly matters.
+# Values side by side up to which each is looked at alone. Among more, long text hardly matters.
 FEW = 1024
 # Ints from here on travel as hexadecimal: Python refuses decimal digits above 4,300 (640 where an
 # application says so), and takes quadratic time for them.
@@ -65,6 +65,7 @@ def _refuse(value: Any) -> Any:
 
 #: Plain value -> JSON text. For values that passed :func:`is_plain`, and for a few scalars.
 encode_plain = _make_encode()
+encode_string = json_encoder.encode_basestring
 
 
 def is_plain(root: Any) -> bool:
@@ -161,6 +162,16 @@ def has_long_text(values: Sequence[Any]) -> bool:
     return False
 
 
+def scalar(value: Any) -> Optional[str]:
+    """The JSON text of a number, a short text or the like; None for all else."""
+    kind = type(value)
+    if kind is int:
+        return repr(value) if -BIG < value < BIG else None
+    if kind is str:
+        return encode_string(value) if len(value) < LONG else None
+    return encode_plain(value) if kind in NUMBERS else None
+
+
 def pack(value: Any, path: str) -> Packed:
     """One value as JSON text and buffers.
 
@@ -168,10 +179,9 @@ def pack(value: Any, path: str) -> Packed:
     :raises ValueNotSupported: something in it cannot travel; says where.
     :raises MessageTooLarge: over the limit of JSON text or of buffers.
     """
-    kind = type(value)
-    if kind is str and len(value) < LONG or kind is int and -BIG < value < BIG \
-            or kind in NUMBERS and kind is not int:
-        return Packed(encode_plain(value))
+    text = scalar(value)
+    if text is not None:
+        return Packed(text)
     packed = pack_plain((value,), value)
     if packed is not None:
         return packed

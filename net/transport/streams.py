@@ -76,7 +76,10 @@ class Stream:
 
     def send(self, pieces: Sequence[Buffer]) -> None:
         """Send each piece as it is; joining them would copy large ones."""
-        for piece in pieces if len(pieces) == 1 else gathered(pieces):
+        if len(pieces) == 1:
+            self.sock.sendall(pieces[0], NO_SIGNAL)
+            return
+        for piece in gathered(pieces):
             self.sock.sendall(piece, NO_SIGNAL)
 
     def send_some(self, piece: Buffer) -> int:

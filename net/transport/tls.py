@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 from ..environment import settings
 from ..errors import Address, AuthenticationError, NetError, PeerBusy, SettingError
-from ..protocol.frames import CHUNK, FAILURE, Buffer, EndOfStream, FrameReader
+from ..protocol.frames import CHUNK, FAILURE, FIRST, Buffer, EndOfStream, FrameReader
 from ..protocol.messages import decode_reply, encode_refusal
 from .authority import PEER_NAME, Leaf, make_leaf
 from .forks import no_fork
@@ -332,7 +332,7 @@ class TlsStream(Stream):
 
     def recv(self, size: int) -> bytes:  # type: ignore[override]
         if not self._rest and not self._incoming.pending:
-            data = self._receive(CHUNK)
+            data = self._receive(max(size, FIRST))
             if not data:
                 # Without a farewell: where a message ends is known from its length.
                 return b""
@@ -342,7 +342,7 @@ class TlsStream(Stream):
                 data = self._read(size)
                 break
             except ssl.SSLWantReadError:  # there was only a part of a record
-                data = self._receive(CHUNK)
+                data = self._receive(max(size, FIRST))
                 if not data:
                     return b""
                 self._feed(data)

@@ -232,7 +232,7 @@ def test_an_empty_stream_is_not_told_as_waiting():
 def test_a_small_frame_takes_one_receive():
     stream = Stream(GOLDEN)
     FrameReader(stream.recv, stream.recv_into, KINDS, (MIB, MIB)).frame()
-    assert stream.asked == [CHUNK]
+    assert stream.asked == [frames.FIRST]
 
 
 def test_a_large_buffer_is_one_object_of_its_size():
