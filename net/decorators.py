@@ -11,6 +11,7 @@ from .errors import ValueNotSupported
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, tag_name
 from .peer import _Peer, launch_by_decorator, warn
 from .protocol import registered
+from .protocol.remembering import Remembered
 from .transport import client
 
 T = TypeVar("T")
@@ -204,13 +205,12 @@ def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
                                           f"@net.flag", "yes")
     given = (tag, None if peer is HERE else peer, flag.details)
     try:
-        count = _positional(handler)
+        count = _counts[handler]
     except TypeError:  # it has no hash
-        count = _positional.__wrapped__(handler)
+        count = _positional(handler)
     return handler(*given[:count])
 
 
-@functools.lru_cache(maxsize=256)
 def _positional(handler: Callable[..., Any]) -> int:
     """How many arguments, at most three, a handler takes by position."""
     try:
@@ -222,6 +222,9 @@ def _positional(handler: Callable[..., Any]) -> int:
     return min(3, sum(parameter.kind in (parameter.POSITIONAL_ONLY,
                                          parameter.POSITIONAL_OR_KEYWORD)
                       for parameter in parameters))
+
+
+_counts = Remembered(_positional, 256)
 
 
 @overload

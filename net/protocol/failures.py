@@ -6,7 +6,6 @@ and no ``__init__`` of an application's class runs.
 from __future__ import annotations
 
 import builtins
-import functools
 import sys
 import traceback
 import types
@@ -14,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..errors import NetError, RemoteError
 from ..identity import printable, printable_block
+from .remembering import Remembered
 from .values import Packer
 
 # Characters of a remote traceback. The end, which says most, is what stays.
@@ -171,7 +171,7 @@ def _traceback_of(error: BaseException) -> str:
 
 def _members(error: BaseException) -> Iterator[Tuple[str, Any]]:
     """Attributes outside of ``__dict__``, such as ``filename`` or those of ``__slots__``."""
-    for name, descriptor in _descriptors(type(error)).items():
+    for name, descriptor in _descriptors[type(error)].items():
         value = _value_of(descriptor, error)
         if value is not None:
             yield name, value
@@ -184,12 +184,14 @@ def _value_of(descriptor: Any, error: BaseException) -> Any:
         return None
 
 
-@functools.lru_cache(maxsize=256)
-def _descriptors(cls: type) -> Dict[str, Any]:
+def _find_descriptors(cls: type) -> Dict[str, Any]:
     # obj is the object that lacks an attribute: any object of the application.
     return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()
             if isinstance(value, _DESCRIPTORS) and not name.startswith("__")
             and name not in ("args", "obj", "exceptions", "message")}
+
+
+_descriptors = Remembered(_find_descriptors, 256)
 
 
 def _checked_names(names: Any) -> List[Tuple[str, str]]:
@@ -234,20 +236,21 @@ def _plain(described: Dict[str, Any]) -> RemoteError:
 
 
 def _matching(known: type, name: Tuple[str, str], described: Dict[str, Any]) -> RemoteError:
-    error = _instance(_matching_class(known, name, False), described)
+    error = _instance(_matching_classes[known, name, False], described)
     text = _text_of(error)
     if text != described["text"] or text.startswith(_NO_TEXT):
         # The class is not known here, or makes its text of what did not travel.
-        error = _instance(_matching_class(known, name, True), described)
+        error = _instance(_matching_classes[known, name, True], described)
     return error
 
 
-@functools.lru_cache(maxsize=256)
-def _matching_class(known: type, name: Tuple[str, str], as_sent: bool) -> type:
+def _make_matching_class(key: Tuple[type, Tuple[str, str], bool]) -> type:
     """A class that is a RemoteError and a known class, or the nearest base that goes with it.
 
-    :param as_sent: its text is the one that was sent.
+    :param key: the known class, the name that was sent, and whether its text is the one that was
+        sent.
     """
+    known, name, as_sent = key
     body: Dict[str, Any] = {"__module__": printable(name[0]), "__qualname__": printable(name[1]),
                             "__doc__": known.__doc__}
     if as_sent:
@@ -260,6 +263,9 @@ def _matching_class(known: type, name: Tuple[str, str], as_sent: bool) -> type:
         except Exception:
             continue  # the class forbids it, or its layout cannot be combined
     raise AssertionError("Exception can always be combined")
+
+
+_matching_classes = Remembered(_make_matching_class, 256)
 
 
 def _instance(cls: type, described: Dict[str, Any]) -> RemoteError:
@@ -292,7 +298,7 @@ def _constructor(cls: Any) -> Any:
 
 def _restore_state(error: RemoteError, described: Dict[str, Any]) -> None:
     members = dict(described.get("members", {}))
-    for name, descriptor in _descriptors(type(error)).items():
+    for name, descriptor in _descriptors[type(error)].items():
         value = members.pop(name, None)
         # Without a value, too: the constructor may have made one of the arguments.
         if value is not _value_of(descriptor, error):

@@ -9,6 +9,7 @@ from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, P
 from ..identity import Flag, printable
 from .failures import describe, rebuild
 from .frames import CALL, CHUNK, FAILURE, FLAG, HEADER, RESULT, Buffer, Frame, pack_head
+from .remembering import Remembered
 from .values import (DIGITS, FEW, Packer, encode_plain, fits, is_plain, pack, scalar,
                      unpack)
 
@@ -35,10 +36,9 @@ def _message(kind: int, text: str, tagged: bool = False,
     return [head + data, *buffers] if len(data) < CHUNK else [head, data, *buffers]
 
 
-# Without a limit, which would cost: an application keeps what it connects.
-@functools.lru_cache(maxsize=None)
-def _beginning(tag: bytes) -> str:
-    return f'{{"connection":{encode_plain(tag.decode("ascii"))},"args":'
+#: The text of a call up to its arguments, by its tag.
+_beginnings = Remembered(
+    lambda tag: f'{{"connection":{encode_plain(tag.decode("ascii"))},"args":', 1024)
 
 
 def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List[Buffer]:
@@ -52,10 +52,10 @@ def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Li
         # The common small call: no container to look into.
         texts = list(map(scalar, args))
         if None not in texts:
-            text = f'{_beginning(tag)}[{",".join(texts)}],"kwargs":{{}}}}'
+            text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}}}'
     if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):
         try:
-            text = f'{_beginning(tag)}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}}}'
+            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}}}'
         except ValueError:
             pass  # an int of more digits than Python converts
     if text is not None and (len(text) < DIGITS or fits(text)):

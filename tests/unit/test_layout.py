@@ -116,6 +116,16 @@ def test_no_modules_import_each_other_in_a_circle():
             del graph[name]
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda name: name or "net")
+def test_no_cache_has_a_lock_that_a_fork_would_leave_locked(module):
+    # PyPy's has one; a forked child would wait for it for ever.
+    text = MODULES[module].read_text(encoding="utf-8")
+    names = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+    names |= {alias.name for node in ast.walk(ast.parse(text))
+              if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert not names & {"lru_cache", "cache", "cached_property"}
+
+
 def test_the_package_never_imports_itself_by_name():
     by_name = [
         f"net/{path.relative_to(PACKAGE)}:{node.lineno}"
