@@ -65,18 +65,23 @@ def run_python(
     :param arguments: its command line, e.g. "-c", "import net".
     :param settings: environment variables, as for environment().
     """
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *arguments],
         env=environment(**settings),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        timeout=timeout,
         text=True,
-    )
-    if done.returncode:
-        raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            _kill_group(process.pid)  # with what it has forked
+            raise
+    if process.returncode:
+        raise AssertionError(f"exit code {process.returncode}\n{output}\n{errors}")
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 class PeerProcess:
