@@ -165,7 +165,7 @@ class Beacon:
 
     :param host: the address that the peer's server is bound to.
     :param ports: the ports that peers use; announcements go to all of them.
-    :raises OSError: the port is taken for UDP.
+    :raises OSError: the port is taken for UDP, or there is no thread to be had.
     """
 
     def __init__(self, host: str, port: int, ports: range, keeper: Keeper) -> None:
@@ -176,7 +176,12 @@ class Beacon:
         self._socket = open_socket(host, port)
         _open.add(self)
         self._thread = threading.Thread(target=self._run, name="net-beacon", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as problem:  # can't start new thread
+            _open.discard(self)
+            self._socket.close()
+            raise OSError(str(problem)) from problem
 
     def _run(self) -> None:
         self._announce(HELLO)

@@ -196,7 +196,12 @@ def run(name: str, arguments: list[str], seconds: float) -> bytes:
         name="net-neighbours",
         daemon=True,
     )
-    reader.start()
+    try:
+        reader.start()
+    except RuntimeError as problem:  # can't start new thread
+        _end(process, False)
+        process.stdout.close()
+        raise OSError(str(problem)) from problem
     reader.join(seconds)
     in_time = not reader.is_alive()
     _end(process, in_time)

@@ -165,10 +165,7 @@ class Publisher:
                 raise PeerLost(feed.subscriber.address, feed.ended)
             try:
                 if self._thread is None:
-                    self._pipelines = Pipelines()
-                    self._thread = threading.Thread(
-                        target=self._run, args=(self._pipelines,), name="net-events", daemon=True)
-                    self._thread.start()
+                    self._begin()
                 if connection is None:
                     threading.Thread(target=self._serve_old, args=(feed,), name="net-events-old",
                                      daemon=True).start()
@@ -178,6 +175,19 @@ class Publisher:
                 feed.pipeline = Pipeline(connection, feed)
                 self._arrived.append(feed)
                 self._wake()
+
+    def _begin(self) -> None:
+        """Start the thread; RuntimeError if there is none to be had, and the next one tries."""
+        self._pipelines = Pipelines()
+        thread = threading.Thread(target=self._run, args=(self._pipelines,), name="net-events",
+                                  daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._pipelines.close()
+            self._pipelines = None
+            raise
+        self._thread = thread
 
     def unsubscribe(self, name: str, subscriber: PeerId, tag: bytes) -> None:
         """Let a peer's handler no longer hear an event. Nothing happens if it does not."""

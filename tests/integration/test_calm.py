@@ -17,6 +17,7 @@ import pytest
 
 import net
 import sample
+from hearing import PUBLISHER, ask
 from processes import environment, run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and sends signals")
@@ -371,6 +372,44 @@ def test_calls_work_and_end_under_pytest(tmp_path, other):
     output, errors = process.communicate(timeout=15)
     assert (process.returncode, errors) == (0, "")
     assert "2 passed" in output
+
+
+ENDING = """
+import atexit, sys
+import net, sample
+
+def wait_for_the_end():
+    print("ending", net.Peer().id.decode(), flush=True)
+    sys.stdin.readline()
+
+@net.subscribe("number", {publisher!r})
+def hear(value):
+    pass
+
+net.watch(lambda change, peer: None)
+atexit.register(wait_for_the_end)
+"""
+
+
+def test_what_comes_while_a_program_ends_is_no_trouble_to_it(peer_process, port_range):
+    # From 3.12 on no thread can be started any more then.
+    publisher = peer_process(PUBLISHER)
+    program = start("-c", ENDING.format(publisher=publisher.id), NET_PORT_START=port_range.start)
+    try:
+        assert program.stdout is not None
+        word, identity = program.stdout.readline().split()
+        assert word == "ending"
+        publisher.execute("number(1)")
+        peer_process(PUBLISHER)  # says hello
+        try:
+            assert sample.where(peer=identity.encode()) == program.pid
+        except net.PeerBusy as problem:
+            assert problem.ran == "no"
+        assert ask(publisher, "net.flush(5)") == {}
+        assert program.communicate("now\n", timeout=10) == ("", "")
+        assert program.returncode == 0
+    finally:
+        program.kill()
 
 
 class Terminal:

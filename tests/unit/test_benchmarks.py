@@ -31,8 +31,15 @@ MACHINE = {"date": "2024-01-01", "processor": "a processor", "cores": 2, "system
 def pair(request):
     """A server process and a client process of each system."""
     pair = Pair(SYSTEMS[request.param])
+    pair.name = request.param
     yield pair
     pair.close()
+
+
+def sends_attributes(name: str, kind: str) -> bool:
+    """Whether a system sends the attributes of this payload in its place, and so alters it:
+    XML-RPC does it with all that have a ``__dict__``, as PyPy's arrays do."""
+    return name == "xmlrpc" and hasattr(payloads.make(kind, 8), "__dict__")
 
 
 def test_each_system_answers_right_and_says_what_it_cannot_carry(pair):
@@ -43,7 +50,8 @@ def test_each_system_answers_right_and_says_what_it_cannot_carry(pair):
         try:
             assert pair.client.ask("echo", kind=kind, size=size, count=1) > 0
         except Refused as problem:
-            assert "altered" not in str(problem) and "same object" not in str(problem)
+            assert "same object" not in str(problem)
+            assert "altered" not in str(problem) or sends_attributes(pair.name, kind)
     # The connection is still good after a value that couldn't travel.
     assert pair.client.ask("small", count=3) > 0
 

@@ -218,6 +218,17 @@ def test_a_taken_port_is_an_error_and_leaves_nothing(port_range):
             Beacon("127.0.0.1", port_range.start, port_range, FakeKeeper())
 
 
+def test_a_beacon_without_a_thread_is_an_error_and_leaves_nothing(port_range, keeper, monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(OSError, match="can't start new thread"):
+            Beacon("127.0.0.1", port_range[0], port_range, keeper)
+    assert not [one for one in beacon._open if one._address[1] == port_range[0]]
+
+
 def test_announcements_of_a_loopback_peer_go_to_loopback_only():
     assert beacon.announcements("127.0.0.1") == [("127.0.0.1", "127.0.0.1")]
     assert beacon.announcements("127.0.0.5") == [("127.0.0.5", "127.0.0.1")]

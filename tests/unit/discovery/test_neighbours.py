@@ -258,6 +258,16 @@ def test_an_arp_that_never_stops_talking_is_cut_off(command, script):
     assert table == neighbours.Table("arp", [], [])
 
 
+def test_without_a_thread_a_command_is_ended_and_left_for_the_next_source(command, monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    command("arp", "sleep 60")
+    monkeypatch.setattr(neighbours.threading.Thread, "start", no_thread)
+    table = neighbours.read(5, [("arp", neighbours.read_arp), ("none", lambda seconds: [])])
+    assert table.source == "none" and "can't start new thread" in table.notes[0]
+
+
 def test_without_any_source_there_are_no_neighbours_but_the_reasons():
     def denied(seconds):
         raise PermissionError(13, "Permission denied")

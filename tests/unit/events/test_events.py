@@ -187,6 +187,23 @@ def test_an_error_of_ours_ends_the_subscriptions_and_they_come_back(heard, monke
     until(lambda: heard.values == ["heard"])
 
 
+def test_without_a_thread_a_subscription_is_refused_and_the_next_one_heard(heard, monkeypatch):
+    start = threading.Thread.start
+
+    def no_sender(thread):
+        if thread.name == "net-events":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_sender)
+        heard.subscribe("unit test", heard.add)
+        assert not _Peer.SUBSCRIPTIONS
+    until(lambda: _Peer.SUBSCRIPTIONS)
+    trigger(1)
+    until(lambda: heard.values == [1])
+
+
 def test_unsubscribing_who_is_not_subscribed_is_an_error():
     with pytest.raises(LookupError, match="not subscribed to the event 'unit test'"):
         net.unsubscribe("unit test", at_module_level)
