@@ -163,15 +163,25 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return parse
 
 
+# Bytes of the facts as JSON. A search reads 64 KiB of what a peer says of itself, and takes it for
+# a stranger if there is more.
+MAX_FACTS = 32 * KIB
+
+
 def _facts(value: Any) -> Dict[str, Any]:
     if value is None or value == "":
         return {}
     try:
         facts = json.loads(value if isinstance(value, str) else json.dumps(value))
+        text = json.dumps(facts, ensure_ascii=False)  # as it travels
     except (TypeError, ValueError, RecursionError):
         raise ValueError("must be a JSON object") from None
     if not isinstance(facts, dict):
         raise ValueError("must be a JSON object")
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_FACTS:
+        raise ValueError(f"must be at most {MAX_FACTS // KIB} KiB of JSON, which every search of "
+                         f"others reads: NET_FACTS or net.configure(facts=...) has {size:,} bytes")
     return facts
 
 
@@ -276,8 +286,7 @@ class Settings:
         except ValueError as problem:
             if setting.parse is parse_secret:
                 raise SettingError(f"{label} {problem}") from None
-            shown = repr(value)
-            raise SettingError(f"{label} {problem}, not {shown}") from None
+            raise SettingError(f"{label} {problem}, not {value!r:.200}") from None
 
     @property
     def ports(self) -> range:

@@ -86,6 +86,22 @@ def test_the_group_of_a_peer_that_was_made_with_one_is_found(start, port_range):
     assert other.id
 
 
+FULL = """
+import json
+from net.environment import MAX_FACTS
+one = {one}
+net.configure(facts={{"all": [one] * ((MAX_FACTS - 9) // (len(json.dumps(one)) + 2))}})
+net.Peer()
+"""
+
+
+# The last is what grows most on its way: a dict that looks like a value with a type of its own.
+@pytest.mark.parametrize("one", ["'x' * 5000", "1.5", "{'!': 0}"])
+def test_a_peer_with_as_many_facts_as_there_may_be_is_found(start, found, port_range, one):
+    start(FULL.format(one=one))
+    assert found(start()) == [port_range.start]
+
+
 def test_a_late_joiner_is_listed_without_a_search(start, found, until, port_range):
     one = start()
     assert found(one) == []

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import net
+from net import environment
 from net.environment import GIB, MIB, TABLE, Settings, is_loopback, parse_group
 from net.errors import NetError, SettingError
 
@@ -227,6 +228,30 @@ def test_the_facts_are_a_copy(fresh_settings):
     fresh_settings.set("facts", given)
     given["a"].append(2)
     assert fresh_settings.facts == {"a": [1]}
+
+
+# Characters of each length in UTF-8, one that JSON escapes, and one that does not travel as UTF-8.
+@pytest.mark.parametrize("letter, size", [("a", 1), ("é", 2), ("\U0001f600", 4), ("\n", 2),
+                                          ("\ud800", 3)])
+def test_facts_have_a_limit_in_bytes_of_json(fresh_settings, monkeypatch, letter, size):
+    room = environment.MAX_FACTS - len('{"a": ""}')
+    text = letter * (room // size) + "x" * (room % size)
+    fresh_settings.set("facts", {"a": text})
+    assert fresh_settings.facts == {"a": text}
+    with pytest.raises(SettingError, match="^FACTS must be at most 32 KiB .* NET_FACTS or "
+                                           r"net.configure\(facts=...\) has 32,769 b") as caught:
+        fresh_settings.set("facts", {"a": text + "x"})
+    assert len(str(caught.value)) < 500
+    assert fresh_settings.facts == {"a": text}
+    fresh_settings.reset()
+    monkeypatch.setenv("NET_FACTS", '{"a": "' + "y" * (room + 1) + '"}')
+    with pytest.raises(SettingError, match="^NET_FACTS must be at most 32 KiB of JSON"):
+        fresh_settings.facts
+
+
+def test_spaces_between_the_facts_do_not_count(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_FACTS", '{"a":' + " " * environment.MAX_FACTS + "1}")
+    assert fresh_settings.facts == {"a": 1}
 
 
 def test_settings_can_be_read_from_many_threads(fresh_settings, monkeypatch):
