@@ -28,11 +28,11 @@ def why_not() -> Optional[str]:
     """The reason why there can be no virtual LAN here, None when there can."""
     if not sys.platform.startswith("linux"):
         return "a virtual LAN needs Linux"
-    missing = [tool for tool in ("ip", "unshare", "nsenter") if _find(tool) is None]
+    missing = [tool for tool in ("ip", "unshare", "nsenter") if find(tool) is None]
     if missing:
         return f"a virtual LAN needs {' and '.join(missing)}"
     probe = subprocess.run(
-        [_find("unshare"), "--net", _find("ip"), "link", "add", "b0", "type", "bridge"],
+        [find("unshare"), "--net", find("ip"), "link", "add", "b0", "type", "bridge"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     return f"a virtual LAN needs root: {probe.stdout.strip()}" if probe.returncode else None
@@ -40,10 +40,11 @@ def why_not() -> Optional[str]:
 
 def why_no_firewall() -> Optional[str]:
     """The reason why packets cannot be blocked here, None when they can."""
-    return None if _find("nft") or _find("iptables") else "needs nft or iptables"
+    return None if find("nft") or find("iptables") else "needs nft or iptables"
 
 
-def _find(tool: str) -> Optional[str]:
+def find(tool: str) -> Optional[str]:
+    """The path of a tool, which only root's PATH may have; None if it is not there."""
     return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
@@ -54,14 +55,14 @@ class Namespace:
         # Without IPv6 the kernel sends nothing of its own accord.
         hold = (f"echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; "
                 f"echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; "
-                f"{_find('ip')} link set lo up; echo; exec cat")
+                f"{find('ip')} link set lo up; echo; exec cat")
         self._holder = subprocess.Popen(
-            [_find("unshare"), "--net", "sh", "-c", hold],
+            [find("unshare"), "--net", "sh", "-c", hold],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             # Ctrl-C is for the tests; this ends when they do.
             start_new_session=True,
         )
-        self.prefix = [_find("nsenter"), "--net", "--target", str(self._holder.pid), "--"]
+        self.prefix = [find("nsenter"), "--net", "--target", str(self._holder.pid), "--"]
         self.pid = self._holder.pid
 
     def wait(self) -> None:
@@ -71,7 +72,7 @@ class Namespace:
     def run(self, *command: str, text: str = "") -> str:
         """Run a tool in here, with its standard input, and return what it printed."""
         done = subprocess.run(
-            [*self.prefix, _find(command[0]) or command[0], *command[1:]],
+            [*self.prefix, find(command[0]) or command[0], *command[1:]],
             input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             timeout=TOOL_LIMIT,
         )
@@ -133,7 +134,7 @@ class Host(Namespace):
         """
         for rule in rules:
             direction, protocol, to = (*rule.split(), "0-65535")[:3]
-            if _find("nft"):
+            if find("nft"):
                 self._block_with_nft(direction, protocol, to)
             else:
                 match = ["-d", to] if "." in to else ["--dport", to.replace("-", ":")]
@@ -151,10 +152,10 @@ class Host(Namespace):
             }}""")
 
     def unblock(self) -> None:
-        """Let all packets through again."""
-        if _find("nft"):
+        """Let all packets through again. Without a tool to block them there is nothing to do."""
+        if find("nft"):
             self.run("nft", "flush", "ruleset")
-        else:
+        elif find("iptables"):
             self.run("iptables", "-w", "-F")
 
     def forget_neighbours(self) -> None:
