@@ -320,7 +320,10 @@ def warn(text: str) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, RuntimeWarning, stacklevel=level)
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=level)
+    except ValueError:
+        pass  # sys.stderr is closed
 
 
 def _is_multiprocessing_child() -> bool:

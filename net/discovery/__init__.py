@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
 
 from ..environment import settings
 from ..peer import _Peer, launch_hooks
+from ..transport.notes import Log
 from .beacon import Beacon
 from .keeper import Callback, known_peers
 
 if TYPE_CHECKING:
     from .listing import Peers
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 Groups = Union[None, str, Iterable[str]]
 
@@ -85,7 +86,7 @@ def _light(peer: _Peer) -> Callable[[], None]:
     try:
         beacon = Beacon(host, peer.port, settings.ports, known_peers)
     except OSError as exc:
-        log.debug("no datagrams at %s:%d: %s", host, peer.port, exc)
+        log(logging.DEBUG, "no datagrams at %s:%d: %s", host, peer.port, exc)
         return lambda: None
     # The goodbye at exit comes after the port was closed, so that whoever looks finds it closed.
     atexit.register(peer.close)

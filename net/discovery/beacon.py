@@ -20,8 +20,9 @@ from typing import Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, 
 
 from ..environment import is_loopback, settings
 from ..errors import Address
+from ..transport.notes import Log
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 MAGIC = b"\xabnet"
 VERSION = 1
@@ -195,7 +196,7 @@ class Beacon:
                 # Off-link or unreachable, or on Windows the echo of an earlier send. A pause, so
                 # that a socket which fails for good costs nothing.
                 if not self._closing:
-                    log.debug("beacon: %s", exc)
+                    log(logging.DEBUG, "beacon: %s", exc)
                     time.sleep(0.01)
 
     def _announce(self, kind: int) -> None:
@@ -206,7 +207,7 @@ class Beacon:
             try:
                 send_from(source, datagram, target, self._ports)
             except OSError as exc:
-                log.debug("no announcement from %s to %s: %s", source, target, exc)
+                log(logging.DEBUG, "no announcement from %s to %s: %s", source, target, exc)
 
     def close(self) -> None:
         """Say goodbye and stop; the port is free afterwards."""

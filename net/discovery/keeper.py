@@ -13,12 +13,13 @@ from ..environment import is_loopback
 from ..errors import Address, NetError
 from ..identity import PeerId
 from ..peer import own_instance
+from ..transport.notes import Log
 
 if TYPE_CHECKING:
     from .listing import Peers
     from .report import Report
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 #: Called with ``"came"`` or ``"left"`` and the peer.
 Callback = Callable[[str, PeerId], None]
@@ -138,7 +139,7 @@ class Keeper:
                 self._looking = True
             except RuntimeError as problem:
                 # No thread to be had, or the program is ending; the next news tries again.
-                log.info("news of %d peers have to wait: %s", len(self._pending), problem)
+                log(logging.INFO, "news of %d peers have to wait: %s", len(self._pending), problem)
 
     def _look(self) -> None:
         while True:
@@ -241,9 +242,9 @@ class Watch:
         try:
             function(*args)
         except (NetError, OSError) as exc:
-            log.warning("watching peers: %s", exc)
+            log(logging.WARNING, "watching peers: %s", exc)
         except Exception:
-            log.exception("watching peers: %r failed", function)
+            log(logging.ERROR, "watching peers: %r failed", function, exc_info=True)
 
 
 def _is_here(peer: PeerId, own: Set[str]) -> bool:

@@ -17,12 +17,13 @@ from ..environment import is_loopback, settings
 from ..errors import Address
 from ..peer import route_address
 from ..transport import tier
+from ..transport.notes import Log
 from . import interfaces, neighbours
 from .asker import Asker
 from .report import Report
 from .sweep import TICK, Answer, Candidate, Findings, Sweep, window
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # All times are seconds from the start of the search, if they do not say otherwise.
 #
@@ -337,7 +338,7 @@ class _Search:
         report.silent_peers = sorted(
             address for address in self._heard
             if total.outcomes.get(address) not in ("peer", "stranger"))
-        log.debug("search: %s", report)
+        log(logging.DEBUG, "search: %s", report)
         return total.answers
 
 

@@ -16,13 +16,14 @@ from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, tag_name
 from ..peer import _Peer, existing_peer, launch_by_decorator, launch_hooks, own_instance
 from ..protocol.deliveries import DELIVER
+from ..transport.notes import Log
 from ..transport.streams import is_own_address
 from .publishing import Publisher
 from .subscribing import FAILED, UNSUBSCRIBE, Handler, Subscriber
 
 F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # Characters of an event's name, which travels with each event.
 MAX_NAME = 200
@@ -246,8 +247,8 @@ def _failed(peer_id: str, failures: List[Any], unsaid: int) -> None:
     for event, tag, text in failures[:MAX_TOLD]:
         publisher.log_failure(*_subscription(peer_id, tag), str(event), str(text))
     if unsaid:
-        log.warning("handlers of the subscriber %s raised %d times more", PeerId(peer_id.encode()),
-                    unsaid)
+        log(logging.WARNING, "handlers of the subscriber %s raised %d times more",
+            PeerId(peer_id.encode()), unsaid)
 
 
 register(subscriber.deliver, decode_text(DELIVER))

@@ -21,10 +21,11 @@ from ..protocol.deliveries import (DELIVER, Events, Triggered, encode_delivery, 
 from ..protocol.frames import RESULT, EndOfStream, Frame
 from ..protocol.messages import decode_reply
 from ..transport import client
+from ..transport.notes import Log
 from ..transport.pipelines import Pipeline, Pipelines
 from .feeds import NO_PROGRESS, Count, Feed
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 # Each is some hundred bytes here and an entry in every event; an application has a few.
 MAX_SUBSCRIPTIONS = 10_000
@@ -242,7 +243,7 @@ class Publisher:
                 for pipeline in pipelines.wait(self._fall_asleep(), writing):
                     self._receive(pipeline.owner)
         except Exception:
-            log.exception("events cannot be sent any more")
+            log(logging.ERROR, "events cannot be sent any more", exc_info=True)
             with self._lock:
                 for feed in list(self._feeds.values()):
                     self._end(feed, "an error")
@@ -275,10 +276,10 @@ class Publisher:
                 served.remove(feed)
                 pipelines.remove(feed.pipeline)
                 feed.pipeline.close()
-            log.log(logging.WARNING if feed.lost or feed.cut_off else logging.INFO,
-                    "%s the subscriber %s, %d events dropped: %s",
-                    "cut off" if feed.cut_off else "ended", feed.subscriber, feed.lost,
-                    printable(feed.ended))
+            log(logging.WARNING if feed.lost or feed.cut_off else logging.INFO,
+                "%s the subscriber %s, %d events dropped: %s",
+                "cut off" if feed.cut_off else "ended", feed.subscriber, feed.lost,
+                printable(feed.ended))
         return running
 
     def _stop(self) -> None:
@@ -348,8 +349,8 @@ class Publisher:
 
     @staticmethod
     def _warn_refused(feed: Feed, events: Events, reason: str) -> None:
-        log.warning("the subscriber %s cannot take %d events %r: %s", feed.subscriber,
-                    events.total, events.name, printable(reason))
+        log(logging.WARNING, "the subscriber %s cannot take %d events %r: %s", feed.subscriber,
+            events.total, events.name, printable(reason))
 
     # ---------------------------------------------------------------------- old peers
 
@@ -391,8 +392,8 @@ class Publisher:
     @staticmethod
     def log_failure(subscriber: object, tag: bytes, name: str, problem: str) -> None:
         """Say that a subscriber's handler raised."""
-        log.warning("the handler %s of the subscriber %s raised on an event %r: %s",
-                    tag_name(tag), subscriber, printable(name), printable(problem))
+        log(logging.WARNING, "the handler %s of the subscriber %s raised on an event %r: %s",
+            tag_name(tag), subscriber, printable(name), printable(problem))
 
     # ------------------------------------------------------------------- and the rest
 

@@ -1,7 +1,6 @@
 """Runs the handlers of this process, one after the other, in a thread of their own."""
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from time import perf_counter
@@ -10,8 +9,6 @@ from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple
 from ..dispatch import Tally, caller
 from ..environment import MIB
 from ..errors import Address
-
-log = logging.getLogger(__name__)
 
 # Events and bytes that wait for the handlers. With more, the publishers' deliveries wait, and then
 # their queues fill.

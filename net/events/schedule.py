@@ -7,7 +7,9 @@ import threading
 from time import monotonic
 from typing import Any, Callable, Dict
 
-log = logging.getLogger(__name__)
+from ..transport.notes import Log
+
+log = Log(__name__)
 
 # Threads at most. What they do waits for other peers, for seconds where a host is gone.
 THREADS = 4
@@ -40,7 +42,7 @@ class Schedule:
             threading.Thread(target=self._run, name="net-subscriber", daemon=True).start()
             self._threads += 1
         except RuntimeError as problem:  # can't start new thread; the next put tries again
-            log.info("subscriptions have to wait: %s", problem)
+            log(logging.INFO, "subscriptions have to wait: %s", problem)
 
     def _run(self) -> None:
         while True:
@@ -53,7 +55,7 @@ class Schedule:
             try:
                 self._work(item)
             except Exception:
-                log.exception("%r failed", item)
+                log(logging.ERROR, "%r failed", item, exc_info=True)
 
     def _wait(self) -> bool:
         """Wait until something is due; False if there is nothing left."""

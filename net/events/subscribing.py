@@ -17,12 +17,13 @@ from ..environment import is_loopback
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import Flag, PeerId, encode_text, make_id, make_tag, printable, tag_name
 from ..transport import client
+from ..transport.notes import Log
 from ..transport.streams import is_own_address
 from .runner import Job, Runner
 from .schedule import Schedule, jitter
 from .sources import Delivery, News, Pair, Source
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 INFO = make_tag("net.defaults.handlers", "info")
 SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
@@ -232,7 +233,7 @@ class Subscriber:
             except Exception as error:
                 problem = error
                 if not isinstance(error, NetError):
-                    log.exception("%r failed", link)
+                    log(logging.ERROR, "%r failed", link, exc_info=True)
             with self._visited:
                 link.settled = handlers
                 link.problem = problem
@@ -326,9 +327,9 @@ class Subscriber:
                 link.found = False
                 return
         if link.failures == 1:
-            log.log(logging.WARNING if link.source is None else logging.INFO,
-                    "cannot subscribe at %s:%d, trying again: %s", *link.address,
-                    printable(str(problem), 500))
+            log(logging.WARNING if link.source is None else logging.INFO,
+                "cannot subscribe at %s:%d, trying again: %s", *link.address,
+                printable(str(problem), 500))
         delay = FIRST_RETRY * 2 ** min(link.failures, 20)
         self._schedule.put(link, jitter(min(LAST_RETRY, delay)))
 
@@ -409,8 +410,8 @@ class Subscriber:
                 source.unsaid += 1
             links = [link for link in self._links.values() if link.source is source]
         if told:
-            log.error("the handler %s raised on the event %r of %s", tag_name(pair[1]), pair[0],
-                      source.peer, exc_info=problem)
+            log(logging.ERROR, "the handler %s raised on the event %r of %s", tag_name(pair[1]),
+                pair[0], source.peer, exc_info=problem)
         for link in links[:1]:
             self._schedule.put(link, max(0.0, source.told_at + TELL_TIME - monotonic()))
 

@@ -1,4 +1,5 @@
-"""Log lines about what strangers do: they can cause as many as they like, so few are written."""
+"""Log lines that harm nobody: neither through handlers of the application's that raise, nor, about
+what strangers do, by their number."""
 from __future__ import annotations
 
 import logging
@@ -11,15 +12,29 @@ from typing import Any, Dict, List
 INTERVAL = 10.0
 
 
+class Log:
+    """The logger of a module. A handler that raises, as on a full disk, changes nothing for whoever
+    logs: threads that everything depends on do."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __call__(self, level: int, text: str, *values: Any, exc_info: Any = False) -> None:
+        """Write a line, as ``logging.Logger.log`` does."""
+        try:
+            self._logger.log(level, text, *values, exc_info=exc_info, stacklevel=2)
+        except Exception:
+            pass  # there is nowhere to say it
+
+
 class Notes:
     """Writes one line of each kind in ten seconds, with how many were left out before it.
 
-    A log handler that raises changes nothing for whoever calls. Any thread may. For the life of
-    the process: a module makes its own.
+    Any thread may call. For the life of the process: a module makes its own.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
+    def __init__(self, logger: logging.Logger) -> None:
+        self._log = Log(logger.name)
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
@@ -41,7 +56,4 @@ class Notes:
                 return
             left_out, kind[0], kind[1] = int(kind[1]), now, 0
         more = f" ({left_out} more like this before)" if left_out else ""
-        try:
-            self._log.log(level, text + "%s", *values, more, exc_info=level >= logging.ERROR)
-        except Exception:
-            pass  # of a handler of the application's; there is nowhere to say it
+        self._log(level, text + "%s", *values, more, exc_info=level >= logging.ERROR)

@@ -19,8 +19,7 @@ from .notes import Notes
 from .serving import Served
 from .streams import Stream, host_port, tune
 
-log = logging.getLogger(__name__)
-note = Notes(log)
+note = Notes(logging.getLogger(__name__))
 
 # Seconds between looks at the clock while there are connections.
 TICK = 0.25

@@ -14,7 +14,7 @@ import net
 from net.identity import encode_text
 from net.transport import client
 from processes import environment, run_python
-from service import Raw, greeted, request, until
+from service import until
 
 SECRET = "correct horse battery"
 
@@ -265,27 +265,3 @@ def test_nested_json_never_hurts_a_thread_with_a_small_stack(stack: int):
     script = f"import sys; sys.path.insert(0, {support!r})\n" + \
         SMALL_STACK.format(stack=stack * 1024)
     assert run_python("-c", script, timeout=19).stdout == "fine\n"
-
-
-CLOSED_OUTPUT = """
-import os, sys, logging
-import net
-class Broken(logging.Handler):
-    def emit(self, record): raise OSError("disk full")
-logging.getLogger("net").addHandler(Broken())
-logging.getLogger("net").setLevel(logging.DEBUG)
-@net.connect("add")
-def add(a, b): return a + b
-net.Peer()
-os.close(2)
-"""
-
-
-def test_a_broken_log_handler_and_a_closed_stderr_change_nothing(peer_process):
-    peer = peer_process(CLOSED_OUTPUT)
-    for _ in range(3):
-        with Raw(peer.address, b"GET / HTTP/1.1\r\n\r\n") as raw:
-            assert raw.rest() == b""
-        with Raw(peer.address, greeted(request("add", 2, 3)), b"\xff" * 50) as raw:
-            raw.rest()
-        assert call(peer.address, "add", 2, 3) == 5
