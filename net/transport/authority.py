@@ -14,8 +14,9 @@ PEER_NAME = "peer.app-net"
 ROUNDS = 200_000
 SALT = b"app-net authority 1"
 
-# A leaf lives as long as its process, and clocks of a LAN differ: its dates say nothing.
-BEGIN, END = datetime(1971, 1, 1), datetime(2400, 1, 1)
+# A leaf lives as long as its process, and clocks of a LAN differ: its dates say nothing. A small
+# computer starts in 1970 until it is told the time; certificates know no year before 1950.
+BEGIN, END = datetime(1950, 1, 1), datetime(2400, 1, 1)
 
 # Order of the group of P-256. Private keys are the numbers below it.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

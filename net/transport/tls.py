@@ -129,8 +129,9 @@ def from_files(certificate: str, key: str, authority: str) -> Credentials:
 
     return Credentials(
         _context(True, load), _context(False, load),
-        f"both sides need a certificate of the other's NET_TLS_CA that is valid now, serves as "
-        f"client and as server, and names the address it is used at or {PEER_NAME}")
+        f"both sides need a certificate of the other's NET_TLS_CA that is valid now by the clocks "
+        f"of both hosts, serves as client and as server, and names the address it is used at or "
+        f"{PEER_NAME}")
 
 
 def _read(name: str, path: str) -> str:

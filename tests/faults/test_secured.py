@@ -22,6 +22,7 @@ from net.protocol import legacy
 from net.protocol.frames import PREFACE
 from net.protocol.messages import Call
 from net.transport import client, tls
+from net.transport.authority import make_leaf
 from net.transport.serving import GREETING_TIME
 from net.transport.streams import Deadline
 from processes import run_python
@@ -149,9 +150,23 @@ def test_a_secret_and_certificates_do_not_mix(peer_process, configure, tmp_path:
         call(peer, "add", 2, 3)
 
 
+@pytest.mark.parametrize("what", ["certificate", "authority"])
+def test_with_a_secret_no_clock_keeps_anybody_out(what: str):
+    """Small computers start in 1970, and nobody knows how far a clock can be wrong."""
+    from cryptography import x509
+
+    pem = getattr(make_leaf(SECRET, None), what)
+    made = x509.load_pem_x509_certificate(pem if isinstance(pem, bytes) else pem.encode())
+    begin, end = ((made.not_valid_before_utc, made.not_valid_after_utc)
+                  if hasattr(made, "not_valid_before_utc")  # cryptography 42
+                  else (made.not_valid_before, made.not_valid_after))
+    assert begin.year < 1970 and end.year > 2200
+
+
 BAD = {
     "of another authority": lambda good, folder: Authority(folder, "foreign").issue("bad"),
     "expired": lambda good, folder: good.issue("bad", end=2005),
+    "not valid yet": lambda good, folder: good.issue("bad", begin=2049),
     "for another address": lambda good, folder: good.issue("bad", ["192.0.2.1", "example.org"]),
     "for no address": lambda good, folder: good.issue("bad", []),
 }
@@ -163,7 +178,7 @@ def test_a_caller_refuses_a_peer_with_a_bad_certificate(peer_process, configure,
     bad = make(studio, tmp_path)
     peer = peer_process(APPLICATION, **bad.variables())
     configure(**studio.issue("good")._asdict())
-    with pytest.raises(net.AuthenticationError, match="NET_TLS_CA") as caught:
+    with pytest.raises(net.AuthenticationError, match="NET_TLS_CA.* clocks of both") as caught:
         call(peer, "add", 2, 3)
     assert caught.value.ran == "no"
 
@@ -180,7 +195,7 @@ def test_a_peer_refuses_a_caller_with_a_bad_certificate(configure, tmp_path: Pat
     service = Service()
     with service:
         known = tls.from_files(*bad)
-        with pytest.raises(net.AuthenticationError) as caught:
+        with pytest.raises(net.AuthenticationError, match="NET_TLS_CA.* clocks of both") as caught:
             exchange(service, known)
         assert caught.value.ran == "no"
         assert service.ran == []

@@ -43,10 +43,11 @@ class Authority:
         self.path.write_bytes(self._certificate.public_bytes(PEM))
 
     def issue(self, name: str, names: Sequence[str] = ("127.0.0.1",), group: Optional[str] = None,
-              uses: Sequence[Any] = BOTH, end: int = 2050, password: bytes = b"") -> Files:
+              uses: Sequence[Any] = BOTH, begin: int = 2001, end: int = 2050,
+              password: bytes = b"") -> Files:
         """A certificate for these names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name, group), self._name, key, end)
+        builder = _builder(_name(name, group), self._name, key, begin, end)
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_general(one) for one in names]), False)
@@ -64,9 +65,9 @@ class Authority:
         return Files(str(cert), str(private), str(self.path))
 
 
-def _builder(subject: Any, issuer: Any, key: Any, end: int = 2050) -> Any:
+def _builder(subject: Any, issuer: Any, key: Any, begin: int = 2001, end: int = 2050) -> Any:
     return x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(),
-                                   datetime(2001, 1, 1), datetime(end, 1, 1))
+                                   datetime(begin, 1, 1), datetime(end, 1, 1))
 
 
 def _name(text: str, group: Optional[str] = None) -> Any:

@@ -180,6 +180,43 @@ def test_every_module_postpones_its_annotations():
     assert not late
 
 
+# What reads the clock that people and time servers set, by the name of its module.
+SYSTEM_CLOCK = {
+    "time": {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "clock_gettime",
+             "clock_gettime_ns"},
+    "datetime": {"now", "utcnow", "today"},
+    "date": {"today"},
+}
+
+
+def system_times(text: str) -> Iterator[int]:
+    """The lines of a source text that ask for the time of day."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute):
+            owner = getattr(node.value, "attr", None) or getattr(node.value, "id", "")
+            if node.attr in SYSTEM_CLOCK.get(owner, ()):
+                yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            if SYSTEM_CLOCK.get(node.module or "", set()) & {alias.name for alias in node.names}:
+                yield node.lineno
+
+
+def test_no_module_goes_by_a_clock_that_can_be_set():
+    """Nothing times out or expires when it is: all times are monotonic."""
+    used = [
+        f"net/{path.relative_to(PACKAGE)}:{line}"
+        for path in MODULES.values() for line in system_times(path.read_text(encoding="utf-8"))
+    ]
+    assert not used
+
+
+@pytest.mark.parametrize("text", ["import time\ntime.time()", "from time import monotonic, time",
+                                  "import datetime\ndatetime.datetime.now()",
+                                  "from datetime import date\ndate.today"])
+def test_the_test_of_clocks_sees_them(text):
+    assert list(system_times(text)) == [text.count("\n") + 1]
+
+
 QUIET = """
 import json, logging, os, socket, sys, threading
 import uuid  # PyPy's own starts uname when it is imported
