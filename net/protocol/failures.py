@@ -24,11 +24,15 @@ MAX_GROUP_DEPTH = 5
 
 # Characters of a text, where the whole description of an exception is too large to travel.
 MAX_BRIEF = 2000
+# Largest line and column of a syntax error. Python marks as many characters when it shows one.
+MAX_POSITION = 1_000_000
 # Class names along an MRO, and characters in one.
 MAX_NAMES = 50
 MAX_NAME = 500
 
 _OURS = frozenset({"traceback", "peer", "tag", "_described"})
+_LEFT_OUT = frozenset({"args", "obj", "exceptions", "message", "name_from"})
+_POSITIONS = ("lineno", "offset", "end_lineno", "end_offset")
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _Group = getattr(builtins, "BaseExceptionGroup", None)
 _NO_TEXT = "<its text cannot be made"
@@ -185,10 +189,11 @@ def _value_of(descriptor: Any, error: BaseException) -> Any:
 
 
 def _find_descriptors(cls: type) -> Dict[str, Any]:
-    # obj is the object that lacks an attribute: any object of the application.
+    # obj is the object that lacks an attribute: any object of the application. With name_from,
+    # Python 3.12 imports the module of an ImportError to suggest other names when it shows it.
     return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()
             if isinstance(value, _DESCRIPTORS) and not name.startswith("__")
-            and name not in ("args", "obj", "exceptions", "message")}
+            and name not in _LEFT_OUT}
 
 
 _descriptors = Remembered(_find_descriptors, 256)
@@ -307,13 +312,30 @@ def _restore_state(error: RemoteError, described: Dict[str, Any]) -> None:
             except (AttributeError, TypeError, ValueError, OverflowError):
                 pass  # not settable in this version of Python
     for name, value in members.items():
-        if _is_attribute(name):
+        if _is_attribute(name) and name not in _LEFT_OUT:
             error.__dict__[name] = value
     for name, value in dict(described.get("attributes", {})).items():
         if _is_attribute(name) and name not in _OURS:
             error.__dict__[name] = value
+    _make_sound(error)
+
+
+def _make_sound(error: RemoteError) -> None:
+    """Take what Python cannot bear out of what was set."""
     if isinstance(error, _UNICODE_ERRORS):
         _keep_in_bounds(error)
+    elif isinstance(error, SyntaxError):
+        _keep_showable(error)
+
+
+def _keep_showable(error: Any) -> None:
+    """Python shows the line of a syntax error and marks its columns without a look at them."""
+    if type(error.text) is not str:
+        error.text = None
+    for name in _POSITIONS:
+        value = getattr(error, name, None)
+        if value is not None and not (type(value) is int and abs(value) <= MAX_POSITION):
+            setattr(error, name, None)
 
 
 def _keep_in_bounds(error: Any) -> None:

@@ -795,6 +795,8 @@ def test_positions_out_of_bounds_do_not_read_foreign_memory(name, start, end, co
     ("OSError", {"errno": [], "filename": {"a": 1}, "characters_written": "x", "strerror": 5}),
     ("SyntaxError", {"text": 5, "offset": "x", "lineno": [], "filename": 7,
                      "end_offset": -10 ** 20}),
+    ("SyntaxError", {"text": True, "offset": 1, "lineno": 10 ** 5000, "end_offset": []}),
+    ("SyntaxError", {"text": "x", "offset": 1, "lineno": 1, "end_offset": 10 ** 12}),
     ("BlockingIOError", {"characters_written": 10 ** 30}),
     ("StopIteration", {"value": {"a": [1]}}),
     ("ImportError", {"name": 5, "path": [], "msg": {}}),
@@ -804,6 +806,14 @@ def test_members_of_odd_types_do_no_harm(name, found):
                      "members": found})
     assert isinstance(error, getattr(builtins, name)) and str(error) == "told"
     raised(error)
+    assert name in printed(error) and len(printed(error)) < 10_000
+
+
+def test_showing_an_error_imports_nothing():
+    error = rebuild({"types": [["builtins", "ImportError"]], "text": "told", "args": ["told"],
+                     "members": {"name": "this", "name_from": "that"}})
+    assert error.name == "this" and "told" in printed(error)
+    assert "this" not in sys.modules
 
 
 @pytest.mark.parametrize("described", [
