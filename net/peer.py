@@ -66,7 +66,9 @@ class _Peer:
                  group: Optional[str] = None) -> None:
         self._test = test
         self._group = parse_group(group)
-        self._lock = threading.Lock()  # guards _server and _closers
+        # Guards _server and _closers: one launch or close at a time, hooks included. Reentrant: a
+        # hook or a signal handler may close, too.
+        self._changing = threading.RLock()
         self._server: Optional[Server] = None
         self._closers: List[Callable[[], None]] = []
         self.instance = _process.instance
@@ -80,26 +82,33 @@ class _Peer:
         :raises NoFreePort: every port of the range is taken.
         :raises OSError: ``NET_HOST`` is no address of this host.
         """
-        with self._lock:
+        with self._changing:
             if self._server is not None:
                 return self
             host = "127.0.0.1" if self._test else _bind_host()
-            self._server = Server(Dispatch(self.CONNECTIONS, self.GROUPS), host, settings.ports,
-                                  self._test)
-        # Not under the lock: hooks look at this peer.
-        self._closers = [hook(self) for hook in list(launch_hooks)]
+            server = self._server = Server(Dispatch(self.CONNECTIONS, self.GROUPS), host,
+                                           settings.ports, self._test)
+            try:
+                for hook in list(launch_hooks):
+                    closer = hook(self)
+                    self._closers.append(closer)
+            except BaseException:
+                self.close()
+                raise
+            if self._server is not server:  # it was closed within a hook
+                self.close()
         return self
 
     def close(self) -> None:
         """Stop serving and end every connection to this peer. May be called again."""
-        with self._lock:
+        with self._changing:
             server, self._server = self._server, None
             closers, self._closers = self._closers, []
-        if server is not None:
-            server.close()
-        # After the server: they may tell others that nobody answers here any more.
-        for close in closers:
-            close()
+            if server is not None:
+                server.close()
+            # After the server: they may tell others that nobody answers here any more.
+            for close in closers:
+                close()
 
     @property
     def launched(self) -> bool:
@@ -217,7 +226,7 @@ class _Peer:
 
     def _abandon(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
-        self._lock = threading.Lock()
+        self._changing = threading.RLock()
         if self._server is not None:
             self._server.abandon()
         self._server, self._closers = None, []

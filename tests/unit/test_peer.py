@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import sys
+import threading
 import warnings
 from typing import Any, Iterator
 
@@ -307,6 +308,55 @@ def test_the_hooks_of_the_floors_above_run_at_launch_and_close(own_process, kept
     peer.close()
     peer.close()
     assert happened == [("launched", True), ("closed", False)]
+
+
+def test_a_close_waits_for_a_launch_in_another_thread(own_process, monkeypatch):
+    hooked, go = threading.Event(), threading.Event()
+    happened: list = []
+
+    def hook(peer: _Peer) -> Any:
+        hooked.set()
+        assert go.wait(10)
+        happened.append("launched")
+        return lambda: happened.append("closed")
+
+    monkeypatch.setattr(peer_module, "launch_hooks", [hook])
+    peer = _Peer(launch=False, test=True)
+    threads = [threading.Thread(target=peer.launch), threading.Thread(target=peer.close)]
+    threads[0].start()
+    assert hooked.wait(10)
+    threads[1].start()
+    threads[1].join(0.05)  # it has time to come in between
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert happened == ["launched", "closed"] and not peer.launched
+
+
+def test_a_hook_that_closes_the_peer_has_it_closed_whole(own_process, monkeypatch):
+    happened: list = []
+
+    def hook(peer: _Peer) -> Any:
+        peer.close()
+        return lambda: happened.append("closed")
+
+    monkeypatch.setattr(peer_module, "launch_hooks", [hook])
+    peer = _Peer(test=True)
+    assert happened == ["closed"] and not peer.launched
+
+
+def test_a_hook_that_fails_leaves_no_half_launched_peer(own_process, monkeypatch):
+    happened: list = []
+
+    def fail(peer: _Peer) -> Any:
+        raise OSError("no thread")
+
+    monkeypatch.setattr(peer_module, "launch_hooks",
+                        [lambda peer: lambda: happened.append("closed"), fail])
+    peer = _Peer(launch=False, test=True)
+    with pytest.raises(OSError, match="no thread"):
+        peer.launch()
+    assert happened == ["closed"] and not peer.launched
 
 
 def test_the_own_address_is_found_without_sending_anything(monkeypatch, kept_settings):
