@@ -5,10 +5,11 @@ import copy
 import os
 import platform
 import socket
+import stat
 import sys
 import threading
 import warnings
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Union
 
 from .dispatch import Dispatch, caller
 from .environment import is_loopback, parse_group, settings
@@ -85,6 +86,7 @@ class _Peer:
         with self._changing:
             if self._server is not None:
                 return self
+            _warn_of_readable_secret()
             host = "127.0.0.1" if self._test else _bind_host()
             server = self._server = Server(Dispatch(self.CONNECTIONS, self.GROUPS), host,
                                            settings.ports, self._test)
@@ -241,13 +243,14 @@ class _Process:
 
     :ivar instance: random id, so that a peer with two addresses is known as one.
     :ivar peers: all peers that were made.
+    :ivar warned: warnings that were given; once is enough.
     """
 
     def __init__(self) -> None:
         self.instance = os.urandom(16).hex()
         self.lock = threading.RLock()  # guards peer and warned
         self.peer: Optional[_Peer] = None
-        self.warned = False
+        self.warned: Set[str] = set()
         self.peers: List[_Peer] = []
 
     def forked(self) -> None:
@@ -318,9 +321,26 @@ def _launch_or_warn(peer: _Peer) -> None:
     try:
         peer.launch()
     except (NoFreePort, OSError) as problem:
-        if not _process.warned:
-            _process.warned = True
-            warn(f"this process can call peers but serves none: {problem}")
+        _warn_once(f"this process can call peers but serves none: {problem}")
+
+
+def _warn_of_readable_secret() -> None:
+    path = settings.secret_file
+    if path is None or os.name != "posix":
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # whoever reads it says so
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        _warn_once(f"NET_SECRET_FILE={path} is not for its user alone, who reads it has the "
+                   f"secret: chmod 600 {path}")
+
+
+def _warn_once(text: str) -> None:
+    if text not in _process.warned:
+        _process.warned.add(text)
+        warn(text)
 
 
 def warn(text: str) -> None:

@@ -87,6 +87,7 @@ def test_a_call_between_processes_and_the_first_one_is_quick(peer_process, confi
 def test_the_secret_may_be_in_a_file(peer_process, configure, tmp_path: Path):
     file = tmp_path / "secret"
     file.write_text(f"  {SECRET}\n")
+    file.chmod(0o600)
     peer = peer_process(APPLICATION, NET_SECRET_FILE=file)
     configure(secret=SECRET)
     assert call(peer, "add", 2, 3) == 5

@@ -13,7 +13,7 @@ import pytest
 
 import net
 from net import peer as peer_module
-from net.errors import InvalidPeer, NetError, NoFreePort
+from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
 from net.identity import Flag, PeerId, encode_text
 from net.peer import FriendlyId, _Peer
 
@@ -264,6 +264,37 @@ def test_no_free_port_is_an_error_of_launch_and_a_warning_of_peer(own_process, k
             assert net.Peer() is peer and not peer.launched
             with pytest.raises(NoFreePort):
                 peer.launch()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs modes of files")
+@pytest.mark.parametrize("mode, warns", [(0o600, False), (0o400, False), (0o640, True),
+                                         (0o604, True), (0o602, True)])
+def test_a_secret_that_others_can_read_is_a_warning_at_launch(
+        own_process, kept_settings, monkeypatch, tmp_path, mode, warns):
+    class Server:
+        def __init__(self, *arguments: Any) -> None:
+            self.close = lambda: None
+
+    # The warning comes with a server of any kind, and without the library that secrets take.
+    monkeypatch.setattr(peer_module, "Server", Server)
+    path = tmp_path / "net.secret"
+    path.write_text("correct horse battery")
+    path.chmod(mode)
+    kept_settings.set("secret_file", path)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        peer = _Peer(test=True)
+        peer.close()
+        peer.launch()
+    texts = [str(one.message) for one in warned if one.filename == __file__]
+    assert len(texts) == len(warned) == warns
+    assert all(text.endswith(f"chmod 600 {path}") for text in texts)
+
+
+def test_a_secret_that_is_missing_is_told_by_who_reads_it(own_process, kept_settings, tmp_path):
+    kept_settings.set("secret_file", tmp_path / "nothing")
+    with pytest.raises(SettingError, match="NET_SECRET_FILE=.*nothing cannot be read"):
+        _Peer(test=True)
 
 
 def test_all_ports_of_the_range_are_used_the_last_included(own_process, kept_settings, port_range):
