@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, TypeVar, Union
 
 from .. import discovery
-from ..decorators import Connected, register
+from ..decorators import Connected, is_connected, register
 from ..dispatch import caller
 from ..environment import is_loopback
 from ..errors import Address
@@ -107,7 +107,7 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     def define(function: Any) -> Any:
         if isinstance(function, staticmethod):
             return staticmethod(define(function.__func__))
-        connected = function if _is_connected(function) else _connected(function)
+        connected = function if is_connected(function) else _connected(function)
         launch_by_decorator()
         subscriber.add(Handler(event, connected.tag, connected.__wrapped__, addresses, group_names,
                                hubs_only, on_host, on_gap))
@@ -121,11 +121,6 @@ def _addresses(peers: Any) -> Optional[Set[Address]]:
     one = isinstance(peers, (str, bytes)) or (
         isinstance(peers, tuple) and len(peers) == 2 and isinstance(peers[1], int))
     return {address_of(peer) for peer in ([peers] if one else peers)}
-
-
-def _is_connected(function: Any) -> bool:
-    wrapped = getattr(function, "__wrapped__", None)
-    return wrapped is not None and _Peer.CONNECTIONS.get(getattr(function, "tag", b"")) is wrapped
 
 
 def _connected(function: Any) -> Any:
@@ -146,7 +141,7 @@ def unsubscribe(event: str, handler: Callable[..., Any]) -> None:
 
     :raises LookupError: it is not subscribed to that event.
     """
-    function = handler.__wrapped__ if _is_connected(handler) else handler  # type: ignore
+    function = handler.__wrapped__ if is_connected(handler) else handler  # type: ignore
     if not subscriber.remove(event, function):
         raise LookupError(f"{handler!r} is not subscribed to the event {event!r}")
 

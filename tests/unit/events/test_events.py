@@ -90,6 +90,14 @@ def test_a_connected_function_keeps_its_tag(heard):
     assert _Peer.SUBSCRIPTIONS["unit test"] == {net.Peer().id: [base64.b64encode(b"my own tag")]}
 
 
+def test_a_connected_function_whose_tag_another_has_taken_is_not_connected_again(heard):
+    connected = net.connect("a shared tag")(at_module_level)
+    with pytest.warns(RuntimeWarning, match="a shared tag"):
+        net.connect("a shared tag")(trigger)
+    assert heard.subscribe("unit test", connected) is connected
+    net.unsubscribe("unit test", connected)
+
+
 def test_nested_functions_of_one_name_are_all_heard(heard):
     for number in range(3):
         heard.subscribe("unit test", lambda value, number=number: heard.add((number, value)))
