@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from ..identity import PeerId, printable
+from ..protocol import kinds
 from .report import Report
 
 # Rows that are shown; all of them are in the listing.
@@ -99,6 +100,10 @@ class Peers(Tuple[PeerId, ...]):
     def _more(self) -> List[str]:
         hidden = len(self) - MAX_ROWS
         return [f"and {hidden:,} more"] if hidden > 0 else []
+
+
+# What was tried to find them is nothing for others.
+kinds.let_travel_as_tuple(Peers)
 
 
 def _cell(text: str) -> str:

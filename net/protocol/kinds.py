@@ -176,8 +176,14 @@ KINDS: Tuple[Kind, ...] = (
 
 TAKE_APART: Dict[type, Kind] = {kind.cls: kind for kind in KINDS}
 
-_SERIES = frozenset({list, tuple, set, frozenset, collections.deque})
+_SERIES = {list, tuple, set, frozenset, collections.deque}
 _MAPPINGS = frozenset({dict, collections.OrderedDict, collections.Counter})
+
+
+def let_travel_as_tuple(cls: type) -> None:
+    """Let values of a kind of tuple travel, and arrive as a plain one. For the floors above."""
+    TAKE_APART[cls] = TAKE_APART[tuple]
+    _SERIES.add(cls)
 
 
 def look_inside(value: Any) -> Optional[Iterable[Any]]:

@@ -8,6 +8,8 @@ import pytest
 from net.discovery.listing import MAX_ROWS, Peers, columns, filtered
 from net.discovery.report import Report
 from net.identity import PeerId, make_id
+from net.protocol import kinds
+from travel import as_result
 
 
 def peer(number, group=None, **info):
@@ -50,6 +52,17 @@ def test_what_is_picked_keeps_the_report():
 def test_a_listing_can_be_pickled():
     copy = pickle.loads(pickle.dumps(LISTING))
     assert copy == LISTING and isinstance(copy, Peers) and copy[1].hub
+
+
+def test_a_listing_arrives_as_a_tuple_of_ids_that_know_what_they_did():
+    arrived = as_result({"peers": LISTING})["peers"]
+    assert type(arrived) is tuple and arrived == LISTING
+    assert [one.info for one in arrived] == [one.info for one in LISTING]
+    assert as_result(Peers()) == ()
+
+
+def test_what_a_listing_weighs_is_known_before_it_is_sent():
+    assert tuple(kinds.look_inside(LISTING)) == LISTING
 
 
 def test_the_table_has_a_line_for_each_peer():
