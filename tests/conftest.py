@@ -1,6 +1,7 @@
 """Fixtures of all tests: no leaks, free ports, second processes."""
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -50,6 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ROOT / "tests" / "lan" in item.path.parents:
             item.add_marker(pytest.mark.lan)
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look through the thousands of tests again and again."""
+    if hasattr(gc, "freeze"):  # PyPy has none
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

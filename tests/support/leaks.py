@@ -32,8 +32,10 @@ class Snapshot:
         pause = 0.005
         while self._newer():
             # PyPy closes forgotten sockets at a collection only; on CPython a socket freed
-            # here has warned, and warnings are errors.
-            gc.collect()
+            # here has warned, and warnings are errors. It takes a tenth of a second, and most
+            # that is left are threads that are about to end.
+            if pause > 0.05:
+                gc.collect()
             if time.monotonic() > deadline:
                 return self._newer()
             time.sleep(pause)
