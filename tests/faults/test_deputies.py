@@ -68,7 +68,9 @@ def test_a_function_that_exits_ends_its_call_and_nothing_else(service: Service, 
     assert service.call("add", 2, 3) == 5
 
 
-def test_a_function_that_recurses_or_returns_too_much_is_an_error_to_its_caller():
+def test_a_function_that_recurses_or_returns_too_much_is_an_error_to_its_caller(configure):
+    configure(max_text=2 ** 20)
+
     def recurse() -> None:
         recurse()
 
@@ -77,7 +79,7 @@ def test_a_function_that_recurses_or_returns_too_much_is_an_error_to_its_caller(
     deep: Any = None
     for _ in range(100_000):
         deep = [deep]
-    made = {"recurse": recurse, "huge": lambda: list(range(4_000_000)), "cyclic": lambda: cyclic,
+    made = {"recurse": recurse, "huge": lambda: list(range(400_000)), "cyclic": lambda: cyclic,
             "deep": lambda: deep, "lock": lambda: __import__("threading").Lock()}
     expected = {"recurse": RecursionError, "huge": net.MessageTooLarge}
     with Service(**made) as service:

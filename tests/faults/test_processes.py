@@ -40,6 +40,12 @@ def hold(seconds):
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 """
 
+#: Has less time for a greeting than usual.
+IMPATIENT = APPLICATION + """
+from net.transport import serving
+serving.GREETING_TIME = 1.5
+"""
+
 MODES = pytest.mark.parametrize("mode", [{}, {"NET_SECRET": SECRET}], ids=["open", "secret"])
 
 
@@ -124,10 +130,10 @@ def test_a_frozen_peer_costs_the_timeout_and_is_usable_afterwards(peer_process, 
 
 def test_a_peer_frozen_for_longer_than_a_greeting_may_take_loses_nobody(peer_process):
     """What arrived while the process stood still arrived in time."""
-    peer = peer_process(APPLICATION)
+    peer = peer_process(IMPATIENT)
     peer.signal(signal.SIGSTOP)
     later = Later(peer.address, "add", 2, 3)
-    time.sleep(4)
+    time.sleep(2)
     peer.signal(signal.SIGCONT)
     later.join(5)
     assert later.outcome == 5
@@ -138,9 +144,9 @@ def test_a_peer_frozen_for_longer_than_a_greeting_may_take_loses_nobody(peer_pro
 def test_a_function_that_holds_the_interpreter_delays_others_but_loses_none(
         peer_process, configure, mode):
     configure(secret=mode.get("NET_SECRET"))
-    peer = peer_process(APPLICATION, **mode)
+    peer = peer_process(IMPATIENT, **mode)
     assert call(peer.address, "add", 1, 1) == 2
-    holding = Later(peer.address, "hold", 5)
+    holding = Later(peer.address, "hold", 2.5)
     time.sleep(0.3)
     others = [Later(peer.address, "add", number, 1) for number in range(4)]
     for number, other in enumerate(others):

@@ -12,6 +12,7 @@ from net.identity import encode_text
 from net.protocol import legacy
 from net.protocol.frames import HEADER, LENGTH, PREFACE
 from net.protocol.messages import Call
+from net.transport import serving
 from net.transport.serving import GREETING_TIME
 from service import Raw, Service, greeted, memory, request, until
 
@@ -59,22 +60,29 @@ def test_a_mebibyte_of_noise_is_closed_on_its_first_bytes(service: Service):
         assert raw.seconds < GREETING_TIME / 2
 
 
-def test_silence_ends_after_the_time_for_a_greeting(service: Service):
+@pytest.fixture
+def greeting_time(monkeypatch) -> float:
+    """Seconds for a greeting, fewer than usual."""
+    monkeypatch.setattr(serving, "GREETING_TIME", 1.0)
+    return 1.0
+
+
+def test_silence_ends_after_the_time_for_a_greeting(service: Service, greeting_time: float):
     silent = [Raw(service.address) for _ in range(64)]
-    started = silent[0].seconds
     assert service.call("add", 1, 1) == 2
-    assert silent[0].seconds - started < 1
+    assert service.server.connections >= 64  # it did not have to wait for their end
     for raw in silent:
         with raw:
             assert raw.rest() == b""
-            assert raw.seconds < GREETING_TIME + 2
-    assert silent[0].seconds > GREETING_TIME - 0.5
+            assert raw.seconds < greeting_time + 2
+    assert silent[0].seconds > greeting_time - 0.5
 
 
-def test_a_preface_and_nothing_more_is_no_longer_life_than_silence(service: Service):
+def test_a_preface_and_nothing_more_is_no_longer_life_than_silence(
+        service: Service, greeting_time: float):
     with Raw(service.address, PREFACE) as raw:
         assert raw.rest() == b""
-        assert GREETING_TIME - 0.5 < raw.seconds < GREETING_TIME + 2
+        assert greeting_time - 0.5 < raw.seconds < greeting_time + 2
 
 
 def test_a_preface_in_single_bytes_works(service: Service):
@@ -86,7 +94,7 @@ def test_a_preface_in_single_bytes_works(service: Service):
 
 def test_many_that_connect_and_leave_at_once_leave_nothing(service: Service):
     threads = threading.active_count()
-    for _ in range(1000):
+    for _ in range(300):
         socket.create_connection(service.address).close()
     assert service.call("add", 1, 1) == 2
     until(lambda: threading.active_count() <= threads + 2)

@@ -769,10 +769,10 @@ def test_multiprocessing_children_call_and_take_no_port(method, other, script, p
 
 # ----------------------------------------------------------------------------------- what remains
 
-def test_3000_connects_leave_no_thread_and_no_descriptor(sample_process):
+def test_1000_connects_leave_no_thread_and_no_descriptor(sample_process):
     process = sample_process()
     before = sample.threads(peer=process.id)
-    for number in range(3000):
+    for number in range(1000):
         with socket.create_connection(process.address, timeout=5) as sock:
             sock.sendall((b"", b"e", b"\xabnet\x01", b"GET / HTTP/1.1\r\n\r\n")[number % 4])
             sock.shutdown(socket.SHUT_WR)

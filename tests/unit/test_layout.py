@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import sys
@@ -62,9 +63,15 @@ def imports(module: str) -> Iterator[tuple[str, str]]:
     """The modules of net that a module imports, anywhere in its text, and where it does."""
     path = MODULES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(module):
         for target in _targets(node, package):
             yield target, f"net/{path.relative_to(PACKAGE)}:{node.lineno}"
+
+
+@functools.lru_cache(maxsize=None)
+def nodes(module: str) -> list[ast.AST]:
+    """All nodes of the text of a module, which is parsed once for all tests."""
+    return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
 
 
 def _targets(node: ast.AST, package: str) -> list[str]:
@@ -119,9 +126,8 @@ def test_no_modules_import_each_other_in_a_circle():
 @pytest.mark.parametrize("module", MODULES, ids=lambda name: name or "net")
 def test_no_cache_has_a_lock_that_a_fork_would_leave_locked(module):
     # PyPy's has one; a forked child would wait for it for ever.
-    text = MODULES[module].read_text(encoding="utf-8")
-    names = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
-    names |= {alias.name for node in ast.walk(ast.parse(text))
+    names = {node.attr for node in nodes(module) if isinstance(node, ast.Attribute)}
+    names |= {alias.name for node in nodes(module)
               if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert not names & {"lru_cache", "cache", "cached_property"}
 
@@ -129,8 +135,8 @@ def test_no_cache_has_a_lock_that_a_fork_would_leave_locked(module):
 def test_the_package_never_imports_itself_by_name():
     by_name = [
         f"net/{path.relative_to(PACKAGE)}:{node.lineno}"
-        for path in MODULES.values()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module, path in MODULES.items()
+        for node in nodes(module)
         if any(name.split(".")[0] == "net" for name in _absolute_imports(node))
     ]
     assert not by_name
