@@ -74,6 +74,10 @@ class Source:
         """Events come over another connection from here on, or over none."""
         for event, pairs in self._hearing.items():
             self._broken.update({pair: self._heard[event] for pair in pairs})
+        if delivery is None:
+            # It may have ended before the first word of a subscription.
+            for pair in list(self.subscribed):
+                self._broken.setdefault(pair, None)
         self._hearing.clear()
         self._heard.clear()
         self.delivery = delivery

@@ -48,6 +48,8 @@ def test_what_was_missed_is_told(peer_process, listen):
     listener = listen("number", f"127.0.0.1:{publisher.address[1]}")
     listener.stdout.readline()
     wait_for_subscribers(publisher, 1)
+    publisher.execute("number(0)")
+    assert listener.stdout.readline().endswith("(0,) {}\n")
     publisher.kill()
     again = peer_process(PUBLISHER, NET_PORT_START=publisher.address[1], NET_PORT_RANGE=0)
     wait_for_subscribers(again, 1)

@@ -99,6 +99,14 @@ def test_who_unsubscribed_has_no_gap_later():
     assert one.read(begin(A, 9)) == []
 
 
+def test_a_connection_that_ends_before_the_beginning_leaves_a_gap_of_unknown_size():
+    one, other = source(), source()
+    one.subscribed.add(A)
+    one.begin(None)
+    other.follow(one)
+    assert other.read(begin(A, 7)) == [News(A, None, None)]
+
+
 def test_the_same_beginning_again_changes_nothing():
     assert source().read([*begin(A, 4), *event(5), *begin(A, 5), *event(6)]) == \
         [heard(A, 5), heard(A, 6)]
