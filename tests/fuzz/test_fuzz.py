@@ -31,7 +31,7 @@ def test_every_reader_takes_new_inputs_or_raises_what_it_names(name: str):
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_frame_is_the_same_however_its_bytes_arrive(data: bytes, step: int):
     def read(size: int) -> object:
         pieces = iter([data[at:at + size] for at in range(0, len(data), size)])

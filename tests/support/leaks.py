@@ -15,7 +15,7 @@ from pathlib import Path
 # on a busy machine; a clean test does not wait at all.
 GRACE = 5.0
 
-_CHILDREN = Path("/proc/self/task")
+_TASKS = "/proc/self/task"
 
 
 class Snapshot:
@@ -73,9 +73,10 @@ def child_processes() -> set[int]:
     of the process are left out.
     """
     found: set[int] = set()
-    for listing in _CHILDREN.glob("*/children"):
+    for thread in os.listdir(_TASKS) if os.path.isdir(_TASKS) else ():
         try:
-            found.update(int(pid) for pid in listing.read_text().split())
+            with open(f"{_TASKS}/{thread}/children", "rb") as listing:
+                found.update(map(int, listing.read().split()))
         except OSError:  # that thread has just ended
             continue
     return found - _multiprocessing_helpers()
