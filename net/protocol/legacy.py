@@ -59,20 +59,11 @@ def read_object(data: bytes) -> Optional[Dict[str, Any]]:
         return None
     check_depth(text, settings.max_depth + ENVELOPE)
     try:
-        return _parse(text.decode("utf-8", "surrogatepass"))
+        # What starts like an object and has no bracket open is one, or never becomes one.
+        content: Dict[str, Any] = json.loads(text.decode("utf-8", "surrogatepass"))
+        return content
     except ValueError:
         raise NotAFrame(data) from None
-
-
-def _parse(text: str) -> Optional[Dict[str, Any]]:
-    """The object of JSON text that starts like one; None if the text may yet go on."""
-    try:
-        content: Dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as problem:
-        if problem.msg.startswith("Unterminated string"):
-            return None
-        raise
-    return content
 
 
 def decode_call(content: Dict[str, Any]) -> Call:

@@ -78,8 +78,7 @@ def is_plain(root: Any) -> bool:
     weighed = False
     for _ in range(settings.max_depth + 1):
         if sum(map(len, lists)) + sum(map(len, dicts)) > settings.max_text:
-            check_weight([root])
-            return False
+            check_weight([root])  # each of them is two characters at least
         level: List[Any] = []
         if lists:
             level.extend(chain.from_iterable(lists))

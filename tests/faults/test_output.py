@@ -78,6 +78,7 @@ def test_where_nothing_can_be_written_calls_and_events_go_on(peer_process: Any, 
     passing.kill()
     ask(publisher, "number('raise')")
     until(lambda: subscribers(publisher) == 1)
+    until(lambda: ask(hearer, "heard") == ["raise"])
     publisher.kill()
     publisher = peer_process(application(trouble))
     until(lambda: subscribers(publisher) == 1)

@@ -1,12 +1,14 @@
 """With a secret or certificates nobody else gets in, in either role, and nothing leaks."""
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import ssl
 import stat
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -16,17 +18,19 @@ import pytest
 
 import net
 from certificates import BOTH, Authority, Files
+from chaos import Proxy, Way
 from net.environment import settings
 from net.identity import encode_text
 from net.protocol import legacy
-from net.protocol.frames import PREFACE
-from net.protocol.messages import Call
+from net.protocol.frames import FAILURE, PREFACE
+from net.protocol.messages import Call, encode_refusal
 from net.transport import client, serving, tls
 from net.transport.authority import make_leaf
 from net.transport.serving import GREETING_TIME
 from net.transport.streams import Deadline
 from processes import run_python
 from service import Raw, Service, greeted, request, until
+from strangers import Stranger, says
 
 SECRET = "correct horse battery"
 ADD = request("add", 2, 3)
@@ -306,6 +310,91 @@ def exchange_fresh(service: Service) -> Any:
     pool = client.Pool(service.address)
     frame = pool.exchange(client.encode_call(encode_text("add"), (1, 1), {}), Deadline(5))
     return client.decode_reply(frame, service.address, None, b"")
+
+
+@pytest.mark.parametrize("answer", [
+    b"HTTP/1.1 400 Bad Request\r\n\r\n", b"".join(encode_refusal(net.NetError("not believed"))),
+    bytes((FAILURE,)) + b"\0\0\0\0\xff\xff\xff{", bytes((FAILURE,)),
+], ids=["HTTP", "another refusal", "a long refusal", "the beginning of one"])
+def test_what_answers_without_tls_is_not_believed(configure, port_range, answer: bytes):
+    configure(secret=SECRET)
+    stranger = Stranger(port_range.start, says(answer))
+    try:
+        with pytest.raises(net.AuthenticationError, match="does not speak TLS") as caught:
+            call(stranger, "add", 2, 3)
+        assert caught.value.ran == "no"
+    finally:
+        stranger.stop()
+
+
+@pytest.mark.parametrize("size", [1, 100, 500])
+def test_a_handshake_that_is_cut_runs_nothing(secured: Service, size: int):
+    with Proxy(secured.address, reply=Way(cut=size)) as proxy:
+        with pytest.raises(net.PeerUnreachable, match="during the TLS handshake") as caught:
+            secured.call("add", 2, 3, at=proxy.address)
+    assert caught.value.ran == "no" and secured.ran == []
+
+
+def test_bytes_that_were_changed_on_the_way_end_the_connection_of_a_call(secured: Service):
+    changing = threading.Event()
+
+    def change(offset: int, data: bytes) -> bytes:
+        return data[:-1] + bytes((data[-1] ^ 1,)) if changing.is_set() else data
+
+    with Proxy(secured.address, reply=Way(change=change)) as proxy:
+        assert secured.call("add", 2, 3, at=proxy.address) == 5
+        changing.set()
+        with pytest.raises(net.PeerLost, match="TLS failed") as caught:
+            secured.call("add", 4, 5, at=proxy.address)
+        assert caught.value.ran == "maybe"
+    with Proxy(secured.address, request=Way(change=change)) as proxy:
+        with pytest.raises(net.NetError):
+            secured.call("add", 6, 7, at=proxy.address)
+    assert [args for _, args in secured.ran] == [(2, 3), (4, 5)]
+
+
+@pytest.mark.parametrize("kind, name, host, fits", [
+    ("DNS", "peer.app-net", "192.0.2.1", True), ("DNS", "NAS.lan", "nas.LAN", True),
+    ("DNS", "nas.lan", "other.lan", False), ("DNS", "192.0.2.1", "192.0.2.1", True),
+    ("IP Address", "192.0.2.1", "192.0.2.1", True), ("IP Address", "192.0.2.1", "nas.lan", False),
+    ("IP Address", "2001:DB8:0:0:0:0:0:1", "2001:db8::1", True),
+    ("email", "peer.app-net", "peer.app-net", False), ("URI", "192.0.2.1", "192.0.2.1", False),
+])
+def test_a_certificate_is_for_the_hosts_that_it_names(kind, name, host, fits):
+    assert tls.is_for({"subjectAltName": (("DNS", "example.org"), (kind, name))}, host) is fits
+    assert not tls.is_for({}, host)
+
+
+def test_without_a_place_for_a_short_file_a_secret_is_an_error_that_says_so(
+        configure, monkeypatch, tmp_path: Path):
+    configure(secret=SECRET)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(net.SettingError, match="TMPDIR"):
+        tls.credentials()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    class Full:
+        def load_cert_chain(self, path: str, password: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(net.SettingError, match="TMPDIR.*No space left"):
+        tls._load_leaf(Full(), make_leaf(SECRET, None))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_the_settings_of_a_running_peer_stops_it_and_can_be_mended(
+        service: Service, configure, caplog):
+    assert service.call("add", 1, 1) == 2
+    configure(secret_file="/nowhere/at/all")
+    until(lambda: service.server._misconfigured)
+    with pytest.raises(net.PeerBusy, match="settings for security"):
+        with Raw(service.address, greeted(ADD)) as raw:
+            raw.reply()
+    assert "nobody is served any more" in caplog.text
+    settings.reset()
+    until(lambda: not service.server._misconfigured)
+    assert service.call("add", 2, 3) == 5
+    assert len(service.ran) == 2
 
 
 def test_a_pooled_connection_of_the_open_time_is_not_used_under_the_secret(service, configure):

@@ -12,7 +12,7 @@ import pytest
 
 import net
 from hearing import (PUBLISHER, ask, subscriber, until, wait_for_subscribers, wait_until_heard)
-from net.identity import make_id
+from net.identity import Flag, make_id
 from net.protocol.messages import encode_result
 from processes import PeerProcess, run_python
 
@@ -351,6 +351,42 @@ def test_a_subscriber_that_reads_nothing_is_cut_off(impatient):
             assert ask(impatient, "many(0, 500)") < 1.0
             wait_for_subscribers(impatient, 0)
             until(lambda: "taken nothing" in impatient.errors())
+        finally:
+            connections[0].close()
+
+
+@pytest.mark.parametrize("answer, text", [
+    (b"".join(encode_result(None)) * 20, "more replies than deliveries"),
+    (b"HTTP/1.1 400 Bad Request\r\n", "does not follow the protocol"),
+    (b"".join(encode_result(Flag(b"TlVMTA=="))), "cannot take 1 events 'number': a flag"),
+], ids=["too many replies", "no replies", "a flag"])
+def test_a_subscriber_that_answers_nonsense_disturbs_no_other(publisher, peer_process, answer,
+                                                              text):
+    publisher.execute("logging.getLogger('net').setLevel(logging.INFO)")
+    hearer = peer_process(subscriber(publisher))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer_id = make_id(listener.getsockname()[1], "127.0.0.1")
+        connections = []
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            connections.append(connection)
+            connection.recv(65536)
+            connection.sendall(b"".join(encode_result(None)))
+            connection.recv(65536)  # what its subscription begins with
+            connection.sendall(b"".join(encode_result(None)))
+            connection.recv(65536)
+            connection.sendall(answer)
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        assert net.subscription_handler("number", peer_id, "dGFn", peer=publisher.id) is True
+        try:
+            ask(publisher, "number(1)")
+            accepting.join(5)
+            until(lambda: text in publisher.errors())
+            ask(publisher, "number(2)")
+            assert wait_until_heard(hearer, 2) == [1, 2]
         finally:
             connections[0].close()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import sys
 import threading
 import warnings
+from types import SimpleNamespace
 from typing import Any, Iterator
 
 import pytest
@@ -248,8 +250,6 @@ def test_a_group_that_could_not_be_told_in_an_id_is_refused(group):
 
 def test_no_free_port_is_an_error_of_launch_and_a_warning_of_peer(own_process, kept_settings,
                                                                   port_range):
-    import socket
-
     kept_settings.set("port_start", port_range.start)
     kept_settings.set("port_range", 0)
     with socket.create_server(("127.0.0.1", port_range.start)):
@@ -392,6 +392,66 @@ def test_a_hook_that_fails_leaves_no_half_launched_peer(own_process, monkeypatch
 
 def test_the_own_address_is_found_without_sending_anything(monkeypatch, kept_settings):
     assert peer_module.route_address() == "127.0.0.1"  # NET_HOST keeps everything here
+
+
+class Route:
+    """Stands for the socket that finds the own address, so that nothing is asked of the system."""
+
+    problem: Any = None
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __enter__(self) -> Route:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def connect(self, address: Any) -> None:
+        if self.problem:
+            raise self.problem
+
+    def getsockname(self) -> Any:
+        return "192.0.2.5", 40000
+
+
+def test_the_own_address_is_the_one_on_the_way_to_the_network(monkeypatch, kept_settings):
+    kept_settings.set("host", None)
+    monkeypatch.setattr(peer_module.socket, "socket", Route)
+    assert peer_module.route_address() == peer_module._bind_host() == "192.0.2.5"
+
+
+@pytest.mark.parametrize("addresses, own", [
+    (["127.0.0.1", "10.0.0.7", "10.0.0.8"], "10.0.0.7"), (["127.0.0.1"], "127.0.0.1"),
+    ([], "127.0.0.1"), (None, "127.0.0.1")])
+def test_without_a_way_it_is_that_of_any_network(monkeypatch, kept_settings, addresses, own):
+    kept_settings.set("host", None)
+    monkeypatch.setattr(peer_module.socket, "socket", Route)
+    monkeypatch.setattr(Route, "problem", OSError("Network is unreachable"))
+    ips = [SimpleNamespace(ip=("fe80::1", 0, 0), is_IPv4=False),
+           *(SimpleNamespace(ip=address, is_IPv4=True) for address in addresses or ())]
+    known = SimpleNamespace(get_adapters=lambda: [SimpleNamespace(ips=ips)])
+    # None is what an import finds where ifaddr is not installed.
+    monkeypatch.setitem(sys.modules, "ifaddr", None if addresses is None else known)
+    assert peer_module.route_address() == own
+
+
+def test_a_program_that_never_loaded_multiprocessing_is_no_child_of_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "multiprocessing.process", raising=False)
+    assert not peer_module._is_multiprocessing_child()
+
+
+def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
+        kept_settings, port_range, own_process, monkeypatch):
+    monkeypatch.setattr(peer_module, "launch_hooks", [net.discovery._light])
+    kept_settings.set("port_start", port_range.start)
+    kept_settings.set("port_range", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", port_range.start))
+        peer = _Peer()
+    assert peer.launched
+    socket.create_connection((peer.host, peer.port), 5).close()
 
 
 def test_a_forked_child_has_another_identity(own_process):

@@ -47,6 +47,20 @@ def test_work_may_put_its_item_in_again():
     until(lambda: done == [5, 4, 3, 2, 1, 0])
 
 
+def test_without_a_thread_an_item_is_done_with_the_next_one(monkeypatch):
+    done: List[str] = []
+    schedule = Schedule(done.append)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        schedule.put("one", 0)
+    schedule.put("two", 0.01)
+    until(lambda: done == ["one", "two"])
+
+
 def test_what_waits_for_others_delays_only_so_many(monkeypatch):
     monkeypatch.setattr(module, "THREADS", 3)
     release = threading.Event()

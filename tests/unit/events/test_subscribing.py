@@ -1,12 +1,13 @@
 """Where a process subscribes, when, and how often, with other peers that are made up."""
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
-from net.errors import PeerBusy, PeerUnreachable
+from net.errors import PeerBusy, PeerUnreachable, ProtocolError
 from net.events import subscribing as module
 from net.events.subscribing import FAILED, INFO, SUBSCRIBE, UNSUBSCRIBE, Handler, Subscriber
 from net.identity import Flag, make_id
@@ -248,6 +249,69 @@ def test_a_second_connection_takes_the_place_of_the_first(network):
     module.caller.ended = None
     assert source.delivery is None
     until(lambda: network.whom("subscribe")[1:])
+
+
+def test_deliveries_over_an_earlier_connection_are_refused(network):
+    network.peers = {A: modern("a")}
+    network.subscriber.add(handler(A))
+    outcomes: List[Any] = []
+
+    def deliver() -> None:
+        try:
+            network.subscriber.deliver("a", 0, "done", 0, None, "dGFn")
+            outcomes.append(module.caller.ended)
+        except ConnectionError as problem:
+            outcomes.append(problem)
+
+    deliver()
+    later = threading.Thread(target=deliver)
+    later.start()
+    later.join(5)
+    deliver()
+    assert isinstance(outcomes[2], ConnectionError)
+    module.caller.ended = None
+    outcomes[1]()
+
+
+@pytest.mark.parametrize("size", [-1, True, None, "x", 1.5])
+def test_a_delivery_says_its_size(network, size):
+    network.peers = {A: modern("a")}
+    network.subscriber.add(handler(A))
+    with pytest.raises(ProtocolError, match="number of bytes"):
+        network.subscriber.deliver("a", size)
+
+
+def test_an_error_of_ours_is_logged_and_the_peer_tried_again(network, caplog):
+    network.peers = {A: modern("a")}
+    network.problem = RuntimeError("ours")
+    network.subscriber.add(handler(A))
+    assert "subscribing at 198.51.100.1:3010 failed" in caplog.text
+    network.problem = None
+    until(lambda: network.whom("subscribe"))
+
+
+def test_a_peer_that_says_yes_and_never_connects_is_asked_again(network, caplog):
+    network.peers = {A: modern("a")}
+    network.answer = "yes, but no connection comes"
+    caplog.set_level(logging.INFO)
+    network.subscriber.add(handler(A))
+    until(lambda: "the connection that it made to this peer ended" in caplog.text)
+    network.answer = True
+    until(lambda: network.subscriber._sources["a"].delivery is not None)
+
+
+def test_an_error_that_cannot_be_shown_is_told_by_its_class(network, monkeypatch):
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    monkeypatch.setattr(module, "TELL_TIME", 0.0)
+    network.peers = {A: modern("a")}
+    network.subscriber.add(handler(A))
+    source = network.subscriber._sources["a"]
+    network.subscriber._on_failure(source, ("done", b"dGFn"), Silent())
+    until(lambda: [args[1] for _, what, args in network.calls if what == "failed"]
+          == [[["done", "dGFn", "Silent"]]])
 
 
 def test_failures_are_told_together_and_not_too_often(network, monkeypatch):

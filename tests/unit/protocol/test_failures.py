@@ -533,8 +533,27 @@ def test_the_main_module_is_known_under_both_of_its_names(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "MainTrouble", type("MainTrouble", (Exception,),
                                                                      {}),
                         raising=False)
-    assert "__mp_main__" not in sys.modules
+    monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)
     assert isinstance(unknown("__mp_main__", "MainTrouble"), sys.modules["__main__"].MainTrouble)
+
+
+class Sealed(type):
+    """Nothing can be derived from its classes."""
+
+    def __new__(cls, name: str, bases: Any, body: Any) -> Any:
+        if any(isinstance(base, Sealed) for base in bases):
+            raise TypeError("this class is final")
+        return super().__new__(cls, name, bases, body)
+
+
+class Final(LookupError, metaclass=Sealed):
+    pass
+
+
+def test_a_class_that_forbids_subclasses_falls_back_to_its_base():
+    error = rebuild({"types": [[__name__, "Final"]], "text": "it broke", "args": ["it broke"]})
+    assert isinstance(error, LookupError) and not isinstance(error, Final)
+    assert type(error).__name__ == "Final" and str(error) == "it broke"
 
 
 def test_names_and_texts_from_the_wire_are_made_safe_to_print():

@@ -561,3 +561,50 @@ def test_numbers_that_need_another_form_are_found_by_their_digits():
     assert not values.fits("9" * 617)
     for shift in range(700):
         assert not values.fits("x" * shift + "9" * 617 + "x" * 50)
+
+
+# -------------------------------------------------------------- where there is no C in json
+
+
+@pytest.fixture
+def without_c(monkeypatch):
+    """What PyPy's json gives, or one that was built without its C part."""
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None, raising=False)
+    monkeypatch.setattr(json.scanner, "c_make_scanner", None)
+
+
+@given(value=travel.plain_values)
+def test_an_encoder_in_python_writes_the_same_text(value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json.encoder, "c_make_encoder", None, raising=False)
+        text = values._make_encode()(value)
+    assert text == encode_plain(value)
+
+
+@pytest.mark.parametrize("hook", [None, lambda found: ("object", sorted(found))])
+def test_a_decoder_in_python_reads_the_same_and_refuses_the_same(without_c, hook):
+    decode = values._make_decode(hook)
+    for text in ('{"a":[1,2.5,null]}', '"x"', "[]", "-0.0", "NaN"):
+        expected = json.loads(text, object_hook=hook)
+        assert repr(decode(text)) == repr(expected)
+    for text in (" 1", "1 ", "[1]\n", "[1]x", "{", "", "[1,]"):
+        with pytest.raises(ValueError):
+            decode(text)
+
+
+def test_what_is_not_plain_is_not_encoded_as_such():
+    with pytest.raises(TypeError, match="set"):
+        encode_plain([{1}])
+
+
+def test_more_values_than_characters_may_be_sent_are_refused(kept_settings):
+    kept_settings.set("max_text", 1024)
+    for value in ([0] * 1025, {str(number): 0 for number in range(1025)}):
+        with pytest.raises(MessageTooLarge):
+            pack(value, "result")
+
+
+def test_many_values_of_other_classes_travel(kept_settings):
+    """Their weight is found when they are taken apart."""
+    sent = [1j] * (values.MANY + 1)
+    assert_same(as_result(sent), sent)

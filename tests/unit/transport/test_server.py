@@ -366,3 +366,38 @@ def test_many_clients_at_once_are_all_served(server):
         thread.join()
     assert results == [True] * 100
     until(lambda: server.connections == 0)
+
+
+def test_an_error_of_ours_in_the_accepting_thread_is_logged_and_it_goes_on(
+        server, monkeypatch, caplog):
+    failed = threading.Event()
+
+    def fail(now: float) -> None:
+        failed.set()
+        raise RuntimeError("ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_close_overdue", fail)
+        with Client(server) as client:
+            client.sock.sendall(PREFACE)
+            assert failed.wait(5)
+            until(lambda: "the server goes on after an error" in caplog.text)
+    with Client(server) as client:
+        client.sock.sendall(PREFACE)
+        assert client.ask("add", 2, b=3) == (RESULT, 5)
+
+
+def test_an_error_of_ours_in_a_connection_ends_that_one_alone(server, client, monkeypatch, caplog):
+    client.sock.sendall(PREFACE)
+    assert client.ask("add", 1) == (RESULT, 2)
+
+    def fail(served: object, dispatch: object) -> None:
+        raise RuntimeError("ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(serving.Served, "run", fail)
+        with Client(server) as other:
+            assert other.rest() == b""
+    assert "a connection failed" in caplog.text
+    assert client.ask("add", 2, b=3) == (RESULT, 5)
+    until(lambda: server.connections == 1)
