@@ -119,16 +119,14 @@ def test_a_request_that_came_with_the_end_of_the_handshake_is_not_lost(secured: 
 
 # ------------------------------------------------------------------------------ one is wrong
 
-@pytest.mark.parametrize("other", [SECRET[:-1] + "x", SECRET + "y", SECRET[:-1] + "\u0079\u0301",
-                                   SECRET.upper()])
-def test_another_secret_is_an_authentication_error_that_says_what_to_do(
-        peer_process, configure, other: str):
+def test_another_secret_is_an_authentication_error_that_says_what_to_do(peer_process, configure):
     peer = peer_process(APPLICATION, NET_SECRET=SECRET)
-    configure(secret=other)
-    for _ in range(3):
-        with pytest.raises(net.AuthenticationError, match="same NET_SECRET") as caught:
-            call(peer, "add", 2, 3)
-        assert caught.value.ran == "no"
+    for other in (SECRET[:-1] + "x", SECRET + "y", SECRET[:-1] + "\u0079\u0301", SECRET.upper()):
+        configure(secret=other)
+        for _ in range(2):
+            with pytest.raises(net.AuthenticationError, match="same NET_SECRET") as caught:
+                call(peer, "add", 2, 3)
+            assert caught.value.ran == "no"
     configure(secret=SECRET)
     assert call(peer, "ran") == 0
 
