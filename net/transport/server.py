@@ -135,7 +135,11 @@ class Server:
     def _round(self, looked: float) -> None:
         busy = self._served or self._dismissed or not self._listening or not self._doorstep.empty
         timeout = TICK if busy else None
-        for key, _ in self._selector.select(timeout):
+        ready = self._selector.select(timeout)
+        # Before anybody is let in: nothing else may have happened since the settings changed.
+        if self._revision != settings.revision:
+            self._change_credentials()
+        for key, _ in ready:
             if self._closed:
                 return
             key.data()
@@ -145,8 +149,6 @@ class Server:
         if not self._listening and now >= self._resume:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
             self._listening = True
-        if self._revision != settings.revision:
-            self._change_credentials()
         if now >= self._patient_until:
             self._close_overdue(now)
         self._doorstep.close_overdue()

@@ -382,17 +382,24 @@ def test_without_a_place_for_a_short_file_a_secret_is_an_error_that_says_so(
 
 def test_a_mistake_in_the_settings_of_a_running_peer_stops_it_and_can_be_mended(
         service: Service, configure, caplog):
-    assert service.call("add", 1, 1) == 2
     configure(secret_file="/nowhere/at/all")
-    until(lambda: service.server._misconfigured)
     with pytest.raises(net.PeerBusy, match="settings for security"):
         with Raw(service.address, greeted(ADD)) as raw:
             raw.reply()
     assert "nobody is served any more" in caplog.text
     settings.reset()
-    until(lambda: not service.server._misconfigured)
-    assert service.call("add", 2, 3) == 5
-    assert len(service.ran) == 2
+    assert service.call("add", 4, 5) == 9
+    assert service.ran == [("add", (4, 5))]
+
+
+def test_a_secret_counts_for_the_next_who_connects(service: Service, configure):
+    """Nobody has connected before, so that the server has only this connection to wake up for."""
+    configure(secret=SECRET)
+    with pytest.raises(net.AuthenticationError):
+        with Raw(service.address, greeted(ADD)) as raw:
+            raw.reply()
+    assert service.ran == []
+    assert service.call("add", 4, 5) == 9
 
 
 def test_a_pooled_connection_of_the_open_time_is_not_used_under_the_secret(service, configure):

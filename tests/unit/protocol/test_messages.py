@@ -288,3 +288,14 @@ def test_an_unknown_connection_is_a_flag_with_near_names():
     flag = Flag(encode_text("INVALID_CONNECTION"), ("near",))
     assert reply(joined(messages.encode_result(flag))).details == ("near",)
     assert issubclass(InvalidConnection, LookupError)
+
+
+@pytest.mark.parametrize("problem", [MemoryError, RecursionError])
+def test_a_lack_of_memory_or_stack_here_is_no_fault_of_the_reply(monkeypatch, problem):
+    def unpack(*arguments: object) -> object:
+        raise problem
+
+    monkeypatch.setattr(messages, "unpack", unpack)
+    with pytest.raises(problem) as caught:
+        messages.decode_reply(Frame(RESULT, False, b"5"), ADDRESS, "192.0.2.1:3010", TAG)
+    assert type(caught.value) is problem
