@@ -396,6 +396,7 @@ def test_flush_says_what_was_not_taken(publisher, peer_process):
     other = peer_process(subscriber(publisher))
     frozen.signal(signal.SIGSTOP)
     publisher.execute("many(0, 100)")
+    wait_until_heard(other, 100)
     left = ask(publisher, "{peer.port: counts for peer, counts in net.flush(0.5).items()}")
     assert left == {frozen.address[1]: {"number": 100}}
     assert fates(publisher) == {
@@ -450,7 +451,7 @@ def test_an_event_that_a_subscriber_cannot_read_is_a_gap(publisher, peer_process
     gap = ("gap", "number", publisher.address[1], 1)
     assert wait_until_heard(process, 3) == [1, gap, 3]
     until(lambda: "cannot take" in publisher.errors())
-    assert fates(publisher)[process.address[1]] == {"sent": 2, "queued": 0, "dropped": 1}
+    until(lambda: fates(publisher)[process.address[1]] == {"sent": 2, "queued": 0, "dropped": 1})
 
 
 # ------------------------------------------------------------------------- exit and forks

@@ -188,8 +188,10 @@ def test_an_error_of_ours_ends_the_subscriptions_and_they_come_back(heard, monke
     heard.subscribe("unit test", heard.add)
     with monkeypatch.context() as broken:
         broken.setattr(publishing, "join", None)
+        feed, = events.publisher._feeds.values()
         trigger("lost")
-        until(lambda: "events cannot be sent any more" in caplog.text)
+        until(lambda: feed.ended)
+    assert "events cannot be sent any more" in caplog.text
     until(lambda: "unit test" in _Peer.SUBSCRIPTIONS)
     trigger("heard")
     until(lambda: heard.values == ["heard"])
