@@ -135,11 +135,7 @@ class Server:
     def _round(self, looked: float) -> None:
         busy = self._served or self._dismissed or not self._listening or not self._doorstep.empty
         timeout = TICK if busy else None
-        ready = self._selector.select(timeout)
-        # Before anybody is let in: nothing else may have happened since the settings changed.
-        if self._revision != settings.revision:
-            self._change_credentials()
-        for key, _ in ready:
+        for key, _ in self._selector.select(timeout):
             if self._closed:
                 return
             key.data()
@@ -149,6 +145,7 @@ class Server:
         if not self._listening and now >= self._resume:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
             self._listening = True
+        self._follow_settings()
         if now >= self._patient_until:
             self._close_overdue(now)
         self._doorstep.close_overdue()
@@ -180,6 +177,7 @@ class Server:
         self._resume = monotonic() + PAUSE
 
     def _start(self, sock: socket.socket, address: Optional[Address]) -> None:
+        self._follow_settings()  # nothing else may have happened since they changed
         try:
             problem = self._why_not(sock, address)
             sock.setblocking(True)
@@ -256,8 +254,10 @@ class Server:
         for connection in overdue:
             connection.stream.abort()
 
-    def _change_credentials(self) -> None:
-        """The settings have changed: who connected under others has to come again."""
+    def _follow_settings(self) -> None:
+        """When the settings have changed, who connected under others has to come again."""
+        if self._revision == settings.revision:
+            return
         self._revision = settings.revision
         before = self._known
         try:
