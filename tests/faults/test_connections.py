@@ -72,7 +72,7 @@ def test_a_flipped_bit_is_an_error_or_a_value_but_never_a_hang(service: Service)
 
         with Proxy(service.address, reply=Way(change=flip)) as proxy:
             try:
-                service.call("add", 2, 3, at=proxy.address, timeout=0.5)
+                service.call("add", 2, 3, at=proxy.address, timeout=0.25)
             except net.NetError:
                 pass
     assert service.call("add", 2, 3) == 5

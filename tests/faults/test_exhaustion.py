@@ -262,6 +262,6 @@ def test_large_requests_from_many_share_a_bounded_memory():
 def test_hundreds_of_connections_that_come_and_go_leave_no_thread(service: Service):
     before = threading.active_count()
     for _ in range(2):
-        closed(*opened(service, 200, greeted(ADD)))
+        closed(*opened(service, 100, greeted(ADD)))
     assert service.call("add", 2, 3) == 5
     until(lambda: threading.active_count() <= before + 2, 10)

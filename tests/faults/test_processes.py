@@ -43,7 +43,7 @@ def hold(seconds):
 #: Has less time for a greeting than usual.
 IMPATIENT = APPLICATION + """
 from net.transport import serving
-serving.GREETING_TIME = 1.5
+serving.GREETING_TIME = 1.0
 """
 
 MODES = pytest.mark.parametrize("mode", [{}, {"NET_SECRET": SECRET}], ids=["open", "secret"])
@@ -133,7 +133,7 @@ def test_a_peer_frozen_for_longer_than_a_greeting_may_take_loses_nobody(peer_pro
     peer = peer_process(IMPATIENT)
     peer.signal(signal.SIGSTOP)
     later = Later(peer.address, "add", 2, 3)
-    time.sleep(2)
+    time.sleep(1.5)
     peer.signal(signal.SIGCONT)
     later.join(5)
     assert later.outcome == 5
@@ -146,7 +146,7 @@ def test_a_function_that_holds_the_interpreter_delays_others_but_loses_none(
     configure(secret=mode.get("NET_SECRET"))
     peer = peer_process(IMPATIENT, **mode)
     assert call(peer.address, "add", 1, 1) == 2
-    holding = Later(peer.address, "hold", 2.5)
+    holding = Later(peer.address, "hold", 1.5)
     time.sleep(0.3)
     others = [Later(peer.address, "add", number, 1) for number in range(4)]
     for number, other in enumerate(others):

@@ -94,7 +94,7 @@ def test_a_preface_in_single_bytes_works(service: Service):
 
 def test_many_that_connect_and_leave_at_once_leave_nothing(service: Service):
     threads = threading.active_count()
-    for _ in range(300):
+    for _ in range(100):
         socket.create_connection(service.address).close()
     assert service.call("add", 1, 1) == 2
     until(lambda: threading.active_count() <= threads + 2)
