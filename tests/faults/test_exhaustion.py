@@ -211,7 +211,7 @@ def test_at_the_limit_of_descriptors_it_neither_spins_nor_dies():
 
 
 LARGE_REQUESTS = """
-import threading, time
+import sys, threading, time
 import net
 from net.peer import _Peer
 from net.identity import encode_text
@@ -244,7 +244,9 @@ while any(thread.is_alive() for thread in threads):
 served = [one for one in outcomes if not isinstance(one, net.PeerBusy)]
 assert len(outcomes) == 8 and served, outcomes
 assert all("NET_MAX_MEMORY" in str(one) for one in outcomes if one not in served)
-assert most < 2 * 2 ** 30, f"{most:,} bytes"
+# PyPy collects garbage when memory has grown by four fifths.
+allowed = 2 * 2 ** 30 if sys.implementation.name == "cpython" else 4 * 2 ** 30
+assert most < allowed, f"{most:,} bytes"
 assert client.call(address, tag, (), {}) == served[0]
 print(len(served), most // 2 ** 20, "MiB, then", memory() // 2 ** 20, "from", start // 2 ** 20)
 """
