@@ -367,6 +367,7 @@ def test_a_subscriber_that_answers_nonsense_disturbs_no_other(publisher, peer_pr
     with socket.create_server(("127.0.0.1", 0)) as listener:
         peer_id = make_id(listener.getsockname()[1], "127.0.0.1")
         connections = []
+        begun = threading.Event()
 
         def accept() -> None:
             connection, _ = listener.accept()
@@ -375,12 +376,14 @@ def test_a_subscriber_that_answers_nonsense_disturbs_no_other(publisher, peer_pr
             connection.sendall(b"".join(encode_result(None)))
             connection.recv(65536)  # what its subscription begins with
             connection.sendall(b"".join(encode_result(None)))
+            begun.set()
             connection.recv(65536)
             connection.sendall(answer)
 
         accepting = threading.Thread(target=accept)
         accepting.start()
         assert net.subscription_handler("number", peer_id, "dGFn", peer=publisher.id) is True
+        assert begun.wait(5)  # or both might come at once
         try:
             ask(publisher, "number(1)")
             accepting.join(5)
