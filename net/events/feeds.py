@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import chain
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Deque, Dict, List, Optional, Sequence
 
 from ..environment import MIB
 from ..identity import PeerId
@@ -137,20 +137,22 @@ class Feed:
         self.flights.append([])
         return True
 
-    def landed(self, now: float, dropped: Optional[int] = 0) -> List[Events]:
+    def landed(self, now: float, dropped: Optional[Sequence[int]] = ()) -> List[Events]:
         """The oldest call on its way was answered.
 
-        :param dropped: how many of its events the subscriber could not take; None for all.
+        :param dropped: for each of what was in it, how many events the subscriber could not take;
+            empty if it took all, None if it took none.
         :returns: what was in it.
         """
         self._progress = now
         flight = self.flights.popleft()
-        for events in flight:
+        for place, events in enumerate(flight):
             self._times.popleft()
             self._bytes -= events.size + OVERHEAD
             self.finished += events.total
             if events.total:
-                lost = events.total if dropped is None else min(dropped, events.total)
+                lost = events.total if dropped is None else \
+                    min(dropped[place], events.total) if dropped else 0
                 count = self._count(events)
                 count.queued -= events.total
                 count.sent += events.total - lost

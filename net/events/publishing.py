@@ -336,7 +336,7 @@ class Publisher:
         with self._lock:
             if not feed.flights:
                 raise ProtocolError(feed.subscriber.address, "more replies than deliveries")
-            flight = feed.landed(monotonic(), 0 if frame.kind == RESULT else None)
+            flight = feed.landed(monotonic(), () if frame.kind == RESULT else None)
         if frame.kind == RESULT:
             return
         try:
@@ -363,7 +363,7 @@ class Publisher:
                     self._changed.wait()
                     flight = feed.next_events()
             try:
-                dropped = sum([self._call_old(feed, events) for events in flight if events.total])
+                dropped = [self._call_old(feed, events) if events.total else 0 for events in flight]
                 with self._lock:
                     if feed.ended:
                         return
