@@ -23,7 +23,8 @@ from .decorators import connect, flag, value
 from .defaults.flags import invalid_connection, null_response
 from .defaults.handlers import connections, info, null, pass_through, subscription_handler
 from .discovery import get_peers, peers, watch
-from .environment import TABLE, settings
+from .settings import TABLE
+from .settings import settings as _settings
 from .errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
                      MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost, PeerUnreachable,
                      ProtocolError, RemoteError, SettingError, ValueNotSupported)
@@ -54,7 +55,7 @@ def configure(**values: Any) -> None:
     :raises SettingError: no such setting, or a value that it cannot take.
     """
     for name, given in values.items():
-        settings.set(name, given)
+        _settings.set(name, given)
 
 
 class _Module(ModuleType):
@@ -62,12 +63,12 @@ class _Module(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name.isupper() and name.lower() in TABLE:
-            return getattr(settings, name.lower())
+            return getattr(_settings, name.lower())
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, given: Any) -> None:
         if name.isupper() and name.lower() in TABLE:
-            settings.set(name.lower(), given)
+            _settings.set(name.lower(), given)
         else:
             super().__setattr__(name, given)
 

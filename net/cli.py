@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Callable, Dict, List, Optional
 
-from .environment import settings
+from .settings import settings
 from .errors import NetError
 from .identity import printable
 

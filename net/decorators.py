@@ -10,9 +10,9 @@ from typing import Any, Callable, FrozenSet, Iterable, Optional, Protocol, TypeV
 from .errors import ValueNotSupported
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, tag_name
 from .peer import _Peer, launch_by_decorator, warn
-from .protocol import registered
-from .protocol.remembering import Remembered
-from .transport import client
+from .wire import registered
+from .wire.memo import Memo
+from .run import client
 
 T = TypeVar("T")
 R = TypeVar("R", covariant=True)
@@ -224,7 +224,7 @@ def _positional(handler: Callable[..., Any]) -> int:
                       for parameter in parameters))
 
 
-_counts = Remembered(_positional, 256)
+_counts = Memo(_positional, 256)
 
 
 @overload

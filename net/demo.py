@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from .decorators import connect, value
-from .environment import settings
+from .settings import settings
 from .errors import NetError, RemoteError
 from .events import event, subscribe, unsubscribe
 from .identity import PeerId

@@ -7,11 +7,11 @@ import traceback
 from time import perf_counter
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
-from .environment import settings
+from .settings import settings
 from .errors import Address, AuthenticationError, NetError, PeerBusy
 from .identity import Flag, encode_text, tag_name
-from .protocol import legacy, messages
-from .protocol.frames import Buffer, Frame
+from .wire import legacy, messages
+from .wire.frames import Buffer, Frame
 
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
@@ -71,7 +71,7 @@ class Tally:
             entry[2] += seconds
 
 
-class Room:
+class MemoryBudget:
     """Memory for the values of large requests. JSON becomes up to 30 times its size in memory, so
     the limits of single messages alone do not protect it."""
 
@@ -79,7 +79,7 @@ class Room:
         self._lock = threading.Lock()  # guards _taken
         self._taken = 0
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Take some bytes; False if there is no room. One alone always finds it."""
         with self._lock:
             if self._taken and self._taken + size > settings.max_memory:
@@ -87,7 +87,7 @@ class Room:
             self._taken += size
             return True
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         with self._lock:
             self._taken -= size
 
@@ -98,9 +98,9 @@ def weight(text: bytes) -> int:
 
 
 #: There is one memory, whatever peers a process has.
-_room = Room()
+_memory_budget = MemoryBudget()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_room.__init__)  # type: ignore[misc]
+    os.register_at_fork(after_in_child=_memory_budget.__init__)  # type: ignore[misc]
 
 
 class Dispatch:
@@ -120,13 +120,13 @@ class Dispatch:
         if len(frame.text) < LARGE:
             return self._answer(frame, tally)
         size = weight(frame.text)
-        if not _room.take(size):
+        if not _memory_budget.reserve(size):
             return messages.encode_refusal(PeerBusy(
                 None, "no room for another large request (NET_MAX_MEMORY)"))
         try:
             return self._answer(frame, tally)
         finally:
-            _room.give_back(size)
+            _memory_budget.release(size)
 
     def _answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
         try:

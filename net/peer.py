@@ -12,12 +12,12 @@ import warnings
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Union
 
 from .dispatch import Dispatch, caller
-from .environment import is_loopback, parse_group, settings
+from .settings import is_loopback, parse_group, settings
 from .errors import NetError, NoFreePort
 from .identity import Flag, PeerId, decode_text, encode_text, make_id, printable
-from .protocol import legacy
-from .transport import client
-from .transport.server import Server
+from .wire import legacy
+from .run import client
+from .run.server import Server
 
 #: Called with each peer that was launched; what they return is called when it closes. The floors
 #: above add to this what else a running peer does.

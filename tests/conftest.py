@@ -38,7 +38,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import net  # noqa: E402
-from net.transport import client  # noqa: E402
+from net.run import client  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

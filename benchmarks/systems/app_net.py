@@ -58,7 +58,7 @@ def connect(port: int) -> Calls:
         prepare()
     functions = decorated()
     import net
-    from net.transport.client import forget_connections
+    from net.run.client import forget_connections
 
     peer = net.Peer().generate_id(port, HOST)
     return Calls(
@@ -70,8 +70,8 @@ def connect(port: int) -> Calls:
 
 def hold(port: int) -> Calls:
     """One more connection; calls one after the other would all take the same from the pool."""
-    from net.protocol.messages import decode_reply, encode_call
-    from net.transport.client import Pool, forget_connections
+    from net.wire.messages import decode_reply, encode_call
+    from net.run.client import Pool, forget_connections
 
     pool = Pool((HOST, port))
 
@@ -87,7 +87,7 @@ class Secured(System):
     """The same functions, with ``NET_SECRET`` set on both sides."""
 
     def missing(self) -> Optional[str]:
-        from net.environment import TABLE
+        from net.settings import TABLE
 
         if "secret" not in TABLE:
             return "this version of app-net has no NET_SECRET"

@@ -6,16 +6,16 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
 
-from ..environment import settings
+from ..settings import settings
 from ..peer import _Peer, launch_hooks
-from ..transport.notes import Log
+from ..log import SafeLog
 from .beacon import Beacon
-from .keeper import Callback, known_peers
+from .cache import Callback, known_peers
 
 if TYPE_CHECKING:
     from .listing import Peers
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 Groups = Union[None, str, Iterable[str]]
 

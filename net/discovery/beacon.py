@@ -18,11 +18,11 @@ import time
 from collections import deque
 from typing import Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, Set, Tuple
 
-from ..environment import is_loopback, settings
+from ..settings import is_loopback, settings
 from ..errors import Address
-from ..transport.notes import Log
+from ..log import SafeLog
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 MAGIC = b"\xabnet"
 VERSION = 1
@@ -100,7 +100,7 @@ class Rate:
         return len(self._times) < MAX_SOURCES
 
 
-class Keeper(Protocol):
+class PeerListener(Protocol):
     """Who keeps the list of known peers, as a responder sees it. Called from its thread."""
 
     def in_use(self) -> bool:
@@ -120,7 +120,7 @@ class Responder:
     :param local: whether that peer keeps to this host, and other sources do not exist for it.
     """
 
-    def __init__(self, port: int, local: bool, keeper: Keeper) -> None:
+    def __init__(self, port: int, local: bool, keeper: PeerListener) -> None:
         self._port = port
         self._local = local
         self._keeper = keeper
@@ -169,7 +169,7 @@ class Beacon:
     :raises OSError: the port is taken for UDP, or there is no thread to be had.
     """
 
-    def __init__(self, host: str, port: int, ports: range, keeper: Keeper) -> None:
+    def __init__(self, host: str, port: int, ports: range, keeper: PeerListener) -> None:
         self._address = (host, port)
         self._ports = ports
         self._responder = Responder(port, is_loopback(host), keeper)

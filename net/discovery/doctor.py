@@ -9,7 +9,7 @@ import textwrap
 from collections import defaultdict
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..environment import is_loopback, settings
+from ..settings import is_loopback, settings
 from ..errors import Address
 from ..identity import printable
 from ..peer import route_address

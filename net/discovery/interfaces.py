@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
-from ..environment import is_loopback
+from ..settings import is_loopback
 
 # Addresses primed in one search, a /23. Each dead one stays in the kernel's neighbour table for
 # some seconds, that table holds 1,024 on Linux for everything on the machine, and a full one

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from ..identity import PeerId, printable
-from ..protocol import kinds
+from ..wire import kinds
 from .report import Report
 
 # Rows that are shown; all of them are in the listing.

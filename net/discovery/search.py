@@ -13,17 +13,17 @@ from ipaddress import IPv4Address, ip_address
 from time import monotonic
 from typing import Callable, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from ..environment import is_loopback, settings
+from ..settings import is_loopback, settings
 from ..errors import Address
 from ..peer import route_address
-from ..transport import tier
-from ..transport.notes import Log
+from ..link import security
+from ..log import SafeLog
 from . import interfaces, neighbours
 from .asker import Asker
 from .report import Report
-from .sweep import TICK, Answer, Candidate, Findings, Sweep, window
+from .sweep import Answer, Candidate, Findings, Sweep, TICK, window
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 # All times are seconds from the start of the search, if they do not say otherwise.
 #
@@ -69,13 +69,13 @@ def search(on_host: bool = False, known: Iterable[Address] = ()) -> Outcome:
     :param on_host: on this host only.
     :param known: addresses to ask beside those that the search finds.
     """
-    tier.credentials()  # made before the clock runs: where there is a secret, it takes 0.1 s
+    security.credentials()  # made before the clock runs: where there is a secret, it takes 0.1 s
     return _Search(on_host, list(known)).run()
 
 
 def look_at(addresses: Iterable[Address], seconds: float) -> List[Answer]:
     """Ask just these addresses; gives the answers."""
-    tier.credentials()
+    security.credentials()
     end = monotonic() + seconds
     sweep = Sweep(window(1), end, set())
     for address in addresses:

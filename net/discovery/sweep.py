@@ -17,11 +17,11 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optio
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, ProtocolError,
                       RemoteError)
 from ..identity import make_tag, printable
-from ..protocol import legacy
-from ..protocol.frames import PREFACE, REPLIES, EndOfStream, FrameReader, NotAFrame
-from ..protocol.messages import Call, decode_reply, encode_call
-from ..transport import tier
-from ..transport.streams import NO_SIGNAL
+from ..wire import legacy
+from ..wire.frames import EndOfStream, FrameReader, NotAFrame, PREFACE, REPLIES
+from ..wire.messages import Call, decode_reply, encode_call
+from ..link import security
+from ..link.streams import NO_SIGNAL
 
 INFO = make_tag("net.defaults.handlers", "info")
 
@@ -141,7 +141,7 @@ class Sweep:
         self._window = max(1, window)
         self._end = end
         self._tried = tried
-        self.credentials = tier.credentials()
+        self.credentials = security.credentials()
         self._selector = _Selector()
         self._urgent: Deque[Candidate] = deque()
         self._queue: Deque[Candidate] = deque()
@@ -381,7 +381,7 @@ class Probe:
         credentials = self._sweep.credentials
         if credentials is None:
             return QUESTION
-        from ..transport import tls  # loaded already, with the credentials
+        from ..link import tls  # loaded already, with the credentials
 
         self.deadline = monotonic() + SECURED_SECONDS
         self._session = tls.Session(credentials, self.candidate.address, server=False)

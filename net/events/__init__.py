@@ -11,19 +11,19 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, Ty
 from .. import discovery
 from ..decorators import Connected, is_connected, register
 from ..dispatch import caller
-from ..environment import is_loopback
+from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, tag_name
 from ..peer import _Peer, existing_peer, launch_by_decorator, launch_hooks, own_instance
-from ..protocol.deliveries import DELIVER
-from ..transport.notes import Log
-from ..transport.streams import is_own_address
+from ..wire.deliveries import DELIVER
+from ..log import SafeLog
+from ..link.streams import is_own_address
 from .publishing import Publisher
 from .subscribing import FAILED, UNSUBSCRIBE, Handler, Subscriber
 
 F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 # Characters of an event's name, which travels with each event.
 MAX_NAME = 200

@@ -5,9 +5,9 @@ from collections import Counter, deque
 from itertools import chain
 from typing import Any, Deque, Dict, List, Optional, Sequence
 
-from ..environment import MIB
+from ..settings import MIB
 from ..identity import PeerId
-from ..protocol.deliveries import MAX_JOINED, Events
+from ..wire.deliveries import Events, MAX_JOINED
 
 # Events and bytes that may wait for a subscriber, and the seconds for which there may be more. A
 # burst is over before that; whoever needs longer is too slow and would only fall behind further.

@@ -12,20 +12,20 @@ from time import monotonic
 from typing import Any, Callable, Deque, Dict, Optional, Sequence, Set, Tuple
 
 from ..dispatch import INVALID_CONNECTION
-from ..environment import MIB, settings
+from ..settings import MIB, settings
 from ..errors import (MessageTooLarge, NetError, PeerBusy, PeerLost, ProtocolError, RemoteError,
                       ValueNotSupported)
 from ..identity import Flag, PeerId, printable, tag_name
-from ..protocol.deliveries import (DELIVER, Events, Triggered, encode_delivery, join,
-                                   make_beginning, pack_arguments, size_of, values_of)
-from ..protocol.frames import RESULT, EndOfStream, Frame
-from ..protocol.messages import decode_reply
-from ..transport import client
-from ..transport.notes import Log
-from ..transport.pipelines import Pipeline, Pipelines
+from ..wire.deliveries import (DELIVER, Events, Triggered, encode_delivery, join, make_beginning,
+                               pack_arguments, size_of, values_of)
+from ..wire.frames import EndOfStream, Frame, RESULT
+from ..wire.messages import decode_reply
+from ..run import client
+from ..log import SafeLog
+from ..run.pipelines import Pipeline, Pipelines
 from .feeds import NO_PROGRESS, Count, Feed
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 # Each is some hundred bytes here and an entry in every event; an application has a few.
 MAX_SUBSCRIPTIONS = 10_000

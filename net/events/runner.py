@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple
 
 from ..dispatch import Tally, caller
-from ..environment import MIB
+from ..settings import MIB
 from ..errors import Address
 
 # Events and bytes that wait for the handlers. With more, the publishers' deliveries wait, and then

@@ -7,9 +7,9 @@ import threading
 from time import monotonic
 from typing import Any, Callable, Dict
 
-from ..transport.notes import Log
+from ..log import SafeLog
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 # Threads at most. What they do waits for other peers, for seconds where a host is gone.
 THREADS = 4

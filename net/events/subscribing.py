@@ -13,17 +13,17 @@ from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..dispatch import INVALID_CONNECTION, caller
-from ..environment import is_loopback
+from ..settings import is_loopback
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import Flag, PeerId, encode_text, make_id, make_tag, printable, tag_name
-from ..transport import client
-from ..transport.notes import Log
-from ..transport.streams import is_own_address
+from ..run import client
+from ..log import SafeLog
+from ..link.streams import is_own_address
 from .runner import Job, Runner
 from .schedule import Schedule, jitter
-from .sources import Delivery, News, Pair, Source
+from .publishers import Delivery, News, Pair, Source
 
-log = Log(__name__)
+log = SafeLog(__name__)
 
 INFO = make_tag("net.defaults.handlers", "info")
 SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")

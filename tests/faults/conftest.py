@@ -8,8 +8,8 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from net.environment import settings
-from net.transport import authority
+from net.settings import settings
+from net.link import authority
 from service import Service
 
 

@@ -20,9 +20,9 @@ from typing import Any, List, Optional
 
 import net
 from chaos import Proxy
-from net.environment import settings
+from net.settings import settings
 from net.identity import encode_text
-from net.transport import client
+from net.run import client
 from ports import PortRange
 from processes import PeerProcess
 from service import Raw, memory

@@ -15,8 +15,8 @@ from typing import Callable, Iterator
 import pytest
 
 from net.identity import encode_text
-from net.protocol import legacy
-from net.protocol.messages import Call
+from net.wire import legacy
+from net.wire.messages import Call
 from service import Service, greeted, request
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -10,7 +10,7 @@ import pytest
 
 import net
 from chaos import Proxy, Way
-from net.protocol.frames import PREFACE
+from net.wire.frames import PREFACE
 from service import Service, memory, request
 
 REQUEST = len(PREFACE) + len(request("add", 2, 3))

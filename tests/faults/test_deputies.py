@@ -10,10 +10,11 @@ import pytest
 
 import net
 from net.identity import encode_text, make_id
-from net.protocol.frames import FAILURE, Frame
-from net.protocol.messages import decode_reply
-from net.protocol.values import encode_plain
-from net.transport import notes, sources
+from net.wire.frames import FAILURE, Frame
+from net.wire.messages import decode_reply
+from net.wire.values import encode_plain
+from net import log
+from net.run import access
 from service import Raw, Service, greeted, request
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\r\n\x00\u202e"
@@ -109,7 +110,7 @@ def test_the_setting_decides_how_much_of_an_error_leaves(
 
 
 def test_foreign_text_is_escaped_and_cut_in_the_log(service: Service, caplog, monkeypatch):
-    monkeypatch.setattr(notes, "INTERVAL", 0.0)
+    monkeypatch.setattr(log, "INTERVAL", 0.0)
     caplog.set_level(logging.DEBUG, "net")
     for start in (ESCAPES.encode(), b"\x1b" * 5000, ("e" + ESCAPES * 100).encode()):
         with Raw(service.address, start) as raw:
@@ -152,18 +153,18 @@ def test_few_lines_are_written_however_many_strangers_come(service: Service, cap
     "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.9.9",
     "169.254.3.4", "::1", "fe80::1", "fd00::1", "::ffff:10.1.2.3", "192.0.2.77"])
 def test_near_and_allowed_sources_may_connect(configure, monkeypatch, host: str):
-    monkeypatch.setattr(sources, "own_networks", list)
+    monkeypatch.setattr(access, "own_networks", list)
     configure(allow="192.0.2.0/24, 2001:db8::/32")
-    assert sources.refusal((host, 1), ("10.0.0.1", 3010)) is None
+    assert access.refusal((host, 1), ("10.0.0.1", 3010)) is None
 
 
 @pytest.mark.parametrize("host", [
     "8.8.8.8", "172.32.0.1", "192.169.0.1", "100.64.0.1", "2001:4860::1", "::ffff:8.8.8.8",
     "0.0.0.0", "192.0.3.1", "224.0.0.1"])
 def test_other_sources_are_refused_with_what_to_set(configure, monkeypatch, host: str):
-    monkeypatch.setattr(sources, "own_networks", list)
+    monkeypatch.setattr(access, "own_networks", list)
     configure(allow="192.0.2.0/24")
-    reason = sources.refusal((host, 1), ("10.0.0.1", 3010))
+    reason = access.refusal((host, 1), ("10.0.0.1", 3010))
     plain = host.replace("::ffff:", "")
     assert f"NET_ALLOW={plain}" in reason and "NET_SECRET" in reason
 
@@ -171,30 +172,30 @@ def test_other_sources_are_refused_with_what_to_set(configure, monkeypatch, host
 def test_own_addresses_and_networks_may_connect(monkeypatch):
     import ipaddress
 
-    monkeypatch.setattr(sources, "own_networks", lambda: [ipaddress.ip_network("8.8.4.0/24")])
-    assert sources.refusal(("8.8.4.4", 1), ("10.0.0.1", 3010)) is None
-    assert sources.refusal(("9.9.9.9", 1), ("9.9.9.9", 3010)) is None
-    assert sources.refusal(("9.9.9.9", 1), ("10.0.0.1", 3010)) is not None
+    monkeypatch.setattr(access, "own_networks", lambda: [ipaddress.ip_network("8.8.4.0/24")])
+    assert access.refusal(("8.8.4.4", 1), ("10.0.0.1", 3010)) is None
+    assert access.refusal(("9.9.9.9", 1), ("9.9.9.9", 3010)) is None
+    assert access.refusal(("9.9.9.9", 1), ("10.0.0.1", 3010)) is not None
 
 
 def test_the_own_networks_are_read_once_for_many_strangers(monkeypatch):
     reads = []
-    monkeypatch.setattr(sources, "_read", lambda: reads.append(1) or [])
-    monkeypatch.setattr(sources, "_own", sources._Own())
+    monkeypatch.setattr(access, "_read", lambda: reads.append(1) or [])
+    monkeypatch.setattr(access, "_own", access._Own())
     for number in range(100):
-        assert sources.refusal((f"8.8.8.{number}", 1), None)
+        assert access.refusal((f"8.8.8.{number}", 1), None)
     assert len(reads) == 1
 
 
 def test_the_own_networks_are_those_of_the_interfaces():
     pytest.importorskip("ifaddr")
-    assert any(str(network).startswith("127.") for network in sources._read())
+    assert any(str(network).startswith("127.") for network in access._read())
 
 
 def test_a_refused_source_is_told_and_nothing_runs(service: Service, monkeypatch):
-    monkeypatch.setattr(sources, "NEAR", ())
-    monkeypatch.setattr(sources, "own_networks", list)
-    monkeypatch.setattr(sources, "_parsed", lambda address, real=sources._parsed:
+    monkeypatch.setattr(access, "NEAR", ())
+    monkeypatch.setattr(access, "own_networks", list)
+    monkeypatch.setattr(access, "_parsed", lambda address, real=access._parsed:
                         real(address) if address != service.address else None)
     with pytest.raises(net.AuthenticationError, match="NET_ALLOW=127.0.0.1") as caught:
         service.call("add", 2, 3)

@@ -8,8 +8,8 @@ import time
 import pytest
 
 import net
-from net.protocol.frames import PREFACE
-from net.transport import server as server_module
+from net.wire.frames import PREFACE
+from net.run import server as server_module
 from processes import run_python
 from service import Raw, Service, greeted, memory, request, until
 
@@ -130,7 +130,7 @@ def test_a_connection_that_nobody_used_for_long_makes_room(service, configure, m
 
 
 def test_an_idle_connection_is_closed_by_the_caller_long_before_the_server(service, configure):
-    from net.transport import client
+    from net.run import client
 
     assert client.IDLE_TIME < server_module.STALE_TIME < net.IDLE_TIME
     configure(idle_time=0.5)
@@ -192,8 +192,8 @@ end = time.monotonic() + 2
 while True:
     try:
         with socket.create_connection(address, 1) as raw:
-            from net.protocol.frames import PREFACE
-            from net.protocol.messages import encode_call
+            from net.wire.frames import PREFACE
+            from net.wire.messages import encode_call
             raw.sendall(PREFACE + encode_call(net.encode_tag("add"), (2, 3), {})[0])
             if raw.recv(100): break
     except OSError:
@@ -215,8 +215,8 @@ import sys, threading, time
 import net
 from net.peer import _Peer
 from net.identity import encode_text
-from net.protocol.frames import PREFACE, HEADER
-from net.transport import client
+from net.wire.frames import PREFACE, HEADER
+from net.run import client
 from service import memory, Raw
 peer = _Peer(test=True)
 address = peer.host, peer.port

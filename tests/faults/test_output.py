@@ -1,4 +1,4 @@
-"""Log lines and warnings that cannot be written: calls and events go on, on both sides."""
+"""SafeLog lines and warnings that cannot be written: calls and events go on, on both sides."""
 from __future__ import annotations
 
 from typing import Any

@@ -12,7 +12,7 @@ import pytest
 
 import net
 from net.identity import encode_text
-from net.transport import client
+from net.run import client
 from processes import environment, run_python
 from service import until
 
@@ -42,8 +42,8 @@ def hold(seconds):
 
 #: Has less time for a greeting than usual.
 IMPATIENT = APPLICATION + """
-from net.transport import serving
-serving.GREETING_TIME = 1.0
+from net.run import server_connection
+server_connection.GREETING_TIME = 1.0
 """
 
 MODES = pytest.mark.parametrize("mode", [{}, {"NET_SECRET": SECRET}], ids=["open", "secret"])
@@ -223,9 +223,9 @@ SMALL_STACK = """
 import sys, threading
 threading.stack_size({stack})
 import net
-from net.environment import settings
+from net.settings import settings
 from net.peer import _Peer
-from net.protocol.frames import HEADER, PREFACE
+from net.wire.frames import HEADER, PREFACE
 from service import Raw
 
 @net.connect("echo")

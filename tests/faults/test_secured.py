@@ -19,15 +19,16 @@ import pytest
 import net
 from certificates import BOTH, Authority, Files
 from chaos import Proxy, Way
-from net.environment import settings
+from net.settings import settings
 from net.identity import encode_text
-from net.protocol import legacy
-from net.protocol.frames import FAILURE, PREFACE
-from net.protocol.messages import Call, encode_refusal
-from net.transport import client, serving, tls
-from net.transport.authority import make_leaf
-from net.transport.serving import GREETING_TIME
-from net.transport.streams import Deadline
+from net.wire import legacy
+from net.wire.frames import FAILURE, PREFACE
+from net.wire.messages import Call, encode_refusal
+from net.link import tls
+from net.run import client, server_connection
+from net.link.authority import make_leaf
+from net.run.server_connection import GREETING_TIME
+from net.link.streams import Deadline
 from processes import run_python
 from service import Raw, Service, greeted, request, until
 from strangers import Stranger, says
@@ -281,7 +282,7 @@ def test_the_old_dialect_within_tls_is_refused(secured: Service):
 @pytest.mark.parametrize("cut", [1, 6, 60])
 def test_silent_clients_within_the_handshake_delay_nobody(
         secured: Service, monkeypatch, cut: int):
-    monkeypatch.setattr(serving, "GREETING_TIME", 1.5)
+    monkeypatch.setattr(server_connection, "GREETING_TIME", 1.5)
     session = tls.Session(tls.credentials(), secured.address, server=False)
     session.write(greeted(ADD))
     hello = session.output()

@@ -9,11 +9,11 @@ import pytest
 
 import net
 from net.identity import encode_text
-from net.protocol import legacy
-from net.protocol.frames import HEADER, LENGTH, PREFACE
-from net.protocol.messages import Call
-from net.transport import serving
-from net.transport.serving import GREETING_TIME
+from net.wire import legacy
+from net.wire.frames import HEADER, LENGTH, PREFACE
+from net.wire.messages import Call
+from net.run import server_connection
+from net.run.server_connection import GREETING_TIME
 from service import Raw, Service, greeted, memory, request, until
 
 ADD = request("add", 2, 3)
@@ -63,7 +63,7 @@ def test_a_mebibyte_of_noise_is_closed_on_its_first_bytes(service: Service):
 @pytest.fixture
 def greeting_time(monkeypatch) -> float:
     """Seconds for a greeting, fewer than usual."""
-    monkeypatch.setattr(serving, "GREETING_TIME", 1.0)
+    monkeypatch.setattr(server_connection, "GREETING_TIME", 1.0)
     return 1.0
 
 

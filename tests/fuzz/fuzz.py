@@ -17,9 +17,9 @@ from net.discovery import beacon, neighbours
 from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import PeerId, encode_text
-from net.protocol import frames, legacy
-from net.protocol.messages import (Call, decode_call, decode_reply, encode_call, encode_failure,
-                                   encode_refusal, encode_result)
+from net.wire import frames, legacy
+from net.wire.messages import (Call, decode_call, decode_reply, encode_call, encode_failure,
+                               encode_refusal, encode_result)
 
 # Bytes and words that parsers treat in a special way.
 SPICE = [b"\x00", b"\xff", b"\x80", b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"e", b"=",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from net.protocol.frames import CALL, EndOfStream, FrameReader
+from net.wire.frames import CALL, EndOfStream, FrameReader
 from net.errors import NetError
 
 _spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).with_name("fuzz.py"))

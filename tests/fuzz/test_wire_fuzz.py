@@ -15,9 +15,8 @@ import travel
 from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import Flag, encode_text
-from net.protocol import legacy, messages
-from net.protocol.frames import (CALL, FAILURE, FLAG, RESULT, TAGGED, EndOfStream, Frame,
-                                 FrameReader)
+from net.wire import legacy, messages
+from net.wire.frames import CALL, EndOfStream, FAILURE, FLAG, Frame, FrameReader, RESULT, TAGGED
 
 SEEDS = range(8)
 ROUNDS = 150

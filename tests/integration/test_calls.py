@@ -15,7 +15,7 @@ import pytest
 
 import net
 import sample
-from net.environment import settings
+from net.settings import settings
 from net.peer import _Peer
 from processes import run_python
 

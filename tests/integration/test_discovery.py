@@ -88,7 +88,7 @@ def test_the_group_of_a_peer_that_was_made_with_one_is_found(start, port_range):
 
 FULL = """
 import json
-from net.environment import MAX_FACTS
+from net.settings import MAX_FACTS
 one = {one}
 net.configure(facts={{"all": [one] * ((MAX_FACTS - 9) // (len(json.dumps(one)) + 2))}})
 net.Peer()

@@ -13,7 +13,7 @@ import pytest
 import net
 from hearing import (PUBLISHER, ask, subscriber, until, wait_for_subscribers, wait_until_heard)
 from net.identity import Flag, make_id
-from net.protocol.messages import encode_result
+from net.wire.messages import encode_result
 from processes import PeerProcess, run_python
 
 #: Times that are short enough for a test; what they decide stays the same.

@@ -250,7 +250,7 @@ def test_the_codec_and_the_ids_are_those_that_are_documented():
 
 def test_the_environment_has_the_printed_defaults_and_names():
     done = run_python("-c", "import net; print(net.THREAD_LIMIT, net.PORT_START, net.PORT_RANGE, "
-                            "net.GROUP, net.IS_HUB, *net.environment.settings.ports)",
+                            "net.GROUP, net.IS_HUB, *net.settings.settings.ports)",
                       NET_PORT_START=None)
     assert done.stdout.split() == ["5", "3010", "5", "None", "False",
                                    *map(str, range(3010, 3016))]

@@ -197,7 +197,7 @@ def test_a_late_joiner_and_a_goodbye_are_heard_without_a_search(watched):
 
 def test_a_killed_peer_is_gone_at_a_refresh_and_noticed_by_a_watch(watched, search):
     lan, watcher = watched
-    watcher.execute("import net.discovery.keeper as k; k.WATCH_SECONDS = 0.3")
+    watcher.execute("import net.discovery.cache as k; k.WATCH_SECONDS = 0.3")
     doomed = lan.hosts[2].peer()
     assert watcher.read_line(10) == "came 10.77.5.3:3010"
     doomed.kill()

@@ -11,10 +11,10 @@ import pytest
 
 from net.dispatch import Dispatch
 from net.identity import encode_text
-from net.protocol.frames import PREFACE, FrameReader, REPLIES
-from net.protocol.messages import decode_reply, encode_call
-from net.transport import client
-from net.transport.server import Server
+from net.wire.frames import FrameReader, PREFACE, REPLIES
+from net.wire.messages import decode_reply, encode_call
+from net.run import client
+from net.run.server import Server
 
 
 class Service:

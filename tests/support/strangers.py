@@ -6,9 +6,9 @@ import struct
 import threading
 from typing import Callable
 
-from net.protocol import legacy
-from net.protocol.frames import RESULT, pack
-from net.protocol.messages import encode_result
+from net.wire import legacy
+from net.wire.frames import RESULT, pack
+from net.wire.messages import encode_result
 
 
 def frame(value: object) -> bytes:

@@ -15,8 +15,8 @@ from typing import Any, Callable, Sequence
 from hypothesis import strategies as st
 
 import net
-from net.protocol import messages
-from net.protocol.frames import CALL, FAILURE, FLAG, RESULT, Frame, FrameReader
+from net.wire import messages
+from net.wire.frames import CALL, FAILURE, FLAG, Frame, FrameReader, RESULT
 
 MIB = 2 ** 20
 

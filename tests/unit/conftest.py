@@ -8,7 +8,7 @@ from typing import Iterator
 import hypothesis
 import pytest
 
-from net.environment import Settings, settings
+from net.settings import Settings, settings
 
 # Machines differ in speed, and no test may depend on it; in CI a run says the same each time.
 # PyPy takes five times as long to think up an example.

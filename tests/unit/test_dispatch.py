@@ -15,8 +15,8 @@ from net.dispatch import Dispatch, Tally, caller
 from net.errors import (InvalidConnection, MessageTooLarge, NetError, ProtocolError, RemoteError,
                         ValueNotSupported)
 from net.identity import Flag, encode_text
-from net.protocol import legacy, messages
-from net.protocol.frames import CALL, Frame
+from net.wire import legacy, messages
+from net.wire.frames import CALL, Frame
 from travel import joined, read_frame
 
 REGISTRY: dict[bytes, Any] = {}

@@ -20,11 +20,13 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 # From the ground up: a module imports from the floors below its own, and from its own.
 FLOORS = [
     "errors",
-    "environment",
+    "log",
+    "settings",
     "identity",
-    "protocol",
+    "wire",
+    "link",
     "dispatch",
-    "transport",
+    "run",
     "peer",
     "decorators",
     "discovery",

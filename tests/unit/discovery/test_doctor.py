@@ -9,7 +9,7 @@ from net.discovery import doctor
 from net.discovery.doctor import Case, causes, describe
 from net.discovery.listing import Peers
 from net.discovery.report import Report
-from net.environment import settings
+from net.settings import settings
 from net.identity import PeerId, make_id
 
 LAN = "eth0 192.168.1.10/24"

@@ -8,7 +8,7 @@ import pytest
 from net.discovery.listing import MAX_ROWS, Peers, columns, filtered
 from net.discovery.report import Report
 from net.identity import PeerId, make_id
-from net.protocol import kinds
+from net.wire import kinds
 from travel import as_result
 
 

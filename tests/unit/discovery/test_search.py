@@ -10,7 +10,7 @@ import pytest
 import net
 from net.discovery import interfaces, neighbours, search as search_module
 from net.discovery.search import END, parse_named, search
-from net.environment import settings
+from net.settings import settings
 from strangers import Stranger, frame, says, silence
 
 

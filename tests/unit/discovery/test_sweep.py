@@ -14,9 +14,9 @@ import pytest
 import strangers
 from net.discovery import sweep
 from net.discovery.sweep import STRANGER_SECONDS, Candidate, Sweep, describe, window
-from net.protocol import legacy
-from net.protocol.frames import PREFACE, FLAG, RESULT, pack
-from net.protocol.messages import encode_failure, encode_refusal
+from net.wire import legacy
+from net.wire.frames import FLAG, PREFACE, RESULT, pack
+from net.wire.messages import encode_failure, encode_refusal
 from net.errors import PeerBusy
 from strangers import Stranger, frame
 

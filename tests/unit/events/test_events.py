@@ -325,7 +325,7 @@ def test_there_are_10_000_subscriptions_at_most(from_elsewhere, dialled):
             events.publisher.subscribe(f"event {number}", net.PeerId(peer.encode()), TAG.encode())
     with pytest.raises(net.PeerBusy, match="10,000"):
         net.subscription_handler("one more", ids(41)[-1], TAG)
-    # Room is made when somebody leaves.
+    # MemoryBudget is made when somebody leaves.
     events.publisher._end(dialled[0], "it has left")
     assert net.subscription_handler("one more", ids(41)[-1], TAG)
 

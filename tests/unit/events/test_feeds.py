@@ -6,7 +6,7 @@ import pytest
 from net.events.feeds import (MAX_BURST, MAX_BYTES, MAX_EVENTS, MAX_FLIGHTS, NO_PROGRESS, OVERHEAD,
                               PATIENCE, SLOWEST, Feed)
 from net.identity import make_id
-from net.protocol.deliveries import MAX_JOINED, Events, make_beginning
+from net.wire.deliveries import Events, MAX_JOINED, make_beginning
 
 SUBSCRIBER = make_id(3010, "127.0.0.1")
 

@@ -1,0 +1,105 @@
+"""Who has answered: answers to ``info`` in, peer ids out.
+
+What a peer says is data. The address in its id is the one that answered, never one it claims; what
+it claims only tells two addresses of one peer from two peers.
+"""
+from __future__ import annotations
+
+from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
+
+from ..settings import is_loopback
+from ..errors import Address
+from ..identity import PeerId, make_id
+from .sweep import Answer
+
+# Characters of a group; NET_GROUP allows no more.
+MAX_GROUP = 64
+# Characters of an instance id; ours has 32.
+MAX_INSTANCE = 64
+
+
+class Introduced(NamedTuple):
+    """Peers, and ``(address, why)`` of what is not listed."""
+
+    peers: List[PeerId]
+    dropped: List[Tuple[Address, str]]
+
+
+def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -> Introduced:
+    """The peers among those who answered, each once, in order.
+
+    :param own_instance: instance of this process, which is not listed.
+    :param own: addresses of this host.
+    """
+    best: Dict[Hashable, Answer] = {}
+    dropped: List[Tuple[Address, str]] = []
+    for answer in map(_with_facts, answers):
+        reason = why_not(answer)
+        if reason:
+            dropped.append((answer.address, reason))
+        elif answer.old or answer.facts["instance"] != own_instance:
+            key = identity(answer, own)
+            known = best.get(key)
+            if known is None or _rank(answer) < _rank(known):
+                best[key] = answer
+    return Introduced(sorted(map(peer_id, best.values()), key=in_order), dropped)
+
+
+def _with_facts(answer: Answer) -> Answer:
+    """An old peer may merge_answers itself with a line of text, ``host:port -> group``."""
+    if not (answer.old and isinstance(answer.facts, str)):
+        return answer
+    _, arrow, group = answer.facts.partition(" -> ")
+    return answer._replace(facts={"friendly_id": answer.facts, "group": group if arrow else None})
+
+
+def why_not(answer: Answer) -> str:
+    """The reason why this is no introduction of a peer; empty if it is one."""
+    facts = answer.facts
+    if not isinstance(facts, dict):
+        return f"its info is a {type(facts).__name__}, not an object"
+    group = facts.get("group")
+    if group is not None and not _is_text(group, MAX_GROUP):
+        return f"its group is no text of 1 to {MAX_GROUP} printable characters"
+    if not answer.old and not _is_text(facts.get("instance"), MAX_INSTANCE):
+        return f"its instance is no text of 1 to {MAX_INSTANCE} printable characters"
+    return ""
+
+
+def _is_text(value: Any, longest: int) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= longest and value.isprintable()
+
+
+def identity(answer: Answer, own: Set[str]) -> Hashable:
+    """What is the same for two addresses of one peer.
+
+    All of what it claims counts: one process says the same everywhere, and who takes over the
+    instance of another while he claims his own address does not hide the other. An old peer has no
+    instance; on this host the port tells it.
+    """
+    host, port = answer.address
+    if answer.old:
+        return "old", "this host" if is_loopback(host) or host in own else host, port
+    return tuple(repr(answer.facts.get(name)) for name in ("instance", "host", "port"))
+
+
+def _rank(answer: Answer) -> Tuple[bool, float]:
+    """The smaller, the better: the address that a peer claims for itself, else the fastest."""
+    claimed = (answer.facts.get("host"), answer.facts.get("port"))
+    return answer.address != claimed, answer.seconds
+
+
+def in_order(peer: PeerId) -> Tuple[bool, Tuple[int, ...], str, int]:
+    """What peers are sorted by: their addresses, as numbers."""
+    is_v6 = ":" in peer.host
+    parts = () if is_v6 else tuple(int(part) for part in peer.host.split("."))
+    return is_v6, parts, peer.host, peer.port
+
+
+def peer_id(answer: Answer) -> PeerId:
+    """The id of a peer: the address that answered, the group that it names."""
+    host, port = answer.address
+    group = answer.facts.get("group")
+    info = {**answer.facts, "found": answer.found, "seconds": answer.seconds,
+            "wire": "documented" if answer.old else "modern"}
+    return PeerId(make_id(port, host, None if group == "None" else group), info)

@@ -1,0 +1,23 @@
+"""Whether connections are secured, and with what."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from ..settings import settings
+from .forking import fork_lock
+
+if TYPE_CHECKING:
+    from .tls import Credentials
+
+
+def credentials() -> Optional[Credentials]:
+    """The credentials of this process if connections are TLS, None in open mode.
+
+    :raises SettingError: the settings for them cannot be used; the text says what to do.
+    """
+    if not settings.secured:
+        return None
+    with fork_lock:
+        from . import tls  # loads OpenSSL, which the open mode does without
+
+        return tls.credentials()

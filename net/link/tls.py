@@ -1,0 +1,466 @@
+"""Mutual TLS 1.3: only who has the secret, or a certificate of the authority, gets in.
+
+TLS runs in memory, and the bytes travel over the same kind of socket as in the open: a dead peer
+raises no SIGPIPE, and another thread can end a connection without touching its TLS state, which one
+thread at a time may use.
+"""
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import tempfile
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..settings import settings
+from ..errors import Address, AuthenticationError, NetError, PeerBusy, SettingError
+from ..wire.frames import Buffer, CHUNK, EndOfStream, FAILURE, FIRST, FrameReader
+from ..wire.messages import decode_reply, encode_refusal
+from .authority import Leaf, PEER_NAME, make_leaf
+from .forking import fork_lock
+from .streams import Deadline, NO_SIGNAL, Stream, gathered
+
+#: The first byte of a TLS hello, and of an alert.
+HELLO, ALERT = 0x16, 0x15
+
+# What is encrypted at once: more would only take memory.
+PIECE = 256 * 1024
+# A refusal in the clear is a line of text.
+MAX_REFUSAL = 4096
+
+#: What an open caller is told by a secured peer.
+CALLER_IS_OPEN = ("this peer is secured and the caller is not: start the caller with the same "
+                  "NET_SECRET, or with NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA, as this peer")
+
+
+class Credentials(NamedTuple):
+    """What this process shows and whom it trusts, in both roles.
+
+    :ivar advice: what to mend when the two sides do not match.
+    """
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    advice: str
+
+
+class _Known:
+    """The credentials of the current settings."""
+
+    revision = -1
+    credentials: Optional[Credentials] = None
+
+
+_known = _Known()
+
+
+def credentials() -> Credentials:
+    """The credentials of this process, made at the first use. One thread at a time, see tier.py.
+
+    :raises SettingError: the settings contradict each other, a file cannot be read or a library is
+        missing; the text says what to do.
+    """
+    revision = settings.revision
+    if _known.credentials is None or _known.revision != revision:
+        _known.credentials = _make_credentials()
+        _known.revision = revision
+    return _known.credentials
+
+
+def _make_credentials() -> Credentials:
+    files = {"NET_TLS_CERT": settings.tls_cert, "NET_TLS_KEY": settings.tls_key,
+             "NET_TLS_CA": settings.tls_ca}
+    given = [name for name, path in files.items() if path is not None]
+    if settings.secret is not None or settings.secret_file is not None:
+        if given or settings.secret is not None and settings.secret_file is not None:
+            raise SettingError("set one of NET_SECRET, NET_SECRET_FILE, or NET_TLS_CERT with "
+                               "NET_TLS_KEY and NET_TLS_CA; more than one is set")
+        return from_secret()
+    missing = [name for name in files if name not in given]
+    if missing:
+        raise SettingError(f"{', '.join(missing)} must be set, too: certificates need all of "
+                           f"NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA")
+    return from_files(*files.values())
+
+
+def from_secret() -> Credentials:
+    """Credentials under the authority of the secret of the settings."""
+    from ..settings import parse_secret
+
+    secret = settings.secret
+    if secret is None:
+        text = _read("NET_SECRET_FILE", settings.secret_file)
+        try:
+            secret = parse_secret(text)
+        except ValueError as problem:
+            raise SettingError(f"what NET_SECRET_FILE names {problem}") from None
+    leaf = make_leaf(secret.reveal(), settings.group)
+
+    def load(context: ssl.SSLContext) -> None:
+        _load_leaf(context, leaf)
+        context.load_verify_locations(cadata=leaf.authority)
+
+    return Credentials(_context(True, load), _context(False, load),
+                       "both sides need the same NET_SECRET or NET_SECRET_FILE")
+
+
+def from_files(certificate: str, key: str, authority: str) -> Credentials:
+    """Credentials from PEM files.
+
+    :raises SettingError: one cannot be read, or they do not belong together.
+    """
+    for name, path in (("NET_TLS_CERT", certificate), ("NET_TLS_KEY", key),
+                       ("NET_TLS_CA", authority)):
+        _read(name, path)
+
+    def load(context: ssl.SSLContext) -> None:
+        try:
+            # Without a password of our own, OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, password=lambda: "")
+        except (OSError, ValueError) as problem:
+            raise SettingError(f"NET_TLS_CERT={certificate} and NET_TLS_KEY={key} cannot be used: "
+                               f"{problem}; a certificate and its key as PEM, the key not "
+                               f"encrypted") from None
+        try:
+            context.load_verify_locations(authority)
+        except (OSError, ValueError) as problem:
+            raise SettingError(f"NET_TLS_CA={authority} holds no certificate authority as PEM: "
+                               f"{problem}") from None
+
+    return Credentials(
+        _context(True, load), _context(False, load),
+        f"both sides need a certificate of the other's NET_TLS_CA that is valid now by the clocks "
+        f"of both hosts, serves as client and as server, and names the address it is used at or "
+        f"{PEER_NAME}")
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(2 ** 20)
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is no text"
+        raise SettingError(f"{name}={path} cannot be read: {reason}; name a file that this user "
+                           f"may read") from None
+
+
+def _context(server: bool, load: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    # Names are checked by check_name, in both roles.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if server:
+        # A ticket would arrive unasked, and make an idle connection look as if it had ended.
+        context.num_tickets = 0
+    load(context)
+    return context
+
+
+def _load_leaf(context: ssl.SSLContext, leaf: Leaf) -> None:
+    # The standard library loads a key from a file only: one that nobody else may read, encrypted,
+    # and gone right after.
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="net-", suffix=".pem")
+    except OSError as problem:
+        raise SettingError(f"NET_SECRET needs a folder for a short-lived file, see TMPDIR: "
+                           f"{problem}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(leaf.certificate + leaf.key)
+        context.load_cert_chain(path, password=leaf.password)
+    except OSError as problem:
+        raise SettingError(f"NET_SECRET needs room for a short-lived file, see TMPDIR: "
+                           f"{problem}") from None
+    finally:
+        os.unlink(path)
+
+
+class Session:
+    """TLS of one connection, without a socket: bytes in, bytes out. One thread at a time.
+
+    What was written before the handshake has ended leaves with its end.
+
+    :param address: ``(host, port)`` of the other side.
+    :ivar ready: whether the handshake has ended. A client knows that the server has taken its
+        certificate only when something was received.
+    :ivar group: the group that the other side's certificate names, None for none.
+    """
+
+    def __init__(self, known: Credentials, address: Optional[Address], server: bool) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = known.server if server else known.client
+        with fork_lock:
+            self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=server)
+        self.ready = False
+        self.group: Optional[str] = None
+        self._advice = known.advice
+        self._address = address
+        self._whose = "the caller's" if server else "its"
+        self._waiting: List[Buffer] = []
+        self._begun = server
+
+    def write(self, data: Buffer) -> None:
+        """Data to be sent; :meth:`output` gives what leaves for it."""
+        if self.ready:
+            self.tls.write(data)
+        else:
+            self._waiting.append(data)
+            self.shake_hands(b"")
+
+    def output(self) -> bytes:
+        """What is to be sent now, encrypted."""
+        return self.outgoing.read()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was received; gives what of it is data for us.
+
+        :raises AuthenticationError: the two sides do not match; :meth:`output` may hold what is to
+            be sent all the same.
+        """
+        if not self.ready:
+            self.shake_hands(data)
+            data = b""
+        if not self.ready:
+            return b""
+        try:
+            return self._decrypted(data)
+        except ssl.SSLError as problem:
+            raise self.failure(problem) from None
+
+    def shake_hands(self, data: bytes) -> bool:
+        """Take what was received of the handshake, and perhaps beyond; whether it has ended.
+
+        :raises AuthenticationError: as :meth:`feed` does.
+        """
+        if data and not self._begun:
+            self._begun = True
+            if data[0] not in (HELLO, ALERT):
+                raise self.error("it does not speak TLS")
+        self.incoming.write(data)
+        try:
+            with fork_lock:
+                self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as problem:
+            raise self.failure(problem) from None
+        self.ready = True
+        certificate: Dict[str, Any] = self.tls.getpeercert() or {}
+        host = self._address[0] if self._address else ""
+        if not is_for(certificate, host):
+            raise self.error(f"{self._whose} certificate names neither {host} nor {PEER_NAME}")
+        self.group = group_of(certificate)
+        for piece in self._waiting:
+            self.tls.write(piece)
+        self._waiting.clear()
+        return True
+
+    def _decrypted(self, data: bytes) -> bytes:
+        self.incoming.write(data)
+        pieces = []
+        while True:
+            try:
+                piece = self.tls.read(CHUNK)
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                piece = b""
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+
+    def failure(self, problem: ssl.SSLError) -> AuthenticationError:
+        """What an error of TLS means to whoever called."""
+        if isinstance(problem, ssl.SSLCertVerificationError):
+            return self.error(f"{self._whose} certificate is refused ({problem.verify_message})")
+        reason = (problem.reason or str(problem)).replace("_", " ").lower()
+        if "alert" in reason:
+            return self.error(f"it refuses the certificate of this process ({reason})")
+        return self.error(f"no TLS 1.3 is possible with it ({reason})")
+
+    def error(self, what: str) -> AuthenticationError:
+        """An error that says what to do."""
+        return AuthenticationError(self._address, f"{what}; {self._advice}")
+
+
+def is_for(certificate: Dict[str, Any], host: str) -> bool:
+    """Whether a certificate is meant for a peer: for any, or for the one at this host."""
+    return any(_names(kind, name.strip(), host)
+               for kind, name in certificate.get("subjectAltName", ()))
+
+
+def _names(kind: str, name: str, host: str) -> bool:
+    if kind == "DNS":
+        return name.lower() in (PEER_NAME, host.lower())
+    if kind != "IP Address":
+        return False
+    try:
+        return ipaddress.ip_address(name) == ipaddress.ip_address(host)
+    except ValueError:  # the host is a name
+        return False
+
+
+def group_of(certificate: Dict[str, Any]) -> Optional[str]:
+    """The group that a certificate attests: its organizational unit."""
+    parts: Iterable[Tuple[str, str]] = (
+        part for one in certificate.get("subject", ()) for part in one)
+    return next((text for name, text in parts if name == "organizationalUnitName"), None)
+
+
+class TlsStream(Stream):
+    """A stream whose bytes travel encrypted; the rest is that of any stream.
+
+    :ivar group: the group that the other side's certificate names.
+    """
+
+    def __init__(self, stream: Stream, session: Session) -> None:
+        super().__init__(stream.sock)
+        self.group = session.group
+        self._session = session
+        # Received data that proves that the server has taken our certificate.
+        self._confirmed = False
+        # Whether a part of what was decrypted may be left.
+        self._rest = False
+        # Of a non-blocking send: what is left of the encrypted bytes, and what they stand for.
+        self._left, self._counts = b"", 0
+        self._incoming = session.incoming
+        self._receive, self._sendall = stream.sock.recv, stream.sock.sendall
+        self._feed, self._read = session.incoming.write, session.tls.read
+        self._pending = session.tls.pending
+        self._write, self._output = session.tls.write, session.outgoing.read
+        # The plain socket's; and the method of this class cannot be kept in its place, because in a
+        # circle the memory of TLS would wait for a collection.
+        del self.recv
+
+    def recv(self, size: int) -> bytes:  # type: ignore[override]
+        if not self._rest and not self._incoming.pending:
+            data = self._receive(max(size, FIRST))
+            if not data:
+                # Without a farewell: where a message ends is known from its length.
+                return b""
+            self._feed(data)
+        while True:
+            try:
+                data = self._read(size)
+                break
+            except ssl.SSLWantReadError:  # there was only a part of a record
+                data = self._receive(max(size, FIRST))
+                if not data:
+                    return b""
+                self._feed(data)
+            except ssl.SSLError as problem:
+                return self._broken(problem)
+        self._rest = len(data) == size and self._pending() > 0
+        self._confirmed = True
+        return data
+
+    def _broken(self, problem: ssl.SSLError) -> bytes:
+        if isinstance(problem, ssl.SSLZeroReturnError):
+            return b""
+        if not self._confirmed:
+            # The server checks the certificate of a client that believes to be connected already.
+            raise self._session.failure(problem) from None
+        raise ConnectionAbortedError(f"TLS failed: {problem.reason}") from None
+
+    def recv_into(self, view: memoryview) -> int:
+        data = self.recv(min(len(view), CHUNK))
+        view[:len(data)] = data
+        return len(data)
+
+    def send(self, pieces: Sequence[Buffer]) -> None:
+        for piece in gathered(pieces) if len(pieces) > 1 else pieces:
+            if len(piece) <= PIECE:
+                self._write(piece)
+                self._sendall(self._output(), NO_SIGNAL)
+                continue
+            with memoryview(piece) as whole:
+                for start in range(0, len(whole), PIECE):
+                    self._write(whole[start:start + PIECE])
+                    self._sendall(self._output(), NO_SIGNAL)
+
+    def send_some(self, piece: Buffer) -> int:
+        # What was encrypted cannot be taken back, so it counts as sent when all of it has left.
+        if not self._left:
+            part = memoryview(piece)[:PIECE]
+            self._write(part)
+            self._left, self._counts = self._output(), len(part)
+        self._left = self._left[super().send_some(self._left):]
+        return 0 if self._left else self._counts
+
+    def is_readable(self) -> bool:
+        return self._rest or bool(self._incoming.pending) or super().is_readable()
+
+
+def connect(stream: Stream, known: Credentials, address: Address,
+            deadline: Deadline) -> TlsStream:
+    """Secure a connection that was just made to a peer.
+
+    :raises AuthenticationError: the two sides do not match.
+    :raises PeerBusy: the peer has no room; it says so in the clear.
+    :raises OSError: the connection broke, or the time ran out; nothing has left but the handshake.
+    """
+    session = Session(known, address, server=False)
+    sock = stream.sock
+    data, first = b"", True
+    while not _shake_hands(session, stream, data):
+        sock.settimeout(deadline.remaining())
+        data = sock.recv(CHUNK)
+        if not data and not first:
+            raise ConnectionResetError("it closed the connection during the TLS handshake")
+        if not data:
+            # A peer in open mode does so at once. One that was killed mostly resets it.
+            raise session.error("it closed the connection instead of speaking TLS: it has no "
+                                "secret, or is no peer, or was just ending")
+        if first and data[0] == FAILURE:
+            raise _refusal(data, stream, address) or session.error("it does not speak TLS")
+        first = False
+    sock.settimeout(None)
+    return TlsStream(stream, session)
+
+
+def _shake_hands(session: Session, stream: Stream, data: bytes) -> bool:
+    """One step of a handshake; whether it has ended. The other side is told if it fails."""
+    try:
+        return session.shake_hands(data)
+    finally:
+        output = session.output()
+        if output:
+            try:
+                stream.send((output,))
+            except ConnectionError:
+                pass  # what the other side said before it closed can still be received
+
+
+def _refusal(data: bytes, stream: Stream, address: Address) -> Optional[NetError]:
+    """The one thing that is believed without TLS: that the peer has no room."""
+    def no_more(view: memoryview) -> int:
+        return 0
+    try:
+        reader = FrameReader(stream.recv, no_more, frozenset((FAILURE,)), (MAX_REFUSAL, 0))
+        reader.rest = data
+        decode_reply(reader.frame(), address, address, b"")
+    except PeerBusy as problem:
+        return problem
+    except (NetError, EndOfStream, OSError):
+        pass
+    return None
+
+
+def accept(stream: Stream, known: Credentials, address: Optional[Address],
+           data: bytes) -> TlsStream:
+    """Secure a connection that a client has begun with a TLS hello.
+
+    :param data: what was received of it so far.
+    :raises AuthenticationError: the client was refused, and was told so if that could be.
+    :raises EndOfStream: the client has gone.
+    """
+    session = Session(known, address, server=True)
+    try:
+        while not _shake_hands(session, stream, data):
+            data = stream.recv(CHUNK)
+            if not data:
+                raise EndOfStream(1)
+    except AuthenticationError as problem:
+        if session.ready:  # this client believes that it is welcome
+            TlsStream(stream, session).send(encode_refusal(problem))
+        raise
+    return TlsStream(stream, session)

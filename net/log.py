@@ -1,0 +1,58 @@
+"""Logging that cannot raise and cannot flood."""
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from time import monotonic
+from typing import Any, Dict, List
+
+# Seconds between two lines of one kind.
+INTERVAL = 10.0
+
+
+class SafeLog:
+    """The logger of a module. A handler that raises, as on a full disk, changes nothing for whoever
+    logs: threads that everything depends on do."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def __call__(self, level: int, text: str, *values: Any, exc_info: Any = False) -> None:
+        """Write a line, as ``logging.Logger.log`` does."""
+        try:
+            self._logger.log(level, text, *values, exc_info=exc_info, stacklevel=2)
+        except Exception:
+            pass  # there is nowhere to say it
+
+
+class RateLimitedLog:
+    """Writes one line of each kind in ten seconds, with how many were left out before it.
+
+    Any thread may call. For the life of the process: a module makes its own.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._log = SafeLog(logger.name)
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()  # guards _kinds
+        self._kinds: Dict[str, List[float]] = {}  # text -> [time of the last line, left out since]
+
+    def __call__(self, level: int, text: str, *values: Any) -> None:
+        """Write a line. From ERROR on, the exception that is being handled goes with it.
+
+        :param text: the kind, with places for the values as in logging.
+        """
+        now = monotonic()
+        with self._lock:
+            kind = self._kinds.setdefault(text, [now - INTERVAL, 0])
+            if now - kind[0] < INTERVAL:
+                kind[1] += 1
+                return
+            left_out, kind[0], kind[1] = int(kind[1]), now, 0
+        more = f" ({left_out} more like this before)" if left_out else ""
+        self._log(level, text + "%s", *values, more, exc_info=level >= logging.ERROR)

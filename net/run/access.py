@@ -1,0 +1,88 @@
+"""Who may connect in open mode: hosts of private networks, of the own ones, and those allowed."""
+from __future__ import annotations
+
+import ipaddress
+import os
+import threading
+from time import monotonic
+from typing import Any, List, Optional, Union
+
+from ..settings import settings
+from ..errors import Address
+
+Host = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+# Written out, because what ipaddress calls private differs between versions of Python.
+NEAR = tuple(ipaddress.ip_network(text) for text in (
+    "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+    "::1/128", "fc00::/7", "fe80::/10"))
+
+# Seconds that the own networks are remembered. Reading them takes a millisecond, which strangers
+# must not be able to ask for at will.
+MEMORY = 5.0
+
+
+class _Own:
+    """The networks of the own interfaces."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # guards both
+        self.networks: List[Any] = []
+        self.until = 0.0
+
+
+_own = _Own()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_own.__init__)  # type: ignore[misc]
+
+
+def refusal(source: Optional[Address], own: Optional[Address]) -> Optional[str]:
+    """Why a source may not connect, with what to do about it; None when it may.
+
+    :param own: the address that it has connected to.
+    """
+    host = _parsed(source)
+    if host is None or any(_within(host, network) for network in NEAR):
+        return None  # no address at all is a socket of this very host
+    if host == _parsed(own) or any(_within(host, network) for network in settings.allow):
+        return None
+    if any(_within(host, network) for network in own_networks()):
+        return None
+    return (f"{host} is in no private network and in none of this peer's own; "
+            f"NET_ALLOW={host} there lets it in, and so does a secret on both sides (NET_SECRET)")
+
+
+def _parsed(address: Optional[Address]) -> Optional[Host]:
+    if address is None:
+        return None
+    try:
+        host = ipaddress.ip_address(address[0])
+    except ValueError:
+        return None
+    return getattr(host, "ipv4_mapped", None) or host
+
+
+def _within(host: Host, network: Any) -> bool:
+    return host.version == network.version and host in network
+
+
+def own_networks() -> List[Any]:
+    """The networks of this host's interfaces; none where ifaddr is missing."""
+    with _own.lock:
+        if monotonic() >= _own.until:
+            _own.networks = _read()
+            _own.until = monotonic() + MEMORY
+        return _own.networks
+
+
+def _read() -> List[Any]:
+    try:
+        import ifaddr
+
+        found = [(ip.ip if ip.is_IPv4 else ip.ip[0], ip.network_prefix)
+                 for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    except (ImportError, OSError):
+        return []
+    # A prefix of 0 would make the whole world our own.
+    return [ipaddress.ip_network(f"{host}/{prefix}", strict=False)
+            for host, prefix in found if prefix > 0]

@@ -1,0 +1,174 @@
+"""The four messages: a call and its three replies, as frames and as values."""
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
+                      ProtocolError, ValueNotSupported)
+from ..identity import Flag, printable
+from .failures import describe, rebuild
+from .frames import Buffer, CALL, CHUNK, FAILURE, FLAG, Frame, HEADER, RESULT, pack_head
+from .memo import Memo
+from .values import DIGITS, FEW, Packer, encode_plain, fits, is_plain, pack, scalar, unpack
+
+
+class Call(NamedTuple):
+    """A request to run the connection of a tag."""
+
+    tag: bytes
+    args: List[Any]
+    kwargs: Dict[str, Any]
+
+
+#: ``Call._make`` without its function in Python.
+make_call: Callable[[Any], Call] = functools.partial(tuple.__new__, Call)
+
+
+def _message(kind: int, text: str, tagged: bool = False,
+             buffers: Sequence[Buffer] = ()) -> List[Buffer]:
+    data = text.encode("utf-8", "surrogatepass")
+    if not buffers and len(data) < CHUNK:
+        return [HEADER.pack(kind, tagged, 0, len(data)) + data]  # nearly every message
+    head = pack_head(kind, len(data), buffers, tagged)
+    # Joining copies; a long text travels like a buffer.
+    return [head + data, *buffers] if len(data) < CHUNK else [head, data, *buffers]
+
+
+#: The text of a call up to its arguments, by its tag.
+_beginnings = Memo(
+    lambda tag: f'{{"connection":{encode_plain(tag.decode("ascii"))},"args":', 1024)
+
+
+def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List[Buffer]:
+    """The bytes of a call: a frame up to its buffers, then each buffer.
+
+    :raises ValueNotSupported: an argument cannot travel; says where it is.
+    :raises MessageTooLarge: over a limit.
+    """
+    text = None
+    if not kwargs and len(args) <= FEW:
+        # The common small call: no container to look into.
+        texts = list(map(scalar, args))
+        if None not in texts:
+            text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}}}'
+    if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):
+        try:
+            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}}}'
+        except ValueError:
+            pass  # an int of more digits than Python converts
+    if text is not None and (len(text) < DIGITS or fits(text)):
+        return _message(CALL, text)
+    return _encode_tagged_call(tag, args, kwargs)
+
+
+def _encode_tagged_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List[Buffer]:
+    packer = Packer()
+    # Depth -1: args and kwargs are not containers of the caller's.
+    tree = {"connection": tag.decode("ascii"),
+            "args": packer.under("args", lambda: packer.items(args, -1)),
+            "kwargs": packer.under("kwargs", lambda: packer.named(kwargs, -1))}
+    return _message(CALL, *packer.packed(tree, "the arguments"))
+
+
+def decode_call(frame: Frame) -> Call:
+    """The call of a frame.
+
+    :raises ProtocolError: it is none, or not of the form that calls have.
+    :raises ValueNotSupported: an argument of a class or library that is not there here.
+    """
+    content = unpack(frame.text, frame.tagged, frame.buffers)
+    if type(content) is not dict or len(content) != 3:
+        raise ProtocolError(None, "a call is an object of connection, args and kwargs")
+    return checked_call(content)
+
+
+def checked_call(content: Dict[str, Any]) -> Call:
+    """A call from its parts, of either dialect.
+
+    :raises ProtocolError: not of the form that calls have.
+    """
+    tag, args, kwargs = content.get("connection"), content.get("args"), content.get("kwargs")
+    if type(tag) is not str or not tag.isascii():
+        raise ProtocolError(None, "a call's connection is a base64 tag")
+    if type(args) is not list or type(kwargs) is not dict:
+        raise ProtocolError(None, "a call's args are a list and its kwargs an object")
+    return make_call((tag.encode("ascii"), args, kwargs))
+
+
+def encode_result(value: Any) -> List[Buffer]:
+    """The bytes of a reply with what a function returned; a flag becomes a flag reply.
+
+    :raises ValueNotSupported: it cannot travel; says where.
+    :raises MessageTooLarge: over a limit.
+    """
+    text = scalar(value)
+    if text is not None:
+        return _message(RESULT, text)
+    if type(value) is Flag:
+        return _message(FLAG, *pack({"flag": value.decode("ascii"), "details": value.details},
+                                    "flag"))
+    return _message(RESULT, *pack(value, "result"))
+
+
+def encode_failure(error: BaseException, detail: str = "full") -> List[Buffer]:
+    """The bytes of a reply with what a function raised."""
+    try:
+        packed = pack({"raised": describe(error, detail)}, "exception")
+    except NetError:  # it holds more than a message may
+        packed = pack({"raised": describe(error, detail, brief=True)}, "exception")
+    return _message(FAILURE, *packed)
+
+
+def encode_refusal(error: NetError) -> List[Buffer]:
+    """The bytes of a reply of the peer itself, rather than of a function."""
+    facts = {name: value for name, value in vars(error).items() if name != "address"}
+    return _message(FAILURE, *pack({"refused": type(error).__name__, "ran": error.ran, **facts},
+                                   "refusal"))
+
+
+def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: bytes) -> Any:
+    """What a reply holds: the value, or a Flag.
+
+    :raises RemoteError: the function raised.
+    :raises NetError: the peer refused, or its reply cannot be read.
+    """
+    try:
+        content = unpack(frame.text, frame.tagged, frame.buffers)
+        if frame.kind == RESULT:
+            return content
+        if frame.kind == FLAG:
+            return Flag(content["flag"].encode("ascii"), content["details"])
+        if "raised" in content:
+            error: NetError = rebuild(content["raised"], peer, tag)
+        else:
+            error = _refusal(content, address)
+    except ProtocolError as problem:
+        raise ProtocolError(address, problem.reason, "maybe") from None
+    except ValueNotSupported as problem:
+        raise ValueNotSupported("result" + (f" ({problem.path})" if problem.path else ""),
+                                problem.reason, "yes") from None
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as problem:  # a reply can be wrong in more ways than a list could name
+        raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",
+                            "maybe") from None
+    raise error
+
+
+def _refusal(content: Dict[str, Any], address: Optional[Address]) -> NetError:
+    """An error of ours from its facts. Its class comes from this list, not from the wire."""
+    refused = content["refused"]
+    ran = content["ran"] if content["ran"] in ("no", "maybe", "yes") else "maybe"
+    if refused == "ValueNotSupported":
+        return ValueNotSupported(printable(content["path"]), printable(content["reason"]), ran)
+    if refused == "MessageTooLarge":
+        size, setting = content["size"], content["setting"]
+        return MessageTooLarge(printable(content["what"]), None if size is None else int(size),
+                               int(content["limit"]), setting and printable(setting), ran)
+    reason = printable(content["reason"])
+    if refused == "PeerBusy":
+        return PeerBusy(address, reason)
+    if refused == "AuthenticationError":
+        return AuthenticationError(address, reason)
+    return ProtocolError(address, reason, "no" if ran == "no" else "maybe")

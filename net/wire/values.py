@@ -1,0 +1,479 @@
+"""Type-true JSON: what goes in comes out, same types at every depth.
+
+Plain values (None, bool, int, float, str, list, dict with str keys) are JSON by the standard
+library's C encoder. What JSON would bend becomes a tagged object, a dict with one key such as
+``{"!tuple": [1, 2]}`` (kinds.py lists them); bytes, long text and array data become buffers beside
+the JSON. A message without any of these says so, and then nothing in it is taken for a tagged
+object.
+"""
+from __future__ import annotations
+
+import base64
+import json
+from itertools import accumulate, chain
+from json import encoder as json_encoder
+from json import scanner as json_scanner
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+
+from ..settings import settings
+from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
+from .frames import Buffer, MAX_BUFFERS
+from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
+
+NUMBERS = frozenset({int, float, bool, type(None)})
+STRING = frozenset({str})
+CONTAINERS = frozenset({list, dict})
+PLAIN = NUMBERS | STRING | CONTAINERS
+
+# Bytes from which a buffer beside the JSON beats base64 or escapes within it.
+LONG = 4 * 1024
+# Values side by side up to which each is looked at alone. Among more, long text hardly matters.
+FEW = 1024
+# Ints from here on travel as hexadecimal: Python refuses decimal digits above 4,300 (640 where an
+# application says so), and takes quadratic time for them.
+BIG = 1 << 2048
+# Digits that are looked for at a time: the 617 of BIG, wherever they start, hold one such window.
+DIGITS = 300
+# Values from which on it is counted how much text they make, before it is made: a few lists that
+# hold each other several times, or one text many times, can stand for more than any memory holds.
+MANY = 64 * 1024
+
+
+class Packed(NamedTuple):
+    """A value ready to travel."""
+
+    text: str
+    tagged: bool = False
+    buffers: Sequence[Buffer] = ()
+
+
+def _make_encode() -> Callable[[Any], str]:
+    # ensure_ascii=False is shorter and faster, and keeps two lone surrogates two.
+    if getattr(json_encoder, "c_make_encoder", None) is None:  # PyPy has no such name at all
+        return json.JSONEncoder(ensure_ascii=False, check_circular=False,
+                                separators=(",", ":")).encode
+    # One encoder object for the life of the process: json.dumps makes one for each call.
+    make = json_encoder.c_make_encoder(
+        None, _refuse, json_encoder.encode_basestring, None, ":", ",", False, False, True)
+    join = "".join
+    return lambda value: join(make(value, 0))
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} is not plain")
+
+
+#: Plain value -> JSON text. For values that passed :func:`is_plain`, and for a few scalars.
+encode_plain = _make_encode()
+encode_string = json_encoder.encode_basestring
+
+
+def is_plain(root: Any) -> bool:
+    """Whether JSON keeps everything in a dict, list or tuple, and no text in it wants a buffer.
+
+    Goes level by level with what runs in C: a loop in Python over 100,000 dicts would cost more
+    than encoding them.
+    """
+    dicts, lists = ([root], []) if type(root) is dict else ([], [root])
+    weighed = False
+    for _ in range(settings.max_depth + 1):
+        if sum(map(len, lists)) + sum(map(len, dicts)) > settings.max_text:
+            check_weight([root])  # each of them is two characters at least
+        level: List[Any] = []
+        if lists:
+            level.extend(chain.from_iterable(lists))
+        if dicts:
+            if not STRING.issuperset(map(type, chain.from_iterable(dicts))):
+                return False
+            level.extend(chain.from_iterable(map(dict.values, dicts)))
+        kinds = set(map(type, level))
+        if not kinds <= PLAIN or str in kinds and len(level) <= FEW and has_long_text(level):
+            return False
+        if len(level) > MANY and not weighed and _repeats(level):
+            check_weight([root])
+            weighed = True
+        if kinds.isdisjoint(CONTAINERS):
+            return True
+        dicts, lists = _of(dict, level, kinds), _of(list, level, kinds)
+    return False
+
+
+def _of(kind: type, level: List[Any], kinds: Set[type]) -> List[Any]:
+    if kind not in kinds:
+        return []
+    return level if len(kinds) == 1 else [value for value in level if type(value) is kind]
+
+
+def _repeats(level: Sequence[Any]) -> bool:
+    """Whether many values may be the same few, and so make more text than they take memory.
+
+    Looks at some of them: among a thousand, one of a few is there twice.
+    """
+    step = len(level) // FEW
+    some = level[::step]
+    texts = sum([len(value) for value in some if type(value) is str]) * step
+    containers = [id(value) for value in some if type(value) in CONTAINERS]
+    return texts > settings.max_text or len(set(containers)) < len(containers)
+
+
+def check_weight(roots: Sequence[Any]) -> None:
+    """Refuse values that make more JSON text than the limit. Takes what repeats only once.
+
+    :param roots: containers.
+    :raises MessageTooLarge: more text than the limit, at least.
+    """
+    if _weight(roots, {}, settings.max_depth + 2) > settings.max_text:
+        raise MessageTooLarge("JSON text of a message, in bytes", None, settings.max_text,
+                              "NET_MAX_TEXT")
+
+
+def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
+    """Characters of JSON that values take at least; ``known`` are those of containers.
+
+    What is too deep counts as nothing: other checks find it, and values that hold themselves.
+    """
+    weight = 0
+    for value in values:
+        weight += 2
+        cls = type(value)
+        if cls is str:
+            weight += len(value) if len(value) < LONG else 0
+        elif cls not in NUMBERS:
+            if id(value) not in known:
+                known[id(value)] = 0
+                inside = look_inside(value)
+                if inside is not None and levels:
+                    known[id(value)] = _weight(inside, known, levels - 1)
+            weight += known[id(value)]
+    return weight
+
+
+def fits(text: str) -> bool:
+    """Whether plain JSON text can travel: neither too long, nor with a number of BIG or more."""
+    return len(text) <= settings.max_text and not any(
+        [text[start:start + DIGITS].isdigit() for start in range(0, len(text), DIGITS)])
+
+
+def has_long_text(values: Sequence[Any]) -> bool:
+    for value in values:
+        if type(value) is str and len(value) >= LONG:
+            return True
+    return False
+
+
+def scalar(value: Any) -> Optional[str]:
+    """The JSON text of a number, a short text or the like; None for all else."""
+    kind = type(value)
+    if kind is int:
+        return repr(value) if -BIG < value < BIG else None
+    if kind is str:
+        return encode_string(value) if len(value) < LONG else None
+    return encode_plain(value) if kind in NUMBERS else None
+
+
+def pack(value: Any, path: str) -> Packed:
+    """One value as JSON text and buffers.
+
+    :param path: what errors call the value, such as ``result``.
+    :raises ValueNotSupported: something in it cannot travel; says where.
+    :raises MessageTooLarge: over the limit of JSON text or of buffers.
+    """
+    text = scalar(value)
+    if text is not None:
+        return Packed(text)
+    packed = pack_plain((value,), value)
+    if packed is not None:
+        return packed
+    packer = Packer()
+    return packer.packed(packer.under(path, lambda: packer.tag(value, 0)), path)
+
+
+def pack_plain(holder: Any, value: Any) -> Any:
+    """A value as plain JSON, None when that would bend it or be too large.
+
+    :param holder: a list, tuple or dict that holds all of the value.
+    """
+    if is_plain(holder):
+        try:
+            text = encode_plain(value)
+        except ValueError:
+            return None  # an int of more digits than Python converts
+        if len(text) < DIGITS or fits(text):
+            return Packed(text)
+    return None
+
+
+class Packer:
+    """Turns values of any kind that may travel into plain JSON values and buffers."""
+
+    def __init__(self) -> None:
+        self.buffers: List[Buffer] = []
+        self._buffer_bytes = 0
+        self._count = 0
+        self._tops: List[Any] = []
+
+    def packed(self, tree: Any, path: str) -> Packed:
+        """What :meth:`tag` and the like gave, as text.
+
+        :raises MessageTooLarge: more JSON text than the limit.
+        """
+        text = encode_plain(tree)
+        if len(text) > settings.max_text:
+            raise MessageTooLarge(f"{path}: JSON text, in bytes", len(text), settings.max_text,
+                                  "NET_MAX_TEXT")
+        return Packed(text, True, self.buffers)
+
+    @staticmethod
+    def under(path: str, work: Callable[[], Any]) -> Any:
+        """Do some packing; an error says its whole path."""
+        try:
+            return work()
+        except ValueNotSupported as problem:
+            whole = path + problem.path
+            raise ValueNotSupported(whole if len(whole) <= 120 else whole[:120] + "...",
+                                    problem.reason) from None
+
+    def tag(self, value: Any, depth: int) -> Any:
+        """A value as plain JSON values; ``depth`` is the number of containers around it."""
+        cls = type(value)
+        if cls is str:
+            if len(value) < LONG:
+                return value
+            return {"!str": self._buffer(value.encode("utf-8", "surrogatepass"))}
+        if cls in NUMBERS:
+            if cls is int and not -BIG < value < BIG:
+                return {"!int": hex(value)}
+            return value
+        if cls is list:
+            return self.items(value, depth)
+        if cls is dict:
+            return self._dict(value, depth)
+        kind = TAKE_APART.get(cls)
+        if kind is not None:
+            return {kind.name: kind.take_apart(self, value, depth)}
+        return take_apart_rare(self, value, depth)
+
+    def items(self, values: Sequence[Any], depth: int) -> List[Any]:
+        """Each of a sequence of values."""
+        self._enter(values, depth)
+        if set(map(type, values)) == {float}:
+            return list(values)
+        tag = self.tag
+        done: List[Any] = []
+        try:
+            for value in values:
+                done.append(tag(value, depth + 1))
+        except ValueNotSupported as problem:
+            raise problem.inside(f"[{len(done)}]") from None
+        return done
+
+    def pairs(self, values: Dict[Any, Any], depth: int) -> List[Any]:
+        """Keys and values of any dict, by turns."""
+        self._enter(values, depth)
+        done: List[Any] = []
+        key: Any = None
+        try:
+            for key, value in values.items():
+                done.append(self.tag(key, depth + 1))
+                done.append(self.tag(value, depth + 1))
+        except ValueNotSupported as problem:
+            raise problem.inside(f"[{_short(key)}]") from None
+        return done
+
+    def parts(self, values: Dict[str, Any], depth: int) -> Dict[str, Any]:
+        """The parts of an object, by name."""
+        return self.named(values, depth, ".{}".format)
+
+    def _dict(self, value: Dict[Any, Any], depth: int) -> Any:
+        if not STRING.issuperset(map(type, value)):
+            return {"!dict": self.pairs(value, depth)}
+        return self.named(value, depth)
+
+    def named(self, values: Dict[str, Any], depth: int,
+              step: Callable[[str], str] = lambda name: f"[{_short(name)}]") -> Any:
+        """A dict with str keys; ``step`` is how an error shows the way to a key."""
+        if looks_tagged(values):
+            return {"!dict": self.pairs(values, depth)}
+        self._enter(values, depth)
+        tag = self.tag
+        done: Dict[str, Any] = {}
+        key = ""
+        try:
+            for key, value in values.items():
+                done[key] = tag(value, depth + 1)
+        except ValueNotSupported as problem:
+            raise problem.inside(step(key)) from None
+        return done
+
+    def _enter(self, values: Any, depth: int) -> None:
+        if depth >= settings.max_depth:
+            raise ValueNotSupported("", f"nested deeper than {settings.max_depth} (NET_MAX_DEPTH),"
+                                        f" or contains itself")
+        if depth < 1:
+            self._tops.append(values)
+        before = self._count
+        self._count += len(values)
+        if before <= MANY < self._count:
+            check_weight(self._tops)
+
+    def bytes(self, data: Buffer) -> Any:
+        """Bytes: short ones as base64, long ones as the number of a buffer."""
+        if len(data) < LONG:
+            return base64.b64encode(data).decode("ascii")
+        return self._buffer(data)
+
+    def _buffer(self, data: Buffer) -> int:
+        self._buffer_bytes += len(data)
+        if self._buffer_bytes > settings.max_buffers:
+            raise MessageTooLarge("buffers of a message, in bytes", self._buffer_bytes,
+                                  settings.max_buffers, "NET_MAX_BUFFERS")
+        if len(self.buffers) >= MAX_BUFFERS:
+            raise MessageTooLarge("long texts and buffers in a message", None, MAX_BUFFERS, None)
+        self.buffers.append(data)
+        return len(self.buffers) - 1
+
+
+def _short(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def looks_tagged(value: Dict[str, Any]) -> bool:
+    """Whether a dict with str keys has the form of a tagged object."""
+    return len(value) == 1 and next(iter(value))[:1] == "!"
+
+
+# ------------------------------------------------------------------------------- and back again
+
+# Containers of JSON around the values of a message, and within the deepest tagged scalar.
+ENVELOPE = 3
+_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+# A step of one level deeper, or back, as a signed byte.
+_TO_STEPS = bytes.maketrans(b"[]", b"\x01\xff")
+# Levels up to which it is quicker to look at all of them than at each bracket.
+SHALLOW = 6
+_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+def check_depth(text: bytes, limit: int) -> None:
+    """Refuse JSON with more containers in each other than the limit, before it is parsed.
+
+    The parser goes one level of the C stack deeper for each, and small stacks end early: a few
+    kilobytes of brackets would kill the process.
+
+    :raises ProtocolError: too deep, or brackets that do not match.
+    """
+    if text.count(b"[") + text.count(b"{") <= limit:
+        return
+    brackets = brackets_of(text)
+    if _depth(brackets) > limit or brackets.count(b"[") != brackets.count(b"]"):
+        raise ProtocolError(None, f"JSON nested deeper than {limit}, or not JSON")
+
+
+def _depth(brackets: bytes) -> int:
+    depth = 0
+    while brackets and depth < SHALLOW:
+        # Each turn takes away the innermost level.
+        brackets = brackets.replace(b"[]", b"")
+        depth += 1
+    steps = memoryview(brackets.translate(_TO_STEPS)).cast("b")
+    return depth + max(accumulate(steps), default=0)
+
+
+def brackets_of(text: bytes) -> bytes:
+    """The brackets of JSON outside of its strings, all of them as square ones."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = text.translate(_TO_SQUARE, _OTHERS)
+    # Taking out two quotes side by side moves no bracket into or out of a string, and leaves only
+    # those strings that hold brackets.
+    brackets = brackets.replace(b'""', b"")
+    return b"".join(brackets.split(b'"')[::2]) if b'"' in brackets else brackets
+
+
+def _make_decode(object_hook: Any = None) -> Callable[[str], Any]:
+    decoder = json.JSONDecoder(object_hook=object_hook)
+    if json_scanner.c_make_scanner is None:  # PyPy
+        return _decode_quickly if object_hook is None else \
+            lambda text: decoder.decode(_without_space(text))
+    scan = decoder.scan_once
+
+    def decode(text: str) -> Any:
+        value, end = scan(text, 0)
+        if end != len(text):
+            raise ValueError(f"more after the value, at {end}")
+        return value
+    return decode
+
+
+def _decode_quickly(text: str) -> Any:
+    """JSON by PyPy's own parser, six times as fast as a decoder object there."""
+    try:
+        return json.loads(_without_space(text))
+    except ValueError:
+        # What its errors quote of the text can be broken characters.
+        raise ValueError("not JSON") from None
+
+
+def _without_space(text: str) -> str:
+    if text[:1].isspace() or text[-1:].isspace():
+        raise ValueError("space around the value")
+    return text
+
+
+_decode_plain = _make_decode()
+
+
+def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = ()) -> Any:
+    """The value of JSON text and buffers.
+
+    :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
+    :raises ValueNotSupported: a class or a library that is not there in this process.
+    """
+    limit = settings.max_depth + ENVELOPE
+    if len(text) > limit:  # no room for more brackets otherwise
+        check_depth(text, 2 * limit if tagged else limit)
+    try:
+        string = text.decode("utf-8", "surrogatepass")
+        if not tagged:
+            return _decode_plain(string)
+        return _make_decode(_Restorer(buffers).restore)(string)
+    except (ValueNotSupported, ProtocolError, RecursionError, MemoryError):
+        raise
+    except StopIteration:
+        raise ProtocolError(None, "not JSON") from None
+    except Exception as problem:  # a tagged object can be wrong in more ways than a list could name
+        raise ProtocolError(None, f"a value cannot be read: {type(problem).__name__}: "
+                                  f"{str(problem)[:200]}") from None
+
+
+class _Restorer:
+    """Puts tagged objects together again, the innermost first."""
+
+    def __init__(self, buffers: Sequence[bytes]) -> None:
+        # The frame's own list, so that a large buffer is freed when its value has been made.
+        self._buffers: List[Optional[bytes]] = \
+            buffers if type(buffers) is list else list(buffers)
+
+    def restore(self, found: Dict[str, Any]) -> Any:
+        if not looks_tagged(found):
+            return found
+        (name, content), = found.items()
+        put_together = PUT_TOGETHER.get(name)
+        if put_together is None:
+            raise ValueError(f"unknown tagged object {name[:40]!r}")
+        return put_together(self, content)
+
+    def bytes(self, content: Any) -> bytes:
+        """Bytes from base64, or the buffer of that number."""
+        if type(content) is str:
+            return base64.b64decode(content, validate=True)
+        if type(content) is not int or content < 0:
+            raise ValueError("neither base64 nor the number of a buffer")
+        data = self._buffers[content]
+        # Each object copies its buffer. Without this, a few bytes of JSON could ask for any number
+        # of copies of a large one.
+        self._buffers[content] = None
+        if data is None:
+            raise ValueError("a buffer that is used twice")
+        return data

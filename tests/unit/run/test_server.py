@@ -1,0 +1,403 @@
+"""The server, against raw sockets."""
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
+
+import net
+from net.dispatch import Dispatch, caller
+from net.settings import settings
+from net.identity import encode_text
+from net.wire import legacy
+from net.wire.frames import CALL, FAILURE, FLAG, FrameReader, MAGIC, PREFACE, RESULT, pack
+from net.run import server as server_module
+from net.run import server_connection
+from net.run.server import Server
+
+ALL_REPLIES = frozenset((RESULT, FAILURE, FLAG))
+
+
+@pytest.fixture
+def functions() -> Dict[bytes, Callable[..., Any]]:
+    """The registry of the server under test."""
+    def fail() -> None:
+        raise KeyError("x")
+
+    found = {"echo": lambda value: value, "add": lambda a, b=1: a + b, "fail": fail,
+             "where": lambda: list(caller.address or ()), "exit": lambda: exit(3)}
+    return {encode_text(name): function for name, function in found.items()}
+
+
+@pytest.fixture
+def server(functions) -> Iterator[Server]:
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    yield served
+    served.close()
+
+
+class Client:
+    """A bare socket that speaks frames."""
+
+    def __init__(self, server: Server) -> None:
+        self.sock = socket.create_connection(server.address, timeout=5)
+        self.reader = FrameReader(self.sock.recv, self.sock.recv_into, ALL_REPLIES,
+                                  (10 ** 6, 10 ** 6))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.sock.close()
+
+    def reply(self) -> Any:
+        """``(kind, content)`` of the next reply."""
+        frame = self.reader.frame()
+        return frame.kind, json.loads(frame.text)
+
+    def ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        self.sock.sendall(request(name, *args, **kwargs))
+        return self.reply()
+
+    def rest(self) -> bytes:
+        """What still comes until the server closes."""
+        received = b""
+        while True:
+            try:
+                piece = self.sock.recv(100_000)
+            except ConnectionResetError:
+                return received
+            if not piece:
+                return received
+            received += piece
+
+
+def request(name: str, *args: Any, **kwargs: Any) -> bytes:
+    tag = encode_text(name).decode()
+    return pack(CALL, json.dumps({"connection": tag, "args": args, "kwargs": kwargs}).encode())
+
+
+@pytest.fixture
+def client(server) -> Iterator[Client]:
+    with Client(server) as connected:
+        yield connected
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+# ------------------------------------------------------------------------------------- requests
+
+def test_requests_are_answered_in_order_on_one_connection(client, server):
+    client.sock.sendall(PREFACE)
+    for number in range(3):
+        assert client.ask("add", number, b=10) == (RESULT, number + 10)
+    assert server.connections == 1
+
+
+def test_several_requests_in_one_piece_are_all_answered(client):
+    client.sock.sendall(PREFACE + b"".join(request("add", number) for number in range(5)))
+    assert [client.reply() for _ in range(5)] == [(RESULT, number + 1) for number in range(5)]
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_preface_and_requests_may_come_in_pieces(client, step):
+    data = PREFACE + request("echo", "in pieces") + request("add", 41)
+    for start in range(0, len(data), step):
+        client.sock.sendall(data[start:start + step])
+        time.sleep(0.0005)
+    assert client.reply() == (RESULT, "in pieces")
+    assert client.reply() == (RESULT, 42)
+
+
+def test_a_reply_is_delivered_after_the_client_has_ended_its_half(client):
+    client.sock.sendall(PREFACE + request("add", 1))
+    client.sock.shutdown(socket.SHUT_WR)
+    assert client.reply() == (RESULT, 2)
+    assert client.rest() == b""
+
+
+def test_an_error_and_an_unknown_tag_leave_the_connection(client):
+    client.sock.sendall(PREFACE)
+    kind, content = client.ask("fail")
+    assert kind == FAILURE and content["raised"]["types"][0] == ["builtins", "KeyError"]
+    kind, content = client.ask("exit")
+    assert kind == FAILURE and content["raised"]["types"][0] == ["builtins", "SystemExit"]
+    kind, content = client.ask("ad")
+    assert kind == FLAG and content["flag"] == "SU5WQUxJRF9DT05ORUNUSU9O"
+    assert client.ask("add", 1) == (RESULT, 2)
+
+
+def test_a_call_without_sense_gets_a_refusal_and_the_connection_goes_on(client):
+    client.sock.sendall(PREFACE)
+    for text in (b"5", b"[", b"{}", b'{"connection": 5, "args": [], "kwargs": {}}', b"\xff",
+                 b'{"connection": "x", "args": {}, "kwargs": {}}', b"[" * 3000 + b"]" * 3000):
+        client.sock.sendall(pack(CALL, text))
+        kind, content = client.reply()
+        assert kind == FAILURE and content["refused"] == "ProtocolError"
+        assert content["ran"] == "no"
+    assert client.ask("add", 1) == (RESULT, 2)
+
+
+def test_the_function_knows_where_its_caller_is(client):
+    client.sock.sendall(PREFACE)
+    assert client.ask("where") == (RESULT, list(client.sock.getsockname()))
+    assert caller.address is None
+
+
+def test_a_registry_is_looked_up_anew_for_each_request(client, functions):
+    client.sock.sendall(PREFACE)
+    assert client.ask("late")[0] == FLAG
+    functions[encode_text("late")] = lambda: "now"
+    assert client.ask("late") == (RESULT, "now")
+    functions[encode_text("late")] = lambda: "another"
+    assert client.ask("late") == (RESULT, "another")
+
+
+# -------------------------------------------------------------------------------- what is not ours
+
+@pytest.mark.parametrize("data", [
+    b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n",
+    b"\x00", b"\xff" * 100, MAGIC[:2] + b"xx", b"\xabnex\x01\0\0\0" + request("add", 1),
+    PREFACE + b"\x09\0\0\0\0\0\0\0", PREFACE + pack(RESULT, b"5"), PREFACE + PREFACE,
+    PREFACE + b"\x01\xff\0\0\0\0\0\0",
+])
+def test_anything_else_is_closed_at_once_without_a_reply(client, server, data):
+    client.sock.sendall(data)
+    assert client.rest() == b""
+    until(lambda: server.connections == 0)
+    assert not server.tally()
+
+
+def test_a_request_behind_something_else_is_never_looked_at(client, server):
+    client.sock.sendall(b"POST / HTTP/1.1\r\n\r\n" + PREFACE + request("add", 1))
+    assert client.rest() == b""
+    assert not server.tally()
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_another_version_is_refused_by_a_frame_that_names_both(client, version):
+    client.sock.sendall(MAGIC + bytes((version, 0, 0, 0)) + request("add", 1))
+    kind, content = client.reply()
+    assert kind == FAILURE and content["refused"] == "ProtocolError"
+    assert f"version {version} " in content["reason"] and "version 1" in content["reason"]
+    assert client.rest() == b""
+
+
+def test_a_frame_over_the_limit_is_refused_before_it_has_come(client, server):
+    client.sock.sendall(PREFACE + b"\x01\0\0\0\xff\xff\xff\xff")
+    kind, content = client.reply()
+    assert kind == FAILURE and content["refused"] == "MessageTooLarge"
+    assert content["setting"] == "NET_MAX_TEXT"
+    assert client.rest() == b""
+
+
+# -------------------------------------------------------------------------------------------- time
+
+@pytest.mark.parametrize("data", [b"", b"\xab", PREFACE[:7], PREFACE])
+def test_a_connection_that_does_not_begin_is_closed(functions, monkeypatch, data):
+    monkeypatch.setattr(server_connection, "GREETING_TIME", 0.05)
+    monkeypatch.setattr(server_module, "TICK", 0.02)
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    with Client(served) as client:
+        client.sock.sendall(data)
+        assert client.rest() == b""
+    served.close()
+
+
+def test_a_connection_without_requests_is_closed_and_one_in_a_call_is_not(functions, monkeypatch):
+    monkeypatch.setitem(vars(settings), "idle_time", 0.1)
+    monkeypatch.setattr(server_module, "TICK", 0.02)
+    release = threading.Event()
+    functions[encode_text("wait")] = lambda: release.wait(5)
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    with Client(served) as idle, Client(served) as busy:
+        busy.sock.sendall(PREFACE + request("wait"))
+        idle.sock.sendall(PREFACE)
+        assert idle.ask("add", 1) == (RESULT, 2)
+        assert idle.rest() == b""
+        release.set()
+        assert busy.reply() == (RESULT, True)
+        assert busy.rest() == b""
+    served.close()
+
+
+def test_a_request_that_drips_is_closed_at_its_time(functions, monkeypatch):
+    monkeypatch.setitem(vars(settings), "request_time", 0.2)
+    monkeypatch.setattr(server_module, "TICK", 0.02)
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    with Client(served) as client:
+        client.sock.sendall(PREFACE)
+        start = time.monotonic()
+        try:
+            for byte in request("echo", "x" * 1000):
+                client.sock.sendall(bytes((byte,)))
+                time.sleep(0.01)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert client.rest() == b""
+        assert time.monotonic() - start < 2
+    assert not served.tally()
+    served.close()
+
+
+# ---------------------------------------------------------------------------------------- counting
+
+def test_calls_errors_and_seconds_are_counted_for_each_tag(server):
+    with Client(server) as client:
+        client.sock.sendall(PREFACE)
+        for _ in range(3):
+            client.ask("add", 1)
+        client.ask("fail")
+        client.ask("unknown")
+        counted = server.tally()
+    with socket.create_connection(server.address, timeout=5) as old:
+        old.sendall(legacy.encode({"connection": encode_text("add").decode(), "args": [1],
+                                   "kwargs": {}}))
+        old.recv(1024)
+    until(lambda: server.connections == 0)
+    assert [counted[encode_text(name)][:2] for name in ("add", "fail")] == [[3, 0], [1, 1]]
+    after = server.tally()
+    assert after[encode_text("add")][0] == 4
+    assert set(after) == {encode_text("add"), encode_text("fail")}
+    assert all(0 <= seconds < 5 for _, _, seconds in after.values())
+
+
+# ----------------------------------------------------------------------------------- begin and end
+
+def test_ports_are_tried_in_order(functions, port_range):
+    servers = [Server(Dispatch(functions), "127.0.0.1", port_range) for _ in port_range]
+    assert [one.address[1] for one in servers] == list(port_range)
+    with pytest.raises(net.NoFreePort) as caught:
+        Server(Dispatch(functions), "127.0.0.1", port_range)
+    assert caught.value.ports == port_range
+    extra = Server(Dispatch(functions), "127.0.0.1", port_range, any_port=True)
+    assert extra.address[1] not in port_range
+    servers[2].close()
+    again = Server(Dispatch(functions), "127.0.0.1", port_range)
+    assert again.address[1] == port_range[2]
+    for one in (*servers, extra, again):
+        one.close()
+
+
+def test_a_port_is_free_again_at_once_after_calls(functions, port_range):
+    ports = port_range[:1]
+    for _ in range(5):
+        served = Server(Dispatch(functions), "127.0.0.1", ports)
+        with Client(served) as client:
+            client.sock.sendall(PREFACE)
+            assert client.ask("add", 1) == (RESULT, 2)
+            # The server closes first, so that the connection stays in TIME_WAIT on its side.
+            served.close()
+            assert client.rest() == b""
+
+
+def test_an_address_that_is_not_of_this_host_is_an_error(functions):
+    with pytest.raises(OSError) as caught:
+        Server(Dispatch(functions), "192.0.2.1", range(20000, 20006))
+    assert not isinstance(caught.value, net.NoFreePort)
+
+
+def test_without_a_thread_the_port_is_left_free(functions, port_range, monkeypatch):
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(OSError, match="can't start new thread"):
+            Server(Dispatch(functions), "127.0.0.1", port_range)
+    served = Server(Dispatch(functions), "127.0.0.1", port_range)
+    assert served.address[1] == port_range[0]
+    served.close()
+
+
+def test_closing_ends_idle_and_working_connections(functions):
+    release = threading.Event()
+    started = threading.Event()
+
+    def wait() -> None:
+        started.set()
+        release.wait(5)
+
+    functions[encode_text("wait")] = wait
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    with Client(served) as idle, Client(served) as busy:
+        idle.sock.sendall(PREFACE)
+        idle.ask("add", 1)
+        busy.sock.sendall(PREFACE + request("wait"))
+        assert started.wait(5)
+        served.close()
+        served.close()
+        assert (idle.rest(), busy.rest()) == (b"", b"")
+        release.set()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(served.address)
+
+
+def test_a_function_may_close_the_server_that_it_is_called_through(functions):
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    functions[encode_text("close")] = served.close
+    with Client(served) as client:
+        client.sock.sendall(PREFACE + request("close"))
+        assert client.rest() == b""
+    until(lambda: served.connections == 0)
+
+
+def test_many_clients_at_once_are_all_served(server):
+    results: List[Any] = []
+
+    def ask(number: int) -> None:
+        with Client(server) as client:
+            client.sock.sendall(PREFACE)
+            results.append(client.ask("add", number) == (RESULT, number + 1))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 100
+    until(lambda: server.connections == 0)
+
+
+def test_an_error_of_ours_in_the_accepting_thread_is_logged_and_it_goes_on(
+        server, monkeypatch, caplog):
+    failed = threading.Event()
+
+    def fail(now: float) -> None:
+        failed.set()
+        raise RuntimeError("ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_close_overdue", fail)
+        with Client(server) as client:
+            client.sock.sendall(PREFACE)
+            assert failed.wait(5)
+            until(lambda: "the server goes on after an error" in caplog.text)
+    with Client(server) as client:
+        client.sock.sendall(PREFACE)
+        assert client.ask("add", 2, b=3) == (RESULT, 5)
+
+
+def test_an_error_of_ours_in_a_connection_ends_that_one_alone(server, client, monkeypatch, caplog):
+    client.sock.sendall(PREFACE)
+    assert client.ask("add", 1) == (RESULT, 2)
+
+    def fail(served: object, dispatch: object) -> None:
+        raise RuntimeError("ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server_connection.ServerConnection, "run", fail)
+        with Client(server) as other:
+            assert other.rest() == b""
+    assert "a connection failed" in caplog.text
+    assert client.ask("add", 2, b=3) == (RESULT, 5)
+    until(lambda: server.connections == 1)

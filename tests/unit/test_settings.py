@@ -1,0 +1,309 @@
+"""Settings: from variables, by configure and by assignment, and what they refuse."""
+from __future__ import annotations
+
+import decimal
+import fractions
+import pathlib
+import threading
+
+import pytest
+
+import net
+from net import settings as settings_module
+from net.settings import GIB, MIB, Settings, TABLE, is_loopback, parse_group
+from net.errors import NetError, SettingError
+
+DOCUMENTED = {"thread_limit": 5, "port_start": 3010, "port_range": 5, "group": None,
+              "is_hub": False}
+
+
+def variable(name: str) -> str:
+    return "NET_" + name.upper()
+
+
+# ------------------------------------------------------------------------------- defaults
+
+
+def test_the_documented_defaults(fresh_settings):
+    for name, default in DOCUMENTED.items():
+        assert getattr(fresh_settings, name) == default
+        assert type(getattr(fresh_settings, name)) is type(default)
+
+
+def test_the_other_defaults(fresh_settings):
+    assert fresh_settings.launch is True and fresh_settings.sweep is True
+    assert fresh_settings.timeout is None and fresh_settings.host is None
+    assert (fresh_settings.max_text, fresh_settings.max_buffers) == (16 * MIB, GIB)
+    assert (fresh_settings.max_depth, fresh_settings.max_connections) == (100, 512)
+    assert (fresh_settings.request_time, fresh_settings.idle_time) == (30.0, 300.0)
+    assert fresh_settings.traceback == "full" and fresh_settings.facts == {}
+
+
+def test_every_default_is_a_value_that_the_setting_takes():
+    for name, setting in TABLE.items():
+        assert setting.parse(setting.default) == setting.default, name
+
+
+# ------------------------------------------------------------------------------ variables
+
+
+@pytest.mark.parametrize("name, text, value", [
+    ("thread_limit", "12", 12), ("thread_limit", " 12 ", 12), ("thread_limit", "0", 0),
+    ("port_start", "1", 1), ("port_start", "65535", 65535), ("port_range", "0", 0),
+    ("group", "render", "render"), ("group", "  render ", "render"), ("group", "", None),
+    ("group", "a b", "a b"), ("group", "g" * 64, "g" * 64), ("group", "none", "none"),
+    ("is_hub", "1", True), ("is_hub", "true", True), ("is_hub", "TRUE", True), ("is_hub", "yes",
+                                                                                True),
+    ("is_hub", "on", True), ("is_hub", "0", False), ("is_hub", "False", False),
+    ("is_hub", "false", False), ("is_hub", "no", False), ("is_hub", "Off", False), ("is_hub", "",
+                                                                                    False),
+    ("launch", "0", False), ("sweep", "no", False),
+    ("timeout", "2", 2.0), ("timeout", "0.5", 0.5), ("timeout", "1e3", 1000.0), ("timeout", "",
+                                                                                 None),
+    ("request_time", "5", 5.0), ("host", "127.0.0.1", "127.0.0.1"), ("host", "", None),
+    ("peers", "a:1, b:2 ,,", ("a:1", "b:2")), ("peers", "", ()), ("traceback", "none", "none"),
+    ("facts", '{"gpus": [1, 2]}', {"gpus": [1, 2]}), ("facts", "", {}), ("max_text", "1024", 1024),
+])
+def test_a_variable_is_read_by_its_type(fresh_settings, monkeypatch, name, text, value):
+    monkeypatch.setenv(variable(name), text)
+    assert getattr(fresh_settings, name) == value
+    assert type(getattr(fresh_settings, name)) is type(value)
+
+
+def test_false_means_false(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_IS_HUB", "False")
+    assert fresh_settings.is_hub is False
+
+
+@pytest.mark.parametrize("name, text", [
+    ("thread_limit", "abc"), ("thread_limit", ""), ("thread_limit", "-1"), ("thread_limit", "1.5"),
+    ("thread_limit", "9" * 5000), ("thread_limit", "1025"), ("port_start", "abc"),
+    ("port_start", "70000"), ("port_start", "0"), ("port_start", "-3010"), ("port_range", "-1"),
+    ("is_hub", "maybe"), ("is_hub", "2"), ("is_hub", "None"), ("timeout", "soon"), ("timeout", "0"),
+    ("timeout", "-1"), ("timeout", "nan"), ("timeout", "inf"), ("request_time", ""),
+    ("group", "a\nb"), ("group", "g" * 65), ("group", "None"), ("group", " None "),
+    ("group", "\x1b[31m"), ("host", "a\tb"), ("facts", "[1]"), ("facts", "{"), ("facts", "5"),
+    ("facts", '{"a": ' * 100_000), ("traceback", "some"), ("max_depth", "0"), ("max_depth", "201"),
+    ("max_text", "1000"), ("allow", "192.0.2.300"), ("allow", "everybody"), ("secret", "short"),
+    ("secret", ""), ("tls_cert", ""),
+])
+def test_a_bad_value_names_the_variable(fresh_settings, monkeypatch, name, text):
+    monkeypatch.setenv(variable(name), text)
+    with pytest.raises(SettingError, match=f"^{variable(name)} must") as caught:
+        getattr(fresh_settings, name)
+    assert isinstance(caught.value, ValueError) and isinstance(caught.value, NetError)
+    if name == "secret":
+        assert "short" not in str(caught.value).replace("shorter", "")
+    else:
+        assert f"not {text!r}"[:50] in str(caught.value)
+    # It is not forgotten, and mended without a new process.
+    with pytest.raises(SettingError):
+        getattr(fresh_settings, name)
+    monkeypatch.delenv(variable(name))
+    assert getattr(fresh_settings, name) == TABLE[name].default
+
+
+def test_the_old_name_of_the_first_port_is_read_too(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_PORT", "4000")
+    assert fresh_settings.port_start == 4000
+
+
+def test_the_documented_name_of_the_first_port_counts_more(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_PORT", "4000")
+    monkeypatch.setenv("NET_PORT_START", "5000")
+    assert fresh_settings.port_start == 5000
+
+
+def test_a_bad_value_under_the_old_name_names_that(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_PORT", "x")
+    with pytest.raises(SettingError, match="^NET_PORT must"):
+        fresh_settings.port_start
+
+
+def test_a_variable_is_read_at_the_first_use_and_kept(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_TIMEOUT", "5")
+    assert fresh_settings.timeout == 5
+    monkeypatch.setenv("NET_TIMEOUT", "6")
+    assert fresh_settings.timeout == 5
+    fresh_settings.reset()
+    assert fresh_settings.timeout == 6
+
+
+# ------------------------------------------------------------------------------------ ports
+
+
+def test_the_ports_are_inclusive(fresh_settings):
+    assert list(fresh_settings.ports) == [3010, 3011, 3012, 3013, 3014, 3015]
+    fresh_settings.set("port_range", 0)
+    assert list(fresh_settings.ports) == [3010]
+
+
+def test_ports_that_do_not_exist_are_refused(fresh_settings):
+    fresh_settings.set("port_start", 65530)
+    assert fresh_settings.ports[-1] == 65535
+    fresh_settings.set("port_start", 65531)
+    with pytest.raises(SettingError, match=r"NET_PORT_START \+ NET_PORT_RANGE .* not 65536"):
+        fresh_settings.ports
+
+
+# ------------------------------------------------------------------- configure and assignment
+
+
+@pytest.mark.parametrize("name, value, taken", [
+    ("thread_limit", 0, 0), ("thread_limit", "7", 7), ("is_hub", True, True), ("is_hub", "no",
+                                                                               False),
+    ("is_hub", 1, True), ("is_hub", 0, False), ("group", None, None), ("group", "x", "x"),
+    ("timeout", None, None), ("timeout", 3, 3.0), ("timeout", fractions.Fraction(1, 2), 0.5),
+    ("timeout", 1e300, 1e300), ("facts", {"a": (1, 2)}, {"a": [1, 2]}), ("facts", None, {}),
+    ("peers", ["a:1", "b:2"], ("a:1", "b:2")), ("peers", None, ()), ("launch", False, False),
+    ("tls_cert", pathlib.Path("/a/b"), "/a/b"),
+])
+def test_a_setting_can_be_given_typed_or_as_text(fresh_settings, name, value, taken):
+    fresh_settings.set(name, value)
+    assert getattr(fresh_settings, name) == taken
+    assert type(getattr(fresh_settings, name)) is type(taken)
+
+
+@pytest.mark.parametrize("name, value", [
+    ("thread_limit", None), ("thread_limit", 1.5), ("thread_limit", True), ("thread_limit", [1]),
+    ("thread_limit", 5.0), ("thread_limit", decimal.Decimal("3.5")), ("thread_limit", b"5"),
+    ("thread_limit", -1), ("thread_limit", 10 ** 1000), ("is_hub", None), ("is_hub", 2),
+    ("is_hub", []), ("timeout", True), ("timeout", -1), ("timeout", float("nan")),
+    ("timeout", float("inf")), ("timeout", 10 ** 400), ("timeout", "x"), ("timeout", [1]),
+    ("request_time", None), ("group", 5), ("group", b"x"), ("group", ["x"]), ("host", 5),
+    ("peers", 5), ("peers", [5]), ("peers", object()), ("peers", b"a:1"), ("facts", []),
+    ("facts", {"a": object()}), ("facts", 5), ("traceback", None), ("traceback", []),
+    ("tls_cert", 5), ("tls_cert", b"x"), ("secret", 5), ("secret", b"x" * 32), ("allow", [5]),
+])
+def test_a_bad_value_names_the_setting(fresh_settings, name, value):
+    with pytest.raises(SettingError, match=f"^{name.upper()} must"):
+        fresh_settings.set(name, value)
+    assert getattr(fresh_settings, name) == TABLE[name].default
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones(fresh_settings):
+    for name in ("thread_limits", "", "ports", "THREAD_LIMIT", "__class__", "set"):
+        with pytest.raises(SettingError, match="thread_limit, port_start"):
+            fresh_settings.set(name, 1)
+    with pytest.raises(AttributeError):
+        fresh_settings.nothing
+
+
+def test_assignment_to_the_module_counts(kept_settings):
+    net.THREAD_LIMIT = 0
+    assert net.THREAD_LIMIT == 0 and kept_settings.thread_limit == 0
+    net.THREAD_LIMIT = "9"
+    assert net.THREAD_LIMIT == 9
+    with pytest.raises(SettingError, match="THREAD_LIMIT must be from 0 to 1024, not -1"):
+        net.THREAD_LIMIT = -1
+    assert net.THREAD_LIMIT == 9
+
+
+def test_configure_counts_and_is_what_the_module_shows(kept_settings):
+    net.configure(group="render", is_hub=True, timeout=2.5, facts={"gpus": 2})
+    assert (net.GROUP, net.IS_HUB, net.TIMEOUT, net.FACTS) == ("render", True, 2.5, {"gpus": 2})
+    net.configure(group=None)
+    assert net.GROUP is None
+    with pytest.raises(SettingError, match="no setting 'speed'"):
+        net.configure(speed=1)
+
+
+def test_the_module_has_no_other_names_in_upper_case():
+    with pytest.raises(AttributeError, match="NOTHING"):
+        net.NOTHING
+    with pytest.raises(AttributeError):
+        net.thread_limit
+    assert not hasattr(net, "PORTS")
+
+
+def test_every_documented_name_of_the_module_is_there(kept_settings):
+    for name in DOCUMENTED:
+        assert hasattr(net, name.upper())
+    from net import PORT_START  # type: ignore[attr-defined]
+    assert PORT_START == kept_settings.port_start
+
+
+def test_the_facts_are_a_copy(fresh_settings):
+    given = {"a": [1]}
+    fresh_settings.set("facts", given)
+    given["a"].append(2)
+    assert fresh_settings.facts == {"a": [1]}
+
+
+# Characters of each length in UTF-8, one that JSON escapes, and one that does not travel as UTF-8.
+@pytest.mark.parametrize("letter, size", [("a", 1), ("é", 2), ("\U0001f600", 4), ("\n", 2),
+                                          ("\ud800", 3)])
+def test_facts_have_a_limit_in_bytes_of_json(fresh_settings, monkeypatch, letter, size):
+    room = settings_module.MAX_FACTS - len('{"a": ""}')
+    text = letter * (room // size) + "x" * (room % size)
+    fresh_settings.set("facts", {"a": text})
+    assert fresh_settings.facts == {"a": text}
+    with pytest.raises(SettingError, match="^FACTS must be at most 32 KiB .* NET_FACTS or "
+                                           r"net.configure\(facts=...\) has 32,769 b") as caught:
+        fresh_settings.set("facts", {"a": text + "x"})
+    assert len(str(caught.value)) < 500
+    assert fresh_settings.facts == {"a": text}
+    fresh_settings.reset()
+    monkeypatch.setenv("NET_FACTS", '{"a": "' + "y" * (room + 1) + '"}')
+    with pytest.raises(SettingError, match="^NET_FACTS must be at most 32 KiB of JSON"):
+        fresh_settings.facts
+
+
+def test_spaces_between_the_facts_do_not_count(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_FACTS", '{"a":' + " " * settings_module.MAX_FACTS + "1}")
+    assert fresh_settings.facts == {"a": 1}
+
+
+def test_settings_can_be_read_from_many_threads(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_THREAD_LIMIT", "17")
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(fresh_settings.thread_limit))
+               for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [17] * 20
+
+
+def test_a_secret_is_never_shown(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_SECRET", "a secret of many letters")
+    secret = fresh_settings.secret
+    assert secret.reveal() == "a secret of many letters"
+    assert "letters" not in f"{secret!r} {secret!s} {vars(fresh_settings)}"
+    assert fresh_settings.secured and not Settings().__dict__
+
+
+# ----------------------------------------------------------------------------------- groups
+
+
+@pytest.mark.parametrize("group", ["None", "a\0", "g" * 65, 5, b"g"])
+def test_what_is_no_name_of_a_group_is_refused(group):
+    with pytest.raises(ValueError):
+        parse_group(group)
+
+
+# --------------------------------------------------------------------------------- loopback
+
+
+@pytest.mark.parametrize("host",
+                         ["127.0.0.1", "127.0.0.2", "127.255.255.254", "localhost", "LOCALHOST",
+                          "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "127.1", "::1%lo"])
+def test_loopback_hosts_keep_everything_here(fresh_settings, host):
+    assert is_loopback(host)
+    fresh_settings.set("host", host)
+    assert fresh_settings.loopback_only
+
+
+@pytest.mark.parametrize("host",
+                         ["192.0.2.1", "0.0.0.0", "::", "fe80::1", "127.evil.example", "128.0.0.1",
+                          "127.0.0.1.example", "127.0.0.256", "127.0.0.1.5",
+                          "localhost.example",
+                          "127.", "127", "1270.0.0.1", "::127.0.0.1", "::2", "", "host",
+                                  "%", "a%::1"])
+def test_other_hosts_do_not(fresh_settings, host):
+    assert not is_loopback(host)
+
+
+def test_without_a_host_nothing_is_kept_here(fresh_settings):
+    assert not fresh_settings.loopback_only

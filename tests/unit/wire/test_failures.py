@@ -1,0 +1,897 @@
+"""Exceptions on their way: the same class, args, text and attributes, over any number of hops."""
+from __future__ import annotations
+
+import builtins
+import contextlib
+import copy
+import dataclasses
+import json
+import pickle
+import subprocess
+import sys
+import traceback
+import types
+from typing import Any, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import net
+import travel
+from net.errors import NetError, RemoteError
+from net.wire import failures, messages
+from net.wire.failures import describe, rebuild
+from net.wire.frames import FAILURE, Frame
+from travel import assert_same, raised
+
+GROUP = getattr(builtins, "ExceptionGroup", None)
+
+
+def members(error: BaseException) -> dict[str, Any]:
+    """What the built-in class of an exception keeps outside of its dict."""
+    found = {}
+    for name in ("errno", "strerror", "filename", "filename2", "encoding", "object", "start", "end",
+                 "reason", "name", "path", "msg", "lineno", "offset", "text", "end_lineno",
+                 "end_offset", "value", "characters_written", "print_file_and_line"):
+        with contextlib.suppress(Exception):
+            found[name] = getattr(error, name)
+    return found
+
+
+def own_attributes(error: BaseException) -> dict[str, Any]:
+    # Sorted: PyPy keeps attributes in another order.
+    return {name: value for name, value in sorted(vars(error).items())
+            if name not in ("traceback", "peer", "tag", "_described")}
+
+
+def printed(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def check_same_error(arrived: BaseException, sent: BaseException) -> None:
+    assert isinstance(arrived, RemoteError)
+    assert isinstance(arrived, type(sent))
+    assert type(arrived).__name__ == type(sent).__name__
+    assert type(arrived).__qualname__ == type(sent).__qualname__
+    assert type(arrived).__module__ == type(sent).__module__
+    assert_same(arrived.args, sent.args)
+    assert str(arrived) == str(sent)
+    assert_same(members(arrived), members(sent))
+    assert_same(own_attributes(arrived), own_attributes(sent))
+    assert arrived.ran == "yes"
+
+
+# ------------------------------------------------------------------ every built-in exception
+
+ARGUMENTS: dict[str, tuple] = {
+    "UnicodeDecodeError": ("utf-8", b"a\xffb", 1, 2, "invalid start byte"),
+    "UnicodeEncodeError": ("ascii", "aéb", 1, 2, "ordinal not in range"),
+    "UnicodeTranslateError": ("aéb", 1, 2, "no"),
+    "StopIteration": (42,),
+    "KeyError": ("key",),
+}
+
+
+def built_in_exceptions() -> Iterator[BaseException]:
+    for name, cls in sorted(vars(builtins).items()):
+        if not isinstance(cls, type) or not issubclass(cls, Exception) or cls.__name__ != name:
+            continue
+        if GROUP is not None and issubclass(cls, GROUP):
+            continue
+        usual = ("bad", ("file.py", 3, 5, "x = = 1\n")) if issubclass(cls, SyntaxError) \
+            else ("one", 2)
+        yield cls(*ARGUMENTS.get(name, usual))
+        if name.startswith("Unicode"):
+            continue
+        yield cls()
+        yield cls("only text")
+        if not issubclass(cls, SyntaxError):
+            yield cls((1, "x"), [b"y"])
+        if issubclass(cls, OSError):
+            yield cls(2, "No such file", "a.txt")
+            yield cls(2, "No such file", b"a.txt", None, "b.txt")
+            yield cls(None, None)
+        if issubclass(cls, ImportError):
+            yield cls("no module", name="a.b", path="/a/b.py")
+        if issubclass(cls, SyntaxError) and sys.version_info >= (3, 10):
+            yield cls("bad", ("file.py", 3, 5, "x\n", 4, 6))
+        if sys.version_info >= (3, 10) and issubclass(cls, (NameError, AttributeError)):
+            yield cls("missing", name="nam")
+
+
+@pytest.mark.parametrize("error", list(built_in_exceptions()),
+                         ids=lambda error: f"{type(error).__name__}-{len(error.args)}")
+def test_every_built_in_exception_arrives_as_it_was_over_several_hops(error):
+    once = raised(error)
+    check_same_error(once, error)
+    twice = raised(once)
+    check_same_error(twice, error)
+    check_same_error(raised(twice), error)
+
+
+def test_every_exception_there_is_was_tried():
+    tried = {type(error) for error in built_in_exceptions()}
+    known = {cls for cls in vars(builtins).values() if isinstance(cls, type)
+             and issubclass(cls, Exception) and not (GROUP and issubclass(cls, GROUP))}
+    assert tried == known
+
+
+def provoked() -> Iterator[Any]:
+    yield lambda: 1 / 0
+    yield lambda: {}["key"]
+    yield lambda: [][5]
+    yield lambda: int("x")
+    yield lambda: open("/no/such/file")
+    yield lambda: b"\xff".decode()
+    yield lambda: "é".encode("ascii")
+    yield lambda: compile("x = = 1", "file.py", "exec")
+    yield lambda: __import__("no.such.module")
+    yield lambda: object().missing  # type: ignore[attr-defined]
+    yield lambda: eval("missing")
+    yield lambda: next(iter(()))
+    yield lambda: json.loads("{")
+    yield lambda: subprocess.run(["/no/such/program"])
+    yield lambda: subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=True)
+    yield lambda: 10.0 ** 1000
+    yield lambda: (lambda x: x)()  # type: ignore[call-arg]
+    yield lambda: exec("raise AssertionError")
+    yield lambda: __import__("decimal").Decimal("x")
+    yield lambda: __import__("struct").unpack("I", b"")
+    yield lambda: __import__("socket").getaddrinfo("127.0.0.1", "no such service")
+    yield lambda: __import__("zlib").decompress(b"x")
+    yield lambda: __import__("sqlite3").connect(":memory:").execute("no sql")
+    yield lambda: __import__("ssl").SSLContext(2).load_verify_locations("/no/such/file")
+    yield lambda: __import__("configparser").ConfigParser().get("a", "b")
+    yield lambda: __import__("asyncio").run(__import__("asyncio").wait_for(
+        __import__("asyncio").sleep(9), 0.001))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("provoke", list(provoked()), ids=[f"provoked{n}" for n in range(26)])
+def test_what_python_and_its_library_raise_arrives_as_it_was(provoke):
+    with pytest.raises(Exception) as caught:
+        provoke()
+    arrived = raised(caught.value)
+    assert isinstance(arrived, type(caught.value))
+    assert str(arrived) == str(caught.value)
+    assert_same(members(arrived), members(caught.value))
+    assert str(raised(arrived)) == str(caught.value)
+
+
+def test_catching_by_either_class_works():
+    for expected in (ValueError, RemoteError, NetError, Exception):
+        with pytest.raises(expected):
+            raise raised(ValueError("x"))
+
+
+# ------------------------------------------------------------------- classes of applications
+
+
+class Plain(Exception):
+    pass
+
+
+class OwnInit(Exception):
+    def __init__(self, code: int, *, extra: Any) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+        self.extra = extra
+        self._private = (code,)
+
+
+class NoSuper(Exception):
+    def __init__(self, a: Any, b: Any) -> None:
+        self.pair = (a, b)
+
+    def __str__(self) -> str:
+        return f"pair {self.pair}"
+
+
+class OwnNew(ValueError):
+    def __new__(cls, *args: Any) -> "OwnNew":
+        if not args:
+            raise RuntimeError("made anew")
+        return super().__new__(cls, *args)
+
+    def __init__(self, a: Any) -> None:
+        super().__init__(a, "more")
+
+
+class Slotted(Exception):
+    __slots__ = ("code", "_hidden", "__mangled", "unset")
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self._hidden = [code]
+        self.__mangled = "m"
+
+    def mangled(self) -> str:
+        return self.__mangled
+
+
+class WithProperty(Exception):
+    def __init__(self, value: int) -> None:
+        super().__init__(value)
+        self._value = value
+
+    @property
+    def value(self) -> int:
+        return self._value
+
+    @property
+    def filename(self) -> str:
+        raise RuntimeError("nobody asked")
+
+
+class FileTrouble(OSError):
+    def __init__(self, path: str) -> None:
+        super().__init__(2, "gone", path)
+        self.when = "now"
+
+
+class TwoBases(KeyError, AttributeError):
+    pass
+
+
+class ValueFirst(ValueError, OSError):
+    pass
+
+
+class Strict(Exception):
+    def __init_subclass__(cls, *, code: int, **options: Any) -> None:
+        raise RuntimeError("subclasses are counted here")
+
+
+class TextOfItsOwn(Exception):
+    class Text(str):
+        pass
+
+    def __str__(self) -> str:
+        return self.Text("of a class of its own")
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+@dataclasses.dataclass
+class AsData(Exception):
+    code: int
+    why: str = "x"
+
+
+class Remote(net.RemoteError):
+    pass
+
+
+class OwnNet(net.NetError):
+    pass
+
+
+class Metaclass(type):
+    def __call__(cls, *args: Any) -> Any:
+        raise RuntimeError("a factory makes these")
+
+
+class Outer:
+    class Inner(Exception):
+        pass
+
+
+def application_errors() -> Iterator[BaseException]:
+    yield Plain()
+    yield Plain("a", 1, (2,), {3}, None)
+    yield OwnInit(5, extra={"k": (1,)})
+    yield NoSuper(1, "b")
+    yield OwnNew("x")
+    yield Slotted(7)
+    yield WithProperty(9)
+    yield FileTrouble("a.txt")
+    yield TwoBases("k")
+    yield ValueFirst("x")
+    yield ValueFirst(5, "x", "file")
+    yield Strict("a", 2)
+    yield AsData(5)
+    yield Remote("x")
+    yield OwnNet("x", 5)
+    yield Outer.Inner("in")
+    yield TextOfItsOwn("x")
+
+
+@pytest.mark.parametrize("error", list(application_errors()),
+                         ids=lambda error: type(error).__name__)
+def test_exceptions_of_applications_arrive_as_they_were_over_several_hops(error):
+    once = raised(error)
+    check_same_error(once, error)
+    check_same_error(raised(raised(once)), error)
+    for name in getattr(type(error), "__slots__", ()):
+        if not name.startswith("__"):
+            assert getattr(once, name, "unset") == getattr(error, name, "unset")
+
+
+def test_slots_with_private_names_arrive():
+    assert raised(raised(Slotted(7))).mangled() == "m"  # type: ignore[attr-defined]
+
+
+def test_no_init_new_or_metaclass_of_an_application_runs_on_arrival(monkeypatch):
+    error = OwnInit(5, extra=1)
+    described = describe(error)
+    for method in ("__init__", "__new__"):
+        monkeypatch.setattr(OwnInit, method, lambda *args, **kwargs: 1 / 0, raising=False)
+    assert rebuild(described).extra == 1  # type: ignore[attr-defined]
+
+    made = type.__call__(Metaclass, "Made", (Exception,), {"__module__": __name__})
+    monkeypatch.setattr(sys.modules[__name__], "Made", made, raising=False)
+    arrived = rebuild({"types": [[__name__, "Made"]], "args": [1], "text": "1"})
+    assert isinstance(arrived, made)
+
+
+def test_an_exception_whose_text_fails_arrives_all_the_same():
+    for error in (Silent(1), Leaving(2)):
+        arrived = raised(error)
+        assert isinstance(arrived, type(error))
+        assert arrived.args == error.args
+        assert "its text cannot be made" in str(arrived)
+
+
+def test_what_cannot_travel_arrives_as_its_repr_and_the_text_stays():
+    lock = object()
+    error = ValueError("text", lock, [lock])
+    error.lock = lock  # type: ignore[attr-defined]
+    error.fine = (1,)  # type: ignore[attr-defined]
+    arrived = raised(error)
+    assert arrived.args == ("text", repr(lock), repr([lock]))
+    assert arrived.lock == repr(lock) and arrived.fine == (1,)  # type: ignore[attr-defined]
+    assert str(arrived) == str(error)
+    assert isinstance(raised(KeyError(lock)), KeyError)
+    assert str(raised(KeyError(lock))) == str(KeyError(lock))
+
+
+def test_a_repr_that_fails_is_no_trouble():
+    class Nasty:
+        def __repr__(self) -> str:
+            raise ValueError
+
+    arrived = raised(Plain(1, Nasty()))
+    assert arrived.args == (1, "<Nasty>")
+
+
+def test_values_in_an_exception_may_look_like_tags_or_be_deep():
+    check_same_error(raised(ValueError({"!tuple": [1]}, {"raised": 1})),
+                     ValueError({"!tuple": [1]}, {"raised": 1}))
+    deep: Any = 0
+    for _ in range(97):
+        deep = (deep,)
+    assert_same(raised(ValueError(deep)).args, (deep,))
+    deeper = ((((deep,),),),)
+    arrived = raised(ValueError(deeper))
+    assert isinstance(arrived, ValueError) and isinstance(arrived.args[0], str)
+
+
+def test_attributes_with_names_that_are_no_text_are_left_out():
+    error = Plain("x")
+    vars(error)[5] = 1  # type: ignore[index]
+    vars(error)["ok"] = 2
+    arrived = raised(error)
+    assert own_attributes(arrived) == {"ok": 2}
+
+
+def test_an_attribute_called_like_one_of_ours_gives_way_to_ours():
+    error = Plain("x")
+    error.peer, error.tag, error.traceback, error.ran = 1, 2, 3, 4  # type: ignore[attr-defined]
+    arrived = raised(error)
+    assert (arrived.peer, arrived.tag) == ("127.0.0.1:1", b"dGFn")  # type: ignore[attr-defined]
+    assert "Traceback" in arrived.traceback  # type: ignore[attr-defined]
+
+
+def test_notes_arrive():
+    error = ValueError("x")
+    vars(error)["__notes__"] = ["first", "second"]
+    arrived = raised(raised(error))
+    assert arrived.__notes__ == ["first", "second"]  # type: ignore[attr-defined]
+
+
+def test_other_names_with_two_underscores_are_never_set():
+    described = describe(Plain("x"))
+    described["attributes"] = {"__class__": 5, "__traceback__": 5, "__cause__": 6, "__dict__": {},
+                               "_described": 5, "traceback": 5, "peer": 5, "tag": 5}
+    described["members"] = {"__class__": 5, "args": [5], "__dict__": 5, "__traceback__": 5}
+    arrived = rebuild(described, "p", b"t")
+    assert isinstance(arrived, Plain) and arrived.args == ("x",)
+    assert (arrived.peer, arrived.tag) == ("p", b"t") and "__class__" not in vars(arrived)
+
+
+# --------------------------------------------------------------------- classes not known here
+
+
+def unknown(module: str = "app.errors", name: str = "Trouble", *bases: str,
+            **more: Any) -> RemoteError:
+    types_ = [[module, name], *[["builtins", base] for base in bases], ["builtins", "Exception"]]
+    return rebuild({"types": types_, "text": "it broke", "args": ["it broke"], **more})
+
+
+def test_an_unknown_class_falls_back_to_its_nearest_known_base():
+    error = unknown("app.errors", "Trouble", "KeyError", "LookupError", attributes={"code": 5})
+    assert isinstance(error, KeyError) and isinstance(error, RemoteError)
+    assert type(error).__name__ == "Trouble" and type(error).__module__ == "app.errors"
+    assert str(error) == "it broke"  # not as KeyError would show it
+    assert error.code == 5  # type: ignore[attr-defined]
+    assert "app.errors.Trouble: it broke" in printed(error)
+    assert type(unknown()).__name__ == "Trouble"
+
+
+def test_what_a_class_kept_in_slots_that_is_unknown_here_becomes_attributes():
+    error = unknown(members={"code": 7, "_more": [1]})
+    assert (error.code, error._more) == (7, [1])  # type: ignore[attr-defined]
+
+
+def test_a_class_that_is_unknown_on_the_way_is_known_again_behind_it(monkeypatch):
+    class OnlyThere(LookupError):
+        pass
+
+    class Child(OnlyThere):
+        pass
+
+    here = sys.modules[__name__]
+    for cls in (OnlyThere, Child):
+        cls.__qualname__ = cls.__name__
+    described = describe(Child("x"))
+    hop = rebuild(described)  # neither is known on this peer
+    assert isinstance(hop, LookupError) and not isinstance(hop, OnlyThere)
+    monkeypatch.setattr(here, "OnlyThere", OnlyThere, raising=False)
+    behind = raised(hop)  # a third peer knows the base
+    assert isinstance(behind, OnlyThere) and not isinstance(behind, Child)
+    assert type(behind).__name__ == "Child"
+    monkeypatch.setattr(here, "Child", Child, raising=False)
+    assert isinstance(raised(raised(behind)), Child)
+
+
+def test_a_class_within_a_function_falls_back_to_its_base():
+    class Local(LookupError):
+        pass
+
+    error = raised(Local("x"))
+    assert isinstance(error, LookupError) and not isinstance(error, Local)
+    assert "Local" in type(error).__qualname__
+
+
+@pytest.mark.parametrize("module, name", [
+    ("os", "system"), ("builtins", "int"), ("builtins", "eval"), ("builtins", "__import__"),
+    ("subprocess", "Popen"), ("builtins", "SystemExit"), ("builtins", "KeyboardInterrupt"),
+    ("builtins", "BaseException"), ("builtins", "object"), ("net.errors", "NetError"),
+    ("net.wire.failures", "_Rebuilt"), ("net.wire.failures", "rebuild"), ("", ""),
+    ("builtins", ""), ("builtins", "ValueError.__init__"), ("os", "path.join"), ("sys", "modules"),
+    ("net", "peer._process"), ("builtins", "ValueError.with_traceback"), ("__main__",
+                                                                          "__builtins__"),
+])
+def test_names_that_are_no_exceptions_are_never_used(module, name):
+    error = rebuild({"types": [[module, name], ["builtins", "Exception"]], "text": "t", "args": []})
+    assert type(error).__mro__[1:] in (RemoteError.__mro__[0:], failures._Rebuilt.__mro__)
+    alone = rebuild({"types": [[module, name]], "text": "t", "args": []})
+    assert type(alone) is RemoteError and str(alone).endswith(": t")
+
+
+def test_a_rebuilt_class_is_no_class_to_rebuild_from(monkeypatch):
+    cls = type(raised(ValueError("x")))
+    monkeypatch.setattr(sys.modules[__name__], "Kept", cls, raising=False)
+    error = rebuild({"types": [[__name__, "Kept"], ["builtins", "Exception"]], "text": "x"})
+    assert not isinstance(error, cls)
+
+
+def test_nothing_is_imported_for_a_name():
+    module = next(name for name in ("this", "antigravity", "xml.dom.expatbuilder", "tabnanny")
+                  if name not in sys.modules)
+    unknown(module, "SomeError")
+    assert module not in sys.modules
+    assert isinstance(unknown("json.decoder", "JSONDecodeError"), json.JSONDecodeError)
+
+
+def test_no_attribute_of_a_module_is_accessed(monkeypatch):
+    touched = []
+
+    class Lazy(types.ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            touched.append(name)
+            return super().__getattribute__(name)
+
+    def module_getattr(name: str) -> Any:
+        touched.append(name)
+        return ValueError
+
+    lazy, with_getattr = Lazy("lazy_module"), types.ModuleType("with_getattr")
+    vars(with_getattr)["__getattr__"] = module_getattr
+    del touched[:]
+
+    class Instance:
+        def __getattr__(self, name: str) -> Any:
+            touched.append(name)
+            return ValueError
+
+        @property
+        def __class__(self) -> Any:
+            touched.append("__class__")
+            return type
+
+    vars(with_getattr)["Proxy"] = Instance()
+    for name, module in [("lazy_module", lazy), ("with_getattr", with_getattr),
+                         ("instance_module", Instance()), ("none_module", None), ("number", 5)]:
+        monkeypatch.setitem(sys.modules, name, module)
+        unknown(name, "SomeError")
+        unknown(name, "Proxy")
+        unknown(name, "Some.Inner.Error")
+    assert touched == []
+
+
+def test_the_main_module_is_known_under_both_of_its_names(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "MainTrouble", type("MainTrouble", (Exception,),
+                                                                     {}),
+                        raising=False)
+    monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)
+    assert isinstance(unknown("__mp_main__", "MainTrouble"), sys.modules["__main__"].MainTrouble)
+
+
+class Sealed(type):
+    """Nothing can be derived from its classes."""
+
+    def __new__(cls, name: str, bases: Any, body: Any) -> Any:
+        if any(isinstance(base, Sealed) for base in bases):
+            raise TypeError("this class is final")
+        return super().__new__(cls, name, bases, body)
+
+
+class Final(LookupError, metaclass=Sealed):
+    pass
+
+
+def test_a_class_that_forbids_subclasses_falls_back_to_its_base():
+    error = rebuild({"types": [[__name__, "Final"]], "text": "it broke", "args": ["it broke"]})
+    assert isinstance(error, LookupError) and not isinstance(error, Final)
+    assert type(error).__name__ == "Final" and str(error) == "it broke"
+
+
+def test_names_and_texts_from_the_wire_are_made_safe_to_print():
+    error = unknown("m\x1b[31m", "E\n\0\ud800" + "x" * 300, traceback="a\x1b[2J\nb\r" + "y" * 5000)
+    assert type(error).__name__.isprintable() and type(error).__module__.isprintable()
+    assert "\x1b" not in error.traceback and "\r" not in error.traceback
+    assert "\n" in error.traceback
+    printed(error)
+
+
+def test_names_without_end_are_refused():
+    with pytest.raises(ValueError):
+        rebuild({"types": [["a" * 10 ** 6, "b"]], "text": ""})
+    error = rebuild({"types": [["a", "b"]] * 10 ** 5 + [["builtins", "ValueError"]], "text": ""})
+    assert not isinstance(error, ValueError)
+
+
+# ------------------------------------------------------------------ leaving, not failing
+
+
+@pytest.mark.parametrize("error", [
+    SystemExit(3), SystemExit("bye"), SystemExit(), KeyboardInterrupt(), GeneratorExit("x"),
+    BaseException("base"), type("Own", (SystemExit,), {})(1), type("Own", (BaseException,),
+                                                                   {})("x"),
+], ids=repr)
+def test_what_is_no_exception_becomes_a_plain_remote_error(error):
+    arrived = raised(error)
+    assert type(arrived) is RemoteError
+    assert not isinstance(arrived, (SystemExit, KeyboardInterrupt, GeneratorExit))
+    assert type(error).__name__ in str(arrived)
+    assert str(error) in str(arrived)
+    again = raised(raised(arrived))
+    assert type(again) is RemoteError and str(again) == str(arrived)
+    assert "Traceback" in arrived.traceback  # type: ignore[attr-defined]
+
+
+def test_a_remote_error_of_an_application_stays_one():
+    arrived = raised(raised(RemoteError("mine")))
+    assert type(arrived) is RemoteError and str(arrived) == "mine"
+
+
+# ---------------------------------------------------------------------------------- groups
+
+
+@pytest.mark.skipif(GROUP is None, reason="no groups in this Python")
+class TestGroups:
+    def test_a_group_arrives_with_all_that_is_in_it(self):
+        group = GROUP("several", [ValueError("a"), OSError(2, "b", "f"),
+                                  GROUP("inner", [OwnInit(5, extra=(1,))])])
+        for arrived in (raised(group), raised(raised(group))):
+            assert isinstance(arrived, GROUP) and isinstance(arrived, RemoteError)
+            assert str(arrived) == str(group) and arrived.message == "several"
+            assert isinstance(arrived.exceptions[0], ValueError)
+            assert arrived.exceptions[1].filename == "f"
+            assert arrived.exceptions[2].exceptions[0].extra == (1,)
+            matching, rest = arrived.split(ValueError)
+            assert len(matching.exceptions) == 1 and len(rest.exceptions) == 2
+
+    def test_a_group_of_an_application_arrives_without_its_constructor(self):
+        arrived = raised(OwnGroup(5))
+        assert isinstance(arrived, OwnGroup) and arrived.code == 5
+        assert isinstance(arrived.exceptions[0], KeyError)
+
+    def test_a_group_with_a_system_exit_is_no_exception(self):
+        group = builtins.BaseExceptionGroup("x", [SystemExit(1)])
+        assert type(raised(group)) is RemoteError
+
+    def test_large_and_deep_groups_are_cut(self):
+        wide = raised(GROUP("wide", [ValueError(n) for n in range(5000)]))
+        assert isinstance(wide, GROUP) and len(wide.exceptions) == failures.MAX_GROUP
+        deep: Any = ValueError("core")
+        for _ in range(50):
+            deep = GROUP("deep", [deep])
+        arrived = raised(deep)
+        assert isinstance(arrived, GROUP)
+        assert str(arrived) == str(deep)
+
+    def test_a_group_can_be_copied_and_pickled(self):
+        arrived = raised(GROUP("several", [ValueError("a")]))
+        for copied in (copy.copy(arrived), copy.deepcopy(arrived),
+                       pickle.loads(pickle.dumps(arrived))):
+            assert isinstance(copied, GROUP) and str(copied) == str(arrived)
+            assert isinstance(copied.exceptions[0], ValueError)
+
+    def test_a_description_without_exceptions_still_makes_a_group(self):
+        described = describe(GROUP("x", [ValueError()]))
+        for broken in ({}, {"exceptions": []}):
+            arrived = rebuild({**described, "exceptions": [], **broken})
+            assert isinstance(arrived, GROUP)
+
+
+if GROUP is not None:
+    class OwnGroup(GROUP):  # type: ignore[misc,valid-type]
+        def __new__(cls, code: int) -> Any:
+            self = super().__new__(cls, "own", [KeyError("k")])
+            self.code = code
+            return self
+
+        def __init__(self, code: int) -> None:
+            pass
+
+
+# -------------------------------------------------------------------- the remote traceback
+
+
+def fail_here() -> None:
+    raise ValueError("from fail_here")
+
+
+def test_an_uncaught_error_prints_the_remote_lines():
+    try:
+        fail_here()
+    except ValueError as error:
+        arrived = rebuild(describe(error))
+    text = printed(arrived)
+    assert 'raise ValueError("from fail_here")' in text
+    assert text.index("from fail_here") < text.rindex("ValueError: from fail_here")
+    assert arrived.traceback in text
+
+
+def test_the_line_of_ours_that_called_the_function_is_left_out():
+    try:
+        fail_here()
+    except ValueError as error:
+        text = describe(error)["traceback"]
+    assert "in fail_here" in text
+    assert "test_the_line_of_ours" not in text
+
+
+def test_causes_and_contexts_are_in_the_remote_traceback():
+    def fail() -> None:
+        try:
+            {}["first"]
+        except KeyError as problem:
+            raise ValueError("second") from problem
+
+    try:
+        fail()
+    except ValueError as error:
+        text = describe(error)["traceback"]
+    assert "KeyError: 'first'" in text and "direct cause" in text
+
+
+def test_the_lines_of_all_hops_are_printed():
+    once = raised(ValueError("deep down"))
+    twice = raised(once)
+    assert twice.traceback.count("Traceback (most recent call last)") >= 2
+    assert printed(raised(twice)).count("deep down") >= 3
+
+
+def test_a_long_traceback_keeps_its_end():
+    def fall(depth: int) -> None:
+        if depth:
+            fall(depth - 1)
+        raise ValueError("the end " + "x" * 100_000 + " really")
+
+    try:
+        fall(5)
+    except ValueError as error:
+        described = describe(error)
+    assert len(described["traceback"]) <= failures.MAX_TRACEBACK
+    assert described["traceback"].rstrip().endswith("really")
+
+
+def test_a_recursion_error_arrives():
+    def fall() -> None:
+        fall()
+
+    try:
+        fall()
+    except RecursionError as error:
+        message = messages.encode_failure(error)
+    assert sum(map(len, message)) < 2 ** 17
+    with pytest.raises(RecursionError):
+        messages.decode_reply(travel.read_frame(travel.joined(message)), None, None, b"")
+
+
+def test_the_peer_decides_how_much_it_tells():
+    error = OwnInit(5, extra="secret")
+    full, kind, nothing = (raised(error, detail) for detail in ("full", "type", "none"))
+    assert "Traceback" in full.traceback and full.extra == "secret"  # type: ignore[attr-defined]
+    assert kind.traceback == "" and kind.extra == "secret"  # type: ignore[attr-defined]
+    assert nothing.traceback == "" and nothing.args == ()  # type: ignore[attr-defined]
+    assert isinstance(nothing, OwnInit) and "does not tell" in str(nothing)
+    assert "secret" not in repr(vars(nothing))
+    assert kind.__cause__ is None
+
+
+@pytest.mark.parametrize("detail", ["full", "type", "none"])
+def test_an_exception_that_is_too_large_to_travel_keeps_class_and_end(detail, kept_settings):
+    kept_settings.set("max_text", 100_000)
+    error = ValueError("y" * 60_000, [10 ** 9] * 20_000, "the end")
+    arrived = raised(error, detail)
+    assert isinstance(arrived, ValueError)
+    if detail != "none":
+        assert str(arrived).endswith("1000000000], 'the end')") and arrived.args == ()
+        assert len(str(arrived)) <= failures.MAX_BRIEF
+    assert bool(arrived.traceback) == (detail == "full")  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------- pickling and copying
+
+
+@pytest.mark.parametrize("error", [
+    *application_errors(), ValueError("x", (1,)), KeyError("k"), OSError(2, "no", "f"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "why"), SystemExit(3),
+], ids=lambda error: type(error).__name__)
+def test_a_rebuilt_error_can_be_copied_and_pickled(error):
+    arrived = raised(error)
+    for copied in (copy.copy(arrived), copy.deepcopy(arrived), *[
+            pickle.loads(pickle.dumps(arrived, protocol))
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]):
+        assert type(copied).__mro__[1:] == type(arrived).__mro__[1:]
+        assert type(copied).__name__ == type(arrived).__name__
+        assert_same(copied.args, arrived.args)
+        assert str(copied) == str(arrived)
+        assert_same(own_attributes(copied), own_attributes(arrived))
+        assert (copied.traceback, copied.peer, copied.tag, copied.ran) == \
+            (arrived.traceback, arrived.peer, arrived.tag, arrived.ran)
+
+
+def test_errors_of_ours_that_a_function_met_arrive_as_remote_errors():
+    for error in (net.CallTimeout(("a", 1), 5, "no"), net.PeerUnreachable(("a", 1), "no"),
+                  net.ValueNotSupported("args[0]", "no"), net.InvalidConnection(b"eA==", "x"),
+                  net.MessageTooLarge("x", 1, 2, "NET_MAX_TEXT")):
+        arrived = raised(raised(error))
+        assert isinstance(arrived, type(error)) and isinstance(arrived, RemoteError)
+        assert str(arrived) == str(error)
+        assert arrived.ran == "yes"  # of the call that raised it here
+        facts = {name for name in vars(error)} - {"ran", "peer", "tag"}
+        assert {name: getattr(arrived, name) for name in facts} == \
+            {name: getattr(error, name) for name in facts}
+
+
+# ------------------------------------------------------------------------- hostile descriptions
+
+
+@pytest.mark.parametrize("name",
+                         ["UnicodeDecodeError", "UnicodeEncodeError", "UnicodeTranslateError"])
+@pytest.mark.parametrize("start, end",
+                         [(-10 ** 12, -10 ** 12 + 1), (10 ** 12, 10 ** 12 + 1), (-1, 0),
+                          (3, 4), (0, 10 ** 18), (2, 1)])
+@pytest.mark.parametrize("content", ["bytes", "text", 5, None, [1]])
+def test_positions_out_of_bounds_do_not_read_foreign_memory(name, start, end, content):
+    whole = {"!bytes": "YWJj"} if content == "bytes" else content
+    args = ["utf-8", whole, start, end, "why"][name == "UnicodeTranslateError":]
+    found = {"types": [["builtins", name]], "text": "told", "args": args,
+             "members": {"object": whole, "start": start, "end": end}}
+    text = json.dumps({"raised": found}).encode()
+    with pytest.raises(getattr(builtins, name)) as caught:
+        messages.decode_reply(Frame(FAILURE, True, text), None, None, b"")
+    assert str(caught.value) == "told"
+    printed(caught.value)
+    raised(caught.value)
+
+
+@pytest.mark.parametrize("name, found", [
+    ("OSError", {"errno": [], "filename": {"a": 1}, "characters_written": "x", "strerror": 5}),
+    ("SyntaxError", {"text": 5, "offset": "x", "lineno": [], "filename": 7,
+                     "end_offset": -10 ** 20}),
+    ("SyntaxError", {"text": True, "offset": 1, "lineno": 10 ** 5000, "end_offset": []}),
+    ("SyntaxError", {"text": "x", "offset": 1, "lineno": 1, "end_offset": 10 ** 12}),
+    ("BlockingIOError", {"characters_written": 10 ** 30}),
+    ("StopIteration", {"value": {"a": [1]}}),
+    ("ImportError", {"name": 5, "path": [], "msg": {}}),
+])
+def test_members_of_odd_types_do_no_harm(name, found):
+    error = rebuild({"types": [["builtins", name]], "text": "told", "args": ["a", 1],
+                     "members": found})
+    assert isinstance(error, getattr(builtins, name)) and str(error) == "told"
+    raised(error)
+    assert name in printed(error) and len(printed(error)) < 10_000
+
+
+def test_showing_an_error_imports_nothing():
+    error = rebuild({"types": [["builtins", "ImportError"]], "text": "told", "args": ["told"],
+                     "members": {"name": "this", "name_from": "that"}})
+    assert error.name == "this" and "told" in printed(error)
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("described", [
+    {}, {"types": []}, {"types": [], "text": ""}, {"types": [[1, 2]], "text": ""},
+    {"types": [["a", "b", "c"]], "text": ""}, {"types": None, "text": ""}, {"text": "x"},
+    {"types": [["builtins", "ValueError"]]},
+    {"types": [["builtins", "ValueError"]], "text": "", "args": 5},
+    {"types": [["builtins", "ValueError"]], "text": "", "attributes": 5},
+    {"types": [["builtins", "ValueError"]], "text": "", "members": "ab"},
+])
+def test_descriptions_without_sense_raise_what_a_reply_is_refused_for(described):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        rebuild(described)
+
+
+class Hostile(Exception):
+    """Everything that can go wrong when one looks at an exception."""
+
+    args = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __module__ = "x" * 2000
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("filename", "name", "__notes__"):
+            raise ValueError(name)
+        return super().__getattribute__(name)
+
+
+def test_nothing_that_an_exception_does_keeps_its_description_from_being_made():
+    error = Hostile("a", 1)
+    arrived = raised(error)
+    assert type(arrived).__name__ == "Hostile"
+    assert BaseException.args.__get__(arrived) == ("a", 1)  # type: ignore[attr-defined]
+
+
+class Counted(Exception):
+    pass
+
+
+def test_texts_from_the_wire_make_no_new_classes():
+    first = rebuild({"types": [[__name__, "Counted"]], "text": "one", "args": []})
+    second = rebuild({"types": [[__name__, "Counted"]], "text": "two", "args": []})
+    assert type(first) is type(second)
+    assert (str(first), str(second)) == ("one", "two")
+
+
+@settings(max_examples=15)
+@given(st.lists(travel.values, max_size=2), st.dictionaries(
+    st.text(min_size=1, max_size=5).filter(lambda name: not name.startswith("__")), travel.values,
+    max_size=2))
+def test_args_and_attributes_of_all_kinds_arrive_as_they_were(args, attributes):
+    error = Plain(*args)
+    vars(error).update(attributes)
+    once = raised(error)
+    assert_same(once.args, error.args)
+    assert_same(own_attributes(once), own_attributes(error))
+    assert_same(own_attributes(raised(once)), own_attributes(error))
+    with contextlib.suppress(ValueError):  # Python does not print ints without end
+        text = str(error)
+        assert str(once) == text

@@ -1,0 +1,301 @@
+"""The four messages, byte for byte, and what becomes of those without sense."""
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import travel
+from net.settings import MIB
+from net.errors import (AuthenticationError, InvalidConnection, MessageTooLarge, NetError, PeerBusy,
+                        ProtocolError, RemoteError, ValueNotSupported)
+from net.identity import Flag, encode_text
+from net.wire import messages
+from net.wire.frames import CALL, FAILURE, FLAG, Frame, RESULT
+from travel import as_arguments, assert_same, joined, read_frame
+
+ADDRESS = ("192.0.2.1", 3010)
+TAG = encode_text("multiply")
+
+
+def reply(data: bytes):
+    return messages.decode_reply(read_frame(data), ADDRESS, "192.0.2.1:3010", TAG)
+
+
+def failing_reply(kind: int, content: object, tagged: bool = False) -> NetError:
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    with pytest.raises(NetError) as caught:
+        messages.decode_reply(Frame(kind, tagged, text), ADDRESS, "192.0.2.1:3010", TAG)
+    return caught.value
+
+
+# ---------------------------------------------------------------------------------- calls
+
+
+def test_a_call_is_the_documented_object():
+    data = joined(messages.encode_call(TAG, (5, "a"), {"some_kwarg": 10}))
+    text = b'{"connection":"bXVsdGlwbHk=","args":[5,"a"],"kwargs":{"some_kwarg":10}}'
+    assert data == b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text
+    assert joined(messages.encode_call(TAG, (), {}))[8:] == \
+        b'{"connection":"bXVsdGlwbHk=","args":[],"kwargs":{}}'
+
+
+def test_a_tagged_call_says_so():
+    frame = read_frame(joined(messages.encode_call(TAG, ((1,), b"x" * 5000), {"k": {2}})))
+    assert frame.kind == CALL and frame.tagged
+    assert json.loads(frame.text) == {
+        "connection": TAG.decode(), "args": [{"!tuple": [1]}, {"!bytes": 0}],
+        "kwargs": {"k": {"!set": [2]}}}
+    assert list(frame.buffers) == [b"x" * 5000]
+
+
+@given(st.lists(travel.plain_values, max_size=4), st.dictionaries(travel.any_text,
+                                                                  travel.plain_values, max_size=3))
+def test_plain_calls_are_read_by_anybody_who_reads_json(args, kwargs):
+    message = messages.encode_call(TAG, tuple(args), kwargs)
+    frame = read_frame(joined(message))
+    if not frame.tagged:
+        assert_same(json.loads(frame.text.decode("utf-8", "surrogatepass")),
+                    {"connection": TAG.decode(), "args": args, "kwargs": kwargs})
+    assert_same(list(messages.decode_call(frame)), [TAG, args, kwargs])
+
+
+def test_large_buffers_are_sent_as_they_are():
+    large = bytes(MIB)
+    message = messages.encode_call(TAG, (large, 1), {})
+    assert message[1] is large
+
+
+@pytest.mark.parametrize("args", [(1,), ("x",), (None, True, 1.5, -3), ([1, [2]],), ({"a": [1]},),
+                                  ("é\ud800",), (10 ** 300,)], ids=str)
+def test_plain_arguments_need_no_tags(args):
+    assert not read_frame(joined(messages.encode_call(TAG, args, {}))).tagged
+
+
+def test_keyword_arguments_of_every_name_arrive():
+    names = ["peer", "self", "args", "connection", "!tuple", "", "a b", "é", "\ud800", "class",
+             "x" * 5000]
+    for name in names:
+        assert as_arguments(**{name: 1}) == ([], {name: 1})
+        assert as_arguments(**{name: (1,)}) == ([], {name: (1,)})
+    assert as_arguments(**dict.fromkeys(names, {1})) == ([], dict.fromkeys(names, {1}))
+
+
+def test_the_order_of_keyword_arguments_stays():
+    assert list(as_arguments(**{"z": 1, "a": (2,), "m": 3})[1]) == ["z", "a", "m"]
+
+
+@pytest.mark.parametrize("content", [
+    "text", 5, [], None, True, {}, {"args": [], "kwargs": {}}, {"connection": "eA=="},
+    {"connection": "eA==", "args": [], "kwargs": {}, "more": 1},
+    {"connection": "eA==", "args": [], "other": {}},
+    {"connection": None, "args": [], "kwargs": {}}, {"connection": ["eA=="], "args": [],
+                                                     "kwargs": {}},
+    {"connection": 5, "args": [], "kwargs": {}}, {"connection": {}, "args": [], "kwargs": {}},
+    {"connection": "é", "args": [], "kwargs": {}}, {"connection": "\ud800", "args": [],
+                                                    "kwargs": {}},
+    {"connection": "eA==", "args": {}, "kwargs": {}}, {"connection": "eA==", "args": [],
+                                                       "kwargs": []},
+    {"connection": "eA==", "args": "ab", "kwargs": {}}, {"connection": "eA==", "args": 5,
+                                                         "kwargs": {}},
+    {"connection": "eA==", "args": None, "kwargs": {}}, {"connection": "eA==", "args": [],
+                                                         "kwargs": "a"},
+    {"connection": "eA==", "args": [], "kwargs": None},
+], ids=lambda content: json.dumps(content))
+def test_calls_of_another_form_are_refused(content):
+    for tagged in (False, True):
+        with pytest.raises(ProtocolError) as caught:
+            messages.decode_call(Frame(CALL, tagged, json.dumps(content).encode()))
+        assert caught.value.ran == "no"
+
+
+@pytest.mark.parametrize("text", [
+    '{"connection":"eA==","args":{"!tuple":[]},"kwargs":{}}',
+    '{"connection":"eA==","args":[],"kwargs":{"!ordered":[]}}',
+    '{"connection":{"!bytes":"eA=="},"args":[],"kwargs":{}}',
+    '{"!dict":["connection","eA==","args",[]]}',
+    '{"!ordered":["connection","eA==","args",[],"kwargs",{}]}',
+])
+def test_calls_of_tagged_objects_in_the_wrong_places_are_refused(text):
+    with pytest.raises(ProtocolError):
+        messages.decode_call(Frame(CALL, True, text.encode()))
+
+
+def test_a_tag_that_is_no_base64_is_only_unknown():
+    call = messages.decode_call(Frame(CALL, False,
+                                      b'{"connection":"os.system","args":[],"kwargs":{}}'))
+    assert call.tag == b"os.system"
+
+
+# --------------------------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize("value, data", [
+    (50, b"\x02\0\0\0\0\0\0\x0250"),
+    (None, b"\x02\0\0\0\0\0\0\x04null"),
+    ("TlVMTA==", b'\x02\0\0\0\0\0\0\x0a"TlVMTA=="'),
+    ((1,), b'\x02\x01\0\0\0\0\0\x0e{"!tuple":[1]}'),
+    (Flag(b"TlVMTA=="), b'\x04\0\0\0\0\0\0\x22{"flag":"TlVMTA==","details":null}'),
+])
+def test_a_result_looks_as_documented(value, data):
+    assert joined(messages.encode_result(value)) == data
+    assert_same(reply(data), value)
+
+
+def test_a_flag_comes_back_with_its_details():
+    flag = Flag(encode_text("DONE"), {"near": ("a", "b")})
+    arrived = reply(joined(messages.encode_result(flag)))
+    assert type(arrived) is Flag and arrived == flag and arrived.details == flag.details
+
+
+def test_only_a_flag_is_a_flag():
+    for value in ("TlVMTA==", b"TlVMTA==", {"flag": "TlVMTA==", "details": None}, ["TlVMTA=="]):
+        assert type(reply(joined(messages.encode_result(value)))) is type(value)
+    with pytest.raises(ValueNotSupported, match=r"result\[0\]"):
+        messages.encode_result([Flag(b"TlVMTA==")])
+
+
+# -------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("refused", [
+    ProtocolError(None, "no sense"), ProtocolError(ADDRESS, "none", "maybe"),
+    PeerBusy(None, "full (NET_MAX_CONNECTIONS)"), AuthenticationError(ADDRESS, "no secret"),
+    ValueNotSupported("args[0]", "object cannot travel"), ValueNotSupported("result", "x", "yes"),
+    MessageTooLarge("text", 11, 10, "NET_MAX_TEXT"), MessageTooLarge("text", None, 10, None, "yes"),
+], ids=lambda error: f"{type(error).__name__} {error.ran}")
+def test_a_refusal_is_raised_as_it_was(refused):
+    with pytest.raises(type(refused)) as caught:
+        reply(joined(messages.encode_refusal(refused)))
+    assert not isinstance(caught.value, RemoteError)
+    mine, theirs = dict(vars(caught.value)), dict(vars(refused))
+    if "address" in theirs:
+        assert mine.pop("address") == ADDRESS and "192.0.2.1:3010" in str(caught.value)
+        theirs.pop("address")
+    assert mine == theirs
+    assert caught.value.ran == refused.ran
+
+
+def test_what_a_refusal_says_is_made_safe_to_print():
+    error = failing_reply(FAILURE, {"refused": "PeerBusy", "ran": "no",
+                                    "reason": "\x1b[31m\n" + "x" * 5000})
+    assert str(error).isprintable() and len(str(error)) < 500
+
+
+def test_a_refusal_never_names_a_class_by_itself():
+    for name in ("RemoteError", "NetError", "InvalidPeer", "os.system", "SystemExit", "", None, 5):
+        error = failing_reply(FAILURE, {"refused": name, "ran": "no", "reason": "x"})
+        assert type(error) is ProtocolError
+
+
+@pytest.mark.parametrize("kind, content", [
+    (FLAG, "TlVMTA=="), (FLAG, {}), (FLAG, {"flag": "TlVMTA=="}), (FLAG, {"flag": 5, "details": 1}),
+    (FLAG, {"flag": "é", "details": None}), (FLAG, []), (FLAG, None),
+    (FAILURE, {}), (FAILURE, []), (FAILURE, "raised"), (FAILURE, 5), (FAILURE, None),
+    (FAILURE, {"raised": None}), (FAILURE, {"raised": {}}), (FAILURE, {"raised": {"types": []}}),
+    (FAILURE, {"raised": {"types": [], "text": "x"}}), (FAILURE, {"raised": {"types": 5,
+                                                                             "text": ""}}),
+    (FAILURE, {"raised": {"types": [["a"]], "text": ""}}),
+    (FAILURE, {"raised": {"types": [[1, 2]], "text": ""}}),
+    (FAILURE, {"raised": {"types": [["builtins", "ValueError"]]}}),
+    (FAILURE, {"raised": {"types": [["builtins", "ValueError"]], "text": "", "args": 5}}),
+    (FAILURE, {"raised": {"types": [["builtins", "ValueError"]], "text": "", "members": 5}}),
+    (FAILURE, {"raised": {"types": [["builtins", "ValueError"]], "text": "", "attributes": [1]}}),
+    (FAILURE, {"refused": "PeerBusy"}), (FAILURE, {"refused": "PeerBusy", "ran": "no"}),
+    (FAILURE, {"refused": "PeerBusy", "ran": "no", "reason": 5}),
+    (FAILURE, {"refused": "MessageTooLarge", "ran": "no", "what": "x", "size": 1}),
+    (FAILURE, {"refused": "MessageTooLarge", "ran": "no", "what": "x", "size": float("inf"),
+               "limit": 1, "setting": None}),
+    (FAILURE, {"refused": "MessageTooLarge", "ran": "no", "what": 5, "size": 1, "limit": 1,
+               "setting": None}),
+    (FAILURE, {"refused": "ValueNotSupported", "ran": [], "path": "", "reason": None}),
+    (RESULT, b"nothing"), (RESULT, b""), (RESULT, b"[" * 500), (FLAG, b"{"), (FAILURE, b"\xff"),
+], ids=repr)
+def test_replies_without_sense_say_that_the_call_may_have_run(kind, content):
+    error = failing_reply(kind, content)
+    assert type(error) is ProtocolError
+    assert (error.address, error.ran) == (ADDRESS, "maybe")
+    assert str(error).isprintable()
+
+
+@pytest.mark.parametrize("content", ['{"!tuple":5}', '{"!peer":["x"]}', '{"!unknown":1}',
+                                     '{"raised":{"!tuple":[]}}'])
+def test_tagged_replies_without_sense_say_that_the_call_may_have_run(content):
+    error = failing_reply(FAILURE, content.encode(), tagged=True)
+    assert type(error) is ProtocolError and error.ran == "maybe"
+
+
+def test_a_result_of_a_class_that_is_not_registered_here_did_run():
+    error = failing_reply(RESULT, b'{"!value":{"class":"app.Job"}}', tagged=True)
+    assert type(error) is ValueNotSupported
+    assert error.ran == "yes" and "result (app.Job)" in str(error)
+
+
+@given(st.binary(max_size=80), st.sampled_from([RESULT, FAILURE, FLAG]), st.booleans())
+def test_any_reply_gives_a_value_or_a_typed_error(text, kind, tagged):
+    try:
+        messages.decode_reply(Frame(kind, tagged, text), ADDRESS, None, TAG)
+    except NetError:
+        pass
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["PeerBusy", "MessageTooLarge", "builtins", "ValueError", "OSError", "no"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([
+        "raised", "refused", "types", "text", "args", "members", "attributes", "exceptions",
+        "traceback", "ran", "reason", "path", "what", "size", "limit", "setting", "flag", "details",
+        "filename", "start", "end", "object", "value", "!tuple", "!dict", "!value"]), inner,
+        max_size=6), max_leaves=20)
+
+
+@given(junk, st.sampled_from([FAILURE, FLAG]), st.booleans())
+def test_any_reply_of_known_words_gives_a_typed_error(content, kind, tagged):
+    try:
+        messages.decode_reply(Frame(kind, tagged, json.dumps(content).encode()), ADDRESS, None, TAG)
+    except NetError:
+        pass
+
+
+@given(st.dictionaries(st.sampled_from(["args", "members", "attributes", "exceptions",
+                                        "traceback"]),
+                       junk, max_size=4),
+       st.sampled_from([["builtins", "UnicodeDecodeError"], ["builtins", "OSError"],
+                        ["builtins", "SyntaxError"], ["builtins", "ImportError"],
+                        ["builtins", "ExceptionGroup"], ["builtins", "UnicodeEncodeError"],
+                        ["net.errors", "CallTimeout"], ["json.decoder", "JSONDecodeError"]]))
+def test_any_description_of_an_exception_gives_one_that_can_be_shown(parts, name):
+    import traceback
+
+    content = {"raised": {"types": [name, ["builtins", "Exception"]], "text": "x", **parts}}
+    try:
+        messages.decode_reply(Frame(FAILURE, False, json.dumps(content).encode()), ADDRESS, None,
+                              TAG)
+    except NetError as error:
+        assert str(error)
+        assert "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def test_the_tag_in_a_call_is_the_one_that_was_given():
+    tag = base64.b64encode(b"app.module.function")
+    assert messages.decode_call(read_frame(joined(messages.encode_call(tag, (), {})))).tag == tag
+
+
+def test_an_unknown_connection_is_a_flag_with_near_names():
+    flag = Flag(encode_text("INVALID_CONNECTION"), ("near",))
+    assert reply(joined(messages.encode_result(flag))).details == ("near",)
+    assert issubclass(InvalidConnection, LookupError)
+
+
+@pytest.mark.parametrize("problem", [MemoryError, RecursionError])
+def test_a_lack_of_memory_or_stack_here_is_no_fault_of_the_reply(monkeypatch, problem):
+    def unpack(*arguments: object) -> object:
+        raise problem
+
+    monkeypatch.setattr(messages, "unpack", unpack)
+    with pytest.raises(problem) as caught:
+        messages.decode_reply(Frame(RESULT, False, b"5"), ADDRESS, "192.0.2.1:3010", TAG)
+    assert type(caught.value) is problem
