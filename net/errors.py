@@ -14,19 +14,22 @@
     |-- ValueNotSupported    TypeError         a value cannot travel           see ``ran``
     |-- MessageTooLarge      ValueError        over a limit                    see ``ran``
     |-- NoFreePort           OSError           every port of the range taken
-    `-- RemoteError          the remote class  the function raised             ran
+    |-- SettingError         ValueError        a setting cannot be understood  did not run
+    `-- RemoteError          Exception         the function raised             ran
 
-Each keeps its facts as attributes; the text is made of them. ``ran`` says what is known about the
-call: ``"no"``, ``"maybe"`` or ``"yes"``.
+A RemoteError is also of the class that the function raised, or of its nearest known base. Each
+keeps its facts as attributes; the text is made of them. ``ran`` says what is known about the call:
+``"no"``, ``"maybe"`` or ``"yes"``. A new error goes here, into the table ``_REFUSALS`` at the end
+and into ``net.__all__``.
 """
 from __future__ import annotations
 
-from typing import Any, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Type
 
 Address = Tuple[str, int]
 
 
-def _restore(cls: type, args: Tuple[Any, ...], facts: dict) -> BaseException:
+def _restore(cls: Type[NetError], args: Tuple[Any, ...], facts: Dict[str, Any]) -> NetError:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(facts)
@@ -118,7 +121,7 @@ class CallTimeout(NetError, TimeoutError):
     ran = "maybe"
 
     def __init__(self, address: Optional[Address], timeout: float, ran: str = "maybe") -> None:
-        outcome = "may have run" if ran == "maybe" else "did not run"
+        outcome = {"no": "did not run", "yes": "ran"}.get(ran, "may have run")
         super().__init__(
             f"no whole reply from {_place(address)} within {timeout:g} s; the call {outcome}")
         self.address = address
@@ -135,7 +138,7 @@ class ProtocolError(NetError, ConnectionError):
     """
 
     def __init__(self, address: Optional[Address], reason: str, ran: str = "no") -> None:
-        outcome = {"no": "did not run", "maybe": "may have run"}[ran]
+        outcome = {"no": "did not run", "yes": "ran"}.get(ran, "may have run")
         super().__init__(f"{_place(address)} does not follow the protocol: {reason}; "
                          f"the call {outcome}")
         self.address = address
@@ -147,16 +150,18 @@ class InvalidPeer(NetError, ValueError):
     """What was given as a peer is not a peer id or an address. Nothing was sent.
 
     :ivar peer: what was given.
+    :ivar reason: what is wrong with it.
     """
 
     def __init__(self, peer: object, reason: str) -> None:
         super().__init__(f"{_short(peer)} is not a peer: {reason}. Use a peer id (bytes or str), "
                          f"(host, port) or 'host:port'")
         self.peer = peer
+        self.reason = reason
 
 
 class InvalidConnection(NetError, LookupError):
-    """That peer has no connection of this tag. The call did not run.
+    """That peer has no function of this tag. The call did not run.
 
     :ivar tag: the base64 tag that was asked for.
     :ivar name: the tag as text.
@@ -169,7 +174,7 @@ class InvalidConnection(NetError, LookupError):
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else \
             "; does the application there define it under the same module and name, or tag?"
         where = "this process" if peer is None else _short(peer)
-        super().__init__(f"{where} has no connection {name!r}{hint}")
+        super().__init__(f"{where} has no function {name!r}{hint}")
         self.tag = tag
         self.name = name
         self.peer = peer
@@ -256,3 +261,108 @@ class SettingError(NetError, ValueError):
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else _short(value)
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Foreign text made safe for a log or a terminal: control characters escaped, cut short."""
+    cut = text if len(text) <= limit else text[:limit] + "..."
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+# What travels in a refusal: a peer's reply that says why it did not run a function, or could not
+# send what the function returned. Each fact has one way out and one way in.
+
+class _Fact(NamedTuple):
+    """How one fact of an error travels. ``read`` raises ValueError or TypeError for anything that
+    ``write`` does not give."""
+
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _exactly(*kinds: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise TypeError(f"not {' or '.join(kind.__name__ for kind in kinds)}")
+        return printable(value) if type(value) is str else value
+    return read
+
+
+def _read_ran(value: Any) -> Any:
+    return value if value in ("no", "maybe", "yes") else "maybe"
+
+
+_TEXT = _Fact(str, _exactly(str))
+_OPTIONAL_TEXT = _Fact(lambda value: value, _exactly(str, type(None)))
+_WHOLE = _Fact(int, _exactly(int))
+_OPTIONAL_WHOLE = _Fact(lambda value: value, _exactly(int, type(None)))
+_RAN = _Fact(str, _read_ran)
+
+#: Class -> what its constructor takes, in order: the name of an attribute and how it travels. None
+#: stands for the address of the peer that refuses, which the caller knows best; ``text`` for the
+#: text of the error.
+_REFUSALS: Dict[Type[NetError], Dict[str, Optional[_Fact]]] = {
+    NetError: {"text": _TEXT},
+    PeerUnreachable: {"address": None, "reason": _TEXT},
+    PeerBusy: {"address": None, "reason": _TEXT},
+    AuthenticationError: {"address": None, "reason": _TEXT},
+    PeerLost: {"address": None, "reason": _TEXT},
+    CallTimeout: {"address": None, "timeout": _Fact(float, _exactly(float, int)), "ran": _RAN},
+    ProtocolError: {"address": None, "reason": _TEXT, "ran": _RAN},
+    InvalidPeer: {"peer": _Fact(_as_text, _exactly(str)), "reason": _TEXT},
+    InvalidConnection: {
+        "tag": _Fact(lambda tag: tag.decode("ascii"), lambda text: text.encode("ascii")),
+        "name": _TEXT,
+        "peer": None,
+        "near": _Fact(list, lambda names: tuple(map(_exactly(str), names)))},
+    ValueNotSupported: {"path": _TEXT, "reason": _TEXT, "ran": _RAN},
+    MessageTooLarge: {"what": _TEXT, "size": _OPTIONAL_WHOLE, "limit": _WHOLE,
+                      "setting": _OPTIONAL_TEXT, "ran": _RAN},
+    NoFreePort: {"host": _TEXT, "ports": _Fact(lambda ports: [ports.start, ports.stop],
+                                               lambda ends: range(*map(_exactly(int), ends)))},
+    SettingError: {"text": _TEXT},
+    RemoteError: {"text": _TEXT},
+}
+
+
+def to_refusal(error: NetError) -> Dict[str, Any]:
+    """An error as JSON values: its class as ``refused``, ``ran``, and its facts.
+
+    A class that is not of the tree travels as its nearest base in it.
+    """
+    cls = next(base for base in type(error).__mro__ if base in _REFUSALS)
+    refusal = {"refused": cls.__name__, "ran": error.ran}
+    for name, fact in _REFUSALS[cls].items():
+        if fact is not None:
+            refusal[name] = fact.write(str(error) if name == "text" else getattr(error, name))
+    return refusal
+
+
+def from_refusal(name: str, facts: Mapping[str, Any], address: Optional[Address]) -> NetError:
+    """The error of a refusal. Its class comes from the tree, never from the wire.
+
+    :param name: its class, as the peer said. One that is not known here, of a newer peer, becomes
+        a NetError.
+    :param facts: as the peer said; those that are not known here are ignored.
+    :param address: of the peer.
+    :raises ValueError, TypeError, LookupError, AttributeError: a fact is missing, or not of its
+        kind.
+    """
+    cls = _BY_NAME.get(name)
+    if cls is None:
+        reason = printable(str(facts.get("reason") or facts.get("text") or "no reason"))
+        error = NetError(f"{_place(address)} refused with {printable(name)}: {reason}")
+    else:
+        error = cls(*[address if fact is None else fact.read(facts[fact_name])
+                      for fact_name, fact in _REFUSALS[cls].items()])
+    error.ran = _read_ran(facts.get("ran"))
+    return error
+
+
+_BY_NAME = {cls.__name__: cls for cls in _REFUSALS}

@@ -6,6 +6,7 @@ import binascii
 from typing import Any, Dict, Optional, Tuple, Union
 
 from .errors import Address, InvalidPeer
+from .errors import printable as printable  # the ground floor has to have it
 
 #: What ``peer=`` takes: a peer id, ``(host, port)`` or ``"host:port"``.
 PeerArgument = Union[bytes, str, Tuple[str, int]]
@@ -108,14 +109,6 @@ def tag_name(tag: Union[bytes, str]) -> str:
         return printable(decode_text(tag))
     except ValueError:
         return printable(tag.decode("ascii", "replace") if isinstance(tag, bytes) else tag)
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """Foreign text made safe for a log or a terminal: control characters escaped, cut short."""
-    cut = text if len(text) <= limit else text[:limit] + "..."
-    if cut.isprintable():
-        return cut
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def printable_block(text: str, limit: int = 20_000) -> str:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import re
 
@@ -37,7 +38,7 @@ TREE = [
     (InvalidPeer("x", "no port"), ValueError, "no",
      "'x' is not a peer: no port. Use a peer id (bytes or str), (host, port) or 'host:port'"),
     (InvalidConnection(b"eA==", "x", HERE, ("y",)), LookupError, "no",
-     "('192.0.2.1', 3010) has no connection 'x'; did you mean 'y'?"),
+     "('192.0.2.1', 3010) has no function 'x'; did you mean 'y'?"),
     (ValueNotSupported("args[0]", "object cannot travel"), TypeError, "no",
      "args[0]: object cannot travel"),
     (ValueNotSupported("result", "object cannot travel", "yes"), TypeError, "yes",
@@ -60,6 +61,11 @@ def name_of(value: object) -> str:
     return type(value).__name__
 
 
+def tree() -> set[type]:
+    return {cls for cls in vars(errors).values()
+            if isinstance(cls, type) and issubclass(cls, NetError)} - {NetError}
+
+
 @pytest.mark.parametrize("error, base, ran, text", TREE, ids=name_of)
 def test_each_error_is_what_the_design_says(error, base, ran, text):
     assert isinstance(error, NetError) and isinstance(error, base)
@@ -68,21 +74,17 @@ def test_each_error_is_what_the_design_says(error, base, ran, text):
 
 
 def test_every_error_is_exported_and_was_tried():
-    classes = {cls for cls in vars(errors).values()
-               if isinstance(cls, type) and issubclass(cls, NetError)}
-    assert {type(error) for error in ERRORS} == classes - {NetError}
-    for cls in classes:
+    assert {type(error) for error in ERRORS} == tree()
+    for cls in tree() | {NetError}:
         assert getattr(net, cls.__name__) is cls
         assert cls.__name__ in net.__all__
 
 
 def test_the_tree_in_the_docstring_is_the_tree():
-    drawn = dict(re.findall(r"[|`]-- (\w+) +(\w+)", errors.__doc__))
-    drawn.pop("RemoteError")  # also of the remote class
-    assert set(drawn) == {name_of(error) for error in ERRORS} - {"RemoteError", "SettingError"}
-    for name, base in drawn.items():
-        assert issubclass(getattr(errors, name), getattr(__builtins__, base, None)
-                          if not isinstance(__builtins__, dict) else __builtins__[base])
+    drawn = re.findall(r"[|`]-- (\w+) +(\w+)", errors.__doc__)
+    assert sorted(drawn) == sorted(
+        (cls.__name__, next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins"))
+        for cls in tree())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=name_of)
@@ -125,7 +127,7 @@ def test_what_was_given_as_a_peer_is_shown_short():
 def test_near_names_are_asked_for_and_without_any_the_place_to_look():
     assert "did you mean 'a' or 'b'?" in str(InvalidConnection(b"", "x", None, ("a", "b")))
     alone = str(InvalidConnection(b"", "x"))
-    assert alone.startswith("this process has no connection 'x'")
+    assert alone.startswith("this process has no function 'x'")
     assert "same module and name" in alone
 
 
@@ -144,3 +146,68 @@ def test_attributes_that_were_added_survive_a_copy():
     error = PeerLost(HERE, "reset")
     error.extra = [1]  # type: ignore[attr-defined]
     assert pickle.loads(pickle.dumps(error)).extra == [1]
+
+
+# --------------------------------------------------------------------- refusals by another peer
+
+def arrived(error: NetError, address: errors.Address = HERE) -> NetError:
+    """An error of another peer, after it has travelled as JSON."""
+    refusal = json.loads(json.dumps(errors.to_refusal(error)))
+    return errors.from_refusal(refusal.pop("refused"), refusal, address)
+
+
+@pytest.mark.parametrize("error", [*ERRORS, NetError("why")], ids=name_of)
+def test_every_error_of_the_tree_arrives_as_itself(error):
+    there = arrived(error)
+    assert (type(there), there.ran) == (type(error), error.ran)
+    facts = {name: value for name, value in vars(error).items() if name not in ("address", "peer")}
+    assert {name: vars(there)[name] for name in facts} == facts
+    if getattr(error, "address", HERE) == HERE:
+        assert str(there) == str(error)
+
+
+def test_a_refusal_names_the_peer_that_refused():
+    assert arrived(PeerBusy(None, "full")).address == HERE
+    assert arrived(InvalidConnection(b"eA==", "x")).peer == HERE
+
+
+def test_what_was_given_there_as_a_peer_arrives_as_text():
+    assert arrived(InvalidPeer([1], "no")).peer == "[1]"
+
+
+def test_an_error_outside_of_the_tree_arrives_as_its_nearest_base():
+    class Crowded(PeerBusy):
+        pass
+
+    assert type(arrived(Crowded(None, "full"))) is PeerBusy
+
+
+def test_a_refusal_of_a_newer_peer_keeps_its_name_its_reason_and_whether_it_ran():
+    error = errors.from_refusal("Newer", {"reason": "a\x1bb", "ran": "yes", "more": [1]}, HERE)
+    assert (type(error), error.ran) == (NetError, "yes")
+    assert str(error) == "192.0.2.1:3010 refused with Newer: a\\x1bb"
+
+
+def test_a_refusal_that_does_not_say_whether_the_call_ran_leaves_it_open():
+    for ran in ("perhaps", None, 5):
+        assert errors.from_refusal("PeerBusy", {"reason": "full", "ran": ran}, HERE).ran == "maybe"
+
+
+@pytest.mark.parametrize("name, facts", [
+    ("PeerBusy", {}),
+    ("PeerBusy", {"reason": 5}),
+    ("MessageTooLarge", {"what": "text", "size": "2", "limit": 1, "setting": None, "ran": "no"}),
+    ("InvalidConnection", {"tag": "\xe9", "name": "x", "near": []}),
+    ("InvalidConnection", {"tag": 5, "name": "x", "near": []}),
+    ("InvalidConnection", {"tag": "eA==", "name": "x", "near": [5]}),
+    ("NoFreePort", {"host": "x", "ports": [1, 2, 0]}),
+    ("NoFreePort", {"host": "x", "ports": 5}),
+])
+def test_a_refusal_without_sense_is_refused(name, facts):
+    with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):
+        errors.from_refusal(name, {"ran": "no", **facts}, HERE)
+
+
+def test_foreign_text_in_a_refusal_is_made_safe():
+    error = errors.from_refusal("AuthenticationError", {"reason": "\x1b[2J" + "x" * 900}, HERE)
+    assert "\x1b" not in str(error) and len(str(error)) < 400
