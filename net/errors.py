@@ -361,7 +361,9 @@ def from_refusal(name: str, facts: Mapping[str, Any], address: Optional[Address]
     else:
         error = cls(*[address if fact is None else fact.read(facts[fact_name])
                       for fact_name, fact in _REFUSALS[cls].items()])
-    error.ran = _read_ran(facts.get("ran"))
+    ran = _read_ran(facts.get("ran"))
+    if error.ran != ran:
+        error.ran = ran
     return error
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
-                      ProtocolError, ValueNotSupported)
+from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_refusal,
+                      to_refusal)
 from ..identity import Flag, printable
 from .failures import describe, rebuild
 from .frames import Buffer, CALL, CHUNK, FAILURE, FLAG, Frame, HEADER, RESULT, pack_head
@@ -122,9 +122,7 @@ def encode_failure(error: BaseException, detail: str = "full") -> List[Buffer]:
 
 def encode_refusal(error: NetError) -> List[Buffer]:
     """The bytes of a reply of the peer itself, rather than of a function."""
-    facts = {name: value for name, value in vars(error).items() if name != "address"}
-    return _message(FAILURE, *pack({"refused": type(error).__name__, "ran": error.ran, **facts},
-                                   "refusal"))
+    return _message(FAILURE, *pack(to_refusal(error), "refusal"))
 
 
 def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: bytes) -> Any:
@@ -142,7 +140,7 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
         if "raised" in content:
             error: NetError = rebuild(content["raised"], peer, tag)
         else:
-            error = _refusal(content, address)
+            error = from_refusal(content["refused"], content, address)
     except ProtocolError as problem:
         raise ProtocolError(address, problem.reason, "maybe") from None
     except ValueNotSupported as problem:
@@ -154,21 +152,3 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
         raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",
                             "maybe") from None
     raise error
-
-
-def _refusal(content: Dict[str, Any], address: Optional[Address]) -> NetError:
-    """An error of ours from its facts. Its class comes from this list, not from the wire."""
-    refused = content["refused"]
-    ran = content["ran"] if content["ran"] in ("no", "maybe", "yes") else "maybe"
-    if refused == "ValueNotSupported":
-        return ValueNotSupported(printable(content["path"]), printable(content["reason"]), ran)
-    if refused == "MessageTooLarge":
-        size, setting = content["size"], content["setting"]
-        return MessageTooLarge(printable(content["what"]), None if size is None else int(size),
-                               int(content["limit"]), setting and printable(setting), ran)
-    reason = printable(content["reason"])
-    if refused == "PeerBusy":
-        return PeerBusy(address, reason)
-    if refused == "AuthenticationError":
-        return AuthenticationError(address, reason)
-    return ProtocolError(address, reason, "no" if ran == "no" else "maybe")

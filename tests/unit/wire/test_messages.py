@@ -186,7 +186,10 @@ def test_what_a_refusal_says_is_made_safe_to_print():
 
 
 def test_a_refusal_never_names_a_class_by_itself():
-    for name in ("RemoteError", "NetError", "InvalidPeer", "os.system", "SystemExit", "", None, 5):
+    for name in ("os.system", "SystemExit", "ValueError", "_Fact", ""):
+        error = failing_reply(FAILURE, {"refused": name, "ran": "no", "reason": "x"})
+        assert type(error) is NetError and f"refused with {name}: x" in str(error)
+    for name in (None, 5, [], {}):
         error = failing_reply(FAILURE, {"refused": name, "ran": "no", "reason": "x"})
         assert type(error) is ProtocolError
 
