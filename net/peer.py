@@ -160,7 +160,7 @@ class _Peer:
                 raise NetError("this process serves no peer, because NET_LAUNCH switches it off; "
                                "net.Peer().launch() starts one all the same")
             self.launch()
-        return self.generate_id(self.port, self.host, self.group)
+        return self.generate_id(self.port or 0, self.host, self.group)
 
     @property
     def friendly_id(self) -> FriendlyId:

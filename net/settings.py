@@ -9,9 +9,11 @@ import json
 import operator
 import os
 import socket
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Generic, Optional, Tuple, TypeVar
 
 from .errors import SettingError
+
+T = TypeVar("T")
 
 KIB = 2 ** 10
 MIB = 2 ** 20
@@ -159,7 +161,7 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value not in choices:
             raise ValueError(f"must be one of {', '.join(choices)}")
-        return value
+        return str(value)
     return parse
 
 
@@ -185,55 +187,44 @@ def _facts(value: Any) -> Dict[str, Any]:
     return facts
 
 
-class Setting(NamedTuple):
-    """How one setting is read. ``parse`` raises ValueError with what the value must be."""
+class Setting(Generic[T]):
+    """How one setting is read: an attribute of :class:`Settings` until it has a value there.
 
-    default: Any
-    parse: Callable[[Any], Any]
-    variables: Tuple[str, ...] = ()
+    :ivar parse: raises ValueError with what the value must be.
+    :ivar variables: where it is read from, the first that is set; by default ``NET_`` and its name.
+    """
 
+    def __init__(self, default: T, parse: Callable[[Any], T],
+                 variables: Tuple[str, ...] = ()) -> None:
+        self.default = default
+        self.parse = parse
+        self.variables = variables
 
-#: The settings by name. ``net.configure`` takes these names, ``NET_`` + upper case is the variable.
-TABLE: Dict[str, Setting] = {
-    "thread_limit": Setting(5, _whole(0, 1024)),
-    "port_start": Setting(3010, _whole(1, 65535), ("NET_PORT_START", "NET_PORT")),
-    "port_range": Setting(5, _whole(0, 1024)),
-    "group": Setting(None, parse_group),
-    "is_hub": Setting(False, _boolean),
-    "host": Setting(None, _text),
-    "launch": Setting(True, _boolean),
-    "timeout": Setting(None, _seconds),
-    "facts": Setting({}, _facts),
-    "peers": Setting((), _words),
-    "sweep": Setting(True, _boolean),
-    "interfaces": Setting((), _words),
-    "allow": Setting((), _networks),
-    "secret": Setting(None, parse_secret),
-    "secret_file": Setting(None, _path),
-    "tls_cert": Setting(None, _path),
-    "tls_key": Setting(None, _path),
-    "tls_ca": Setting(None, _path),
-    "traceback": Setting("full", _one_of("full", "type", "none")),
-    # Bytes of JSON in one message. 16 MiB parse in about a second and grow up to 24-fold in
-    # memory; what is larger belongs in bytes, long text or arrays, which travel beside the JSON.
-    "max_text": Setting(16 * MIB, _whole(KIB, 2 * GIB)),
-    # Bytes of raw buffers in one message. Memory follows what arrives, up to this.
-    "max_buffers": Setting(GIB, _whole(0, 2 ** 40)),
-    # Containers in containers. Deeper JSON overflows the stack of small threads and kills the
-    # process, so it is counted before it is parsed.
-    "max_depth": Setting(100, _whole(1, 200)),
-    # Bytes that the values of large requests may take in this process at once, by a rough count.
-    # 16 MiB of JSON become up to 500 MiB.
-    "max_memory": Setting(GIB, _whole(MIB, 2 ** 40)),
-    # Connections a peer serves at once, each with a thread.
-    "max_connections": Setting(512, _whole(1, 65535)),
-    # Seconds from the first byte of a request to its last.
-    "request_time": Setting(30.0, _needed_seconds),
-    # Seconds that a server keeps a connection without a request. Callers let go after 60.
-    "idle_time": Setting(300.0, _needed_seconds),
-    # Connections that wait to be accepted; fewer make callers wait a second when many come at once.
-    "backlog": Setting(128, _whole(1, 65535)),
-}
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        self.variables = self.variables or ("NET_" + name.upper(),)
+
+    def __get__(self, settings: "Settings", owner: type) -> T:
+        # Only reached while the setting has no value yet.
+        value = self.default
+        for variable in self.variables:
+            if variable in os.environ:
+                value = self.read(variable, os.environ[variable])
+                break
+        settings.__dict__[self.name] = value
+        return value
+
+    def read(self, label: str, value: Any) -> T:
+        """A value, as text or typed, in the setting's own type.
+
+        :raises SettingError: it cannot be understood; names the ``label``.
+        """
+        try:
+            return self.parse(value)
+        except ValueError as problem:
+            if self.parse is parse_secret:
+                raise SettingError(f"{label} {problem}") from None
+            raise SettingError(f"{label} {problem}, not {value!r:.200}") from None
 
 
 #: What decides how connections are secured, and as whom.
@@ -243,24 +234,53 @@ SECURITY = frozenset({"secret", "secret_file", "tls_cert", "tls_key", "tls_ca"})
 class Settings:
     """All settings as attributes, such as ``settings.thread_limit``. Safe from any thread.
 
+    :func:`net.configure` takes these names; net has them in upper case, declared for type checkers
+    in ``net/__init__.py``.
+
     :cvar revision: changes when what connections were opened with no longer holds: how they are
         secured, the own group, or whether they may leave this host.
     """
 
     revision = 0
 
-    def __getattr__(self, name: str) -> Any:
-        # Only reached while the setting has no value yet.
-        setting = TABLE.get(name)
-        if setting is None:
-            raise AttributeError(name)
-        value = setting.default
-        for variable in setting.variables or ("NET_" + name.upper(),):
-            if variable in os.environ:
-                value = self._parse(variable, setting, os.environ[variable])
-                break
-        self.__dict__[name] = value
-        return value
+    thread_limit = Setting(5, _whole(0, 1024))
+    port_start = Setting(3010, _whole(1, 65535), ("NET_PORT_START", "NET_PORT"))
+    port_range = Setting(5, _whole(0, 1024))
+    group = Setting(None, parse_group)
+    is_hub = Setting(False, _boolean)
+    host = Setting(None, _text)
+    launch = Setting(True, _boolean)
+    timeout = Setting(None, _seconds)
+    facts: Setting[Dict[str, Any]] = Setting({}, _facts)
+    peers: Setting[Tuple[str, ...]] = Setting((), _words)
+    sweep = Setting(True, _boolean)
+    interfaces: Setting[Tuple[str, ...]] = Setting((), _words)
+    allow: Setting[Tuple[Any, ...]] = Setting((), _networks)
+    secret = Setting(None, parse_secret)
+    secret_file = Setting(None, _path)
+    tls_cert = Setting(None, _path)
+    tls_key = Setting(None, _path)
+    tls_ca = Setting(None, _path)
+    traceback = Setting("full", _one_of("full", "type", "none"))
+    # Bytes of JSON in one message. 16 MiB parse in about a second and grow up to 24-fold in
+    # memory; what is larger belongs in bytes, long text or arrays, which travel beside the JSON.
+    max_text = Setting(16 * MIB, _whole(KIB, 2 * GIB))
+    # Bytes of raw buffers in one message. Memory follows what arrives, up to this.
+    max_buffers = Setting(GIB, _whole(0, 2 ** 40))
+    # Containers in containers. Deeper JSON overflows the stack of small threads and kills the
+    # process, so it is counted before it is parsed.
+    max_depth = Setting(100, _whole(1, 200))
+    # Bytes that the values of large requests may take in this process at once, by a rough count.
+    # 16 MiB of JSON become up to 500 MiB.
+    max_memory = Setting(GIB, _whole(MIB, 2 ** 40))
+    # Connections a peer serves at once, each with a thread.
+    max_connections = Setting(512, _whole(1, 65535))
+    # Seconds from the first byte of a request to its last.
+    request_time = Setting(30.0, _needed_seconds)
+    # Seconds that a server keeps a connection without a request. Callers let go after 60.
+    idle_time = Setting(300.0, _needed_seconds)
+    # Connections that wait to be accepted; fewer make callers wait a second when many come at once.
+    backlog = Setting(128, _whole(1, 65535))
 
     def set(self, name: str, value: Any) -> None:
         """Give a setting a value, as text or typed.
@@ -270,7 +290,7 @@ class Settings:
         setting = TABLE.get(name)
         if setting is None:
             raise SettingError(f"no setting {name!r}; there are {', '.join(TABLE)}")
-        self.__dict__[name] = self._parse(name.upper(), setting, value)
+        self.__dict__[name] = setting.read(name.upper(), value)
         if name in SECURITY or name in ("group", "host"):
             Settings.revision += 1
 
@@ -278,15 +298,6 @@ class Settings:
         """Forget all values: the next use reads the environment again."""
         self.__dict__.clear()
         Settings.revision += 1
-
-    @staticmethod
-    def _parse(label: str, setting: Setting, value: Any) -> Any:
-        try:
-            return setting.parse(value)
-        except ValueError as problem:
-            if setting.parse is parse_secret:
-                raise SettingError(f"{label} {problem}") from None
-            raise SettingError(f"{label} {problem}, not {value!r:.200}") from None
 
     @property
     def ports(self) -> range:
@@ -306,6 +317,10 @@ class Settings:
         """Whether everything stays on this host, because NET_HOST is a loopback address."""
         return self.host is not None and is_loopback(self.host)
 
+
+#: The settings by name.
+TABLE: Dict[str, Setting[Any]] = {name: setting for name, setting in vars(Settings).items()
+                                  if isinstance(setting, Setting)}
 
 _LOOPBACK_6 = bytes(15) + b"\x01"
 _MAPPED_127 = bytes(10) + b"\xff\xff\x7f"

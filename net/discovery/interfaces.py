@@ -69,7 +69,7 @@ def read() -> Tuple[List[Interface], str]:
         import ifaddr
 
         found = [
-            Interface(_name(adapter, ip), ip.ip, ip.network_prefix)
+            Interface(_name(adapter, ip), str(ip.ip), ip.network_prefix)
             for adapter in ifaddr.get_adapters()
             for ip in adapter.ips
             if ip.is_IPv4
@@ -85,7 +85,7 @@ def read() -> Tuple[List[Interface], str]:
 
 def _name(adapter: Any, ip: Any) -> str:
     # On Windows the adapter is called by a number in braces; people know the connection's name.
-    return ip.nice_name if os.name == "nt" else adapter.name
+    return str(ip.nice_name if os.name == "nt" else adapter.name)
 
 
 def plan(interfaces: Iterable[Interface], wanted: Iterable[str] = (), sweep: bool = True) -> Plan:

@@ -51,7 +51,7 @@ class Peers(Tuple[PeerId, ...]):
     report: Report
 
     def __new__(cls, peers: Iterable[PeerId] = (), report: Optional[Report] = None) -> Peers:
-        self = super().__new__(cls, peers)  # type: ignore[type-var]
+        self = super().__new__(cls, peers)
         self.report = Report() if report is None else report
         return self
 

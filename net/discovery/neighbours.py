@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Iterable, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, NamedTuple, Tuple
 
 if TYPE_CHECKING:
     import subprocess
@@ -87,7 +87,8 @@ def _parse_ip_json(output: bytes) -> list[str]:
     except (ValueError, RecursionError):
         return []
     return _hosts(
-        tuple(str(row.get(name)).encode("ascii", "replace") for name in ("dst", "lladdr"))
+        (str(row.get("dst")).encode("ascii", "replace"),
+         str(row.get("lladdr")).encode("ascii", "replace"))
         for row in rows
         if isinstance(row, dict) and _live(row.get("state"))
     )
@@ -133,7 +134,7 @@ def read(seconds: float = COMMAND_SECONDS, sources: Iterable[Source] | None = No
     :param seconds: how long each command may take. It is ended then.
     :param sources: asked in turn; by default what this platform has.
     """
-    notes = []
+    notes: list[str] = []
     for name, source in SOURCES if sources is None else sources:
         started = time.perf_counter()
         try:
@@ -189,10 +190,11 @@ def run(name: str, arguments: list[str], seconds: float) -> bytes:
         start_new_session=os.name == "posix",
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
+    pipe: Any = process.stdout
     output: list[bytes] = []
     # A pipe can be waited for with a time limit on every platform only by a thread.
     reader = threading.Thread(
-        target=lambda: output.append(process.stdout.read(MAX_OUTPUT_BYTES)),
+        target=lambda: output.append(pipe.read(MAX_OUTPUT_BYTES)),
         name="net-neighbours",
         daemon=True,
     )
@@ -200,14 +202,14 @@ def run(name: str, arguments: list[str], seconds: float) -> bytes:
         reader.start()
     except RuntimeError as problem:  # can't start new thread
         _end(process, False)
-        process.stdout.close()
+        pipe.close()
         raise OSError(str(problem)) from problem
     reader.join(seconds)
     in_time = not reader.is_alive()
     _end(process, in_time)
     reader.join(seconds)
     if not reader.is_alive():
-        process.stdout.close()
+        pipe.close()
     if not in_time:
         raise OSError(f"no end after {seconds:g} s")
     if process.returncode and not output[0].strip():
@@ -215,7 +217,7 @@ def run(name: str, arguments: list[str], seconds: float) -> bytes:
     return output[0]
 
 
-def _end(process: subprocess.Popen, in_time: bool) -> None:
+def _end(process: subprocess.Popen[bytes], in_time: bool) -> None:
     """Collect a command that has ended; end one that has not, with all that it started."""
     import subprocess
 

@@ -153,7 +153,7 @@ class _Search:
     def _ask_this_host(self) -> None:
         if settings.loopback_only:
             host = "127.0.0.1" if settings.host == "localhost" else settings.host
-            self._ask_own(["127.0.0.1", host])
+            self._ask_own(["127.0.0.1", str(host)])
             return
         # Where nearly all peers of this host are; they answer while the interfaces are read, which
         # takes some milliseconds at the first time.

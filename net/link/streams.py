@@ -7,6 +7,7 @@ import sys
 from time import monotonic
 from typing import Any, Callable, Optional, Sequence
 
+from ..errors import Address
 from ..wire.frames import Buffer, CHUNK
 
 # A peer that dies must not kill an application that gave SIGPIPE its default action. PyPy does not
@@ -158,7 +159,7 @@ class Timed:
                     self._stream.send((whole[start:start + TIMED_PIECE],))
 
 
-def host_port(address: Any) -> Optional[tuple]:
+def host_port(address: Any) -> Optional[Address]:
     """``(host, port)`` of a socket address, IPv4 in IPv6 unwrapped; None when it has none."""
     if not isinstance(address, tuple) or len(address) < 2:
         return None

@@ -70,7 +70,7 @@ def credentials() -> Credentials:
 def _make_credentials() -> Credentials:
     files = {"NET_TLS_CERT": settings.tls_cert, "NET_TLS_KEY": settings.tls_key,
              "NET_TLS_CA": settings.tls_ca}
-    given = [name for name, path in files.items() if path is not None]
+    given = {name: path for name, path in files.items() if path is not None}
     if settings.secret is not None or settings.secret_file is not None:
         if given or settings.secret is not None and settings.secret_file is not None:
             raise SettingError("set one of NET_SECRET, NET_SECRET_FILE, or NET_TLS_CERT with "
@@ -80,7 +80,7 @@ def _make_credentials() -> Credentials:
     if missing:
         raise SettingError(f"{', '.join(missing)} must be set, too: certificates need all of "
                            f"NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA")
-    return from_files(*files.values())
+    return from_files(*given.values())
 
 
 def from_secret() -> Credentials:
@@ -89,11 +89,12 @@ def from_secret() -> Credentials:
 
     secret = settings.secret
     if secret is None:
-        text = _read("NET_SECRET_FILE", settings.secret_file)
+        text = _read("NET_SECRET_FILE", settings.secret_file or "")
         try:
             secret = parse_secret(text)
         except ValueError as problem:
             raise SettingError(f"what NET_SECRET_FILE names {problem}") from None
+    assert secret is not None  # only text that is none gives none
     leaf = make_leaf(secret.reveal(), settings.group)
 
     def load(context: ssl.SSLContext) -> None:
@@ -258,7 +259,7 @@ class Session:
 
     def _decrypted(self, data: bytes) -> bytes:
         self.incoming.write(data)
-        pieces = []
+        pieces: List[bytes] = []
         while True:
             try:
                 piece = self.tls.read(CHUNK)
