@@ -130,7 +130,7 @@ class Dispatch:
 
     def _answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
         try:
-            tag, args, kwargs = messages.decode_call(frame)
+            tag, args, kwargs = messages.decode_call(frame, settings.limits)
         except NetError as problem:
             return messages.encode_refusal(problem)
         function = self._connections.get(tag)
@@ -146,7 +146,7 @@ class Dispatch:
             return self._failure(error)
         tally.add(tag, False, perf_counter() - started)
         try:
-            return messages.encode_result(result)
+            return messages.encode_result(result, settings.limits)
         except NetError as problem:
             problem.ran = "yes"
             return messages.encode_refusal(problem)
@@ -172,7 +172,7 @@ class Dispatch:
             return legacy.encode_error(_legacy_traceback(error))
         tally.add(tag, False, perf_counter() - started)
         try:
-            return legacy.encode_result(result)
+            return legacy.encode_result(result, settings.limits)
         except Exception as error:  # changed by another thread while it was read
             return legacy.encode_error(_legacy_traceback(error))
 
@@ -193,7 +193,7 @@ class Dispatch:
     @staticmethod
     def _failure(error: BaseException) -> List[Buffer]:
         try:
-            return messages.encode_failure(error, settings.traceback)
+            return messages.encode_failure(error, settings.traceback, settings.limits)
         except BaseException as problem:  # its class may do anything when it is looked at
             return messages.encode_failure(RuntimeError(
                 f"{type(error).__name__}, which cannot be described because of "

@@ -12,6 +12,7 @@ import socket
 from typing import Any, Callable, Dict, Generic, Optional, Tuple, TypeVar
 
 from .errors import SettingError
+from .wire.limits import Limits
 
 T = TypeVar("T")
 
@@ -227,6 +228,18 @@ class Setting(Generic[T]):
             raise SettingError(f"{label} {problem}, not {value!r:.200}") from None
 
 
+class _MessageLimits:
+    """The limits of a message: an attribute of :class:`Settings` until one of them is set."""
+
+    def __get__(self, settings: "Settings", owner: type) -> Limits:
+        while True:
+            limits = Limits(settings.max_text, settings.max_buffers, settings.max_depth)
+            settings.__dict__["limits"] = limits
+            # Unless another thread has set one of them meanwhile.
+            if limits == (settings.max_text, settings.max_buffers, settings.max_depth):
+                return limits
+
+
 #: What decides how connections are secured, and as whom.
 SECURITY = frozenset({"secret", "secret_file", "tls_cert", "tls_key", "tls_ca"})
 
@@ -262,14 +275,12 @@ class Settings:
     tls_key = Setting(None, _path)
     tls_ca = Setting(None, _path)
     traceback = Setting("full", _one_of("full", "type", "none"))
-    # Bytes of JSON in one message. 16 MiB parse in about a second and grow up to 24-fold in
-    # memory; what is larger belongs in bytes, long text or arrays, which travel beside the JSON.
-    max_text = Setting(16 * MIB, _whole(KIB, 2 * GIB))
-    # Bytes of raw buffers in one message. Memory follows what arrives, up to this.
-    max_buffers = Setting(GIB, _whole(0, 2 ** 40))
-    # Containers in containers. Deeper JSON overflows the stack of small threads and kills the
-    # process, so it is counted before it is parsed.
-    max_depth = Setting(100, _whole(1, 200))
+    # What one message may hold; Limits says in which units, and why.
+    max_text = Setting(Limits().text, _whole(KIB, 2 * GIB))
+    max_buffers = Setting(Limits().buffers, _whole(0, 2 ** 40))
+    max_depth = Setting(Limits().depth, _whole(1, 200))
+    #: The three as one value.
+    limits = _MessageLimits()
     # Bytes that the values of large requests may take in this process at once, by a rough count.
     # 16 MiB of JSON become up to 500 MiB.
     max_memory = Setting(GIB, _whole(MIB, 2 ** 40))
@@ -291,6 +302,7 @@ class Settings:
         if setting is None:
             raise SettingError(f"no setting {name!r}; there are {', '.join(TABLE)}")
         self.__dict__[name] = setting.read(name.upper(), value)
+        self.__dict__.pop("limits", None)
         if name in SECURITY or name in ("group", "host"):
             Settings.revision += 1
 

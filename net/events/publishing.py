@@ -89,7 +89,7 @@ class Publisher:
         :raises ValueNotSupported: a value cannot travel; says where it is.
         :raises MessageTooLarge: over a limit.
         """
-        values = pack_arguments(args, kwargs)
+        values = pack_arguments(args, kwargs, settings.limits)
         with self._lock:
             sequence = self._sequences[name] = self._sequences.get(name, 0) + 1
             if not self._feeds or name not in self._subscriptions:
@@ -374,7 +374,7 @@ class Publisher:
     def _call_old(self, feed: Feed, events: Events) -> int:
         """Call with events of one name; the number of those that the old dialect cannot carry."""
         dropped = 0
-        for name, _, args, kwargs in values_of(events):
+        for name, _, args, kwargs in values_of(events, settings.limits):
             for tag in list(self._subscriptions.get(name, {}).get(feed.subscriber, ())):
                 try:
                     result = client.call(feed.subscriber, tag, tuple(args or ()), kwargs,

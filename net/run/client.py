@@ -70,15 +70,16 @@ def call(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
         timeout = settings.timeout
     deadline = None if timeout is None else Deadline(timeout)
     if not pool.legacy:
-        frame = pool.exchange(encode_call(tag, args, kwargs), deadline)
+        frame = pool.exchange(encode_call(tag, args, kwargs, settings.limits), deadline)
         if frame is not None:
             try:
-                return decode_reply(frame, pool.address, peer, tag)
+                return decode_reply(frame, pool.address, peer, tag, settings.limits)
             except ProtocolError:  # whatever comes next from such a peer
                 pool.close_old(NEVER)
                 raise
-    data = pool.exchange_legacy(legacy.encode_call(Call(tag, list(args), kwargs)), deadline)
-    return legacy.decode_reply(data, peer, tag)
+    message = legacy.encode_call(Call(tag, list(args), kwargs), settings.limits)
+    data = pool.exchange_legacy(message, deadline)
+    return legacy.decode_reply(data, peer, tag, settings.limits)
 
 
 def _find_pool(peer: Any) -> "Pool":

@@ -157,14 +157,15 @@ class ServerConnection:
     def _serve_legacy(self, dispatch: Dispatch, data: bytes) -> None:
         self.greeted = True
         self.wait_for_request()
+        limits = settings.limits
         try:
-            content = legacy.read_object(data)
+            content = legacy.read_object(data, limits)
             while content is None:
                 more = self.stream.recv(CHUNK)
                 if not more:
                     return
                 data += more
-                content = legacy.read_object(data)
+                content = legacy.read_object(data, limits)
         except ProtocolError:
             raise NotAFrame(data) from None  # no old peer, so it gets no answer
         if not self._admit(self):

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..settings import settings
 from ..errors import MessageTooLarge, ProtocolError
 from ..identity import encode_text
 from .frames import Buffer, CALL
 from .frames import pack as pack_frame
+from .limits import Limits
 from .values import DIGITS, Packed, Packer, encode_plain, fits, is_plain, unpack
 
 DELIVER = encode_text("net.events.deliver")
@@ -56,7 +56,8 @@ Entry = Tuple[str, int, Optional[List[Any]], Any]
 Triggered = Tuple[str, int, Packed]
 
 
-def pack_arguments(args: Sequence[Any], kwargs: Dict[str, Any]) -> Packed:
+def pack_arguments(args: Sequence[Any], kwargs: Dict[str, Any],
+                   limits: Limits = Limits()) -> Packed:
     """The values of an event as text, ``[...],{...}``, with buffers of their own.
 
     What it gives does not change when the values do.
@@ -64,28 +65,29 @@ def pack_arguments(args: Sequence[Any], kwargs: Dict[str, Any]) -> Packed:
     :raises ValueNotSupported: something in it cannot travel; says where.
     :raises MessageTooLarge: over the limit of JSON text or of buffers.
     """
-    packed = _pack_plain(args, kwargs)
+    packed = _pack_plain(args, kwargs, limits)
     if packed is None:
-        packer = Packer()
+        packer = Packer(limits)
         # Depth -1: args and kwargs are not containers of the caller's.
         tree = [packer.under("args", lambda: packer.items(args, -1)),
                 packer.under("kwargs", lambda: packer.named(kwargs, -1))]
         text, _, buffers = packer.packed(tree, "the event")
         packed = Packed(text[1:-1], True, [bytes(buffer) for buffer in buffers])
-    if len(packed.text) + ROOM > settings.max_text:
+    if len(packed.text) + ROOM > limits.text:
         raise MessageTooLarge("JSON text of an event, in bytes", len(packed.text),
-                              settings.max_text - ROOM, "NET_MAX_TEXT")
+                              limits.text - ROOM, "NET_MAX_TEXT")
     return packed
 
 
-def _pack_plain(args: Sequence[Any], kwargs: Dict[str, Any]) -> Optional[Packed]:
-    if not is_plain(args) or not is_plain(kwargs):
+def _pack_plain(args: Sequence[Any], kwargs: Dict[str, Any],
+                limits: Limits) -> Optional[Packed]:
+    if not is_plain(args, limits) or not is_plain(kwargs, limits):
         return None
     try:
         text = f"{encode_plain(args)},{encode_plain(kwargs)}"
     except ValueError:
         return None  # an int of more digits than Python converts
-    return Packed(text) if len(text) < DIGITS or fits(text) else None
+    return Packed(text) if len(text) < DIGITS or fits(text, limits) else None
 
 
 def size_of(values: Packed) -> int:
@@ -154,6 +156,7 @@ def entries(values: Sequence[Any]) -> Iterator[Entry]:
         yield name, sequence, args, kwargs
 
 
-def values_of(events: Events) -> List[Entry]:
+def values_of(events: Events, limits: Limits = Limits()) -> List[Entry]:
     """The events one by one, for a peer that is called with each."""
-    return list(entries(unpack(b"[" + events.text[1:] + b"]", events.tagged, events.buffers)))
+    return list(entries(unpack(b"[" + events.text[1:] + b"]", events.tagged, events.buffers,
+                               limits)))

@@ -6,6 +6,7 @@ and no ``__init__`` of an application's class runs.
 from __future__ import annotations
 
 import builtins
+import functools
 import sys
 import traceback
 import types
@@ -13,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..errors import NetError, RemoteError
 from ..identity import printable, printable_block
+from .limits import Limits
 from .memo import Memo
 from .values import Packer
 
@@ -41,7 +43,7 @@ _UNICODE_ERRORS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError
 
 
 def describe(error: BaseException, detail: str = "full", brief: bool = False,
-             depth: int = 0) -> Dict[str, Any]:
+             depth: int = 0, limits: Limits = Limits()) -> Dict[str, Any]:
     """An exception as values that can travel.
 
     :param detail: ``full``; ``type`` leaves out the traceback; ``none`` also args and text.
@@ -54,7 +56,7 @@ def describe(error: BaseException, detail: str = "full", brief: bool = False,
     text = _text_of(error)
     described["text"] = text[-MAX_BRIEF:] if brief else text
     if not brief:
-        described.update(_contents(error, depth))
+        described.update(_contents(error, depth, limits))
     if detail == "full":
         described["traceback"] = _traceback_of(error)
     return described
@@ -105,18 +107,19 @@ def _names(error: BaseException) -> List[Tuple[str, str]]:
             if cls not in (BaseException, object)] or [("builtins", "BaseException")]
 
 
-def _contents(error: BaseException, depth: int) -> Dict[str, Any]:
+def _contents(error: BaseException, depth: int, limits: Limits) -> Dict[str, Any]:
     """The values that an exception holds, and the exceptions of a group."""
     # The containers around a value: description, args, and both again for each group.
-    around = 3 + 2 * depth
+    portable = functools.partial(_portable, depth=3 + 2 * depth, limits=limits)
     contents: Dict[str, Any] = {
-        "args": [_portable(value, around) for value in _arguments(error)],
-        "members": {name: _portable(value, around) for name, value in _members(error)},
-        "attributes": {name: _portable(value, around) for name, value in _attributes(error)},
+        "args": [portable(value) for value in _arguments(error)],
+        "members": {name: portable(value) for name, value in _members(error)},
+        "attributes": {name: portable(value) for name, value in _attributes(error)},
     }
     if _is_group(error) and depth < MAX_GROUP_DEPTH:
         contents["exceptions"] = [
-            describe(inner, "type", depth=depth + 1) for inner in _inner(error)[:MAX_GROUP]]
+            describe(inner, "type", depth=depth + 1, limits=limits)
+            for inner in _inner(error)[:MAX_GROUP]]
     return contents
 
 
@@ -144,10 +147,10 @@ def _is_attribute(name: Any) -> bool:
     return type(name) is str and (not name.startswith("__") or name == "__notes__")
 
 
-def _portable(value: Any, depth: int) -> Any:
+def _portable(value: Any, depth: int, limits: Limits) -> Any:
     """The value if it can travel, else its repr."""
     try:
-        Packer().tag(value, depth)
+        Packer(limits).tag(value, depth)
         return value
     except Exception:
         try:

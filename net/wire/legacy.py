@@ -11,11 +11,11 @@ import builtins
 import json
 from typing import Any, Dict, Optional
 
-from ..settings import settings
 from ..errors import MessageTooLarge, ProtocolError, RemoteError, ValueNotSupported
 from ..identity import Flag, printable
 from .failures import rebuild
 from .frames import NotAFrame
+from .limits import Limits
 from .messages import Call, checked_call
 from .values import ENVELOPE, brackets_of, check_depth
 
@@ -36,7 +36,7 @@ def encode(value: Any) -> bytes:
     return base64.b64encode(text.encode("utf-8", "surrogatepass"))
 
 
-def read_object(data: bytes) -> Optional[Dict[str, Any]]:
+def read_object(data: bytes, limits: Limits = Limits()) -> Optional[Dict[str, Any]]:
     """The JSON object that the base64 stands for, None while it is not whole.
 
     :raises NotAFrame: it cannot become one.
@@ -57,7 +57,7 @@ def read_object(data: bytes) -> Optional[Dict[str, Any]]:
     brackets = brackets_of(text)
     if brackets.count(b"[") > brackets.count(b"]"):
         return None
-    check_depth(text, settings.max_depth + ENVELOPE)
+    check_depth(text, limits.depth + ENVELOPE)
     try:
         # What starts like an object and has no bracket open is one, or never becomes one.
         content: Dict[str, Any] = json.loads(text.decode("utf-8", "surrogatepass"))
@@ -74,7 +74,7 @@ def decode_call(content: Dict[str, Any]) -> Call:
     return checked_call(content)
 
 
-def encode_call(call: Call) -> bytes:
+def encode_call(call: Call, limits: Limits = Limits()) -> bytes:
     """The bytes of a call.
 
     :raises ValueNotSupported: an argument that JSON does not have.
@@ -82,7 +82,7 @@ def encode_call(call: Call) -> bytes:
     """
     content = {"connection": call.tag.decode("ascii"), "args": call.args, "kwargs": call.kwargs}
     try:
-        _check_shape(content)
+        _check_shape(content, limits.depth)
         data = encode(content)
     except MessageTooLarge:
         raise
@@ -94,7 +94,7 @@ def encode_call(call: Call) -> bytes:
     return data
 
 
-def encode_result(value: Any) -> bytes:
+def encode_result(value: Any, limits: Limits = Limits()) -> bytes:
     """The documented reply: a flag bare, a dict as it is, anything else under ``raw``.
 
     A reply that an old peer could not receive whole becomes an error that it can.
@@ -103,7 +103,7 @@ def encode_result(value: Any) -> bytes:
         return bytes(value)
     content = value if isinstance(value, dict) else {"raw": value}
     try:
-        _check_shape(content)
+        _check_shape(content, limits.depth)
         data = encode(content)
     except MessageTooLarge as problem:
         return encode_error(f"MessageTooLarge: {problem}")
@@ -115,14 +115,14 @@ def encode_result(value: Any) -> bytes:
     return data
 
 
-def _check_shape(content: Any) -> None:
+def _check_shape(content: Any, depth: int) -> None:
     """Refuse what the encoder must not even begin with.
 
     :raises ValueError: nested deeper than the limit: it could overflow the stack.
     :raises MessageTooLarge: more values than bytes in a message, in whatever few lists.
     """
     level = [content]
-    for _ in range(settings.max_depth + ENVELOPE):
+    for _ in range(depth + ENVELOPE):
         level = [inside for value in level if isinstance(value, (dict, list, tuple))
                  for inside in (value.values() if isinstance(value, dict) else value)]
         if not level:
@@ -130,7 +130,7 @@ def _check_shape(content: Any) -> None:
         if len(level) > MAX_MESSAGE:
             raise MessageTooLarge("values side by side in the old dialect", len(level),
                                   MAX_MESSAGE, None)
-    raise ValueError(f"nested deeper than {settings.max_depth} (NET_MAX_DEPTH), or contains itself")
+    raise ValueError(f"nested deeper than {depth} (NET_MAX_DEPTH), or contains itself")
 
 
 def encode_error(text: str) -> bytes:
@@ -151,7 +151,7 @@ def is_flag(data: bytes) -> bool:
     return name[:1].isalnum() and name.isprintable() and len(name) <= MAX_FLAG
 
 
-def decode_reply(data: bytes, peer: object, tag: bytes) -> Any:
+def decode_reply(data: bytes, peer: object, tag: bytes, limits: Limits = Limits()) -> Any:
     """What a whole reply holds: the value, or a Flag.
 
     :raises RemoteError: the function raised there.
@@ -160,7 +160,7 @@ def decode_reply(data: bytes, peer: object, tag: bytes) -> Any:
     if is_flag(data):
         return Flag(data)
     try:
-        content = read_object(data)
+        content = read_object(data, limits)
     except ProtocolError as problem:
         raise ProtocolError(None, problem.reason, "maybe") from None
     if content is None:

@@ -9,6 +9,7 @@ from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_
 from ..identity import Flag, printable
 from .failures import describe, rebuild
 from .frames import Buffer, CALL, CHUNK, FAILURE, FLAG, Frame, HEADER, RESULT, pack_head
+from .limits import Limits
 from .memo import Memo
 from .values import DIGITS, FEW, Packer, encode_plain, fits, is_plain, pack, scalar, unpack
 
@@ -40,7 +41,8 @@ _beginnings = Memo(
     lambda tag: f'{{"connection":{encode_plain(tag.decode("ascii"))},"args":', 1024)
 
 
-def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List[Buffer]:
+def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                limits: Limits = Limits()) -> List[Buffer]:
     """The bytes of a call: a frame up to its buffers, then each buffer.
 
     :raises ValueNotSupported: an argument cannot travel; says where it is.
@@ -52,18 +54,19 @@ def encode_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Li
         texts = list(map(scalar, args))
         if None not in texts:
             text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}}}'
-    if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):
+    if text is None and is_plain(args, limits) and (not kwargs or is_plain(kwargs, limits)):
         try:
             text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}}}'
         except ValueError:
             pass  # an int of more digits than Python converts
-    if text is not None and (len(text) < DIGITS or fits(text)):
+    if text is not None and (len(text) < DIGITS or fits(text, limits)):
         return _message(CALL, text)
-    return _encode_tagged_call(tag, args, kwargs)
+    return _encode_tagged_call(tag, args, kwargs, limits)
 
 
-def _encode_tagged_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List[Buffer]:
-    packer = Packer()
+def _encode_tagged_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                        limits: Limits) -> List[Buffer]:
+    packer = Packer(limits)
     # Depth -1: args and kwargs are not containers of the caller's.
     tree = {"connection": tag.decode("ascii"),
             "args": packer.under("args", lambda: packer.items(args, -1)),
@@ -71,13 +74,13 @@ def _encode_tagged_call(tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any
     return _message(CALL, *packer.packed(tree, "the arguments"))
 
 
-def decode_call(frame: Frame) -> Call:
+def decode_call(frame: Frame, limits: Limits = Limits()) -> Call:
     """The call of a frame.
 
     :raises ProtocolError: it is none, or not of the form that calls have.
     :raises ValueNotSupported: an argument of a class or library that is not there here.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers)
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits)
     if type(content) is not dict or len(content) != 3:
         raise ProtocolError(None, "a call is an object of connection, args and kwargs")
     return checked_call(content)
@@ -96,7 +99,7 @@ def checked_call(content: Dict[str, Any]) -> Call:
     return make_call((tag.encode("ascii"), args, kwargs))
 
 
-def encode_result(value: Any) -> List[Buffer]:
+def encode_result(value: Any, limits: Limits = Limits()) -> List[Buffer]:
     """The bytes of a reply with what a function returned; a flag becomes a flag reply.
 
     :raises ValueNotSupported: it cannot travel; says where.
@@ -107,16 +110,18 @@ def encode_result(value: Any) -> List[Buffer]:
         return _message(RESULT, text)
     if type(value) is Flag:
         return _message(FLAG, *pack({"flag": value.decode("ascii"), "details": value.details},
-                                    "flag"))
-    return _message(RESULT, *pack(value, "result"))
+                                    "flag", limits))
+    return _message(RESULT, *pack(value, "result", limits))
 
 
-def encode_failure(error: BaseException, detail: str = "full") -> List[Buffer]:
+def encode_failure(error: BaseException, detail: str = "full",
+                   limits: Limits = Limits()) -> List[Buffer]:
     """The bytes of a reply with what a function raised."""
     try:
-        packed = pack({"raised": describe(error, detail)}, "exception")
+        packed = pack({"raised": describe(error, detail, limits=limits)}, "exception", limits)
     except NetError:  # it holds more than a message may
-        packed = pack({"raised": describe(error, detail, brief=True)}, "exception")
+        packed = pack({"raised": describe(error, detail, brief=True, limits=limits)}, "exception",
+                      limits)
     return _message(FAILURE, *packed)
 
 
@@ -125,14 +130,15 @@ def encode_refusal(error: NetError) -> List[Buffer]:
     return _message(FAILURE, *pack(to_refusal(error), "refusal"))
 
 
-def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: bytes) -> Any:
+def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: bytes,
+                 limits: Limits = Limits()) -> Any:
     """What a reply holds: the value, or a Flag.
 
     :raises RemoteError: the function raised.
     :raises NetError: the peer refused, or its reply cannot be read.
     """
     try:
-        content = unpack(frame.text, frame.tagged, frame.buffers)
+        content = unpack(frame.text, frame.tagged, frame.buffers, limits)
         if frame.kind == RESULT:
             return content
         if frame.kind == FLAG:

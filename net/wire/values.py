@@ -15,10 +15,10 @@ from json import encoder as json_encoder
 from json import scanner as json_scanner
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
-from ..settings import settings
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
+from .limits import Limits
 
 NUMBERS = frozenset({int, float, bool, type(None)})
 STRING = frozenset({str})
@@ -68,7 +68,7 @@ encode_plain = _make_encode()
 encode_string = json_encoder.encode_basestring
 
 
-def is_plain(root: Any) -> bool:
+def is_plain(root: Any, limits: Limits = Limits()) -> bool:
     """Whether JSON keeps everything in a dict, list or tuple, and no text in it wants a buffer.
 
     Goes level by level with what runs in C: a loop in Python over 100,000 dicts would cost more
@@ -76,9 +76,9 @@ def is_plain(root: Any) -> bool:
     """
     dicts, lists = ([root], []) if type(root) is dict else ([], [root])
     weighed = False
-    for _ in range(settings.max_depth + 1):
-        if sum(map(len, lists)) + sum(map(len, dicts)) > settings.max_text:
-            check_weight([root])  # each of them is two characters at least
+    for _ in range(limits.depth + 1):
+        if sum(map(len, lists)) + sum(map(len, dicts)) > limits.text:
+            check_weight([root], limits)  # each of them is two characters at least
         level: List[Any] = []
         if lists:
             level.extend(chain.from_iterable(lists))
@@ -89,8 +89,8 @@ def is_plain(root: Any) -> bool:
         kinds = set(map(type, level))
         if not kinds <= PLAIN or str in kinds and len(level) <= FEW and has_long_text(level):
             return False
-        if len(level) > MANY and not weighed and _repeats(level):
-            check_weight([root])
+        if len(level) > MANY and not weighed and _repeats(level, limits.text):
+            check_weight([root], limits)
             weighed = True
         if kinds.isdisjoint(CONTAINERS):
             return True
@@ -104,7 +104,7 @@ def _of(kind: type, level: List[Any], kinds: Set[type]) -> List[Any]:
     return level if len(kinds) == 1 else [value for value in level if type(value) is kind]
 
 
-def _repeats(level: Sequence[Any]) -> bool:
+def _repeats(level: Sequence[Any], limit: int) -> bool:
     """Whether many values may be the same few, and so make more text than they take memory.
 
     Looks at some of them: among a thousand, one of a few is there twice.
@@ -113,17 +113,17 @@ def _repeats(level: Sequence[Any]) -> bool:
     some = level[::step]
     texts = sum([len(value) for value in some if type(value) is str]) * step
     containers = [id(value) for value in some if type(value) in CONTAINERS]
-    return texts > settings.max_text or len(set(containers)) < len(containers)
+    return texts > limit or len(set(containers)) < len(containers)
 
 
-def check_weight(roots: Sequence[Any]) -> None:
+def check_weight(roots: Sequence[Any], limits: Limits) -> None:
     """Refuse values that make more JSON text than the limit. Takes what repeats only once.
 
     :param roots: containers.
     :raises MessageTooLarge: more text than the limit, at least.
     """
-    if _weight(roots, {}, settings.max_depth + 2) > settings.max_text:
-        raise MessageTooLarge("JSON text of a message, in bytes", None, settings.max_text,
+    if _weight(roots, {}, limits.depth + 2) > limits.text:
+        raise MessageTooLarge("JSON text of a message, in bytes", None, limits.text,
                               "NET_MAX_TEXT")
 
 
@@ -148,9 +148,9 @@ def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
     return weight
 
 
-def fits(text: str) -> bool:
+def fits(text: str, limits: Limits) -> bool:
     """Whether plain JSON text can travel: neither too long, nor with a number of BIG or more."""
-    return len(text) <= settings.max_text and not any(
+    return len(text) <= limits.text and not any(
         [text[start:start + DIGITS].isdigit() for start in range(0, len(text), DIGITS)])
 
 
@@ -171,7 +171,7 @@ def scalar(value: Any) -> Optional[str]:
     return encode_plain(value) if kind in NUMBERS else None
 
 
-def pack(value: Any, path: str) -> Packed:
+def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
     """One value as JSON text and buffers.
 
     :param path: what errors call the value, such as ``result``.
@@ -181,24 +181,24 @@ def pack(value: Any, path: str) -> Packed:
     text = scalar(value)
     if text is not None:
         return Packed(text)
-    packed = pack_plain((value,), value)
+    packed = pack_plain((value,), value, limits)
     if packed is not None:
         return packed
-    packer = Packer()
+    packer = Packer(limits)
     return packer.packed(packer.under(path, lambda: packer.tag(value, 0)), path)
 
 
-def pack_plain(holder: Any, value: Any) -> Any:
+def pack_plain(holder: Any, value: Any, limits: Limits) -> Any:
     """A value as plain JSON, None when that would bend it or be too large.
 
     :param holder: a list, tuple or dict that holds all of the value.
     """
-    if is_plain(holder):
+    if is_plain(holder, limits):
         try:
             text = encode_plain(value)
         except ValueError:
             return None  # an int of more digits than Python converts
-        if len(text) < DIGITS or fits(text):
+        if len(text) < DIGITS or fits(text, limits):
             return Packed(text)
     return None
 
@@ -206,7 +206,8 @@ def pack_plain(holder: Any, value: Any) -> Any:
 class Packer:
     """Turns values of any kind that may travel into plain JSON values and buffers."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self._limits = limits
         self.buffers: List[Buffer] = []
         self._buffer_bytes = 0
         self._count = 0
@@ -218,8 +219,8 @@ class Packer:
         :raises MessageTooLarge: more JSON text than the limit.
         """
         text = encode_plain(tree)
-        if len(text) > settings.max_text:
-            raise MessageTooLarge(f"{path}: JSON text, in bytes", len(text), settings.max_text,
+        if len(text) > self._limits.text:
+            raise MessageTooLarge(f"{path}: JSON text, in bytes", len(text), self._limits.text,
                                   "NET_MAX_TEXT")
         return Packed(text, True, self.buffers)
 
@@ -306,15 +307,15 @@ class Packer:
         return done
 
     def _enter(self, values: Any, depth: int) -> None:
-        if depth >= settings.max_depth:
-            raise ValueNotSupported("", f"nested deeper than {settings.max_depth} (NET_MAX_DEPTH),"
-                                        f" or contains itself")
+        if depth >= self._limits.depth:
+            raise ValueNotSupported("", f"nested deeper than {self._limits.depth} "
+                                        f"(NET_MAX_DEPTH), or contains itself")
         if depth < 1:
             self._tops.append(values)
         before = self._count
         self._count += len(values)
         if before <= MANY < self._count:
-            check_weight(self._tops)
+            check_weight(self._tops, self._limits)
 
     def bytes(self, data: Buffer) -> Any:
         """Bytes: short ones as base64, long ones as the number of a buffer."""
@@ -324,9 +325,9 @@ class Packer:
 
     def _buffer(self, data: Buffer) -> int:
         self._buffer_bytes += len(data)
-        if self._buffer_bytes > settings.max_buffers:
+        if self._buffer_bytes > self._limits.buffers:
             raise MessageTooLarge("buffers of a message, in bytes", self._buffer_bytes,
-                                  settings.max_buffers, "NET_MAX_BUFFERS")
+                                  self._limits.buffers, "NET_MAX_BUFFERS")
         if len(self.buffers) >= MAX_BUFFERS:
             raise MessageTooLarge("long texts and buffers in a message", None, MAX_BUFFERS, None)
         self.buffers.append(data)
@@ -424,13 +425,14 @@ def _without_space(text: str) -> str:
 _decode_plain = _make_decode()
 
 
-def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = ()) -> Any:
+def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
+           limits: Limits = Limits()) -> Any:
     """The value of JSON text and buffers.
 
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class or a library that is not there in this process.
     """
-    limit = settings.max_depth + ENVELOPE
+    limit = limits.depth + ENVELOPE
     if len(text) > limit:  # no room for more brackets otherwise
         check_depth(text, 2 * limit if tagged else limit)
     try:

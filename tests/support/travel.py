@@ -15,6 +15,7 @@ from typing import Any, Callable, Sequence
 from hypothesis import strategies as st
 
 import net
+from net.settings import settings
 from net.wire import messages
 from net.wire.frames import CALL, FAILURE, FLAG, Frame, FrameReader, RESULT
 
@@ -38,13 +39,15 @@ def joined(message: Sequence[Any]) -> bytes:
 
 def as_result(value: Any) -> Any:
     """A value after its way as the result of a call."""
-    frame = read_frame(joined(messages.encode_result(value)))
-    return messages.decode_reply(frame, ("127.0.0.1", 1), "127.0.0.1:1", b"dGFn")
+    frame = read_frame(joined(messages.encode_result(value, settings.limits)))
+    return messages.decode_reply(frame, ("127.0.0.1", 1), "127.0.0.1:1", b"dGFn",
+                                 settings.limits)
 
 
 def as_arguments(*args: Any, **kwargs: Any) -> tuple[list, dict]:
     """Arguments after their way in a call."""
-    call = messages.decode_call(read_frame(joined(messages.encode_call(b"dGFn", args, kwargs))))
+    message = messages.encode_call(b"dGFn", args, kwargs, settings.limits)
+    call = messages.decode_call(read_frame(joined(message)), settings.limits)
     assert call.tag == b"dGFn"
     return call.args, call.kwargs
 
@@ -57,7 +60,7 @@ def raised(error: BaseException, detail: str = "full") -> net.NetError:
     try:
         function()
     except BaseException as caught:
-        message = messages.encode_failure(caught, detail)
+        message = messages.encode_failure(caught, detail, settings.limits)
     try:
         messages.decode_reply(read_frame(joined(message)), ("127.0.0.1", 1), "127.0.0.1:1",
                               b"dGFn")

@@ -404,7 +404,7 @@ def test_an_old_call_of_another_form_is_an_error_in_its_dialect(dispatch, tally,
 
 def test_a_result_that_cannot_be_read_is_an_error_of_the_function(dispatch, tally, monkeypatch):
     """Another thread may change it meanwhile."""
-    def encode_result(value: Any) -> Any:
+    def encode_result(value: Any, limits: Any) -> Any:
         raise RuntimeError("dictionary changed size during iteration")
 
     monkeypatch.setattr(messages, "encode_result", encode_result)

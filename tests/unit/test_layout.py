@@ -21,9 +21,9 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 FLOORS = [
     "errors",
     "log",
-    "settings",
     "identity",
     "wire",
+    "settings",
     "link",
     "dispatch",
     "run",

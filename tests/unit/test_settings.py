@@ -44,6 +44,26 @@ def test_every_default_is_a_value_that_the_setting_takes():
         assert setting.parse(setting.default) == setting.default, name
 
 
+def test_the_limits_of_a_message_follow_the_settings(fresh_settings):
+    assert fresh_settings.limits == (16 * MIB, GIB, 100)
+    assert fresh_settings.limits is fresh_settings.limits
+    for name in ("text", "buffers", "depth"):
+        fresh_settings.set("max_" + name, 150_000 if name != "depth" else 7)
+        assert getattr(fresh_settings.limits, name) == getattr(fresh_settings, "max_" + name)
+    fresh_settings.reset()
+    assert fresh_settings.limits == (16 * MIB, GIB, 100)
+
+
+def test_limits_that_another_thread_changes_while_they_are_made_are_made_anew(fresh_settings):
+    class Racing(Settings):
+        @property
+        def max_depth(self) -> int:  # type: ignore[override]
+            self.set("max_text", 5000)
+            return 7
+
+    assert Racing().limits.text == 5000
+
+
 # ------------------------------------------------------------------------------ variables
 
 

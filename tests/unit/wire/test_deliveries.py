@@ -7,12 +7,12 @@ from typing import Any, List
 
 import pytest
 
-from net.settings import settings
 from net.errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from net.wire import deliveries
 from net.wire.deliveries import (encode_delivery, entries, join, make_beginning, pack_arguments,
                                  values_of)
 from net.wire.frames import CALL, FrameReader
+from net.wire.limits import Limits
 from net.wire.messages import decode_call
 from net.wire.values import unpack
 
@@ -80,7 +80,7 @@ def test_joined_text_stays_below_its_limit(monkeypatch):
 
 def test_a_value_may_be_as_deep_as_in_a_call():
     value: Any = []
-    for _ in range(settings.max_depth - 1):
+    for _ in range(Limits().depth - 1):
         value = [value]
     args = delivered(encode_delivery("abc", list(join(triggered(value)))))
     assert list(entries(args[2:]))[0][2] == [value]
@@ -104,12 +104,12 @@ def test_an_error_says_where_the_value_is():
     assert caught.value.path == "kwargs['key']"
 
 
-def test_an_event_over_the_limit_fails_before_it_is_sent(monkeypatch):
-    monkeypatch.setitem(settings.__dict__, "max_text", 10_000)
+def test_an_event_over_the_limit_fails_before_it_is_sent():
+    limits = Limits(text=10_000)
     many = [0] * 4600
     with pytest.raises(MessageTooLarge, match="NET_MAX_TEXT"):
-        pack_arguments((many,), {})
-    events, = join([("n" * 200, 1, pack_arguments((many[:4400],), {}))])
+        pack_arguments((many,), {}, limits)
+    events, = join([("n" * 200, 1, pack_arguments((many[:4400],), {}, limits))])
     assert len(b"".join(encode_delivery("a" * 32, [events]))) < 10_000
 
 

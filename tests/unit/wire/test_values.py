@@ -19,6 +19,7 @@ import travel
 from net.settings import MIB
 from net.errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from net.wire import values
+from net.wire.limits import Limits
 from net.wire.values import LONG, check_depth, encode_plain, is_plain, pack, unpack
 from travel import as_arguments, as_result, assert_same
 
@@ -306,13 +307,12 @@ def test_buffers_up_to_the_limit_travel_and_one_byte_more_do_not(kept_settings):
     assert (caught.value.size, caught.value.limit) == (10_001, 10_000)
 
 
-def test_more_buffers_than_a_frame_has_room_for_are_refused(kept_settings):
-    kept_settings.set("max_buffers", 2 ** 40)
-    kept_settings.set("max_text", 2 ** 30)
+def test_more_buffers_than_a_frame_has_room_for_are_refused():
+    limits = Limits(text=2 ** 30, buffers=2 ** 40)
     long = bytes(LONG)
     with pytest.raises(MessageTooLarge, match="65,535"):
-        pack([long] * 65_536, "result")
-    assert len(pack([long] * 65_535, "result").buffers) == 65_535
+        pack([long] * 65_536, "result", limits)
+    assert len(pack([long] * 65_535, "result", limits).buffers) == 65_535
 
 
 def test_a_large_message_of_small_bytes_is_not_copied_into_json():
@@ -557,10 +557,10 @@ def test_the_encoder_of_the_hot_path_says_what_json_says():
 
 
 def test_numbers_that_need_another_form_are_found_by_their_digits():
-    assert values.fits(encode_plain([1] * 1000))
-    assert not values.fits("9" * 617)
+    assert values.fits(encode_plain([1] * 1000), Limits())
+    assert not values.fits("9" * 617, Limits())
     for shift in range(700):
-        assert not values.fits("x" * shift + "9" * 617 + "x" * 50)
+        assert not values.fits("x" * shift + "9" * 617 + "x" * 50, Limits())
 
 
 # -------------------------------------------------------------- where there is no C in json
@@ -597,11 +597,10 @@ def test_what_is_not_plain_is_not_encoded_as_such():
         encode_plain([{1}])
 
 
-def test_more_values_than_characters_may_be_sent_are_refused(kept_settings):
-    kept_settings.set("max_text", 1024)
+def test_more_values_than_characters_may_be_sent_are_refused():
     for value in ([0] * 1025, {str(number): 0 for number in range(1025)}):
         with pytest.raises(MessageTooLarge):
-            pack(value, "result")
+            pack(value, "result", Limits(text=1024))
 
 
 def test_many_values_of_other_classes_travel(kept_settings):
