@@ -201,6 +201,8 @@ def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
     """What the handler of a flag makes of it, on the calling side."""
     handler = _Peer.FLAGS.get(flag)
     if handler is None:
+        if flag.text is not None:
+            return flag.text
         raise ValueNotSupported("result", f"the flag {tag_name(flag)!r} is not defined here with "
                                           f"@net.flag", "yes")
     given = (tag, None if peer is HERE else peer, flag.details)

@@ -67,13 +67,17 @@ class Flag(bytes):
     Only an object of this class is a flag; equal bytes or text are just values.
 
     :ivar details: JSON value that goes to the flag's handler.
+    :ivar text: what the call gives where no flag of this name is defined, None for an error: some
+        old peers do not tell flags from texts.
     """
 
     details: Any = None
+    text: Optional[str] = None
 
-    def __new__(cls, encoded: bytes, details: Any = None) -> "Flag":
+    def __new__(cls, encoded: bytes, details: Any = None, text: Optional[str] = None) -> "Flag":
         self = super().__new__(cls, encoded)
         self.details = details
+        self.text = text
         return self
 
 

@@ -1,43 +1,241 @@
-"""The documented old dialect: base64 of a JSON object, one request for each connection.
+"""All of the old dialects, as one state machine in both roles: bytes in, events out.
 
-No length goes ahead of a message, so it is whole as soon as it is an object. Old peers take and
-give at most 1,024 bytes; they receive once and close.
+Programs of app-net before 1.0 open a connection for each request, receive once, 1,024 bytes at
+most, answer once and close. No length goes ahead of a message: it is whole as soon as it is an
+object, and what is no object is whole where the connection ends. There are two dialects:
+
+* ``"0.4"``, of 0.3 and 0.4: base64 of a JSON object; tags and flags are base64, too.
+* ``"0.6"``, of 0.6: the JSON itself; tags and flags are plain text.
+
+Inside of app-net nothing of this shows: a request in either dialect becomes a :class:`Call` with
+the tag and the arguments that a modern one has.
 """
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
 import builtins
 import json
-from typing import Any, Dict, Optional
+import re
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Union
 
-from ..errors import MessageTooLarge, ProtocolError, RemoteError, ValueNotSupported
-from ..identity import Flag, printable
+from ..errors import MessageTooLarge, NetError, ProtocolError, RemoteError, ValueNotSupported
+from ..identity import Flag, PeerId, decode_text, encode_text, make_id, make_tag, printable
 from .failures import rebuild
 from .frames import NotAFrame
 from .limits import Limits
 from .messages import Call, checked_call
 from .values import ENVELOPE, brackets_of, check_depth
 
-#: What an old peer receives at most, in bytes.
+#: The two dialects.
+BASE64, PLAIN = "0.4", "0.6"
+
+#: What an old program receives at most, in bytes.
 MAX_MESSAGE = 1024
 # Characters of a flag's name.
 MAX_FLAG = 64
-# What we take from one; more than any old peer sends.
+# What we take from one; more than any of them sends.
 MAX_RECEIVED = 64 * 1024
 
-#: The first byte of base64 of a JSON object: how the dialects are told apart.
+#: The first byte of a request tells its dialect: base64 of a JSON object, or the object itself.
+FIRST_BYTES = {b"e": BASE64, b"{": PLAIN}
 FIRST_BYTE = b"e"
 
+INFO = make_tag("net.defaults.handlers", "info")
+SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
+INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
-def encode(value: Any) -> bytes:
-    """Base64 of a text, or of the JSON text of any other value."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return base64.b64encode(text.encode("utf-8", "surrogatepass"))
+#: What a search of old programs needs in an info: it ends where one of these is missing. All else
+#: is left out, the last of it first, where the whole would be too long for them.
+NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
+          PLAIN: ("tag", "host", "port", "user", "executable", "group", "hub", "connections",
+                  "subscriptions", "flags")}
+# Characters of what the user of a process chose, such as the path of the interpreter.
+MAX_FACT = 100
+
+#: What 0.3 and 0.4 on Python 3 make of bytes: ``str(b"MTI3")``.
+_QUOTED = re.compile(r"b'([A-Za-z0-9+/=]*)'")
+# Tokens of the repr of a dict, which 0.6 sends as a request when ``peer=`` is one of its own
+# objects: texts, such an object, and what JSON writes in another way.
+_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<net\.Peer h:.*? s:\d+ f:\d+>"""
+                    r"""|\b(?:True|False|None|nan|inf)\b|,?\)|\(""", re.DOTALL)
+_IN_JSON = {"True": "true", "False": "false", "None": "null", "nan": "NaN", "inf": "Infinity",
+            "(": "[", ")": "]", ",)": "]"}
 
 
-def read_object(data: bytes, limits: Limits = Limits()) -> Optional[Dict[str, Any]]:
-    """The JSON object that the base64 stands for, None while it is not whole.
+class Reply(NamedTuple):
+    """A whole reply, as it came."""
+
+    dialect: str
+    data: bytes
+
+    def value(self, peer: object, tag: bytes, limits: Limits = Limits()) -> Any:
+        """What it holds: the value, or a Flag.
+
+        :param peer: that was called, and ``tag``, for errors.
+        :raises RemoteError: the function raised there.
+        :raises ProtocolError: not a reply of this dialect.
+        """
+        decode = _decode_plain if self.dialect == PLAIN else _decode_base64
+        found = decode(self.data, limits)
+        if type(found) is not dict:
+            return found
+        if found.get("payload") == "error":
+            raise _remote_error(found.get("traceback"), peer, tag)
+        if tag == INFO and found.get("group") == "None":
+            found["group"] = None
+        return found["raw"] if self.dialect == BASE64 and set(found) == {"raw"} else found
+
+
+class LegacySession:
+    """One connection of an old dialect: one request, one reply.
+
+    A server is made without a dialect, which the request tells it: :meth:`receive` gives the
+    :class:`Call`, and :meth:`reply`, :meth:`unknown`, :meth:`fail` or :meth:`refuse` the bytes of
+    its one reply. They must leave in one piece, because old programs receive once, and the
+    connection is closed behind them.
+
+    A caller is made with the dialect: :meth:`call` gives the bytes of the request, :meth:`receive`
+    the :class:`Reply`.
+
+    :ivar dialect: of the connection; empty while a server does not know it.
+    :ivar request: the call that came, None before.
+    """
+
+    def __init__(self, dialect: str = "", limits: Limits = Limits()) -> None:
+        self.dialect = dialect
+        self._limits = limits
+        self.request: Optional[Call] = None
+        self._serves = not dialect
+        self._data = b""
+
+    # ------------------------------------------------------------------------- both roles
+
+    def receive(self, data: bytes) -> Union[Call, Reply, None]:
+        """Take what was received, for a caller also the end of the connection, as no bytes.
+
+        :returns: what it makes whole, None as long as something is missing.
+        :raises NotAFrame: it can never become a request.
+        :raises ProtocolError: an object that is no call, which :meth:`fail` can answer; or, for a
+            caller, a reply that makes no sense.
+        """
+        self._data += data
+        if self._serves:
+            return self._receive_request()
+        if len(self._data) > MAX_RECEIVED:
+            raise ProtocolError(None, f"more than {MAX_RECEIVED:,} bytes in the old dialect",
+                                "maybe")
+        # Only the end of the connection completes what is no object, such as a flag.
+        whole = not data or self._data[-1:] in b"=9}" and self._is_object()
+        return Reply(self.dialect, self._data) if whole else None
+
+    def _is_object(self) -> bool:
+        try:
+            return read_object(self._data, self._limits, self.dialect) is not None
+        except ProtocolError:
+            return False
+
+    # --------------------------------------------------------------------------- a server
+
+    def _receive_request(self) -> Optional[Call]:
+        self.dialect = FIRST_BYTES.get(self._data[:1], "")
+        if not self.dialect:
+            raise NotAFrame(self._data)
+        content = read_object(self._data, self._limits, self.dialect)
+        if content is None:
+            return None
+        self.request = decode_call(content, self.dialect)
+        return self.request
+
+    @property
+    def searches(self) -> bool:
+        """Whether the request is the question of a search, ``info``. The search of an old program
+        takes no answer but an info: any other ends it, and the peers behind us are not found."""
+        return self.request is not None and self.request.tag == INFO
+
+    def reply(self, value: Any, tags: Iterable[bytes] = ()) -> bytes:
+        """The bytes of a reply with what the function returned.
+
+        What an old program could not receive becomes an error that it can.
+
+        :param tags: of the functions that are served; an info names them to 0.6.
+        """
+        if self.searches and type(value) is dict:
+            return encode_info(value, tags, self.dialect)
+        return encode_result(value, self._limits, self.dialect)
+
+    def unknown(self) -> bytes:
+        """The bytes of the reply that there is no function of this tag."""
+        return INVALID_CONNECTION if self.dialect == BASE64 else b"INVALID_CONNECTION"
+
+    def fail(self, text: str) -> bytes:
+        """The bytes of a reply with the traceback of what the function raised."""
+        return encode_error(text, self.dialect)
+
+    def refuse(self, problem: NetError) -> bytes:
+        """The bytes of a reply of the peer itself. Empty where a reply would do harm: the
+        connection is to be reset then, which everyone takes for nobody being there."""
+        if self.searches:
+            return b""
+        return self.fail(f"{type(problem).__name__}: {getattr(problem, 'reason', problem)}")
+
+    # --------------------------------------------------------------------------- a caller
+
+    def call(self, tag: bytes, args: Iterable[Any], kwargs: Dict[str, Any]) -> bytes:
+        """The bytes of a request.
+
+        :raises ValueNotSupported: an argument that JSON does not have.
+        :raises MessageTooLarge: more than old programs receive.
+        """
+        return encode_call(Call(tag, list(args), kwargs), self._limits, self.dialect)
+
+
+# ------------------------------------------------------------------- how dialects are recognised
+
+
+def dialect_of(answer: bytes) -> str:
+    """The dialect of what a server answered to our preface and then closed; empty if it is none.
+
+    No old program can read the preface. It runs nothing and says so: with an error, or a flag.
+    """
+    if is_flag(answer):
+        return BASE64
+    if answer in (b"INVALID_CONNECTION", b"NULL"):
+        return PLAIN
+    dialect = FIRST_BYTES.get(answer[:1], "")
+    try:
+        content = read_object(answer, dialect=dialect) if dialect else None
+    except ProtocolError:
+        return ""
+    is_one = content is not None and (dialect == BASE64 or content.get("payload") == "error")
+    return dialect if is_one else ""
+
+
+def may_be_old(answer: bytes) -> bool:
+    """Whether this is, or begins, what an old program says to what it cannot read."""
+    if is_flag(answer):
+        return True
+    if answer[:1] not in FIRST_BYTES:
+        return b"INVALID_CONNECTION".startswith(answer) or answer == b"NULL"
+    try:
+        read_object(answer, dialect=FIRST_BYTES[answer[:1]])
+        return True
+    except ProtocolError:
+        return False
+
+
+def wrapped(tag: bytes) -> bytes:
+    """The form that 0.4 gives to a tag of the application's own: base64 of ``{"raw": tag}``."""
+    return encode_text(json.dumps({"raw": decode_text(tag)}))
+
+
+# ----------------------------------------------------------------------------- whole objects
+
+
+def read_object(data: bytes, limits: Limits = Limits(),
+                dialect: str = BASE64) -> Optional[Dict[str, Any]]:
+    """The object that a message is, None while it is not whole.
 
     :raises NotAFrame: it cannot become one.
     :raises ProtocolError: it is over a limit.
@@ -45,15 +243,14 @@ def read_object(data: bytes, limits: Limits = Limits()) -> Optional[Dict[str, An
     data = data.rstrip(b"\r\n")
     if len(data) > MAX_RECEIVED:
         raise ProtocolError(None, f"more than {MAX_RECEIVED:,} bytes in the old dialect")
-    try:
-        # All but the last incomplete group of four must be base64 already.
-        text = base64.b64decode(data[:len(data) // 4 * 4], validate=True)
-    except binascii.Error:
-        raise NotAFrame(data) from None
+    text = _base64_so_far(data) if dialect == BASE64 else data
     if text[:1] not in (b"", b"{"):
         raise NotAFrame(data)
-    if len(data) % 4 or not text.endswith(b"}"):
+    if dialect == BASE64 and len(data) % 4 or not text.endswith(b"}"):
         return None
+    is_repr = dialect == PLAIN and text.startswith(b"{'")
+    if is_repr:
+        text = _json_of_repr(text)
     brackets = brackets_of(text)
     if brackets.count(b"[") > brackets.count(b"]"):
         return None
@@ -63,27 +260,98 @@ def read_object(data: bytes, limits: Limits = Limits()) -> Optional[Dict[str, An
         content: Dict[str, Any] = json.loads(text.decode("utf-8", "surrogatepass"))
         return content
     except ValueError:
+        if is_repr:
+            return None  # a text of it may not have ended
         raise NotAFrame(data) from None
 
 
-def decode_call(content: Dict[str, Any]) -> Call:
-    """The call of an object.
+def _base64_so_far(data: bytes) -> bytes:
+    try:
+        # All but the last incomplete group of four must be base64 already.
+        return base64.b64decode(data[:len(data) // 4 * 4], validate=True)
+    except binascii.Error:
+        raise NotAFrame(data) from None
+
+
+def _json_of_repr(text: bytes) -> bytes:
+    """The JSON of what ``repr`` made of a dict. Nothing of it is evaluated but lone texts."""
+    def in_json(found: "re.Match[str]") -> str:
+        token = found[0]
+        if token[0] in "'\"":
+            return json.dumps(ast.literal_eval(token))
+        return "null" if token[0] == "<" else _IN_JSON[token]
+
+    try:
+        return _TOKEN.sub(in_json, text.decode("utf-8")).encode("ascii", "replace")
+    except (ValueError, SyntaxError, MemoryError):
+        raise NotAFrame(text) from None
+
+
+# --------------------------------------------------------------------------------- requests
+
+
+def decode_call(content: Dict[str, Any], dialect: str = BASE64) -> Call:
+    """The call of an object, with a tag and arguments as modern ones have them.
 
     :raises ProtocolError: not of the form that calls have.
     """
-    return checked_call(content)
+    tag = content.get("connection")
+    if type(tag) is str:
+        tag = encode_text(tag).decode("ascii") if dialect == PLAIN else _plain_tag(_unquoted(tag))
+    call = checked_call({**content, "connection": tag})
+    if call.tag == SUBSCRIBE:
+        call = call._replace(args=_modern_subscription(call.args, dialect))
+    return call if dialect == BASE64 else _without_peer(call)
 
 
-def encode_call(call: Call, limits: Limits = Limits()) -> bytes:
+def _modern_subscription(args: List[Any], dialect: str) -> List[Any]:
+    """Event, peer id and tag of a subscription. What makes no sense is left to the handler."""
+    if dialect == BASE64:
+        return [*args[:1], *map(_unquoted, args[1:])]
+    try:
+        event, host, port, tag = args
+        return [event, make_id(port, host).decode("ascii"), encode_text(tag).decode("ascii")]
+    except (NetError, ValueError, AttributeError):
+        return args
+
+
+def _without_peer(call: Call) -> Call:
+    """0.6 leaves its own ``peer`` in the keywords that it sends; no function of it has another."""
+    peer = call.kwargs.get("peer", ())
+    if peer is None or type(peer) is list and len(peer) == 2 and type(peer[1]) is int:
+        kwargs = {name: value for name, value in call.kwargs.items() if name != "peer"}
+        return call._replace(kwargs=kwargs)
+    return call
+
+
+def _unquoted(text: Any) -> Any:
+    found = _QUOTED.fullmatch(text) if type(text) is str else None
+    return text if found is None else found[1]
+
+
+def _plain_tag(tag: str) -> str:
+    """A tag as it is known here, from the form that 0.4 may have given it: see :func:`wrapped`."""
+    if not tag.startswith("eyJyYXci"):  # {"raw"
+        return tag
+    try:
+        content = json.loads(decode_text(tag))
+        return encode_text(content["raw"]).decode("ascii") if set(content) == {"raw"} else tag
+    except (ValueError, AttributeError, RecursionError):
+        return tag
+
+
+def encode_call(call: Call, limits: Limits = Limits(), dialect: str = BASE64) -> bytes:
     """The bytes of a call.
 
     :raises ValueNotSupported: an argument that JSON does not have.
-    :raises MessageTooLarge: more than old peers receive.
+    :raises MessageTooLarge: more than old programs receive.
     """
-    content = {"connection": call.tag.decode("ascii"), "args": call.args, "kwargs": call.kwargs}
+    tag = call.tag.decode("ascii") if dialect == BASE64 else decode_text(call.tag)
+    args = _old_subscription(call.args, dialect) if call.tag == SUBSCRIBE else call.args
+    content = {"connection": tag, "args": args, "kwargs": call.kwargs}
     try:
         _check_shape(content, limits.depth)
-        data = encode(content)
+        data = _encode(content, dialect)
     except MessageTooLarge:
         raise
     except (TypeError, ValueError, RecursionError) as problem:
@@ -94,25 +362,91 @@ def encode_call(call: Call, limits: Limits = Limits()) -> bytes:
     return data
 
 
-def encode_result(value: Any, limits: Limits = Limits()) -> bytes:
-    """The documented reply: a flag bare, a dict as it is, anything else under ``raw``.
+def _old_subscription(args: List[Any], dialect: str) -> List[Any]:
+    """Event, id and tag in the form that all versions of a dialect take: 0.3 knows only bytes as
+    Python 3 writes them."""
+    event, peer_id, tag = args
+    if dialect == BASE64:
+        return [event, f"b'{peer_id}'", f"b'{tag}'"]
+    peer = PeerId(peer_id.encode("ascii"))
+    return [event, peer.host, peer.port, decode_text(tag)]
 
-    A reply that an old peer could not receive whole becomes an error that it can.
+
+# ---------------------------------------------------------------------------------- replies
+
+
+def encode_result(value: Any, limits: Limits = Limits(), dialect: str = BASE64) -> bytes:
+    """The reply with a value. 0.4 has a flag bare, a dict as it is, anything else under ``raw``.
+
+    A reply that an old program could not receive whole becomes an error that it can.
     """
+    content = value
     if type(value) is Flag:
-        return bytes(value)
-    content = value if isinstance(value, dict) else {"raw": value}
+        if dialect == BASE64:
+            return bytes(value)
+        content = decode_text(value)
+    elif dialect == BASE64 and not isinstance(value, dict):
+        content = {"raw": value}
     try:
         _check_shape(content, limits.depth)
-        data = encode(content)
+        data = _encode(content, dialect)
     except MessageTooLarge as problem:
-        return encode_error(f"MessageTooLarge: {problem}")
+        return encode_error(f"MessageTooLarge: {problem}", dialect)
     except (TypeError, ValueError, RecursionError) as problem:
-        return encode_error(f"ValueNotSupported: result: {problem}")
+        return encode_error(f"ValueNotSupported: result: {problem}", dialect)
     if len(data) > MAX_MESSAGE:
         return encode_error(f"MessageTooLarge: the reply has {len(data):,} bytes, the old dialect "
-                            f"carries {MAX_MESSAGE:,}")
+                            f"carries {MAX_MESSAGE:,}", dialect)
     return data
+
+
+def encode_error(text: str, dialect: str = BASE64) -> bytes:
+    """The error reply. Of a long traceback the end stays, which says most."""
+    while True:
+        data = _encode({"payload": "error", "traceback": text}, dialect)
+        if len(data) <= MAX_MESSAGE:
+            return data
+        text = text[len(text) // 8 + 1:]
+
+
+def encode_info(facts: Dict[str, Any], tags: Iterable[bytes], dialect: str) -> bytes:
+    """The reply to ``info``: what old programs need of it, and of the rest as much as they can
+    receive. No group is the text ``None`` to them."""
+    needed = {name: facts.get(name) for name in ("host", "port", "hub", "executable", "user")}
+    needed["executable"] = str(needed["executable"] or "")[-MAX_FACT:]
+    needed["user"] = str(needed["user"] or "")[:MAX_FACT]
+    needed["group"] = "None" if facts.get("group") is None else facts["group"]
+    # Those of the application are what somebody may want to call.
+    names = sorted(map(decode_text, tags), key=lambda name: name.startswith("net."))
+    needed.update(subscriptions=[], flags=["INVALID_CONNECTION", "NULL"],
+                  tag=f"<net.Peer h:{needed['host']} p:{needed['port']} g:{needed['group']} "
+                      f"c:{len(names)} s:0 f:2>")
+    # No name has less than two quotes, a comma and a space around it.
+    del names[MAX_MESSAGE // 5:]
+    needed["connections"] = names
+    content = {name: needed[name] for name in NEEDED[dialect]}
+    more = [(name, value) for name, value in facts.items() if name not in content]
+    while True:
+        try:
+            data = _encode({**content, **dict(more)}, dialect)
+        except (TypeError, ValueError, RecursionError):  # facts can be anything
+            data = b""
+        if 0 < len(data) <= MAX_MESSAGE:
+            return data
+        if not more and not names:
+            return encode_error("MessageTooLarge: the info of this peer", dialect)
+        (more or names).pop()
+
+
+def encode(value: Any) -> bytes:
+    """Base64 of a text, or of the JSON text of any other value."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return base64.b64encode(text.encode("utf-8", "surrogatepass"))
+
+
+def _encode(content: Any, dialect: str) -> bytes:
+    text = json.dumps(content).encode("ascii")
+    return base64.b64encode(text) if dialect == BASE64 else text
 
 
 def _check_shape(content: Any, depth: int) -> None:
@@ -133,30 +467,23 @@ def _check_shape(content: Any, depth: int) -> None:
     raise ValueError(f"nested deeper than {depth} (NET_MAX_DEPTH), or contains itself")
 
 
-def encode_error(text: str) -> bytes:
-    """The documented error reply. Of a long traceback the end stays, which says most."""
-    while True:
-        data = encode({"payload": "error", "traceback": text})
-        if len(data) <= MAX_MESSAGE:
-            return data
-        text = text[len(text) // 8 + 1:]
+def _is_name(text: str) -> bool:
+    return text[:1].isalnum() and text.isprintable() and len(text) <= MAX_FLAG
 
 
 def is_flag(data: bytes) -> bool:
-    """Whether a reply is a bare flag rather than an object: base64 of a name."""
+    """Whether a reply of 0.4 is a bare flag rather than an object: base64 of a name."""
     try:
-        name = base64.b64decode(data, validate=True).decode("ascii")
+        return _is_name(base64.b64decode(data, validate=True).decode("ascii"))
     except ValueError:
         return False
-    return name[:1].isalnum() and name.isprintable() and len(name) <= MAX_FLAG
 
 
 def decode_reply(data: bytes, peer: object, tag: bytes, limits: Limits = Limits()) -> Any:
-    """What a whole reply holds: the value, or a Flag.
+    return Reply(BASE64, data).value(peer, tag, limits)
 
-    :raises RemoteError: the function raised there.
-    :raises ProtocolError: not a reply of the old dialect.
-    """
+
+def _decode_base64(data: bytes, limits: Limits) -> Any:
     if is_flag(data):
         return Flag(data)
     try:
@@ -165,9 +492,28 @@ def decode_reply(data: bytes, peer: object, tag: bytes, limits: Limits = Limits(
         raise ProtocolError(None, problem.reason, "maybe") from None
     if content is None:
         raise ProtocolError(None, "an incomplete reply in the old dialect", "maybe")
-    if content.get("payload") == "error":
-        raise _remote_error(content.get("traceback"), peer, tag)
-    return content["raw"] if set(content) == {"raw"} else content
+    return content
+
+
+def _decode_plain(data: bytes, limits: Limits) -> Any:
+    try:
+        check_depth(data, limits.depth + ENVELOPE)
+        text = data.decode("ascii").strip()
+        try:
+            value = json.loads(text)
+        except ValueError:
+            if _is_name(text) and text.replace("_", "").isupper():
+                return Flag(encode_text(text))
+            raise
+    except ProtocolError as problem:
+        raise ProtocolError(None, problem.reason, "maybe") from None
+    except (ValueError, RecursionError):
+        raise ProtocolError(None, f"a reply in the old dialect that starts with {data[:12]!r}",
+                            "maybe") from None
+    if type(value) is str and _is_name(value):
+        # A flag of the application looks like its name as a text.
+        return Flag(encode_text(value), text=value)
+    return value
 
 
 def _remote_error(text: Any, peer: object, tag: bytes) -> RemoteError:
