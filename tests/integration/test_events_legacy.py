@@ -47,6 +47,8 @@ class OldPeer:
         self._listener.close()
 
     def _subscribe(self, event: str, peer_id: str, tag: str) -> None:
+        # Bytes, as Python 3 writes them.
+        peer_id, tag = peer_id.split("'")[1], tag.split("'")[1]
         self.subscriptions.setdefault(event, {}).setdefault(peer_id, []).append(tag)
 
     def _run(self) -> None:
