@@ -47,7 +47,7 @@ class Case(NamedTuple):
     settings: dict[str, str] = {}
 
 
-NOTHING = "import net.discovery.neighbours as table; table.SOURCES = ()"
+NOTHING = "import net.discovery.lan.neighbours as table; table.SOURCES = ()"
 
 CASES = (
     Case("this host only", 0.020, 2, "refresh=True, on_host=True"),

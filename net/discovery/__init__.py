@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
 from ..settings import settings
 from ..peer import _Peer, launch_hooks
 from ..log import SafeLog
-from .beacon import Beacon
+from .lan.beacon import Beacon
 from .cache import Callback, known_peers
 
 if TYPE_CHECKING:

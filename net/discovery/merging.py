@@ -10,7 +10,7 @@ from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
 from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerId, make_id
-from .sweep import Answer
+from .probes import Answer
 
 # Characters of a group; NET_GROUP allows no more.
 MAX_GROUP = 64

@@ -18,10 +18,10 @@ from ..errors import Address
 from ..peer import route_address
 from ..link import security
 from ..log import SafeLog
-from . import interfaces, neighbours
-from .asker import Asker
+from .lan import interfaces, neighbours
+from .lan.asker import Asker
 from .report import Report
-from .sweep import Answer, Candidate, Findings, Sweep, TICK, window
+from .probes import Answer, Candidate, Findings, Sweep, TICK, window
 
 log = SafeLog(__name__)
 

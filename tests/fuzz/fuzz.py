@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
-from net.discovery import beacon, neighbours
+from net.discovery.lan import beacon, neighbours
 from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import PeerId, encode_text

@@ -255,8 +255,8 @@ def test_importing_loads_none_of_what_only_a_search_needs():
     done = run_python("-c", """
 import sys
 import net
-heavy = ("ifaddr", "html", "net.discovery.search", "net.discovery.sweep",
-         "net.discovery.listing", "net.discovery.neighbours", "net.discovery.doctor")
+heavy = ("ifaddr", "html", "net.discovery.search", "net.discovery.probes",
+         "net.discovery.listing", "net.discovery.lan.neighbours", "net.discovery.doctor")
 print([name for name in heavy if name in sys.modules])
 """)
     assert done.stdout.strip() == "[]"

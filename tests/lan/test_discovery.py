@@ -97,7 +97,7 @@ def test_whatever_arp_does_everybody_is_found(lan, search, tmp_path, script, sou
     arp.chmod(0o755)
     # As on a system that has no /proc/net/arp.
     result = search(lan.hosts[0], PATH=f"{tmp_path}:/usr/sbin:/usr/bin:/bin", before="""
-import net.discovery.neighbours as table
+import net.discovery.lan.neighbours as table
 table.SOURCES = tuple(one for one in table.SOURCES if one[0] != table.PROC_TABLE)
 """)
     assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
@@ -110,7 +110,7 @@ def test_a_hanging_arp_costs_no_peer_even_without_datagrams(lan, search, firewal
     arp.chmod(0o755)
     lan.hosts[0].block("input udp")
     result = search(lan.hosts[0], PATH=f"{tmp_path}:/usr/sbin:/usr/bin:/bin", before="""
-import net.discovery.neighbours as table
+import net.discovery.lan.neighbours as table
 table.SOURCES = tuple(one for one in table.SOURCES if one[0] != table.PROC_TABLE)
 """)
     assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
@@ -254,7 +254,7 @@ def routed(build):
 
 ASK = """
 import socket
-from net.discovery.beacon import WHO, encode
+from net.discovery.lan.beacon import WHO, encode
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.settimeout(0.5)
 sock.sendto(encode(WHO), ("10.88.0.3", 3010))
@@ -284,7 +284,7 @@ def test_answers_that_point_elsewhere_are_not_dialled(build, search):
         honest.peer()
         forge = """
             import socket, struct
-            from net.discovery.beacon import HERE, decode, encode
+            from net.discovery.lan.beacon import HERE, decode, encode
             asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             asked.bind(("", 3010))
             raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -343,7 +343,7 @@ print(all(net.pass_through(n, peer=peer) == n for n, peer in enumerate(net.peers
 def test_a_responder_floods_nobody(lan):
     text = lan.hosts[0].python("""
 import socket, time
-from net.discovery.beacon import WHO, encode
+from net.discovery.lan.beacon import WHO, encode
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.settimeout(0.3)
 started = time.monotonic()

@@ -6,10 +6,10 @@ from typing import Any, Iterator, List
 
 import pytest
 
-from net.discovery import asker as module
-from net.discovery.asker import Asker
-from net.discovery.beacon import HERE, WHO, decode, encode
-from net.discovery.interfaces import Interface
+from net.discovery.lan import asker as module
+from net.discovery.lan.asker import Asker
+from net.discovery.lan.beacon import HERE, WHO, decode, encode
+from net.discovery.lan.interfaces import Interface
 
 
 class Loopback(Interface):

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from net.discovery import beacon
-from net.discovery.beacon import (GOODBYE, HELLO, HERE, MAX_SOURCES, PACKET, REPLIES_PER_SECOND,
-                                  WHO, Beacon, Rate, Responder, decode, encode)
+from net.discovery.lan import beacon
+from net.discovery.lan.beacon import (GOODBYE, HELLO, HERE, MAX_SOURCES, PACKET,
+                                      REPLIES_PER_SECOND, WHO, Beacon, Rate, Responder,
+                                      decode, encode)
 
 NONCE = bytes(range(16))
 ASKER = ("192.168.1.20", 40000)

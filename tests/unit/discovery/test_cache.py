@@ -11,7 +11,7 @@ from net.discovery import search as search_module
 from net.discovery.cache import PeerCache
 from net.discovery.report import Report
 from net.discovery.search import Outcome
-from net.discovery.sweep import Answer
+from net.discovery.probes import Answer
 from hearing import until
 
 HERE = "127.0.0.1"

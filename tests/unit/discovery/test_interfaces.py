@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from net.discovery import interfaces
-from net.discovery.interfaces import MAX_SWEEP, Interface, plan, targets
+from net.discovery.lan import interfaces
+from net.discovery.lan.interfaces import MAX_SWEEP, Interface, plan, targets
 
 LAN = Interface("eth0", "192.168.1.10", 24)
 LOOPBACK = Interface("lo", "127.0.0.1", 8)

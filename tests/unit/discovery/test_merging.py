@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from net.discovery.merging import merge_answers
-from net.discovery.sweep import Answer
+from net.discovery.probes import Answer
 
 OWN = {"127.0.0.1", "192.168.1.10"}
 

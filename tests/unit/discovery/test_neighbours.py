@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from net.discovery import neighbours
+from net.discovery.lan import neighbours
 
 LINUX = """\
 nas.fritz.box (10.77.5.27) at 9e:92:20:0e:be:20 [ether] on eth0

@@ -8,7 +8,8 @@ from time import monotonic
 import pytest
 
 import net
-from net.discovery import interfaces, neighbours, search as search_module
+from net.discovery import search as search_module
+from net.discovery.lan import interfaces, neighbours
 from net.discovery.search import END, parse_named, search
 from net.settings import settings
 from strangers import Stranger, frame, says, silence
@@ -111,7 +112,7 @@ def test_another_loopback_address_of_net_host_is_searched_too(listening, ports, 
 
 
 def test_low_limits_of_descriptors_find_everybody(listening, ports, monkeypatch):
-    monkeypatch.setattr("net.discovery.sweep.descriptors", lambda: 4)
+    monkeypatch.setattr("net.discovery.probes.descriptors", lambda: 4)
     expected = [listening(n, introduction(ports[n], str(n))) for n in range(6)]
     assert addresses(search()) == expected
 

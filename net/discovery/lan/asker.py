@@ -13,7 +13,7 @@ import socket
 from ipaddress import IPv4Address
 from typing import Callable, Dict, Iterable, Iterator, List, Set, Tuple
 
-from ..errors import Address
+from ...errors import Address
 from .beacon import HERE, MAX_DATAGRAM, NONCE_BYTES, WHO, decode, encode
 from .interfaces import Interface
 

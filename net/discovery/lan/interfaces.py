@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
-from ..settings import is_loopback
+from ...settings import is_loopback
 
 # Addresses primed in one search, a /23. Each dead one stays in the kernel's neighbour table for
 # some seconds, that table holds 1,024 on Linux for everything on the machine, and a full one
@@ -76,7 +76,7 @@ def read() -> Tuple[List[Interface], str]:
         ]
         return [interface for interface in found if 0 < interface.prefix <= 32], ""
     except (ImportError, OSError) as exc:
-        from ..peer import route_address
+        from ...peer import route_address
 
         address = route_address()
         note = f"interfaces are guessed, netmask /24: {exc}"

@@ -12,8 +12,8 @@ from time import monotonic
 import pytest
 
 import strangers
-from net.discovery import sweep
-from net.discovery.sweep import STRANGER_SECONDS, Candidate, Sweep, describe, window
+from net.discovery import probes as sweep
+from net.discovery.probes import STRANGER_SECONDS, Candidate, Sweep, describe, window
 from net.wire import legacy
 from net.wire.frames import FLAG, PREFACE, RESULT, pack
 from net.wire.messages import encode_failure, encode_refusal

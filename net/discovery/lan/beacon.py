@@ -18,9 +18,9 @@ import time
 from collections import deque
 from typing import Deque, Dict, Iterable, List, NamedTuple, Optional, Protocol, Set, Tuple
 
-from ..settings import is_loopback, settings
-from ..errors import Address
-from ..log import SafeLog
+from ...settings import is_loopback, settings
+from ...errors import Address
+from ...log import SafeLog
 
 log = SafeLog(__name__)
 

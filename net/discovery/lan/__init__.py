@@ -1,0 +1,1 @@
+"""The LAN: its interfaces, its neighbour table, and the datagrams that peers find each other by."""
