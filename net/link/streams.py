@@ -1,70 +1,35 @@
 """A connected socket as both ends use it."""
 from __future__ import annotations
 
+import io
 import select
 import socket
 import sys
-from time import monotonic
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
-from ..errors import Address
-from ..wire.frames import Buffer, CHUNK
+from ..wire.frames import Buffer, CHUNK, EndOfStream
+from .base import Deadline, LONGEST
+from .tcp import host_port, is_own_address, tune
+
+__all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathered", "host_port",
+           "is_own_address", "tune"]
 
 # A peer that dies must not kill an application that gave SIGPIPE its default action. PyPy does not
 # name the flag; Linux has it all the same.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0x4000 if sys.platform == "linux" else 0)
 WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 
-# A host that vanished is noticed after 9 s of silence and three probes 3 s apart; data that is not
-# taken for 18 s counts the same.
-KEEP_ALIVE = (("TCP_KEEPIDLE", 9), ("TCP_KEEPALIVE", 9), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3),
-              ("TCP_USER_TIMEOUT", 18_000))
-
-# Seconds, 11 days. A socket refuses a timeout of more milliseconds than a C int holds; what waits
-# longer than this without a byte ends early.
-LONGEST = 1e6
-
-
-class Deadline:
-    """A timeout that was turned into a point in time, once, and is handed down.
-
-    :param seconds: from now.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = monotonic() + seconds
-
-    def remaining(self) -> float:
-        """Seconds that are left.
-
-        :raises socket.timeout: none.
-        """
-        left = self._end - monotonic()
-        if left <= 0:
-            raise socket.timeout("deadline passed")
-        return min(left, LONGEST)
-
-
-def tune(sock: socket.socket) -> None:
-    """Set what both ends want of a TCP socket, as far as the platform has it."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    no_signal = getattr(socket, "SO_NOSIGPIPE", None)  # macOS has this instead of MSG_NOSIGNAL
-    if no_signal is not None:
-        sock.setsockopt(socket.SOL_SOCKET, no_signal, 1)
+# Bytes that are received into one object. CPython takes its memory as it fills; PyPy clears all of
+# it first, and a length that was only declared must not take any.
+AT_ONCE = sys.maxsize if sys.implementation.name == "cpython" else CHUNK
 
 
 class Stream:
-    """A connected, blocking socket. One thread at a time reads, one writes.
+    """A connected socket. One thread at a time reads, one writes.
 
-    ``recv(size)`` gives up to ``size`` bytes, none at the end; ``recv_into(view)`` fills a buffer
-    and waits until it is full where the platform can. A socket without timeout spares a poll for
-    each of them, so one is only set for a call that asks for it.
+    ``recv(size)`` gives up to ``size`` bytes, none at the end. A socket without timeout spares a
+    poll for each of them, so one is only set for a call that asks for it. Of a non-blocking socket
+    only :meth:`recv_some` and :meth:`send_some` are used.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -72,7 +37,16 @@ class Stream:
         self.recv = sock.recv
         self._poll = poller(sock)
 
+    def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
+        """``prefix`` and what follows it, ``size`` bytes in all, as one object that is filled
+        without copying.
+
+        :raises EndOfStream: less came.
+        """
+        return fill(self.recv_into, size, prefix)
+
     def recv_into(self, view: memoryview) -> int:
+        """Fill a buffer, wholly where the platform can; how many bytes that was, 0 at the end."""
         return self.sock.recv_into(view, 0, WAIT_ALL)
 
     def send(self, pieces: Sequence[Buffer]) -> None:
@@ -98,25 +72,71 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             return None
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether data was received that no selector knows of, because it waits in here."""
+        return False
+
     def is_readable(self) -> bool:
         """Whether there is something to receive, the end included, without waiting."""
         return bool(self._poll(0))
 
     def abort(self) -> None:
-        """End both directions, from any thread; whoever waits on the stream goes on."""
+        """End both directions, from any thread; whichever thread waits on the stream goes on."""
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the other side was first
 
     def close(self) -> None:
+        """Close the socket. What was sent still arrives."""
         self.sock.close()
 
 
 def gathered(pieces: Sequence[Buffer]) -> Sequence[Buffer]:
-    """The pieces, in one if the other side can receive them at once. It would wake up for the
-    first of several, and sleep again until the next."""
+    """The pieces, in one if the other side can receive them at once. Several small sends would
+    wake it up several times."""
     return (b"".join(pieces),) if sum(map(len, pieces)) <= CHUNK else pieces
+
+
+def fill(recv_into: Callable[[Any], int], size: int, prefix: bytes) -> bytes:
+    """``prefix`` and what ``recv_into`` gives, ``size`` bytes in all.
+
+    :raises EndOfStream: less came.
+    """
+    # With a buffer of 1 byte it asks the source for all that is missing at once.
+    source = io.BufferedReader(_Source(prefix, recv_into), 1)
+    pieces: List[bytes] = []
+    missing = size
+    while missing:
+        pieces.append(source.read(min(missing, AT_ONCE)))
+        missing -= len(pieces[-1])
+        if not pieces[-1]:
+            raise EndOfStream(size - missing + 1)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class _Source(io.RawIOBase):
+    """What has come and what follows, to be read by a BufferedReader.
+
+    That fills one bytes object in several goes, and takes its memory as it fills. Joining pieces
+    would copy them all and take the memory twice.
+    """
+
+    def __init__(self, data: bytes, recv_into: Callable[[Any], int]) -> None:
+        self._data = data
+        self._recv_into = recv_into
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, view: Any) -> int:
+        if not self._data:
+            return self._recv_into(view)
+        size = min(len(self._data), len(view))
+        view[:size] = self._data[:size]
+        self._data = self._data[size:]
+        return size
 
 
 if hasattr(select, "poll"):
@@ -136,7 +156,7 @@ TIMED_PIECE = 2 ** 20
 
 
 class Timed:
-    """A stream under a deadline, in place of its ``recv``, ``recv_into`` and ``send``."""
+    """A stream under a deadline, in place of its ``recv``, ``recv_exactly`` and ``send``."""
 
     def __init__(self, stream: Stream, deadline: Deadline) -> None:
         self._stream = stream
@@ -145,6 +165,9 @@ class Timed:
     def recv(self, size: int) -> bytes:
         self._stream.sock.settimeout(self._deadline.remaining())
         return self._stream.recv(size)
+
+    def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
+        return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:
         # A socket with a timeout gives what there is, whatever it is asked to wait for.
@@ -157,23 +180,3 @@ class Timed:
                 for start in range(0, len(whole), TIMED_PIECE):
                     self._stream.sock.settimeout(self._deadline.remaining())
                     self._stream.send((whole[start:start + TIMED_PIECE],))
-
-
-def host_port(address: Any) -> Optional[Address]:
-    """``(host, port)`` of a socket address, IPv4 in IPv6 unwrapped; None when it has none."""
-    if not isinstance(address, tuple) or len(address) < 2:
-        return None
-    host, port = address[:2]
-    return (host[7:] if host.startswith("::ffff:") else host.partition("%")[0]), port
-
-
-def is_own_address(host: str) -> bool:
-    """Whether a numeric address belongs to this host. Sends nothing and resolves no name."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.inet_pton(family, host)
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return host not in ("0.0.0.0", "::")

@@ -23,7 +23,7 @@ from .streams import Deadline, NO_SIGNAL, Stream, gathered
 #: The first byte of a TLS hello, and of an alert.
 HELLO, ALERT = 0x16, 0x15
 
-# What is encrypted at once: more would only take memory.
+# What is encrypted at once, and received of a large buffer: more would only take memory.
 PIECE = 256 * 1024
 # A refusal in the clear is a line of text.
 MAX_REFUSAL = 4096
@@ -336,7 +336,7 @@ class TlsStream(Stream):
         if not self._rest and not self._incoming.pending:
             data = self._receive(max(size, FIRST))
             if not data:
-                # Without a farewell: where a message ends is known from its length.
+                # No close_notify: where a message ends is known from its length.
                 return b""
             self._feed(data)
         while True:
@@ -363,9 +363,20 @@ class TlsStream(Stream):
         raise ConnectionAbortedError(f"TLS failed: {problem.reason}") from None
 
     def recv_into(self, view: memoryview) -> int:
-        data = self.recv(min(len(view), CHUNK))
-        view[:len(data)] = data
-        return len(data)
+        while True:
+            try:
+                size: int = self._read(len(view), view)  # type: ignore[assignment]
+            except ssl.SSLWantReadError:
+                data = self._receive(PIECE)
+                if not data:
+                    return 0
+                self._feed(data)
+            except ssl.SSLError as problem:
+                return len(self._broken(problem))
+            else:
+                self._rest = size == len(view) and self._pending() > 0
+                self._confirmed = True
+                return size
 
     def send(self, pieces: Sequence[Buffer]) -> None:
         for piece in gathered(pieces) if len(pieces) > 1 else pieces:
@@ -387,8 +398,12 @@ class TlsStream(Stream):
         self._left = self._left[super().send_some(self._left):]
         return 0 if self._left else self._counts
 
+    @property
+    def holds_data(self) -> bool:
+        return self._rest or bool(self._incoming.pending)
+
     def is_readable(self) -> bool:
-        return self._rest or bool(self._incoming.pending) or super().is_readable()
+        return self.holds_data or super().is_readable()
 
 
 def connect(stream: Stream, known: Credentials, address: Address,

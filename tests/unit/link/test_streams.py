@@ -1,15 +1,18 @@
-"""Streams and deadlines on a pair of connected sockets."""
+"""Streams on a pair of connected sockets."""
 from __future__ import annotations
 
 import os
 import socket
 import threading
 import time
+import tracemalloc
 from typing import Iterator, Tuple
 
 import pytest
 
-from net.link.streams import Deadline, LONGEST, Stream, Timed, host_port, tune
+from net.link.base import Deadline
+from net.link.streams import Stream, Timed
+from net.wire.frames import EndOfStream
 
 
 @pytest.fixture
@@ -21,56 +24,44 @@ def ends() -> Iterator[Tuple[Stream, socket.socket]]:
     theirs.close()
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Seconds that monotonic() gives; set ``clock.now``."""
-    class Clock:
-        now = 1000.0
-    monkeypatch.setattr("net.link.streams.monotonic", lambda: Clock.now)
-    return Clock
-
-
-def test_a_deadline_counts_down_from_when_it_was_made(clock):
-    deadline = Deadline(5)
-    assert deadline.remaining() == 5
-    clock.now += 3
-    assert deadline.remaining() == 2
-    assert deadline.seconds == 5
-
-
-@pytest.mark.parametrize("late", [0, 0.001, 100])
-def test_a_deadline_that_has_passed_is_a_timeout(clock, late):
-    deadline = Deadline(5)
-    clock.now += 5 + late
-    with pytest.raises(socket.timeout):
-        deadline.remaining()
-
-
-@pytest.mark.parametrize("seconds", [10.0 ** 7, 10.0 ** 12, float("inf")])
-def test_a_socket_takes_what_remains_of_the_longest_deadline(ends, seconds):
-    stream, _ = ends
-    stream.sock.settimeout(Deadline(seconds).remaining())
-    assert stream.sock.gettimeout() == LONGEST
-
-
 def test_pieces_arrive_one_after_the_other_whatever_they_are_made_of(ends):
     stream, theirs = ends
     stream.send([b"one ", bytearray(b"two "), memoryview(b"three"), b""])
     assert theirs.recv(100) == b"one two three"
 
 
-def test_a_buffer_is_filled_as_the_bytes_come(ends):
+@pytest.mark.parametrize("prefix", [0, 1, 100_000, 3_000_000])
+def test_exactly_as_many_bytes_are_received_as_are_asked_for(ends, prefix):
     stream, theirs = ends
     data = os.urandom(3_000_000)
-    sender = threading.Thread(target=theirs.sendall, args=(data,))
+    sender = threading.Thread(target=theirs.sendall, args=(data[prefix:] + b"rest",))
     sender.start()
-    received = bytearray(len(data))
-    count = 0
-    with memoryview(received) as view:
-        while count < len(data):
-            count += stream.recv_into(view[count:])
+    assert stream.recv_exactly(len(data), data[:prefix]) == data
+    assert stream.recv(10) == b"rest"
     sender.join()
-    assert received == data
+
+
+def test_a_large_object_is_received_in_the_memory_of_one(ends):
+    stream, theirs = ends
+    size = 30_000_000
+    sender = threading.Thread(target=theirs.sendall, args=(bytes(size),))
+    sender.start()
+    tracemalloc.start()
+    received = stream.recv_exactly(size, b"\0" * 10)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    sender.join()
+    assert len(received) == size
+    assert most < 1.1 * size
+
+
+def test_less_than_was_asked_for_is_the_end_of_the_stream(ends):
+    stream, theirs = ends
+    theirs.sendall(b"abc")
+    theirs.close()
+    with pytest.raises(EndOfStream) as caught:
+        stream.recv_exactly(10, b"12")
+    assert caught.value.received
 
 
 def test_a_stream_is_readable_when_something_came_or_it_ended(ends):
@@ -128,8 +119,7 @@ def test_bytes_that_drip_do_not_move_the_deadline(ends):
     start = time.monotonic()
     timed = Timed(stream, Deadline(0.2))
     with pytest.raises(socket.timeout):
-        while True:
-            timed.recv_into(memoryview(bytearray(10)))
+        timed.recv_exactly(1000)
     assert 0.19 <= time.monotonic() - start < 1
     stop.set()
     dripper.join()
@@ -185,28 +175,3 @@ def test_what_a_non_blocking_stream_cannot_do_now_it_says(ends):
     theirs.close()
     with pytest.raises(OSError):
         stream.send_some(b"x")
-
-
-def test_a_tcp_socket_is_tuned_for_small_messages_and_lost_hosts():
-    with socket.socket() as sock:
-        tune(sock)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            idle, interval, count = (
-                sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
-                for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"))
-            assert idle + interval * count <= 20  # seconds until a vanished host is noticed
-
-
-@pytest.mark.parametrize("address, expected", [
-    (("192.0.2.1", 80), ("192.0.2.1", 80)),
-    (("::ffff:192.0.2.1", 80, 0, 0), ("192.0.2.1", 80)),
-    (("fe80::1%eth0", 80, 0, 2), ("fe80::1", 80)),
-    (("::1", 80, 0, 0), ("::1", 80)),
-    ("/a/unix/socket", None),
-    ("", None),
-    ((), None),
-])
-def test_the_host_and_port_of_any_socket_address(address, expected):
-    assert host_port(address) == expected

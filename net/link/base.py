@@ -1,0 +1,161 @@
+"""The contract of a carrier: how two processes get a connected socket between them."""
+from __future__ import annotations
+
+import errno
+import socket
+from time import monotonic, sleep
+from typing import NamedTuple, Optional, Protocol, Tuple
+
+from ..errors import Address, NoFreePort
+
+# Seconds, 11 days. A socket refuses a timeout of more milliseconds than a C int holds; what waits
+# longer than this without a byte ends early.
+LONGEST = 1e6
+# Seconds between attempts to connect to a listener whose queue is full.
+RETRY = 0.01
+
+# A port below 1024 that this user may not have is as good as taken.
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
+
+
+class Endpoint(NamedTuple):
+    """A place where a peer can be reached.
+
+    :ivar carrier: the ``name`` of the carrier that leads there.
+    :ivar host: what that carrier calls a host: a numeric address or a name for TCP, a path for a
+        Unix socket, any name in memory.
+    :ivar port: 0 where the carrier has no ports; for listening any that is free.
+    """
+
+    carrier: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, address: Address) -> Endpoint:
+        """The TCP endpoint of ``(host, port)``."""
+        return cls("tcp", *address)
+
+    @property
+    def address(self) -> Address:
+        """``(host, port)``, as errors and peer ids have it."""
+        return self.host, self.port
+
+
+class Deadline:
+    """A timeout that was turned into a point in time, once, and is handed down.
+
+    :param seconds: from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds that are left.
+
+        :raises socket.timeout: none.
+        """
+        left = self._end - monotonic()
+        if left <= 0:
+            raise socket.timeout("deadline passed")
+        return min(left, LONGEST)
+
+
+class Listener(Protocol):
+    """What accepts connections at an endpoint. A selector can wait for it to be readable.
+
+    :ivar endpoint: where it listens, with the port that it got.
+    """
+
+    endpoint: Endpoint
+
+    def fileno(self) -> int:
+        """The descriptor to wait for; -1 once closed."""
+
+    def accept(self) -> Tuple[socket.socket, Optional[Address]]:
+        """A connected, blocking socket, and the ``(host, port)`` it comes from; None for this host.
+        Never waits.
+
+        :raises BlockingIOError: nobody waits to be accepted.
+        :raises ConnectionAbortedError: the one that waited has gone.
+        :raises OSError: as the operating system says, such as out of descriptors. The listener is
+            still good, unless it was closed.
+        """
+
+    def close(self) -> None:
+        """Listen no more, from any thread. May be called again. Accepted sockets live on."""
+
+
+class Carrier(Protocol):
+    """A way for bytes to travel. Any thread may call.
+
+    Its currency is a connected stream socket, which behaves as one of TCP does: bytes arrive in
+    order and whole or the connection breaks; closing one end gives the other an end of stream
+    after all that was sent; it has a descriptor to wait for. All else (TLS, limits, the pool,
+    events) works on such a socket and knows no carrier. One that has no socket of its own, such as
+    an engine for networks beyond this one, ends its circuits in socket pairs.
+
+    Nothing stays open that was not returned, whatever is raised.
+
+    :ivar name: the ``carrier`` of its endpoints.
+    """
+
+    name: str
+
+    def connect(self, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+        """A connected, blocking socket without a timeout.
+
+        :raises socket.timeout: there was no answer by the deadline.
+        :raises ConnectionRefusedError: nobody listens there.
+        :raises OSError: it cannot be reached, or the endpoint makes no sense.
+        """
+
+    def start(self, endpoint: Endpoint) -> socket.socket:
+        """A non-blocking socket that is being connected. It becomes writable when that has ended,
+        and then its ``SO_ERROR`` says how. Never waits.
+
+        :raises BlockingIOError: not now; try again a little later.
+        :raises OSError: as for :meth:`connect`; a host that is a name is not looked up.
+        """
+
+    def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
+        """Listen at an endpoint, on exactly the port it names unless that is 0.
+
+        :param backlog: connections that may wait to be accepted; some systems take a few more.
+        :raises OSError: ``errno.EADDRINUSE``: another one listens there; or that is no place of
+            this host.
+        """
+
+
+def connect_patiently(carrier: Carrier, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+    """:meth:`Carrier.connect` for a carrier that connects at once, unless a queue is full."""
+    while True:
+        left = deadline.remaining()
+        try:
+            sock = carrier.start(endpoint)
+        except BlockingIOError:
+            sleep(min(RETRY, left))
+        else:
+            sock.setblocking(True)
+            return sock
+
+
+def listen_in_range(carrier: Carrier, host: str, ports: range, backlog: int,
+                    any_port: bool = False) -> Listener:
+    """Listen on the first free port of a range.
+
+    :param host: numeric address of this host; every address with ``0.0.0.0`` or ``::``.
+    :param ports: tried in order.
+    :param any_port: take any port of the operating system's if all are taken.
+    :raises NoFreePort: all are taken.
+    :raises OSError: the address cannot be listened at at all.
+    """
+    for port in (*ports, 0) if any_port else ports:
+        try:
+            return carrier.listen(Endpoint(carrier.name, host, port), backlog)
+        except OSError as problem:
+            if problem.errno not in _TAKEN:
+                raise
+    raise NoFreePort(host, ports)

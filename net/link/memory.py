@@ -1,0 +1,111 @@
+"""The carrier within one process: socket pairs, and a table of who listens under which name."""
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import threading
+from collections import deque
+from typing import Deque, Dict, Optional, Tuple
+
+from ..errors import Address
+from .base import Deadline, Endpoint, Listener, connect_patiently
+
+# Where the ports begin that are given to listeners that ask for any, as those of TCP mostly do.
+FIRST_FREE_PORT = 32768
+
+
+class MemoryCarrier:
+    """Connections within this process. See :class:`~net.link.base.Carrier` for the contract.
+
+    One object is one network: only what listens through it can be connected to through it. Hosts
+    are any names, ports any numbers.
+    """
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _listeners
+        self._listeners: Dict[Address, MemoryListener] = {}
+
+    def connect(self, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+        return connect_patiently(self, endpoint, deadline)
+
+    def start(self, endpoint: Endpoint) -> socket.socket:
+        listener = self._listeners.get(endpoint.address)
+        if listener is None:
+            raise _refused()
+        ours, theirs = socket.socketpair()
+        try:
+            listener.put(theirs)
+            ours.setblocking(False)
+            return ours
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+
+    def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
+        with self._lock:
+            if not endpoint.port:
+                endpoint = endpoint._replace(port=next(
+                    port for port in itertools.count(FIRST_FREE_PORT)
+                    if (endpoint.host, port) not in self._listeners))
+            if endpoint.address in self._listeners:
+                raise OSError(errno.EADDRINUSE, f"{endpoint} is listened at already")
+            listener = self._listeners[endpoint.address] = \
+                MemoryListener(self, endpoint, max(1, backlog))
+            return listener
+
+    def forget(self, listener: MemoryListener) -> None:
+        """Take a listener out of the table."""
+        with self._lock:
+            if self._listeners.get(listener.endpoint.address) is listener:
+                del self._listeners[listener.endpoint.address]
+
+
+class MemoryListener:
+    """See :class:`~net.link.base.Listener`. A byte waits in a socket pair for each connection that
+    is to be accepted."""
+
+    def __init__(self, carrier: MemoryCarrier, endpoint: Endpoint, backlog: int) -> None:
+        self.endpoint = endpoint
+        self._carrier = carrier
+        self._backlog = backlog
+        self._lock = threading.Lock()  # guards _waiting, and what is sent and received here
+        self._waiting: Deque[socket.socket] = deque()
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self.fileno = self._woken.fileno
+
+    def put(self, sock: socket.socket) -> None:
+        """Let a socket wait to be accepted.
+
+        :raises BlockingIOError: too many wait already.
+        :raises ConnectionRefusedError: nobody listens any more.
+        """
+        with self._lock:
+            if self._wake.fileno() < 0:
+                raise _refused()
+            if len(self._waiting) >= self._backlog:
+                raise BlockingIOError(errno.EAGAIN, "too many connections wait to be accepted")
+            self._wake.send(b"x")
+            self._waiting.append(sock)
+
+    def accept(self) -> Tuple[socket.socket, Optional[Address]]:
+        with self._lock:
+            self._woken.recv(1)
+            return self._waiting.popleft(), None
+
+    def close(self) -> None:
+        self._carrier.forget(self)
+        with self._lock:
+            self._woken.close()
+            self._wake.close()
+            while self._waiting:
+                self._waiting.popleft().close()
+
+
+def _refused() -> ConnectionRefusedError:
+    return ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")

@@ -1,0 +1,154 @@
+"""The carrier of TCP, over IPv4 and IPv6."""
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any, List, Optional, Tuple
+
+from ..errors import Address
+from .base import Deadline, Endpoint, Listener
+
+# A host that vanished is noticed after 9 s of silence and three probes 3 s apart; data that is not
+# taken for 18 s counts the same.
+KEEP_ALIVE = (("TCP_KEEPIDLE", 9), ("TCP_KEEPALIVE", 9), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3),
+              ("TCP_USER_TIMEOUT", 18_000))
+
+# What a non-blocking connect says that goes on in the background. Windows has its own.
+_STARTED = frozenset({0, errno.EINPROGRESS, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)})
+
+
+class TcpCarrier:
+    """Connections over TCP. See :class:`~net.link.base.Carrier` for the contract.
+
+    A host is a numeric address, a link-local one with its zone (``fe80::1%eth0``), or a name, whose
+    addresses are tried in turn.
+    """
+
+    name = "tcp"
+
+    def connect(self, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+        places = _places(endpoint)
+        for left, (family, place) in zip(range(len(places), 0, -1), places):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                # One silent address of a name leaves time for the next.
+                sock.settimeout(deadline.remaining() / left)
+                sock.connect(place)
+                sock.settimeout(None)
+                tune(sock)
+                return sock
+            except BaseException as problem:
+                sock.close()
+                if left == 1 or not isinstance(problem, OSError):
+                    raise
+        raise AssertionError("getaddrinfo gives an address or raises")
+
+    def start(self, endpoint: Endpoint) -> socket.socket:
+        family, place = _places(endpoint, socket.AI_NUMERICHOST)[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            tune(sock)
+            code = sock.connect_ex(place)
+            if code not in _STARTED:
+                raise OSError(code, os.strerror(code))
+            return sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
+        family, place = _places(endpoint, socket.AI_NUMERICHOST)[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if os.name == "posix":
+                # A closed port stays in TIME_WAIT for a minute; without this a restart fails.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            else:
+                # On Windows the same option would let two peers share a port.
+                option = socket.SO_EXCLUSIVEADDRUSE  # type: ignore[attr-defined]
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            if family == socket.AF_INET6 and hasattr(socket, "IPV6_V6ONLY"):
+                # "::" means IPv4, too, whatever the system's default is.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind(place)
+            sock.listen(backlog)
+            sock.setblocking(False)
+            return TcpListener(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+
+class TcpListener:
+    """See :class:`~net.link.base.Listener`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.endpoint = Endpoint("tcp", *sock.getsockname()[:2])
+        self.fileno = sock.fileno
+        self.close = sock.close
+
+    def accept(self) -> Tuple[socket.socket, Optional[Address]]:
+        sock, address = self._sock.accept()
+        try:
+            sock.setblocking(True)
+            tune(sock)
+        except OSError as problem:
+            sock.close()
+            raise ConnectionAbortedError(errno.ECONNABORTED, str(problem)) from problem
+        return sock, host_port(address)
+
+
+def tune(sock: socket.socket) -> None:
+    """Set what both ends want of a TCP socket, as far as the platform has it."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE:
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    no_signal = getattr(socket, "SO_NOSIGPIPE", None)  # macOS has this instead of MSG_NOSIGNAL
+    if no_signal is not None:
+        sock.setsockopt(socket.SOL_SOCKET, no_signal, 1)
+
+
+def host_port(address: Any) -> Optional[Address]:
+    """``(host, port)`` of a socket address, IPv4 in IPv6 unwrapped; None when it has none."""
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    host, port = address[:2]
+    return (host[7:] if host.startswith("::ffff:") else host.partition("%")[0]), port
+
+
+def is_own_address(host: str) -> bool:
+    """Whether a numeric address belongs to this host. Sends nothing and resolves no name."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.inet_pton(family, host)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return host not in ("0.0.0.0", "::")
+
+
+def _places(endpoint: Endpoint, flags: int = 0) -> List[Tuple[int, Any]]:
+    """The address family and socket address of each address of a host.
+
+    :raises OSError: it has none.
+    """
+    host, port = endpoint.address
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+        return [(socket.AF_INET, (host, port))]
+    except OSError:
+        pass
+    try:
+        # Text would load the codec of international names, here and now.
+        encoded = host.encode("ascii")
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!a} is no host") from None
+    found = socket.getaddrinfo(encoded, port, 0, socket.SOCK_STREAM, 0, flags)
+    return [(family, place) for family, _, _, _, place in found]

@@ -1,0 +1,131 @@
+"""What only the carrier of TCP has: names, zones, options of its sockets."""
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from net.link import tcp
+from net.link.base import Deadline, Endpoint
+from net.link.tcp import TcpCarrier, host_port, tune
+
+
+@pytest.fixture
+def listener():
+    found = TcpCarrier().listen(Endpoint("tcp", "127.0.0.1", 0), 5)
+    yield found
+    found.close()
+
+
+def is_tuned(sock: socket.socket) -> bool:
+    return all([sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)])
+
+
+def test_both_ends_are_tuned_however_they_were_made(listener):
+    carrier = TcpCarrier()
+    for ours in (carrier.connect(listener.endpoint, Deadline(5)),
+                 carrier.start(listener.endpoint)):
+        theirs, address = _accept(listener)
+        assert is_tuned(ours) and is_tuned(theirs)
+        assert address == ours.getsockname()
+        ours.close()
+        theirs.close()
+
+
+def test_a_tcp_socket_is_tuned_for_small_messages_and_lost_hosts():
+    with socket.socket() as sock:
+        tune(sock)
+        assert is_tuned(sock)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            idle, interval, count = (
+                sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"))
+            assert idle + interval * count <= 20  # seconds until a vanished host is noticed
+
+
+def test_the_addresses_of_a_name_are_tried_in_turn(listener, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        places = [(closed.family, 1, 6, "", closed.getsockname()),
+                  (socket.AF_INET, 1, 6, "", listener.endpoint.address)]
+        monkeypatch.setattr(tcp.socket, "getaddrinfo", lambda *arguments: places)
+        ours = TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(5))
+        theirs, _ = _accept(listener)
+        theirs.close()
+        ours.close()
+        places.pop()
+        with pytest.raises(ConnectionRefusedError):
+            TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(5))
+
+
+@pytest.mark.parametrize("host", ["peer.example", "h\xf6st", "", "300.1.2.3"])
+def test_a_name_is_not_looked_up_where_nothing_may_wait(host):
+    with pytest.raises(OSError):
+        TcpCarrier().start(Endpoint("tcp", host, 3010))
+    with pytest.raises(OSError):
+        TcpCarrier().listen(Endpoint("tcp", host, 0), 5)
+
+
+def test_a_host_that_no_name_can_be_is_an_error_of_the_system():
+    with pytest.raises(OSError):
+        TcpCarrier().connect(Endpoint("tcp", "h\xf6st", 3010), Deadline(5))
+
+
+def test_every_address_of_version_6_means_version_4_too():
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this system has no IPv6")
+    listener = TcpCarrier().listen(Endpoint("tcp", "::", 0), 5)
+    for host in ("::1", "127.0.0.1"):
+        ours = TcpCarrier().connect(Endpoint("tcp", host, listener.endpoint.port), Deadline(5))
+        theirs, address = _accept(listener)
+        assert address == (host, ours.getsockname()[1])
+        ours.close()
+        theirs.close()
+    listener.close()
+
+
+def test_a_client_that_has_gone_is_a_connection_that_was_aborted(listener, monkeypatch):
+    def fail(sock: socket.socket) -> None:
+        raise OSError("it has gone")
+
+    ours = TcpCarrier().connect(listener.endpoint, Deadline(5))
+    monkeypatch.setattr(tcp, "tune", fail)
+    with pytest.raises(ConnectionAbortedError):
+        _accept(listener)
+    ours.close()
+
+
+def test_interrupting_a_connect_closes_its_socket(listener, monkeypatch):
+    def interrupt(sock: socket.socket) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tcp, "tune", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        TcpCarrier().connect(listener.endpoint, Deadline(5))
+    with pytest.raises(KeyboardInterrupt):
+        TcpCarrier().start(listener.endpoint)
+
+
+@pytest.mark.parametrize("address, expected", [
+    (("192.0.2.1", 80), ("192.0.2.1", 80)),
+    (("::ffff:192.0.2.1", 80, 0, 0), ("192.0.2.1", 80)),
+    (("fe80::1%eth0", 80, 0, 2), ("fe80::1", 80)),
+    (("::1", 80, 0, 0), ("::1", 80)),
+    ("/a/unix/socket", None),
+    ("", None),
+    ((), None),
+])
+def test_the_host_and_port_of_any_socket_address(address, expected):
+    assert host_port(address) == expected
+
+
+def _accept(listener):
+    """Accept as the only one, from a listener that does not wait."""
+    done = threading.Event()
+    while True:
+        try:
+            return listener.accept()
+        except BlockingIOError:
+            assert not done.wait(0.001)
