@@ -7,11 +7,9 @@ import types
 import weakref
 from typing import Any, Callable, FrozenSet, Iterable, Optional, Protocol, TypeVar, Union, overload
 
-from .errors import ValueNotSupported
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, tag_name
-from .peer import _Peer, launch_by_decorator, warn
+from .peer import _Peer, handle_flag, launch_by_decorator, warn
 from .wire import registered
-from .wire.memo import Memo
 from .run import client
 
 T = TypeVar("T")
@@ -153,7 +151,9 @@ def _wrap(function: Any, tag: bytes) -> Any:
     @functools.wraps(function)
     def connected(*args: Any, peer: Any = HERE, **kwargs: Any) -> Any:
         result = function(*args, **kwargs) if peer is HERE else run(peer, tag, args, kwargs)
-        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+        if type(result) is not Flag:
+            return result
+        return handle_flag(result, tag, None if peer is HERE else peer)
 
     def on(peer: PeerArgument, timeout: Optional[float] = None) -> Callable[..., Any]:
         address_of(peer)
@@ -195,38 +195,6 @@ def flag(name: str) -> Callable[[T], T]:
         _Peer.FLAGS[encode_text(name)] = handler
         return handler
     return define
-
-
-def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
-    """What the handler of a flag makes of it, on the calling side."""
-    handler = _Peer.FLAGS.get(flag)
-    if handler is None:
-        if flag.text is not None:
-            return flag.text
-        raise ValueNotSupported("result", f"the flag {tag_name(flag)!r} is not defined here with "
-                                          f"@net.flag", "yes")
-    given = (tag, None if peer is HERE else peer, flag.details)
-    try:
-        count = _counts[handler]
-    except TypeError:  # it has no hash
-        count = _positional(handler)
-    return handler(*given[:count])
-
-
-def _positional(handler: Callable[..., Any]) -> int:
-    """How many arguments, at most three, a handler takes by position."""
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):
-        return 2
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 3
-    return min(3, sum(parameter.kind in (parameter.POSITIONAL_ONLY,
-                                         parameter.POSITIONAL_OR_KEYWORD)
-                      for parameter in parameters))
-
-
-_counts = Memo(_positional, 256)
 
 
 @overload

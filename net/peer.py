@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import platform
 import socket
@@ -13,9 +14,10 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Union
 
 from .dispatch import Dispatch, caller
 from .settings import is_loopback, parse_group, settings
-from .errors import NetError, NoFreePort
-from .identity import Flag, PeerId, decode_text, encode_text, make_id, printable
+from .errors import NetError, NoFreePort, ValueNotSupported
+from .identity import Flag, PeerId, decode_text, encode_text, make_id, printable, tag_name
 from .wire import legacy
+from .wire.memo import Memo
 from .run import client
 from .run.server import Server
 
@@ -233,6 +235,41 @@ class _Peer:
             self._server.abandon()
         self._server, self._closers = None, []
         self.instance = _process.instance
+
+
+def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
+    """What the handler of a flag makes of it, on the calling side.
+
+    :param peer: that was called, None for this process.
+    """
+    handler = _Peer.FLAGS.get(flag)
+    if handler is None:
+        if flag.text is not None:
+            return flag.text
+        raise ValueNotSupported("result", f"the flag {tag_name(flag)!r} is not defined here with "
+                                          f"@net.flag", "yes")
+    given = (tag, peer, flag.details)
+    try:
+        count = _counts[handler]
+    except TypeError:  # it has no hash
+        count = _positional(handler)
+    return handler(*given[:count])
+
+
+def _positional(handler: Callable[..., Any]) -> int:
+    """How many arguments, at most three, a handler takes by position."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        return 2
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 3
+    return min(3, sum(parameter.kind in (parameter.POSITIONAL_ONLY,
+                                         parameter.POSITIONAL_OR_KEYWORD)
+                      for parameter in parameters))
+
+
+_counts = Memo(_positional, 256)
 
 
 VERSION = "1.0.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 import net
-from net.decorators import handle_flag
+from net.peer import handle_flag
 from net.defaults import flags
 from net.errors import InvalidConnection
 from net.identity import encode_text
