@@ -20,9 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from .decorators import connect, flag, value
-from .defaults.flags import invalid_connection, null_response
-from .defaults.handlers import connections, info, null, pass_through, subscription_handler
-from .discovery import get_peers, peers, watch
+from .defaults import (connections, info, invalid_connection, null, null_response, pass_through,
+                       subscription_handler)
+from .discovery import get_peers, peer_group, peers, watch
 from .settings import TABLE
 from .settings import settings as _settings
 from .errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
@@ -35,15 +35,17 @@ from .peer import Peer
 __version__ = "1.0.0"
 
 __all__ = [
-    "AuthenticationError", "CallTimeout", "InvalidConnection", "InvalidPeer", "MessageTooLarge",
-    "NetError", "NoFreePort", "Peer", "PeerBusy", "PeerId", "PeerLost", "PeerUnreachable",
-    "ProtocolError", "RemoteError", "SettingError", "ValueNotSupported", "configure", "connect",
-    "connections", "event", "flag", "flush", "get_peers", "info", "invalid_connection", "null",
-    "null_response", "pass_through", "peers", "stats", "subscribe", "subscription_handler",
-    "unsubscribe", "value", "watch",
+    "AuthenticationError", "CallTimeout", "InvalidConnection", "InvalidPeer", "LOGGER",
+    "MessageTooLarge", "NetError", "NoFreePort", "Peer", "PeerBusy", "PeerId", "PeerLost",
+    "PeerUnreachable", "ProtocolError", "RemoteError", "SettingError", "ValueNotSupported",
+    "configure", "connect", "connections", "event", "flag", "flush", "get_peers", "info",
+    "invalid_connection", "null", "null_response", "pass_through", "peer_group", "peers", "stats",
+    "subscribe", "subscription_handler", "unsubscribe", "value", "watch",
 ]
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())
+#: The logger of app-net, under which all of its modules log.
+LOGGER = logging.getLogger(__name__)
+LOGGER.addHandler(logging.NullHandler())
 
 
 def configure(**values: Any) -> None:

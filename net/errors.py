@@ -174,7 +174,8 @@ class InvalidConnection(NetError, LookupError):
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else \
             "; does the application there define it under the same module and name, or tag?"
         where = "this process" if peer is None else _short(peer)
-        super().__init__(f"{where} has no function {name!r}{hint}")
+        super().__init__(f"Peer does not have the connection you are requesting: {where} has no "
+                         f"function {name!r}{hint}")
         self.tag = tag
         self.name = name
         self.peer = peer

@@ -142,7 +142,12 @@ def _parse_id(encoded: bytes, given: object = None) -> Tuple[str, int, Optional[
     host, colon, port = place.rpartition(":")
     if not arrow or not colon:
         raise InvalidPeer(given, "not base64 of 'host:port -> group'")
-    return (*check_address(host, port, given), None if group == "None" else group)
+    return (*check_address(host, port, given), group_named(group))
+
+
+def group_named(name: Optional[str]) -> Optional[str]:
+    """The group of a name. That of no group is the text ``None`` in ids, and to old programs."""
+    return None if name == "None" else name
 
 
 def check_address(host: Any, port: Any, given: object) -> Address:

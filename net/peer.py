@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import os
 import platform
 import socket
@@ -10,13 +11,13 @@ import stat
 import sys
 import threading
 import warnings
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Union
 
 from .dispatch import Dispatch, caller
 from .settings import is_loopback, parse_group, settings
 from .errors import NetError, NoFreePort, ValueNotSupported
-from .identity import Flag, PeerId, decode_text, encode_text, make_id, printable, tag_name
-from .wire import legacy
+from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, make_id, printable,
+                       tag_name)
 from .wire.memo import Memo
 from .run import client
 from .run.server import Server
@@ -24,6 +25,9 @@ from .run.server import Server
 #: Called with each peer that was launched; what they return is called when it closes. The floors
 #: above add to this what else a running peer does.
 launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
+
+# Seconds for a host to accept a connection or refuse it.
+PING_TIME = 0.25
 
 # An address outside of every local network (TEST-NET-3): choosing a route to it sends nothing.
 _ELSEWHERE = ("203.0.113.1", 9)
@@ -52,6 +56,7 @@ class _Peer:
     :param test: a second peer within one process: on loopback only, and on any free port if the
         range is taken.
     :param group: group of this peer; the setting ``NET_GROUP`` if None.
+    :raises RuntimeError: this process has its peer, and this is not for a test.
     :raises NoFreePort: every port of the range is taken.
     :raises ValueError: not a group's name.
     """
@@ -69,6 +74,9 @@ class _Peer:
                  group: Optional[str] = None) -> None:
         self._test = test
         self._group = parse_group(group)
+        if _process.peer is not None and not test:
+            raise RuntimeError("this process has its peer already, which net.Peer() gives; one "
+                               "beside it is for tests: test=True")
         # Guards _server and _closers: one launch or close at a time, hooks included. Reentrant: a
         # hook or a signal handler may close, too.
         self._changing = threading.RLock()
@@ -167,12 +175,14 @@ class _Peer:
     @property
     def friendly_id(self) -> FriendlyId:
         """What this peer says of itself, as :func:`net.info` gives it: a dict of ``group``,
-        ``host``, ``port``, ``hub``, ``instance`` (random, one for each process), ``name`` of the
-        host, ``pid``, ``program``, ``python``, ``platform``, ``version`` of app-net and ``facts``
-        of the application. ``str()`` of it is a line for people.
+        ``host``, ``port``, ``hub``, ``executable`` (of Python) and ``user`` that run it,
+        ``instance`` (random, one for each process), ``name`` of the host, ``pid``, ``program``,
+        ``python``, ``platform``, ``version`` of app-net and ``facts`` of the application.
+        ``str()`` of it is a line for people.
         """
         return FriendlyId(
             group=self.group, host=self.host, port=self.port, hub=self.hub,
+            executable=sys.executable or "", user=_user(),
             instance=self.instance, name=socket.gethostname()[:64], pid=os.getpid(),
             program=os.path.basename(sys.argv[0] if sys.argv else "")[:64],
             python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -192,20 +202,51 @@ class _Peer:
 
     @classmethod
     def encode(cls, obj: Any) -> bytes:
-        """Encode an object as the documented dialect does: base64 of a text, or of the JSON text of
-        anything else. A flag stays as it is.
+        """Encode an object for delivery in the documented dialect: base64 of its JSON text if it
+        is a dict, else of ``{"raw": obj}``. A flag stays as it is.
 
         :raises TypeError: JSON has no such type.
         """
-        return bytes(obj) if type(obj) is Flag else legacy.encode(obj)
+        if type(obj) is Flag:
+            return bytes(obj)
+        return encode_text(json.dumps(obj if isinstance(obj, dict) else {"raw": obj}))
 
     @staticmethod
-    def decode(byte_string: Union[bytes, str]) -> str:
-        """The text that base64 stands for; JSON text stays text.
+    def decode(byte_string: Union[bytes, str]) -> Any:
+        """What :meth:`encode` has encoded. Of an id, a tag or a flag, which hold no JSON: the text.
 
         :raises ValueError: not base64 of UTF-8.
         """
-        return decode_text(byte_string)
+        text = decode_text(byte_string)
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        return value["raw"] if isinstance(value, dict) and set(value) == {"raw"} else value
+
+    @staticmethod
+    def ping(port: int, host: Optional[str] = None) -> bool:
+        """Whether something listens on a port.
+
+        :param host: numeric address, that of this host by default.
+        """
+        try:
+            socket.create_connection((host or _bind_host(), port), PING_TIME).close()
+            return True
+        except OSError:
+            return False
+
+    def request(self, peer: PeerArgument, connection: Union[bytes, str], args: Iterable[Any],
+                kwargs: Dict[str, Any]) -> Any:
+        """Call a function of another peer that is not connected here, or only there.
+
+        :param connection: its tag, in base64 or as text.
+        :returns: what it returned; of a flag, what its handler here gives.
+        :raises NetError: as for any call.
+        """
+        tag = _tag_of(connection)
+        result = client.call(peer, tag, tuple(args), kwargs)
+        return handle_flag(result, tag, peer) if type(result) is Flag else result
 
     @staticmethod
     def generate_id(port: int, host: str, group: Optional[str] = None) -> PeerId:
@@ -273,6 +314,26 @@ _counts = Memo(_positional, 256)
 
 
 VERSION = "1.0.0"
+
+
+def _tag_of(connection: Union[bytes, str]) -> bytes:
+    """A tag as it was given, or that of a text, which base64 would not give back."""
+    given = connection.encode("utf-8") if isinstance(connection, str) else bytes(connection)
+    try:
+        if encode_text(decode_text(given)) == given:
+            return given
+    except ValueError:
+        pass
+    return encode_text(given.decode("utf-8"))
+
+
+def _user() -> str:
+    import getpass  # takes longer than all the rest of an info
+
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return ""  # no name in the environment, and none for the number of the user
 
 
 class _Process:

@@ -9,9 +9,9 @@ from ..identity import tag_name
 
 
 @flag("NULL")
-def null_response(connection: bytes, peer: Any) -> None:
-    """The flag NULL: the call gives None."""
-    return None
+def null_response(connection: bytes, peer: Any) -> str:
+    """The flag NULL: the call gives the text ``NULL``."""
+    return "NULL"
 
 
 @flag("INVALID_CONNECTION")

@@ -11,7 +11,8 @@ from ..peer import Peer, serving_peer
 
 
 def null(*args: Any, **kwargs: Any) -> Any:
-    """Take anything and return the flag NULL, which gives None: the shortest call there is."""
+    """Take anything and return the flag NULL, which gives ``"NULL"``: the shortest call there is.
+    """
     return Peer().get_flag("NULL")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
 from ..settings import settings
 from ..peer import _Peer, launch_hooks
@@ -48,7 +48,7 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
 
     :param refresh: search again.
     :param groups: a group or several, also as the first argument: ``net.peers("group1")``. None
-        means all peers.
+        means all peers, the text ``"None"`` those without a group.
     :param on_host: only those on this host; searches no network.
     :param hubs_only: only those that are hubs.
     :raises SettingError: a setting has a value that it cannot take.
@@ -63,6 +63,15 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
 
 #: The name that the documentation's first example uses.
 get_peers = peers
+
+
+def peer_group(name: Optional[str] = None, hubs_only: bool = False, on_host: bool = False) -> Peers:
+    """Get the peers of one group, as :func:`peers` does.
+
+    :param name: of the group, by default the group of this process; ``"None"`` for no group.
+    """
+    group = settings.group if name is None else name
+    return peers(groups=str(group), on_host=on_host, hubs_only=hubs_only)
 
 
 def watch(callback: Callback) -> Callable[[], None]:

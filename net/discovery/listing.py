@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from ..identity import PeerId, printable
+from ..identity import PeerId, group_named, printable
 from ..wire import kinds
 from .report import Report
 
@@ -43,7 +43,7 @@ class Peers(Tuple[PeerId, ...]):
     """Peer ids, sorted by address: a tuple whose ``repr`` is a table.
 
     ``peers[0]`` is an id, ``peers[:3]`` and ``peers["group1"]`` are listings again, the latter of
-    that group.
+    that group, ``peers["None"]`` that of the peers without one.
 
     :ivar report: what the search tried, skipped and dropped.
     """
@@ -57,9 +57,16 @@ class Peers(Tuple[PeerId, ...]):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            return self.only(lambda peer: peer.group == key)
+            if key == "peers":
+                return {peer: peer.info for peer in self}
+            return self.only(lambda peer: peer.group == group_named(key))
         found = super().__getitem__(key)
         return Peers(found, self.report) if isinstance(key, slice) else found
+
+    def keys(self) -> List[str]:
+        """What may stand in brackets: ``peers``, for a dict of ids and what is known of each, and
+        the names of the groups, ``None`` for no group."""
+        return ["peers", *sorted({str(peer.group) for peer in self})]
 
     def only(self, wanted: Callable[[PeerId], bool]) -> Peers:
         """Those for which a function says yes."""
@@ -143,6 +150,6 @@ def columns(text: str) -> int:
 def filtered(peers: Peers, groups: Union[None, str, Iterable[str]], hubs_only: bool) -> Peers:
     """The peers of these groups, or the hubs among them."""
     if groups is not None:
-        wanted = {groups} if isinstance(groups, str) else set(groups)
+        wanted = set(map(group_named, [groups] if isinstance(groups, str) else groups))
         peers = peers.only(lambda peer: peer.group in wanted)
     return peers.only(lambda peer: peer.hub) if hubs_only else peers

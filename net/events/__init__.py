@@ -13,7 +13,7 @@ from ..decorators import Connected, is_connected, register
 from ..dispatch import caller
 from ..settings import is_loopback
 from ..errors import Address
-from ..identity import PeerArgument, PeerId, address_of, decode_text, tag_name
+from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
 from ..peer import _Peer, existing_peer, launch_by_decorator, launch_hooks, own_instance
 from ..wire.deliveries import DELIVER
 from ..log import SafeLog
@@ -91,7 +91,7 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
 
     :param peers: a peer, several, or what :func:`net.peers` gave; their processes may come later or
         start anew. None means all peers, also those that come later.
-    :param groups: only peers of this group, or of one of these.
+    :param groups: only peers of this group, or of one of these; ``"None"`` is no group.
     :param hubs_only: only hubs.
     :param on_host: only peers on this host.
     :param on_gap: called as ``on_gap(event, peer_id, missed)`` in the same thread, in between the
@@ -102,7 +102,7 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     _check_name(event)
     addresses = _addresses(peers)
     names = [groups] if isinstance(groups, str) else groups
-    group_names = None if names is None else set(names)
+    group_names = None if names is None else set(map(group_named, names))
 
     def define(function: Any) -> Any:
         if isinstance(function, staticmethod):

@@ -60,7 +60,8 @@ class Handler:
     """
 
     def __init__(self, event: str, tag: bytes, function: Callable[..., Any],
-                 addresses: Optional[Set[Address]] = None, groups: Optional[Set[str]] = None,
+                 addresses: Optional[Set[Address]] = None,
+                 groups: Optional[Set[Optional[str]]] = None,
                  hubs_only: bool = False, on_host: bool = False,
                  on_gap: Optional[Callable[..., Any]] = None) -> None:
         self.pair: Pair = (event, tag)

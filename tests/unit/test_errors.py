@@ -38,6 +38,7 @@ TREE = [
     (InvalidPeer("x", "no port"), ValueError, "no",
      "'x' is not a peer: no port. Use a peer id (bytes or str), (host, port) or 'host:port'"),
     (InvalidConnection(b"eA==", "x", HERE, ("y",)), LookupError, "no",
+     "Peer does not have the connection you are requesting: "
      "('192.0.2.1', 3010) has no function 'x'; did you mean 'y'?"),
     (ValueNotSupported("args[0]", "object cannot travel"), TypeError, "no",
      "args[0]: object cannot travel"),
@@ -127,7 +128,7 @@ def test_what_was_given_as_a_peer_is_shown_short():
 def test_near_names_are_asked_for_and_without_any_the_place_to_look():
     assert "did you mean 'a' or 'b'?" in str(InvalidConnection(b"", "x", None, ("a", "b")))
     alone = str(InvalidConnection(b"", "x"))
-    assert alone.startswith("this process has no function 'x'")
+    assert "this process has no function 'x'" in alone
     assert "same module and name" in alone
 
 

@@ -86,14 +86,57 @@ def test_the_documented_signatures():
 
 
 @pytest.mark.parametrize("value, data", [
-    ("text", b"dGV4dA=="), ("", b""), ({"a": 1}, b"eyJhIjogMX0="), ([1, None], b"WzEsIG51bGxd"),
-    (5, b"NQ=="), (None, b"bnVsbA=="), (True, b"dHJ1ZQ=="), ("é", b"w6k="), ("\ud800", b"7aCA"),
+    (50, b"eyJyYXciOiA1MH0="), ({"a": 1}, b"eyJhIjogMX0="), (None, b"eyJyYXciOiBudWxsfQ=="),
+    ("text", b"eyJyYXciOiAidGV4dCJ9"), ("", b"eyJyYXciOiAiIn0="), ("x", b"eyJyYXciOiAieCJ9"),
+    ([1, "two", None, 2.5, True], b"eyJyYXciOiBbMSwgInR3byIsIG51bGwsIDIuNSwgdHJ1ZV19"),
+    ("caf\xe9 \u2713 \U0001f600", b"eyJyYXciOiAiY2FmXHUwMGU5IFx1MjcxMyBcdWQ4M2RcdWRlMDAifQ=="),
+    ({"raw": 5, "more": 6}, b"eyJyYXciOiA1LCAibW9yZSI6IDZ9"), ({}, b"e30="), ("NULL", None),
+    ("\ud800", None), (False, None), ([], None),
 ], ids=repr)
-def test_encode_and_decode_are_the_documented_codec(value, data):
-    assert _Peer.encode(value) == data and type(_Peer.encode(value)) is bytes
-    text = value if isinstance(value, str) else json.dumps(value)
-    assert _Peer.decode(data) == _Peer.decode(data.decode()) == text
-    assert net.Peer().decode(net.Peer().encode(value)) == text
+def test_encode_and_decode_are_the_documented_pair(value, data):
+    encoded = _Peer.encode(value)
+    assert type(encoded) is bytes and data in (encoded, None)
+    assert _Peer.decode(encoded) == _Peer.decode(encoded.decode()) == value
+    assert net.Peer().decode(net.Peer().encode(value)) == value
+
+
+@pytest.mark.parametrize("encoded, text", [
+    (ID, "192.0.2.1:3010 -> None"), (b"TlVMTA==", "NULL"), (b"", ""),
+    (b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLm51bGw=", "net.defaults.handlers.null"),
+])
+def test_decode_gives_the_text_of_an_id_a_tag_or_a_flag(encoded, text):
+    assert _Peer.decode(encoded) == text
+
+
+def test_ping_tells_whether_something_listens(session_peer):
+    assert session_peer.ping(session_peer.port, session_peer.host) is True
+    assert _Peer.ping(session_peer.port) is True
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert session_peer.ping(port, "127.0.0.1") is False
+
+
+@pytest.mark.parametrize("as_tag", [net.pass_through.tag, net.pass_through.tag.decode(),
+                                    "net.defaults.handlers.pass_through"], ids=repr)
+def test_request_calls_by_tag(session_peer, as_tag):
+    assert session_peer.request(session_peer.id, as_tag, (1, 2), {"a": 3}) == ((1, 2), {"a": 3})
+    assert session_peer.request(session_peer.id, net.null.tag, (), {}) == "NULL"
+
+
+@pytest.mark.parametrize("tag", ["missing_connection", "eA==", b"eA==", "Tagged"])
+def test_a_request_for_what_is_not_there_says_so(session_peer, tag):
+    with pytest.raises(net.InvalidConnection,
+                       match="Peer does not have the connection you are requesting"):
+        session_peer.request(session_peer.id, tag, (), {})
+
+
+def test_a_second_peer_is_for_tests():
+    peer = net.Peer()
+    with pytest.raises(RuntimeError, match="test=True"):
+        _Peer()
+    with pytest.raises(RuntimeError):
+        _Peer(launch=False)
+    assert net.Peer() is peer
 
 
 def test_a_flag_stays_as_it_is_in_the_codec():
@@ -162,9 +205,20 @@ def test_the_friendly_id_is_a_dict_of_facts(session_peer, kept_settings):
         "group": None, "host": "127.0.0.1", "port": session_peer.port, "hub": False,
         "pid": os.getpid(), "platform": sys.platform, "version": net.__version__,
         "instance": session_peer.instance}
-    assert set(found) == {"group", "host", "port", "hub", "instance", "name", "pid", "program",
-                          "python", "platform", "version", "facts"}
+    assert set(found) == {"group", "host", "port", "hub", "executable", "user", "instance", "name",
+                          "pid", "program", "python", "platform", "version", "facts"}
+    assert found["executable"] == sys.executable and found["user"]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_user_without_a_name_has_none(session_peer, monkeypatch):
+    import getpass
+
+    def nobody() -> str:
+        raise KeyError("uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert session_peer.friendly_id["user"] == ""
 
 
 def test_the_facts_cannot_be_changed_through_what_was_given(session_peer, kept_settings):

@@ -10,9 +10,10 @@ from net.errors import InvalidConnection
 from net.identity import encode_text
 
 
-def test_null_gives_nothing():
-    assert net.null_response(b"tag", None) is None
-    assert handle_flag(net.Peer().get_flag("NULL"), b"tag", "192.0.2.1:1") is None
+def test_null_gives_its_name():
+    assert net.null_response(b"tag", None) == "NULL"
+    assert handle_flag(net.Peer().get_flag("NULL"), b"tag", "192.0.2.1:1") == "NULL"
+    assert net.pass_through(net.Peer().get_flag("NULL")) == "NULL"
 
 
 @pytest.mark.parametrize("near", [(), None, ("a.near",), ["a.near", "a.neap"]])

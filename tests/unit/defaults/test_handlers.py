@@ -9,9 +9,9 @@ from net.peer import _Peer
 from travel import assert_same
 
 
-def test_null_takes_anything_and_gives_nothing():
-    assert net.null() is None
-    assert net.null(1, object(), key=[2]) is None
+def test_null_takes_anything_and_gives_its_flag():
+    assert net.null() == "NULL"
+    assert net.null(1, object(), key=[2]) == "NULL"
     assert _Peer.CONNECTIONS[net.null.tag](1) == b"TlVMTA=="
 
 
@@ -29,6 +29,13 @@ def test_pass_through_gives_back_what_came():
     assert net.pass_through(1, key=2) == ((1,), {"key": 2})
     assert net.pass_through(key=2) == ((), {"key": 2})
     assert_same(net.pass_through((1, {2})), (1, {2}))
+
+
+def test_the_package_has_them_all():
+    assert {name: getattr(net.defaults, name) for name in net.defaults.__all__} == {
+        name: getattr(net, name) for name in (
+            "connections", "info", "invalid_connection", "null", "null_response", "pass_through",
+            "subscription_handler")}
 
 
 def test_connections_are_listed_with_their_signatures():

@@ -36,7 +36,18 @@ def test_a_group_is_picked_by_its_name():
     assert hosts(LISTING["a"]) == ["1", "4"] and len(LISTING["nobody"]) == 0
 
 
+def test_no_group_has_the_name_that_it_has_in_ids():
+    assert hosts(LISTING["None"]) == ["3"]
+
+
+def test_a_listing_has_the_keys_of_the_dict_that_it_once_was():
+    assert LISTING.keys() == ["peers", "None", "a", "b"]
+    assert LISTING["peers"] == {peer: peer.info for peer in LISTING}
+    assert list(LISTING["peers"].keys()) == list(LISTING)
+
+
 @pytest.mark.parametrize("groups, hubs_only, expected", [
+    ("None", False, "3"), (["None", "b"], False, "23"),
     (None, False, "1234"), ("a", False, "14"), (["a", "b"], False, "124"), ([], False, ""),
     ([None], False, "3"), (None, True, "24"), ("a", True, "4"), (("b",), False, "2"),
 ])
