@@ -1,5 +1,5 @@
-"""The commands behind ``python3 -m net``. None of them serves a peer, but for ``demo`` and
-``listen``."""
+"""The commands behind ``app-net`` and ``python3 -m net``. None of them serves a peer, but for
+``demo`` and ``listen``."""
 from __future__ import annotations
 
 import argparse
@@ -79,16 +79,22 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
 }
 
 
+def _program() -> str:
+    """How this was started: by the script that is installed with the package, or as a module."""
+    name = os.path.basename(sys.argv[0] if sys.argv else "")
+    return "app-net" if name.startswith("app-net") else "python3 -m net"
+
+
 def _parser(name: str, command: Callable[[List[str]], int]) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"python3 -m net {name}", description=command.__doc__)
+    return argparse.ArgumentParser(prog=f"{_program()} {name}", description=command.__doc__)
 
 
 def usage() -> str:
     """What there is, a line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join(["usage: python3 -m net COMMAND", "", *lines, "",
-                      "python3 -m net COMMAND --help says more."])
+    return "\n".join([f"usage: {_program()} COMMAND", "", *lines, "",
+                      f"{_program()} COMMAND --help says more."])
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

@@ -37,11 +37,13 @@ def main() -> None:
         check_contents(wheel)
         environment = folder / "empty"
         venv.create(environment, with_pip=True)
-        python = environment / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+        scripts = environment / ("Scripts" if sys.platform == "win32" else "bin")
+        python = scripts / "python"
         run(python, "-m", "pip", "install", "--quiet", wheel)
         imported = run(python, "-I", "-W", "error", "-c", IMPORT_ALL, cwd=folder).split()
         assert set(imported) == modules_of_checkout(), sorted(imported)
         run(python, "-m", "net", "demo", cwd=folder)
+        assert "usage: app-net COMMAND" in run(scripts / "app-net", "--help", cwd=folder)
         print(f"{wheel.name}: {len(imported)} modules imported from an empty environment")
 
 
