@@ -4,16 +4,33 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-import weakref
-from typing import Any, Callable, FrozenSet, Iterable, Optional, Protocol, TypeVar, Union, overload
+import typing
+from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Optional, Type,
+                    TypeVar, Union, overload)
 
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, tag_name
 from .peer import _Peer, handle_flag, launch_by_decorator, warn
 from .wire import registered
 from .run import client
 
+if TYPE_CHECKING:
+    from typing_extensions import Concatenate, ParamSpec
+
+    P = ParamSpec("P")
+else:
+    # Python 3.9 has none, and needs none: type checkers alone look at it.
+    P = getattr(typing, "ParamSpec", TypeVar)("P")
+
 T = TypeVar("T")
-R = TypeVar("R", covariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
+# The first arguments by position.
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
 
 
 class _Here:
@@ -25,37 +42,128 @@ class _Here:
 
 HERE: Any = _Here()
 
-#: What register() made of functions.
-_connected: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+class _Signature(Generic[F_co]):
+    """For type checkers: what is called like a function of type F. A parameter beside ParamSpec
+    cannot be declared, so a call with ``peer`` is checked by the arguments that it has by
+    position, up to five; ``on()`` checks all."""
 
 
-class Connected(Protocol[R]):
-    """What :func:`connect` makes of a function.
+class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
+    """What :func:`connect` makes of a function: called without ``peer`` it runs here, with ``peer``
+    on that peer. It has the function's name, signature and attributes, and can be pickled as it.
 
     :ivar tag: base64 tag under which peers know it.
     """
 
     tag: bytes
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, R_co]
 
-    def __call__(self, *args: Any, peer: PeerArgument = ..., **kwargs: Any) -> R:
+    def __init__(self, function: Callable[P, R_co], tag: bytes) -> None:
+        functools.update_wrapper(self, function)
+        self.tag = tag
+        name = getattr(function, "__name__", "it")
+        told = f"Connected with app-net as {tag_name(tag)!r}: {name}(..., peer=p) and " \
+               f"{name}.on(p, timeout=None)(...) run it on a peer."
+        own = getattr(function, "__doc__", None)
+        self.__doc__ = f"{inspect.cleandoc(own)}\n\n{told}" if isinstance(own, str) else told
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    @overload
+    def __call__(self, *, peer: PeerArgument, **kwargs: Any) -> R_co: ...
+
+    @overload
+    def __call__(self: _Signature[Callable[Concatenate[A, ...], R]], a: A, /, *,
+                 peer: PeerArgument, **kwargs: Any) -> R: ...
+
+    @overload
+    def __call__(self: _Signature[Callable[Concatenate[A, B, ...], R]], a: A, b: B, /, *,
+                 peer: PeerArgument, **kwargs: Any) -> R: ...
+
+    @overload
+    def __call__(self: _Signature[Callable[Concatenate[A, B, C, ...], R]], a: A, b: B, c: C, /,
+                 *, peer: PeerArgument, **kwargs: Any) -> R: ...
+
+    @overload
+    def __call__(self: _Signature[Callable[Concatenate[A, B, C, D, ...], R]], a: A, b: B, c: C,
+                 d: D, /, *, peer: PeerArgument, **kwargs: Any) -> R: ...
+
+    @overload
+    def __call__(self: _Signature[Callable[Concatenate[A, B, C, D, E, ...], R]], a: A, b: B,
+                 c: C, d: D, e: E, /, *, peer: PeerArgument, **kwargs: Any) -> R: ...
+
+    @overload
+    def __call__(self, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, /, *args: Any,
+                 peer: PeerArgument, **kwargs: Any) -> R_co: ...
+
+    def __call__(self, /, *args: Any, peer: Any = HERE,  # type: ignore[misc]
+                 **kwargs: Any) -> Any:
         """Run it here, or on a peer."""
+        result = self.__wrapped__(*args, **kwargs) if peer is HERE else \
+            client.call(peer, self.tag, args, kwargs)
+        if type(result) is not Flag:
+            return result
+        return handle_flag(result, self.tag, None if peer is HERE else peer)
 
-    def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> Callable[..., R]:
-        """A callable of the function's own signature that runs it on a peer.
+    def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> Callable[P, R_co]:
+        """A callable of the function's own signature that runs it on a peer. It can be pickled.
 
         :param timeout: seconds for the whole call; None for ``NET_TIMEOUT``, or no limit.
         :raises InvalidPeer: not a peer id or an address.
         :raises ValueError: a timeout that is not above 0.
         """
+        address_of(peer)
+        if timeout is not None and not 0 < timeout:
+            raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+        return _OnPeer(self, peer, timeout)
+
+    if not TYPE_CHECKING:  # it would hide the signature of what a class body holds
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            # As a function is.
+            return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        return getattr(self, "__qualname__", repr(self))
+
+    def __repr__(self) -> str:
+        name = getattr(self, "__name__", "it")
+        return f"<connected function {tag_name(self.tag)!r}: {name}(..., peer=p) or " \
+               f"{name}.on(p)(...) runs it on a peer>"
+
+
+class _OnPeer:
+    """A connected function that runs on a certain peer."""
+
+    def __init__(self, connected: Any, peer: PeerArgument, timeout: Optional[float]) -> None:
+        functools.update_wrapper(self, connected.__wrapped__)
+        self._connected = connected
+        self._peer = peer
+        self._timeout = timeout
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        tag = self._connected.tag
+        result = client.call(self._peer, tag, args, kwargs, self._timeout)
+        return result if type(result) is not Flag else handle_flag(result, tag, self._peer)
+
+    def __reduce__(self) -> Any:
+        return _OnPeer, (self._connected, self._peer, self._timeout)
+
+    def __repr__(self) -> str:
+        return f"<{tag_name(self._connected.tag)!r} on {self._peer!r}>"
 
 
 @overload
 def connect(tag: Optional[str] = None, *, groups: Optional[Iterable[str]] = None) \
-        -> Callable[[Callable[..., R]], Connected[R]]: ...
+        -> Callable[[Callable[P, R]], Connected[P, R]]: ...
 
 
 @overload
-def connect(tag: Callable[..., R], *, groups: Optional[Iterable[str]] = None) -> Connected[R]: ...
+def connect(tag: Callable[P, R], *, groups: Optional[Iterable[str]] = None) \
+        -> Connected[P, R]: ...
 
 
 def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
@@ -73,6 +181,7 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
         function. Two functions with one tag: the later one counts, with a warning.
     :param groups: only peers of these groups may call it; others get an AuthenticationError. It
         keeps nobody out by itself: in open mode a caller says of which group it is, and may lie.
+    :returns: a :class:`net.decorators.Connected`.
     :raises TypeError: not a function or another callable, or one whose result could never travel
         (a coroutine function or a generator); or groups that are not names.
     """
@@ -95,16 +204,16 @@ def _connect(function: Any, tag: Optional[str], groups: Optional[FrozenSet[str]]
     return connected
 
 
-def register(function: Any, tag: Optional[str] = None,
-             groups: Optional[FrozenSet[str]] = None) -> Any:
+def register(function: Callable[P, R], tag: Optional[str] = None,
+             groups: Optional[FrozenSet[str]] = None) -> Connected[P, R]:
     """What :func:`connect` does, without launching."""
     if isinstance(function, staticmethod):
         # In a class body the decorator may stand above @staticmethod.
-        return staticmethod(register(function.__func__, tag, groups))
+        return staticmethod(register(function.__func__, tag, groups))  # type: ignore
     if is_connected(function):
         # One function under two tags. Through our own wrapper a caller's keyword ``peer`` would
         # make this peer call another one.
-        function = function.__wrapped__
+        function = function.__wrapped__  # type: ignore[attr-defined]
     _check(function)
     encoded = _tag_of(function, tag)
     known = _Peer.CONNECTIONS.get(encoded)
@@ -117,7 +226,7 @@ def register(function: Any, tag: Optional[str] = None,
     _Peer.CONNECTIONS[encoded] = function
     if groups is None:
         _Peer.GROUPS.pop(encoded, None)
-    return _wrap(function, encoded)
+    return Connected(function, encoded)
 
 
 _UNABLE = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
@@ -145,36 +254,9 @@ def _tag_of(function: Any, tag: Optional[str]) -> bytes:
     return make_tag(module, name)
 
 
-def _wrap(function: Any, tag: bytes) -> Any:
-    run = client.call
-
-    @functools.wraps(function)
-    def connected(*args: Any, peer: Any = HERE, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs) if peer is HERE else run(peer, tag, args, kwargs)
-        if type(result) is not Flag:
-            return result
-        return handle_flag(result, tag, None if peer is HERE else peer)
-
-    def on(peer: PeerArgument, timeout: Optional[float] = None) -> Callable[..., Any]:
-        address_of(peer)
-        if timeout is not None and not 0 < timeout:
-            raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
-
-        @functools.wraps(function)
-        def there(*args: Any, **kwargs: Any) -> Any:
-            result = run(peer, tag, args, kwargs, timeout)
-            return result if type(result) is not Flag else handle_flag(result, tag, peer)
-        return there
-
-    connected.on = on  # type: ignore[attr-defined]
-    connected.tag = tag  # type: ignore[attr-defined]
-    _connected.add(connected)
-    return connected
-
-
 def is_connected(function: Any) -> bool:
     """Whether :func:`register` made it."""
-    return isinstance(function, types.FunctionType) and function in _connected
+    return isinstance(function, Connected)
 
 
 def flag(name: str) -> Callable[[T], T]:
@@ -198,11 +280,11 @@ def flag(name: str) -> Callable[[T], T]:
 
 
 @overload
-def value(cls: Optional[str] = None) -> Callable[[type[T]], type[T]]: ...
+def value(cls: Optional[str] = None) -> Callable[[Type[T]], Type[T]]: ...
 
 
 @overload
-def value(cls: type[T]) -> type[T]: ...
+def value(cls: Type[T]) -> Type[T]: ...
 
 
 def value(cls: Any = None) -> Any:

@@ -10,17 +10,20 @@ from ..identity import PeerArgument, tag_name
 from ..peer import Peer, serving_peer
 
 
+@register
 def null(*args: Any, **kwargs: Any) -> Any:
     """Take anything and return the flag NULL, which gives ``"NULL"``: the shortest call there is.
     """
     return Peer().get_flag("NULL")
 
 
+@register
 def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
     """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it."""
     return dict(serving_peer().friendly_id)
 
 
+@register
 def pass_through(*args: Any, **kwargs: Any) -> Any:
     """Give back what came: one argument as it is, several as ``(args, kwargs)``."""
     if len(args) == 1 and not kwargs:
@@ -28,12 +31,14 @@ def pass_through(*args: Any, **kwargs: Any) -> Any:
     return args, kwargs
 
 
+@register
 def connections() -> Dict[str, str]:
     """The connections of a peer: name of the tag -> signature of the function."""
     return {tag_name(tag): _signature(function)
             for tag, function in list(Peer().CONNECTIONS.items())}
 
 
+@register
 def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, str]) -> bool:
     """Subscribe a peer: its connection of this tag is to be called with every event of this name.
 
@@ -54,10 +59,3 @@ def _signature(function: Any) -> str:
         return str(inspect.signature(function))
     except (TypeError, ValueError):
         return "(...)"
-
-
-null = register(null)
-info = register(info)
-pass_through = register(pass_through)
-connections = register(connections)
-subscription_handler = register(subscription_handler)

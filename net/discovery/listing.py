@@ -1,7 +1,8 @@
 """What ``net.peers()`` gives: peer ids to call, and a table to look at."""
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import (Any, Callable, Iterable, List, NamedTuple, Optional, SupportsIndex, Tuple,
+                    Union, overload)
 
 from ..identity import PeerId, group_named, printable
 from ..wire import kinds
@@ -54,6 +55,12 @@ class Peers(Tuple[PeerId, ...]):
         self = super().__new__(cls, peers)
         self.report = Report() if report is None else report
         return self
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> PeerId: ...
+
+    @overload
+    def __getitem__(self, key: Union[slice, str]) -> Peers: ...
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, TypeVar, Union
 
 from .. import discovery
-from ..decorators import Connected, is_connected, register
+from ..decorators import Connected, P, R, is_connected, register
 from ..dispatch import caller
 from ..settings import is_loopback
 from ..errors import Address
@@ -80,7 +80,7 @@ def _arguments(function: Callable[..., Any], result: Any) -> Tuple[Any, Dict[str
 def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument]] = None,
               groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
               on_host: bool = False, on_gap: Optional[Callable[[str, PeerId, Optional[int]], Any]]
-              = None) -> Callable[[Callable[..., Any]], Connected[Any]]:
+              = None) -> Callable[[Callable[P, R]], Connected[P, R]]:
     """Have a function called with every event of a name that a peer triggers with
     :func:`net.event`.
 

@@ -1,9 +1,12 @@
 """connect, flag and value: every form of use, and what they refuse."""
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import operator
+import pickle
+import pydoc
 import warnings
 from typing import Any, Iterator
 
@@ -81,12 +84,57 @@ def test_a_connected_function_looks_like_the_function():
     function.attribute = 5  # type: ignore[attr-defined]
     connected = net.connect(function)
     assert connected.__wrapped__ is function
-    for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__"):
+    for name in ("__name__", "__qualname__", "__module__", "__annotations__"):
         assert getattr(connected, name) == getattr(function, name)
     assert connected.attribute == 5
     assert inspect.signature(connected) == inspect.signature(function)
     assert inspect.signature(connected.on("192.0.2.1:1")) == inspect.signature(function)
     assert connected.on("192.0.2.1:1").__name__ == "function"
+    assert connected.on("192.0.2.1:1").__doc__ == "What it does."
+
+
+def test_repr_and_help_say_that_a_function_is_connected():
+    @net.connect("Tag")
+    def multiply(a, b=2):
+        """Multiply
+        two numbers."""
+
+    for text in (repr(multiply), pydoc.render_doc(multiply, renderer=pydoc.plaintext)):
+        for said in ("connected", "'Tag'", "multiply(..., peer=p)", "multiply.on(p"):
+            assert said in text or said.capitalize() in text
+    shown = pydoc.render_doc(multiply, renderer=pydoc.plaintext)
+    assert "multiply(a, b=2)" in shown and "Multiply\n    two numbers." in shown
+    assert repr(multiply.on("192.0.2.1:1")) == "<'Tag' on '192.0.2.1:1'>"
+
+
+def test_what_has_no_name_or_docstring_of_its_own_can_be_shown_too():
+    connected = net.connect("part")(functools.partial(operator.mul, 2))
+    assert "'part'" in repr(connected) and "'part'" in connected.__doc__
+    assert net.connect("none")(lambda: 1).__doc__.startswith("Connected with app-net as 'none'")
+
+
+def pickled(a):
+    return a
+
+
+pickled = register(pickled, "pickled")  # type: ignore[assignment]
+
+
+def test_a_connected_function_is_pickled_and_copied_as_a_function_is(calls):
+    for again in (pickle.loads(pickle.dumps(pickled)), copy.copy(pickled), copy.deepcopy(pickled)):
+        assert again is pickled
+    pickle.loads(pickle.dumps(pickled.on("192.0.2.1:1", 2.0)))(5)
+    assert calls == [("192.0.2.1:1", encode_text("pickled"), (5,), {}, 2.0)]
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(net.connect("nested")(lambda: 1))
+
+
+def test_a_connected_function_becomes_a_method_as_a_function_does():
+    class Tool:
+        name = "x"
+
+    Tool.show = net.connect("show")(lambda tool: tool.name)  # type: ignore[attr-defined]
+    assert Tool().show() == "x" and Tool.show(Tool()) == "x"  # type: ignore[attr-defined]
 
 
 def test_a_local_call_is_a_plain_pass_through(calls):
