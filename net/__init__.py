@@ -15,9 +15,10 @@ call it with ``peer=``, an id from :func:`net.peers`::
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
 from .decorators import connect, flag, value
 from .defaults import (connections, info, invalid_connection, null, null_response, pass_through,
@@ -31,6 +32,9 @@ from .errors import (AuthenticationError, CallTimeout, InvalidConnection, Invali
 from .events import event, flush, stats, subscribe, unsubscribe
 from .identity import PeerId
 from .peer import Peer
+
+if TYPE_CHECKING:
+    from .settings import Secret
 
 __version__ = "1.0.0"
 
@@ -46,6 +50,36 @@ __all__ = [
 #: The logger of app-net, under which all of its modules log.
 LOGGER = logging.getLogger(__name__)
 LOGGER.addHandler(logging.NullHandler())
+
+# The settings, for type checkers; net/settings.py has them with their defaults and limits. What
+# can be assigned is more than what is read.
+THREAD_LIMIT: int
+PORT_START: int
+PORT_RANGE: int
+GROUP: Optional[str]
+IS_HUB: bool
+HOST: Optional[str]
+LAUNCH: bool
+TIMEOUT: Optional[float]
+FACTS: Dict[str, Any]
+PEERS: Sequence[str]
+SWEEP: bool
+INTERFACES: Sequence[str]
+ALLOW: Sequence[Any]
+SECRET: Union[str, Secret, None]
+SECRET_FILE: Union[str, "os.PathLike[str]", None]
+TLS_CERT: Union[str, "os.PathLike[str]", None]
+TLS_KEY: Union[str, "os.PathLike[str]", None]
+TLS_CA: Union[str, "os.PathLike[str]", None]
+TRACEBACK: str
+MAX_TEXT: int
+MAX_BUFFERS: int
+MAX_DEPTH: int
+MAX_MEMORY: int
+MAX_CONNECTIONS: int
+REQUEST_TIME: float
+IDLE_TIME: float
+BACKLOG: int
 
 
 def configure(**values: Any) -> None:
@@ -69,10 +103,13 @@ class _Module(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, given: Any) -> None:
-        if name.isupper() and name.lower() in TABLE:
+        if name.isupper() and name not in self.__dict__:
             _settings.set(name.lower(), given)
         else:
             super().__setattr__(name, given)
+
+    def __dir__(self) -> List[str]:
+        return sorted([*__all__, *map(str.upper, TABLE)])
 
 
 sys.modules[__name__].__class__ = _Module

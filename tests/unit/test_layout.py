@@ -5,6 +5,7 @@ import ast
 import functools
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Iterator
@@ -175,6 +176,12 @@ def test_all_public_names_exist_and_are_listed():
 def test_no_module_is_named_like_a_public_function():
     functions = {name for name in public_names() if callable(getattr(net, name))}
     assert not functions & {name.rpartition(".")[2] for name in MODULES}
+
+
+def test_setup_py_runs_no_tests_and_says_what_does():
+    done = subprocess.run([sys.executable, DOCS.parent / "setup.py", "test"], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 1 and "python3 tests/run.py" in done.stdout
 
 
 def test_every_module_postpones_its_annotations():

@@ -327,3 +327,21 @@ def test_other_hosts_do_not(fresh_settings, host):
 
 def test_without_a_host_nothing_is_kept_here(fresh_settings):
     assert not fresh_settings.loopback_only
+
+
+# --------------------------------------------------------------------------- the module itself
+
+def test_dir_shows_the_api_and_the_settings_and_nothing_else():
+    assert dir(net) == sorted([*net.__all__, *map(str.upper, TABLE)])
+    assert "peer" not in dir(net) and net.peer is not None
+
+
+def test_every_setting_is_declared_for_type_checkers():
+    assert {name.lower() for name in net.__annotations__} == set(TABLE)
+
+
+def test_assigning_an_unknown_setting_is_refused_as_configure_does(kept_settings):
+    for wrong in ("TIMOUT", "X", "NET_TIMEOUT"):
+        with pytest.raises(SettingError, match=f"no setting '{wrong.lower()}'; there are thread_l"):
+            setattr(net, wrong, 5)
+        assert not hasattr(net, wrong)

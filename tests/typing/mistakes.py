@@ -1,0 +1,65 @@
+"""Mistakes that a type checker finds: one in each line that says so. Nobody runs it."""
+from __future__ import annotations
+
+from typing import Callable
+
+import net
+
+
+@net.connect
+def double(number: int) -> int:
+    return 2 * number
+
+
+@net.connect("repeat")
+def repeat(text: str, times: int = 2, *, gap: str = "") -> str:
+    return gap.join([text] * times)
+
+
+class Tools:
+    @staticmethod
+    @net.connect
+    def find(name: str) -> bool:
+        return bool(name)
+
+
+peer = net.peers()[0]
+
+double("x")                                # mistake
+double(1, 2)                               # mistake
+double()                                   # mistake
+double(nmber=1)                            # mistake
+double("x", peer=peer)                     # mistake
+double(1, 2, peer=peer)                    # mistake
+double(1, peer=3010)                       # mistake
+double.on(peer)("x")                       # mistake
+double.on(peer)(1, 2)                      # mistake
+double.on(peer)(1, peer=peer)              # mistake
+double.on(3010)(1)                         # mistake
+double.on(peer, timeout="1")(1)            # mistake
+double(1).upper()                          # mistake
+double(1, peer=peer).upper()               # mistake
+double.on(peer)(1).upper()                 # mistake
+
+repeat("x", "2")                           # mistake
+repeat("x", 2, 3)                          # mistake
+repeat("x", gap=5)                         # mistake
+repeat("x", "2", peer=peer)                # mistake
+repeat("x", 2, 3, peer=peer)               # mistake
+repeat.on(peer)("x", gap=5)                # mistake
+repeat.on(peer)("x", gab="-")              # mistake
+
+Tools.find(5)                              # mistake
+Tools.find(5, peer=peer)                   # mistake
+Tools().find(5, peer=peer)                 # mistake
+
+wrong: Callable[[str], int] = double       # mistake
+host: int = peer.host                      # mistake
+net.peers()[0].hots                        # mistake
+
+net.TIMEOUT = "soon"                       # mistake
+net.THREAD_LIMIT = None                    # mistake
+net.TIMOUT = 5                             # mistake
+net.PEERS = 5                              # mistake
+net.connect(5)                             # mistake
+net.connect("tag", group=["render"])       # mistake

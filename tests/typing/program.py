@@ -1,0 +1,133 @@
+"""A program as a user types it: a strict type checker has nothing to say. Nobody runs it."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import AsyncIterator, Callable, Iterator, List, Tuple
+
+import net
+
+
+@net.value
+@dataclass
+class Frame:
+    number: int
+    path: str
+
+
+@net.connect
+def render(frame: Frame, samples: int = 64, *, denoise: bool = False) -> str:
+    return f"{frame.path}: {samples} {denoise}"
+
+
+@net.connect()
+def total(*numbers: int) -> int:
+    return sum(numbers)
+
+
+@net.connect("studio.version", groups=["render"])
+def version() -> Tuple[int, int]:
+    return 1, 0
+
+
+@net.connect
+def area(width: float, height: float, depth: float, scale: float, offset: float, unit: str,
+         places: int = 2) -> float:
+    return round(width * height * depth * scale + offset, places)
+
+
+@net.connect
+def send(text: str, peer: str) -> str:
+    return f"{text} for {peer}"
+
+
+class Scope:
+    @staticmethod
+    @net.connect
+    def find(name: str) -> bool:
+        return bool(name)
+
+    def read(self, channel: int) -> List[float]:
+        return [float(channel)]
+
+
+read = net.connect("read")(Scope().read)
+
+
+async def waiting(seconds: float) -> float:
+    return seconds
+
+
+def counting(limit: int) -> Iterator[int]:
+    yield from range(limit)
+
+
+async def ticking(limit: int) -> AsyncIterator[int]:
+    for number in range(limit):
+        yield number
+
+
+@net.event("done")
+def done(frame: Frame) -> Tuple[Tuple[Frame], dict[str, bool]]:
+    return (frame,), {"late": False}
+
+
+@net.subscribe("done", groups="render")
+def heard(frame: Frame, late: bool) -> None:
+    print(frame.number, late)
+
+
+@net.flag("LATER")
+def later(tag: bytes, peer: object) -> None:
+    return None
+
+
+def main() -> None:
+    peers = net.peers()
+    first: net.PeerId = peers[0]
+    host: str = first.host
+    few = peers[:3]["render"]
+    again: net.PeerId = few[-1]
+    frame = Frame(1, "a.exr")
+
+    here: str = render(frame, 128, denoise=True)
+    there: str = render(frame, 128, denoise=True, peer=first)
+    bound: str = render.on(again, timeout=2.0)(frame, samples=16)
+    passed: Callable[[Frame], str] = render
+    every: List[str] = list(map(render.on("render1:3010"), [frame, frame]))
+    numbers: int = total(1, 2, 3, 4, 5, 6, 7, peer=("127.0.0.1", 3010)) + total(peer=first)
+    both: Tuple[int, int] = version(peer=first)
+    large: float = area(1, 2, 3, 4, 5, "mm", 6, peer=first) + area(1, 2, 3, 4, 5, "mm")
+    own: str = send.on(first)("x", peer="you") + send("x", "you") + send("x", peer=first)
+    found: bool = Scope.find("x", peer=first) and Scope().find("x")
+    channel: List[float] = read(1) + read(1, peer=first)
+    heard(frame, False, peer=first)
+    tag: bytes = render.tag
+    said = net.info(peer=first)["name"]
+
+    net.TIMEOUT = 5
+    net.TIMEOUT = None
+    net.THREAD_LIMIT = 0
+    net.GROUP = "render"
+    net.PEERS = ["render1:3010"]
+    net.FACTS = {"gpus": 2}
+    net.SECRET = "sixteen characters"
+    net.configure(timeout=5, facts={"gpus": 2})
+    limit: float = net.TIMEOUT or net.REQUEST_TIME
+
+    try:
+        render(frame, peer=first)
+    except net.PeerLost as error:
+        print(error.address, error.ran)
+    except net.RemoteError as problem:
+        print(problem.traceback, problem.peer)
+    print(host, here, there, bound, passed, every, numbers, both, large, own, found, channel, tag,
+          said, limit)
+
+
+async def coroutines() -> None:
+    # They are called as they are; what they give is what their functions give.
+    seconds: float = await net.decorators.register(waiting)(1.0, peer="render1:3010")
+    for number in net.decorators.register(counting)(3, peer="render1:3010"):
+        seconds += number
+    async for number in net.decorators.register(ticking)(3, peer="render1:3010"):
+        seconds += number
