@@ -157,9 +157,13 @@ def test_what_a_callback_held_is_free_once_it_was_called(loop, pair):
 def test_timers_come_when_they_are_due_the_earliest_first(loop):
     called: queue.Queue[Any] = queue.Queue()
     start = time.monotonic()
-    for seconds in (0.06, 0.02, 0.04, 0.02):
-        loop.call_later(seconds, lambda seconds=seconds: called.put(
-            (seconds, time.monotonic() - start)))
+
+    def make() -> None:  # in the loop, where none can come due in between
+        for seconds in (0.06, 0.02, 0.04, 0.02):
+            loop.call_later(seconds, lambda seconds=seconds: called.put(
+                (seconds, time.monotonic() - start)))
+
+    run(loop, make)
     found = [called.get(timeout=PATIENCE) for _ in range(4)]
     assert [seconds for seconds, _ in found] == [0.02, 0.02, 0.04, 0.06]
     assert all(passed >= seconds for seconds, passed in found)
@@ -176,10 +180,14 @@ def test_an_earlier_timer_is_not_held_up_by_a_later_one(loop):
 
 def test_a_cancelled_timer_is_not_called(loop):
     called: list[str] = []
-    timers = [loop.call_later(0.01, lambda: called.append("cancelled")) for _ in range(3)]
-    for timer in timers:
-        timer.cancel()
-        timer.cancel()
+
+    def make() -> None:
+        for timer in [loop.call_later(0.01, lambda: called.append("cancelled"))
+                      for _ in range(3)]:
+            timer.cancel()
+            timer.cancel()
+
+    run(loop, make)
     done = threading.Event()
     loop.call_later(0.03, done.set)
     assert done.wait(PATIENCE)
@@ -300,7 +308,9 @@ def test_a_socket_that_rests_can_be_changed_and_let_go(loop, pair):
     assert failed.wait(PATIENCE)
     run(loop, lambda: loop.modify(ours, READ | WRITE))
     run(loop, lambda: loop.unregister(ours))
-    run(loop, lambda: loop.register(ours, READ, lambda mask: loop.unregister(ours)))
+    done = threading.Event()
+    run(loop, lambda: loop.register(ours, READ, lambda mask: (loop.unregister(ours), done.set())))
+    assert done.wait(PATIENCE)
 
 
 def test_a_closed_socket_cannot_be_registered(loop, pair):
