@@ -10,8 +10,9 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 from .settings import settings
 from .errors import Address, AuthenticationError, NetError, PeerBusy
 from .identity import Flag, encode_text, tag_name
-from .wire import legacy, messages
+from .wire import messages
 from .wire.frames import Buffer, Frame
+from .wire.legacy import LegacySession, is_marked
 
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
@@ -153,28 +154,27 @@ class Dispatch:
         except Exception as error:  # changed by another thread while it was read
             return self._failure(error)
 
-    def answer_legacy(self, content: Dict[str, Any], tally: Tally) -> bytes:
-        """The reply to a request of the old dialect."""
-        try:
-            tag, args, kwargs = legacy.decode_call(content)
-        except NetError as problem:
-            return legacy.encode_error(f"{type(problem).__name__}: {problem}")
+    def answer_legacy(self, session: LegacySession, tally: Tally) -> bytes:
+        """The reply to the request of an old program; no bytes for a reset, see there."""
+        assert session.request is not None
+        tag, args, kwargs = session.request
         function = self._connections.get(tag)
         if function is None:
-            return legacy.encode_result(self._unknown(tag))
-        if tag in self._groups:  # whoever speaks the old dialect does not say of which group it is
-            return legacy.encode_error(f"AuthenticationError: {self._stranger(tag).reason}")
+            # An event for a subscription that is over is no error to its publisher.
+            return session.reply(None) if is_marked(tag) else session.unknown()
+        if tag in self._groups:  # old programs do not say of which group they are
+            return session.refuse(self._stranger(tag))
         started = perf_counter()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
-            return legacy.encode_error(_legacy_traceback(error))
+            return session.fail(_legacy_traceback(error))
         tally.add(tag, False, perf_counter() - started)
         try:
-            return legacy.encode_result(result, settings.limits)
+            return session.reply(result, list(self._connections))
         except Exception as error:  # changed by another thread while it was read
-            return legacy.encode_error(_legacy_traceback(error))
+            return session.fail(_legacy_traceback(error))
 
     def _stranger(self, tag: bytes) -> AuthenticationError:
         allowed = ", ".join(sorted(self._groups[tag]))

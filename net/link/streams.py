@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import select
 import socket
+import struct
 import sys
 from typing import Any, Callable, List, Optional, Sequence
 
@@ -18,6 +19,8 @@ __all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathe
 # name the flag; Linux has it all the same.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0x4000 if sys.platform == "linux" else 0)
 WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
+# Whether closing a socket waits or resets, and for how many seconds.
+_LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
 # Bytes that are received into one object. CPython takes its memory as it fills; PyPy clears all of
 # it first, and a length that was only declared must not take any.
@@ -30,10 +33,13 @@ class Stream:
     ``recv(size)`` gives up to ``size`` bytes, none at the end. A socket without timeout spares a
     poll for each of them, so one is only set for a call that asks for it. Of a non-blocking socket
     only :meth:`recv_some` and :meth:`send_some` are used.
+
+    :ivar resets: see :meth:`reset_at_end`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.resets = False
         self.recv = sock.recv
         self._poll = poller(sock)
 
@@ -81,10 +87,17 @@ class Stream:
         """Whether there is something to receive, the end included, without waiting."""
         return bool(self._poll(0))
 
+    def reset_at_end(self, reset: bool) -> None:
+        """Whether the end of the connection is to be a reset: the other side gets no end of stream,
+        and what it has not received yet is lost."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(reset, 0))
+        self.resets = reset
+
     def abort(self) -> None:
         """End both directions, from any thread; whichever thread waits on the stream goes on."""
         try:
-            self.sock.shutdown(socket.SHUT_RDWR)
+            # Ending what is sent would be an end of stream.
+            self.sock.shutdown(socket.SHUT_RD if self.resets else socket.SHUT_RDWR)
         except OSError:
             pass  # the other side was first
 

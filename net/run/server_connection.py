@@ -12,9 +12,9 @@ from ..settings import settings
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
                       ProtocolError)
 from ..identity import printable
-from ..wire import legacy
 from ..wire.frames import (CALL, CHUNK, EndOfStream, FrameReader, MAGIC, MAX_GROUP, NotAFrame,
                            PREFACE, VERSION)
+from ..wire.legacy import FIRST_BYTES, LegacySession
 from ..wire.messages import encode_refusal
 from .refusals import REFUSAL_TIME
 from ..log import RateLimitedLog
@@ -25,6 +25,9 @@ note = RateLimitedLog(logging.getLogger(__name__))
 # Seconds for the first 8 bytes of a connection, a TLS handshake before them included.
 GREETING_TIME = 3.0
 NEVER = float("inf")
+
+# To look at what has come and leave it there, without waiting.
+PEEK = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)
 
 GROUP_LENGTH = struct.Struct("!H")
 
@@ -88,7 +91,7 @@ class ServerConnection:
         data = self.stream.recv(CHUNK)
         if self.known is not None:
             data = self._secured(data)
-        elif data.startswith(legacy.FIRST_BYTE):
+        elif data[:1] in FIRST_BYTES:
             self._serve_legacy(dispatch, data)
             return
         data = self._extended(data, len(PREFACE))
@@ -116,6 +119,7 @@ class ServerConnection:
             self._refuse(problem)
             raise problem
         if data[0] != tls.HELLO:
+            self.stream.reset_at_end(data[:1] in FIRST_BYTES)
             raise NotAFrame(data)
         self.greeted = True
         stream = tls.accept(self.stream, self.known, self.address, data)
@@ -156,24 +160,29 @@ class ServerConnection:
 
     def _serve_legacy(self, dispatch: Dispatch, data: bytes) -> None:
         self.greeted = True
+        # An end without a reply is the result "" to old programs, and the end of their search.
+        self.stream.reset_at_end(True)
         self.wait_for_request()
-        limits = settings.limits
+        session = LegacySession(limits=settings.limits)
         try:
-            content = legacy.read_object(data, limits)
-            while content is None:
-                more = self.stream.recv(CHUNK)
-                if not more:
+            request = session.receive(data)
+            while request is None:
+                data = self.stream.recv(CHUNK)
+                if not data:
                     return
-                data += more
-                content = legacy.read_object(data, limits)
-        except ProtocolError:
-            raise NotAFrame(data) from None  # no old peer, so it gets no answer
-        if not self._admit(self):
-            return
-        self.deadline = NEVER
-        reply = dispatch.answer_legacy(content, self.tally)
-        self.deadline = monotonic() + GREETING_TIME
-        self.stream.send([reply])
+                request = session.receive(data)
+            if not self._admit(self):
+                return
+            self.deadline = NEVER
+            reply = dispatch.answer_legacy(session, self.tally)
+        except NotAFrame:
+            raise
+        except ProtocolError as problem:
+            reply = session.refuse(problem)
+        if reply:
+            self.deadline = monotonic() + GREETING_TIME
+            self.stream.reset_at_end(False)
+            self.stream.send([reply])
 
     def _refuse(self, problem: NetError) -> None:
         """Say why the connection ends."""
@@ -194,10 +203,19 @@ class ServerConnection:
         except OSError:
             pass
 
+    def _is_old(self) -> bool:
+        """Whether it began as old programs do, read or not."""
+        try:
+            if self.stream.is_readable() and self.stream.sock.recv(1, PEEK) in FIRST_BYTES:
+                self.stream.reset_at_end(True)
+        except OSError:
+            pass  # its own thread was first
+        return self.stream.resets
+
     def dismiss(self, problem: NetError) -> None:
         """End it from another thread, before its first request was whole."""
-        if self.greeted and self.known is not None:
-            self.stream.abort()  # its TLS belongs to its own thread
+        if self.greeted and self.known is not None or self._is_old():
+            self.stream.abort()  # its TLS, or its reply, belongs to its own thread
             return
         self.deadline = monotonic() + REFUSAL_TIME
         self._refuse(problem)

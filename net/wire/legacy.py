@@ -40,7 +40,6 @@ MAX_RECEIVED = 64 * 1024
 
 #: The first byte of a request tells its dialect: base64 of a JSON object, or the object itself.
 FIRST_BYTES = {b"e": BASE64, b"{": PLAIN}
-FIRST_BYTE = b"e"
 
 INFO = make_tag("net.defaults.handlers", "info")
 SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
@@ -54,6 +53,7 @@ NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
 # Characters of what the user of a process chose, such as the path of the interpreter.
 MAX_FACT = 100
 
+_MARKED = re.compile(r".+~[0-9a-f]{12}", re.DOTALL)
 #: What 0.3 and 0.4 on Python 3 make of bytes: ``str(b"MTI3")``.
 _QUOTED = re.compile(r"b'([A-Za-z0-9+/=]*)'")
 # Tokens of the repr of a dict, which 0.6 sends as a request when ``peer=`` is one of its own
@@ -94,7 +94,8 @@ class LegacySession:
     A server is made without a dialect, which the request tells it: :meth:`receive` gives the
     :class:`Call`, and :meth:`reply`, :meth:`unknown`, :meth:`fail` or :meth:`refuse` the bytes of
     its one reply. They must leave in one piece, because old programs receive once, and the
-    connection is closed behind them.
+    connection is closed behind them. No bytes mean that any reply would do harm: the connection is
+    to be reset, which everyone takes for nobody being there.
 
     A caller is made with the dialect: :meth:`call` gives the bytes of the request, :meth:`receive`
     the :class:`Reply`.
@@ -142,7 +143,10 @@ class LegacySession:
         self.dialect = FIRST_BYTES.get(self._data[:1], "")
         if not self.dialect:
             raise NotAFrame(self._data)
-        content = read_object(self._data, self._limits, self.dialect)
+        try:
+            content = read_object(self._data, self._limits, self.dialect)
+        except ProtocolError:  # over a limit: no old program sends that
+            raise NotAFrame(self._data) from None
         if content is None:
             return None
         self.request = decode_call(content, self.dialect)
@@ -161,23 +165,22 @@ class LegacySession:
 
         :param tags: of the functions that are served; an info names them to 0.6.
         """
-        if self.searches and type(value) is dict:
-            return encode_info(value, tags, self.dialect)
+        if self.searches:
+            return encode_info(value, tags, self.dialect) if isinstance(value, dict) else b""
         return encode_result(value, self._limits, self.dialect)
 
     def unknown(self) -> bytes:
         """The bytes of the reply that there is no function of this tag."""
+        if self.searches:
+            return b""
         return INVALID_CONNECTION if self.dialect == BASE64 else b"INVALID_CONNECTION"
 
     def fail(self, text: str) -> bytes:
         """The bytes of a reply with the traceback of what the function raised."""
-        return encode_error(text, self.dialect)
+        return b"" if self.searches else encode_error(text, self.dialect)
 
     def refuse(self, problem: NetError) -> bytes:
-        """The bytes of a reply of the peer itself. Empty where a reply would do harm: the
-        connection is to be reset then, which everyone takes for nobody being there."""
-        if self.searches:
-            return b""
+        """The bytes of a reply of the peer itself."""
         return self.fail(f"{type(problem).__name__}: {getattr(problem, 'reason', problem)}")
 
     # --------------------------------------------------------------------------- a caller
@@ -228,6 +231,25 @@ def may_be_old(answer: bytes) -> bool:
 def wrapped(tag: bytes) -> bytes:
     """The form that 0.4 gives to a tag of the application's own: base64 of ``{"raw": tag}``."""
     return encode_text(json.dumps({"raw": decode_text(tag)}))
+
+
+def marked(tag: bytes, mark: str) -> bytes:
+    """The tag of a handler for one subscription at an old publisher.
+
+    Old publishers keep every subscription that was ever made from an address, and call each with
+    every event. Under a tag of its own, one that is over can be told from the one that is not.
+
+    :param mark: twelve hexadecimal digits.
+    """
+    return encode_text(f"{decode_text(tag)}~{mark}")
+
+
+def is_marked(tag: bytes) -> bool:
+    """Whether this is what :func:`marked` gave, here or in an earlier process at this address."""
+    try:
+        return _MARKED.fullmatch(decode_text(tag)) is not None
+    except ValueError:
+        return False
 
 
 # ----------------------------------------------------------------------------- whole objects
@@ -434,14 +456,8 @@ def encode_info(facts: Dict[str, Any], tags: Iterable[bytes], dialect: str) -> b
         if 0 < len(data) <= MAX_MESSAGE:
             return data
         if not more and not names:
-            return encode_error("MessageTooLarge: the info of this peer", dialect)
+            return b""
         (more or names).pop()
-
-
-def encode(value: Any) -> bytes:
-    """Base64 of a text, or of the JSON text of any other value."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return base64.b64encode(text.encode("utf-8", "surrogatepass"))
 
 
 def _encode(content: Any, dialect: str) -> bytes:

@@ -16,6 +16,7 @@ from net.errors import (InvalidConnection, MessageTooLarge, NetError, ProtocolEr
                         ValueNotSupported)
 from net.identity import Flag, encode_text
 from net.wire import legacy, messages
+from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
 from travel import joined, read_frame
 
@@ -147,8 +148,9 @@ def ask_raw(dispatch: Dispatch, tally: Tally, text: Any, tagged: bool = False) -
 
 
 def ask_old(dispatch: Dispatch, tally: Tally, name: str, *args: Any, **kwargs: Any) -> Any:
-    data = dispatch.answer_legacy({"connection": encode_text(name).decode(), "args": list(args),
-                                   "kwargs": kwargs}, tally)
+    session = LegacySession()
+    session.receive(LegacySession(legacy.BASE64).call(encode_text(name), args, kwargs))
+    data = dispatch.answer_legacy(session, tally)
     assert len(data) <= 1024
     return data
 
@@ -394,12 +396,21 @@ def test_a_result_that_changes_while_it_is_read_is_an_error(dispatch, tally):
     assert "changed size" in reply["traceback"]
 
 
-@pytest.mark.parametrize("content", [one for one in MALFORMED if isinstance(one, dict)
-                                     and "more" not in one], ids=json.dumps)
-def test_an_old_call_of_another_form_is_an_error_in_its_dialect(dispatch, tally, content):
-    reply = json.loads(base64.b64decode(dispatch.answer_legacy(content, tally)))
-    assert reply["payload"] == "error" and reply["traceback"].startswith("ProtocolError: ")
+def test_an_event_for_a_subscription_that_is_over_is_no_error(dispatch, tally):
+    name = "app.hear~0123456789ab"
+    assert ask_old(dispatch, tally, name, 5) == b"eyJyYXciOiBudWxsfQ=="
+    assert ask_old(dispatch, tally, "app.hear", 5) == encode_text("INVALID_CONNECTION")
     assert not tally.by_tag
+
+
+def test_no_answer_to_a_search_is_better_than_another_one(tally):
+    def fails() -> None:
+        raise ValueError("x")
+
+    for answer in (fails, lambda: "text", lambda: None):
+        dispatch = Dispatch({legacy.INFO: answer})
+        assert ask_old(dispatch, tally, "net.defaults.handlers.info", time_out=0.1) == b""
+    assert ask_old(Dispatch({}), tally, "net.defaults.handlers.info") == b""
 
 
 def test_a_result_that_cannot_be_read_is_an_error_of_the_function(dispatch, tally, monkeypatch):

@@ -260,8 +260,7 @@ def test_calls_errors_and_seconds_are_counted_for_each_tag(server):
         client.ask("unknown")
         counted = server.tally()
     with socket.create_connection(server.address, timeout=5) as old:
-        old.sendall(legacy.encode({"connection": encode_text("add").decode(), "args": [1],
-                                   "kwargs": {}}))
+        old.sendall(legacy.LegacySession(legacy.BASE64).call(encode_text("add"), [1], {}))
         old.recv(1024)
     until(lambda: server.connections == 0)
     assert [counted[encode_text(name)][:2] for name in ("add", "fail")] == [[3, 0], [1, 1]]

@@ -323,7 +323,10 @@ def test_of_many_functions_0_6_is_told_as_many_as_fit_those_of_the_application_f
 @BOTH
 def test_a_search_is_never_answered_with_anything_but_an_info(dialect):
     session = server(LegacySession(dialect).call(legacy.INFO, [], {"time_out": 0.1}))
-    assert session.searches and session.refuse(PeerBusy(None, "full")) == b""
+    assert session.searches
+    # No bytes: the connection is reset.
+    assert session.refuse(PeerBusy(None, "full")) == session.fail("ValueError: x") == b""
+    assert session.reply("no info") == session.reply(None) == b""
     other = server(LegacySession(dialect).call(TAG, [], {}))
     assert not other.searches
     with pytest.raises(RemoteError, match="full") as caught:
@@ -454,10 +457,29 @@ def test_only_what_an_old_program_says_is_taken_for_one(answer, dialect):
 
 
 def test_a_session_takes_no_more_than_any_old_program_sends():
-    for session, data in ((LegacySession(), b"e" * 65_537), (LegacySession(), b"{" * 65_537),
-                          (LegacySession(BASE64), b"A" * 65_537)):
-        with pytest.raises(ProtocolError, match="more than 65,536 bytes"):
-            session.receive(data)
+    for data in (b"e" * 65_537, b"{" * 65_537, coded([[]] * 99_999), b'{"a":' * 200 + b"1" +
+                 b"}" * 200):
+        with pytest.raises(NotAFrame):
+            LegacySession().receive(data)
+    with pytest.raises(ProtocolError, match="more than 65,536 bytes"):
+        LegacySession(BASE64).receive(b"A" * 65_537)
+
+
+@BOTH
+def test_an_object_that_is_no_call_can_be_answered(dialect):
+    session = LegacySession()
+    with pytest.raises(ProtocolError) as caught:
+        session.receive(coded({"connection": 5}, dialect))
+    assert not isinstance(caught.value, NotAFrame)
+    with pytest.raises(RemoteError, match="args are a list|base64 tag"):
+        old_reply(session.refuse(caught.value), dialect)
+
+
+def test_the_tag_of_one_subscription_is_known_as_such():
+    tag = legacy.marked(TAG, "0123456789ab")
+    assert tag == encode_text("app.multiply~0123456789ab") and legacy.is_marked(tag)
+    for other in (TAG, encode_text("app~x"), encode_text("~0123456789ab"), b"?", b"\xff"):
+        assert not legacy.is_marked(other)
 
 
 @given(st.binary(max_size=40) | st.text(alphabet="{}[]()'\"\\:,a1<>", max_size=30).map(
@@ -795,17 +817,6 @@ def test_any_object_is_a_value_or_a_typed_error(content):
         old_reply(coded(content))
     except NetError:
         pass
-
-
-# -------------------------------------------------------------- the codec of the documentation
-
-
-@pytest.mark.parametrize("value, data", [
-    ("text", b"dGV4dA=="), ({"a": 1}, b"eyJhIjogMX0="), ([1], b"WzFd"), (5, b"NQ=="), (None,
-                                                                                       b"bnVsbA=="),
-])
-def test_encode_is_base64_of_text_or_of_json(value, data):
-    assert legacy.encode(value) == data
 
 
 @BOTH
