@@ -8,7 +8,7 @@ import typing
 from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Optional, Type,
                     TypeVar, Union, overload)
 
-from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, tag_name
+from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
 from .peer import _Peer, handle_flag, launch_by_decorator, warn
 from .wire import registered
 from .run import client
@@ -217,9 +217,9 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
     _check(function)
     encoded = _tag_of(function, tag)
     known = _Peer.CONNECTIONS.get(encoded)
-    if known is not None and known is not function:
-        warn(f"the connection {tag_name(encoded)!r} is registered again; from now on "
-             f"{function!r} answers instead of {known!r}")
+    if known is not None and not _is_defined_again(known, function):
+        warn(f"the function {tag_name(encoded)!r} is registered again; from now on {function!r} "
+             f"answers instead of {known!r}. Tags of their own keep them apart: net.connect('Tag')")
     # In an order in which nobody can call a function that is not for him, not even now.
     if groups is not None:
         _Peer.GROUPS[encoded] = groups
@@ -237,9 +237,23 @@ def _check(function: Any) -> None:
         raise TypeError(f"{function!r} is a class; connect a function that makes one")
     if isinstance(function, classmethod) or not callable(function):
         raise TypeError(f"net.connect takes a function, not {function!r}")
+    if _is_method(function):
+        raise TypeError(f"{function.__qualname__} is a method, and a call from another peer has no "
+                        f"{next(iter(inspect.signature(function).parameters))}; connect the method "
+                        f"of an object, as in net.connect(tool.{function.__name__}), or a "
+                        f"@staticmethod")
     if any(makes(function) or makes(type(function).__call__) for makes in _UNABLE):
         raise TypeError(f"{function!r} gives a coroutine or a generator, which cannot travel; "
                         f"connect a function that returns the values")
+
+
+def _is_method(function: Any) -> bool:
+    """Whether it is defined in a class and takes the object or the class first."""
+    if not isinstance(function, types.FunctionType):
+        return False
+    within = function.__qualname__.rpartition(".")[0]
+    first = function.__code__.co_varnames[:min(1, function.__code__.co_argcount)]
+    return within != "" and not within.endswith("<locals>") and first in (("self",), ("cls",))
 
 
 def _tag_of(function: Any, tag: Optional[str]) -> bytes:
@@ -247,11 +261,29 @@ def _tag_of(function: Any, tag: Optional[str]) -> bytes:
         if not tag:
             raise TypeError("a tag must not be empty")
         return encode_text(tag)
-    name = getattr(function, "__name__", None)
-    module = getattr(function, "__module__", None) or "builtins"
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
     if not isinstance(name, str):
         raise TypeError(f"{function!r} has no __name__; give it a tag: net.connect('Tag')")
-    return make_tag(module, name)
+    # A function within a function is known by its own name, one in a class by both.
+    return make_tag(_module_of(function) or "builtins", name.rpartition("<locals>.")[2])
+
+
+def _module_of(function: Any) -> Optional[str]:
+    module = getattr(function, "__module__", None)
+    return public_module(module, getattr(function, "__globals__", None)) \
+        if isinstance(module, str) else None
+
+
+def _is_defined_again(known: Any, function: Any) -> bool:
+    """Whether two functions are one that was defined again, as a notebook cell that is run again
+    or a reloaded module does. Closures and lambdas of one name are as a rule different ones."""
+    if known is function:
+        return True
+    if isinstance(known, types.MethodType):
+        return bool(known == function)  # the same one of the same object
+    name = getattr(known, "__qualname__", "<")
+    return isinstance(function, types.FunctionType) and "<" not in name \
+        and (_module_of(known), name) == (_module_of(function), function.__qualname__)
 
 
 def is_connected(function: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
 from .settings import settings
 from .errors import Address, AuthenticationError, NetError, PeerBusy
-from .identity import Flag, encode_text, tag_name
+from .identity import Flag, encode_text, tag_name, tag_of_old_peer
 from .wire import messages
 from .wire.frames import Buffer, Frame
 from .wire.legacy import LegacySession, is_marked
@@ -158,6 +158,8 @@ class Dispatch:
         """The reply to the request of an old program; no bytes for a reset, see there."""
         assert session.request is not None
         tag, args, kwargs = session.request
+        if tag not in self._connections:
+            tag = tag_of_old_peer(tag)
         function = self._connections.get(tag)
         if function is None:
             # An event for a subscription that is over is no error to its publisher.

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Dict, Optional, Tuple, Union
+import os
+import sys
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 from .errors import Address, InvalidPeer
 from .errors import printable as printable  # the ground floor has to have it
@@ -100,11 +102,66 @@ def decode_text(encoded: Union[bytes, str]) -> str:
 
 
 def make_tag(module: str, name: str) -> bytes:
-    """The tag of a function that was not given one."""
-    # A spawned multiprocessing child loads the main module under this name.
-    if module == "__mp_main__":
-        module = "__main__"
+    """The tag of a function that was not given one.
+
+    :param module: as :func:`public_module` gives it.
+    :param name: with the classes around it, as in ``Scope.read``.
+    """
     return encode_text(f"{module}.{name}")
+
+
+#: What Python calls the main program, and a spawned multiprocessing child its parent's.
+MAIN = ("__main__", "__mp_main__")
+
+
+def public_module(name: str, namespace: Optional[Mapping[str, Any]] = None) -> str:
+    """The name by which other processes know a module, so that a file that is run meets the same
+    file imported: ``python dir/studio.py`` is ``studio``, ``python -m pkg.app`` is ``pkg.app``.
+
+    Any other module is known by its own name, and ``__main__`` stays for a main program that nobody
+    can import: a REPL, a notebook, ``-c``.
+
+    :param namespace: the variables of the module, if they are at hand; of code that runs as a main
+        program there may be several.
+    """
+    if name not in MAIN:
+        return name
+    if namespace is None:
+        namespace = vars(sys.modules.get(name) or sys.modules["__main__"])
+    imported_as = getattr(namespace.get("__spec__"), "name", None)
+    if imported_as is not None and imported_as not in MAIN:
+        return str(imported_as)
+    # The loader's is still there when Python has come to the end of the file.
+    path = namespace.get("__file__") or getattr(namespace.get("__loader__"), "path", None)
+    if path is None and getattr(sys, "frozen", False):
+        path = sys.executable
+    return _module_of_file(path) if isinstance(path, str) else "__main__"
+
+
+def _module_of_file(path: str) -> str:
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name == "__main__":  # of a zip archive or a folder that is run
+        name = os.path.splitext(os.path.basename(os.path.dirname(os.path.abspath(path))))[0]
+    return "__main__" if not name or name.startswith("<") else name
+
+
+def tag_of_old_peer(tag: bytes) -> bytes:
+    """The tag that a peer of the old dialect means: it calls any main program ``__main__``."""
+    return _moved(tag, "__main__", public_module("__main__"))
+
+
+def tag_for_old_peer(tag: bytes) -> bytes:
+    """The tag by which a peer of the old dialect knows a function of its main program, if it runs
+    the program that this process runs."""
+    return _moved(tag, public_module("__main__"), "__main__")
+
+
+def _moved(tag: bytes, module: str, to: str) -> bytes:
+    try:
+        name = decode_text(tag)
+    except ValueError:
+        return tag
+    return make_tag(to, name[len(module) + 1:]) if name.startswith(module + ".") else tag
 
 
 def tag_name(tag: Union[bytes, str]) -> str:

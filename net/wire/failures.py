@@ -13,7 +13,7 @@ import types
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..errors import NetError, RemoteError
-from ..identity import printable, printable_block
+from ..identity import MAIN, printable, printable_block, public_module
 from .limits import Limits
 from .memo import Memo
 from .values import Packer
@@ -102,7 +102,7 @@ def _names(error: BaseException) -> List[Tuple[str, str]]:
     if isinstance(error, _Rebuilt):
         # It came from a third peer; what matters is the classes that it had there.
         return [(module, name) for module, name in error.__dict__["_described"]["types"]]
-    return [(str(cls.__module__)[:MAX_NAME], cls.__qualname__[:MAX_NAME])
+    return [(public_module(str(cls.__module__))[:MAX_NAME], cls.__qualname__[:MAX_NAME])
             for cls in type(error).__mro__[:MAX_NAMES]
             if cls not in (BaseException, object)] or [("builtins", "BaseException")]
 
@@ -214,16 +214,24 @@ def _checked_names(names: Any) -> List[Tuple[str, str]]:
 def _loaded(name: Tuple[str, str]) -> Optional[type]:
     """An exception class that is loaded here; None if there is none, or it is no Exception."""
     module, qualified = name
-    found: Any = sys.modules.get(module)
-    if found is None and module == "__mp_main__":
-        found = sys.modules.get("__main__")
-    for part in qualified.split("."):
-        found = _own_names(found).get(part)
-    # type() tells the truth; an object may claim any class when isinstance asks it.
-    if issubclass(type(found), type) and issubclass(found, Exception) \
-            and found not in (Exception, RemoteError, NetError) and not issubclass(found, _Rebuilt):
-        return found
+    for found in _modules(module):
+        for part in qualified.split("."):
+            found = _own_names(found).get(part)
+        # type() tells the truth; an object may claim any class when isinstance asks it.
+        if issubclass(type(found), type) and issubclass(found, Exception) \
+                and found not in (Exception, RemoteError, NetError) \
+                and not issubclass(found, _Rebuilt):
+            return found  # type: ignore[no-any-return]
     return Exception if name == ("builtins", "Exception") else None
+
+
+def _modules(name: str) -> List[Any]:
+    """The loaded modules of a name: the main program is known by the one that others import."""
+    main = sys.modules.get("__main__")
+    if name in MAIN:
+        return [main]
+    loaded = sys.modules.get(name)
+    return [main, loaded] if name == public_module("__main__") else [loaded]
 
 
 def _own_names(owner: Any) -> Any:

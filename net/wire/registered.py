@@ -10,6 +10,7 @@ import enum
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import ValueNotSupported
+from ..identity import public_module
 
 #: Name on the wire -> class, and back. Filled by ``@net.value``, never by the wire.
 CLASSES: Dict[str, type] = {}
@@ -31,8 +32,7 @@ def register(cls: type, name: Optional[str]) -> type:
     if base is not object and not is_enum(cls) and not _is_named_tuple(cls):
         raise TypeError(f"{cls!r} is also a {base.__name__}, and holds more than its fields")
     if name is None:
-        module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
-        name = f"{module}.{cls.__qualname__}"
+        name = ".".join(_origin(cls))
     known = CLASSES.get(name)
     if known is not None and _origin(known) != _origin(cls):
         raise TypeError(f"the name {name!r} is taken by {known!r}")
@@ -81,7 +81,7 @@ def put_together(name: str, parts: Dict[str, Any]) -> Any:
 
 def _origin(cls: type) -> Tuple[str, str]:
     # The same class again, as when a module is reloaded, is no other class.
-    return cls.__module__, cls.__qualname__
+    return public_module(cls.__module__), cls.__qualname__
 
 
 def _put_enum(cls: Any, parts: Dict[str, Any]) -> Any:

@@ -49,7 +49,7 @@ def test_the_examples_run_as_printed(page, peer_process, port_range, tmp_path):
     application = "\n".join(blocks(page, "python"))
     session = "\n".join(blocks(page, "pycon"))
     peer_process(application)
-    script = tmp_path / "session.py"
+    script = tmp_path / "application.py"  # as PeerProcess calls it: the same program
     script.write_text(application + SESSION.format(session=session, page=page), encoding="utf-8")
     done = run_python(str(script), NET_PORT_START=port_range.start)
     assert f"attempted {session.count('>>> ')}" in done.stdout

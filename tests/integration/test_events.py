@@ -423,11 +423,11 @@ def broken(value):
     assert wait_until_heard(process, 3) == [0, 1, 2]
     until(lambda: publisher.errors().count("ValueError: no") == 3)
     line = publisher.errors().splitlines()[0]
-    assert "__main__.broken" in line and "'number'" in line
+    assert "application.broken" in line and "'number'" in line
     assert f"{process.address[0]}:{process.address[1]}" in line
     assert "\x1b" not in publisher.errors()
     until(lambda: process.errors().count("raise ValueError") == 3)
-    facts = ask(process, "net.stats()['connections']['__main__.broken']")
+    facts = ask(process, "net.stats()['connections']['application.broken']")
     assert facts["calls"] == facts["errors"] == 3
 
 

@@ -245,6 +245,7 @@ def test_lambdas_builtins_and_callables_can_be_connected():
     assert net.connect(Named())(4) == 8 and own_tag("named") in _Peer.CONNECTIONS
     assert net.connect("part")(functools.partial(operator.mul, 2))(5) == 10
     assert net.connect([].append)(1) is None
+    assert encode_text("builtins.list.append") in _Peer.CONNECTIONS
     assert net.connect("bound")("abc".upper)() == "ABC"
 
 
@@ -337,6 +338,131 @@ def test_a_function_without_a_tag_that_is_defined_again_warns_at_its_line():
     assert caught[0].filename == __file__
     first = define.__code__.co_firstlineno
     assert first < caught[0].lineno <= first + 3
+
+
+CELL = """
+@net.connect
+def cell(a):
+    return {number}
+
+class Scope:
+    @staticmethod
+    @net.connect
+    def read():
+        return {number}
+
+@net.connect("tagged cell")
+def tagged(a):
+    return {number}
+"""
+
+
+def test_a_cell_that_is_run_again_or_a_module_that_is_reloaded_replaces_in_silence():
+    space = {"net": net, "__name__": "notebook"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in (1, 2):
+            exec(CELL.format(number=number), space)
+    for name in ("notebook.cell", "notebook.Scope.read", "tagged cell"):
+        function = _Peer.CONNECTIONS[encode_text(name)]
+        assert function(*[0] * function.__code__.co_argcount) == 2
+
+
+@pytest.mark.parametrize("again", [
+    "net.connect('cell')(lambda: 1)", "net.connect('cell')(print)",
+    "exec(CELL, {'net': net, '__name__': 'another'})", "net.connect('cell')(Tool().cell)",
+])
+def test_any_other_function_that_takes_a_used_tag_warns(again):
+    class Tool:
+        def cell(self):
+            pass
+
+    cell = "@net.connect('cell')\ndef cell(): pass"
+    exec(cell, {"net": net, "__name__": "notebook"})
+    with pytest.warns(RuntimeWarning, match="'cell' is registered again.*Tags of their own"):
+        exec(again, {"net": net, "CELL": cell, "Tool": Tool})
+
+
+def test_closures_and_lambdas_of_one_name_warn():
+    def closure(value):
+        def inner():
+            return value
+        return inner
+
+    for first, second in [(closure(1), closure(2)), (lambda: 1, lambda: 2)]:
+        net.connect(first)
+        with pytest.warns(RuntimeWarning, match=r"net.connect\('Tag'\)"):
+            net.connect(second)
+
+
+def test_functions_of_two_classes_never_answer_for_each_other():
+    class A:
+        @staticmethod
+        @net.connect
+        def run():
+            return "A"
+
+        class Inner:
+            @net.connect
+            @staticmethod
+            def run():
+                return "inner"
+
+    class B:
+        @staticmethod
+        @net.connect
+        def run():
+            return "B"
+
+    assert _Peer.CONNECTIONS[own_tag("A.run")]() == "A"
+    assert _Peer.CONNECTIONS[own_tag("A.Inner.run")]() == "inner"
+    assert _Peer.CONNECTIONS[own_tag("B.run")]() == "B" and B.run.tag == own_tag("B.run")
+
+
+def test_the_methods_of_an_object_can_be_connected(calls):
+    class Scope:
+        def __init__(self, name):
+            self.name = name
+
+        def read(self, channel):
+            return self.name, channel
+
+    first, second = Scope("first"), Scope("second")
+    read = net.connect(first.read)
+    assert read.tag == own_tag("Scope.read") and read(5) == ("first", 5)
+    assert _Peer.CONNECTIONS[read.tag](5) == ("first", 5)
+    assert read(5, peer="192.0.2.1:1") == "remote"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.connect(first.read)
+    with pytest.warns(RuntimeWarning, match="registered again"):
+        net.connect(second.read)
+    assert net.connect("second.read")(second.read)(5) == ("second", 5)
+
+
+def test_a_method_without_its_object_is_refused_with_the_way():
+    for decorate in (net.connect, net.connect("Tag"), net.connect(groups=["render"])):
+        with pytest.raises(TypeError, match=r"Scope.read is a method, .* no self; .*tool.read\)"):
+            class Scope:
+                @decorate
+                def read(self, channel):
+                    pass
+    with pytest.raises(TypeError, match="no cls"):
+        class Other:
+            @net.connect
+            def make(cls):
+                pass
+    assert encode_text("Tag") not in _Peer.CONNECTIONS
+
+
+def test_a_function_that_takes_something_named_self_is_no_method():
+    def around():
+        def function(self):
+            return self
+        return function
+
+    assert net.connect("function")(around())(5) == 5
+    exec("@net.connect\ndef function(self): pass", {"net": net, "__name__": "some"})
 
 
 def test_the_same_function_registered_again_is_no_matter():

@@ -14,7 +14,7 @@ import net
 from net.dispatch import Dispatch, Tally, caller
 from net.errors import (InvalidConnection, MessageTooLarge, NetError, ProtocolError, RemoteError,
                         ValueNotSupported)
-from net.identity import Flag, encode_text
+from net.identity import Flag, encode_text, public_module
 from net.wire import legacy, messages
 from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
@@ -362,6 +362,14 @@ def test_an_old_call_is_answered_in_its_dialect(dispatch, tally):
     assert ask_old(dispatch, tally, "multiply", 5, b=10) == b"eyJyYXciOiA1MH0="
     assert ask_old(dispatch, tally, "special") == b"TlVMTA=="
     assert ask_old(dispatch, tally, "unknown") == b"SU5WQUxJRF9DT05ORUNUSU9O"
+
+
+def test_an_old_peer_may_call_the_main_program_main(tally):
+    main = public_module("__main__")
+    dispatch = Dispatch({encode_text(f"{main}.echo"): echo})
+    assert main != "__main__"
+    answer = ask_old(dispatch, tally, f"{main}.echo", 5)
+    assert ask_old(dispatch, tally, "__main__.echo", 5) == answer != ask_old(dispatch, tally, "x")
 
 
 @pytest.mark.parametrize("name, last", [

@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import functools
 import threading
+import warnings
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -121,7 +122,8 @@ def test_a_function_defined_anew_takes_the_place_of_the_old_one(heard):
     exec(cell.format(1), space)
     heard.subscribe("unit test", space["hear"])
     exec(cell.format(2), space)
-    with pytest.warns(RuntimeWarning, match="registered again"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         heard.subscribe("unit test", space["hear"])
     trigger("x"), trigger("y")
     until(lambda: heard.values == [(2, "x"), (2, "y")])

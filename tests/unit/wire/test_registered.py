@@ -12,6 +12,7 @@ import pytest
 import net
 import travel
 from net.errors import ProtocolError, ValueNotSupported
+from net.identity import public_module
 from net.wire import registered
 from net.wire.values import pack, unpack
 from travel import as_result, assert_same
@@ -188,7 +189,7 @@ def test_the_main_module_has_one_name_in_all_processes():
     cls = dataclasses.make_dataclass("Main", ["a"])
     cls.__module__ = "__mp_main__"  # what a spawned child calls it
     net.value(cls)
-    assert registered.CLASSES["__main__.Main"] is cls
+    assert registered.CLASSES[public_module("__main__") + ".Main"] is cls
 
 
 def test_a_field_without_a_value_is_named():

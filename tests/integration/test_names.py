@@ -1,0 +1,82 @@
+"""A file that is run as a program, and the same file imported elsewhere: one application."""
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any, Iterator
+
+import pytest
+
+import net
+from net.peer import _Peer
+from net.wire import registered
+
+# PeerProcess writes it to application.py and runs that.
+APPLICATION = """
+import dataclasses, enum
+import net
+
+class RenderError(Exception):
+    pass
+
+@net.value
+@dataclasses.dataclass
+class Shot:
+    name: str
+
+@net.value
+class Quality(enum.Enum):
+    DRAFT = 1
+
+@net.connect
+def render(shot, quality=Quality.DRAFT):
+    if shot.name == "broken":
+        raise RenderError(shot.name)
+    return Shot(shot.name + " done"), quality
+
+class Scope:
+    @staticmethod
+    @net.connect
+    def read():
+        return "scope"
+"""
+
+
+@pytest.fixture
+def application(tmp_path, monkeypatch) -> Iterator[ModuleType]:
+    """The same application, imported here."""
+    (tmp_path / "application.py").write_text(APPLICATION)
+    monkeypatch.syspath_prepend(tmp_path)
+    registries = (_Peer.CONNECTIONS, registered.CLASSES, registered.NAMES)
+    before = [set(registry) for registry in registries]
+    yield importlib.import_module("application")
+    del sys.modules["application"]
+    for registry, known in zip(registries, before):
+        for name in registry.keys() - known:
+            del registry[name]
+
+
+def test_a_program_and_its_module_imported_elsewhere_meet(peer_process, application: Any):
+    there = peer_process(APPLICATION)
+    done, quality = application.render(application.Shot("sc01"), peer=there.id)
+    assert type(done) is application.Shot and done.name == "sc01 done"
+    assert quality is application.Quality.DRAFT
+    assert application.Scope.read(peer=there.id) == "scope"
+    with pytest.raises(application.RenderError, match="broken") as caught:
+        application.render(application.Shot("broken"), peer=there.id)
+    assert isinstance(caught.value, net.RemoteError)
+
+
+def test_a_program_that_is_run_calls_another_where_it_is_imported(peer_process, application: Any):
+    there = peer_process(APPLICATION)
+    there.execute(f"""
+        here = "127.0.0.1:{net.Peer().port}"
+        try:
+            print(render(Shot("sc01"), peer=here)[0] == Shot("sc01 done"))
+            render(Shot("broken"), peer=here)
+        except RenderError as error:
+            print("caught", error)
+    """)
+    assert there.read_line() == "True"
+    assert there.read_line() == "caught broken"
