@@ -13,7 +13,7 @@ from .base import Deadline, LONGEST
 from .tcp import host_port, is_own_address, tune
 
 __all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathered", "host_port",
-           "is_own_address", "tune"]
+           "is_own_address", "reset_at_end", "tune"]
 
 # A peer that dies must not kill an application that gave SIGPIPE its default action. PyPy does not
 # name the flag; Linux has it all the same.
@@ -88,9 +88,8 @@ class Stream:
         return bool(self._poll(0))
 
     def reset_at_end(self, reset: bool) -> None:
-        """Whether the end of the connection is to be a reset: the other side gets no end of stream,
-        and what it has not received yet is lost."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(reset, 0))
+        """See :func:`reset_at_end`."""
+        reset_at_end(self.sock, reset)
         self.resets = reset
 
     def abort(self) -> None:
@@ -104,6 +103,12 @@ class Stream:
     def close(self) -> None:
         """Close the socket. What was sent still arrives."""
         self.sock.close()
+
+
+def reset_at_end(sock: socket.socket, reset: bool) -> None:
+    """Whether the end of a connection is to be a reset: the other side gets no end of stream, and
+    what it has not received yet is lost."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(reset, 0))
 
 
 def gathered(pieces: Sequence[Buffer]) -> Sequence[Buffer]:

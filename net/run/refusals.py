@@ -4,12 +4,13 @@ from __future__ import annotations
 import selectors
 import socket
 from time import monotonic
-from typing import Dict
+from typing import Dict, Optional
 
-from ..errors import NetError
+from ..errors import NetError, ProtocolError
+from ..link.streams import NO_SIGNAL, reset_at_end
 from ..wire.frames import CHUNK
+from ..wire.legacy import FIRST_BYTES, LegacySession
 from ..wire.messages import encode_refusal
-from ..link.streams import NO_SIGNAL
 
 # Seconds for a client to take a refusal before the connection is closed under it.
 REFUSAL_TIME = 1.0
@@ -18,30 +19,95 @@ REFUSAL_TIME = 1.0
 MAX_REFUSED = 64
 
 
+class RefusedClient:
+    """One of them: what it begins with tells the dialect of its refusal.
+
+    :ivar deadline: monotonic time at which it is closed.
+    """
+
+    def __init__(self, sock: socket.socket, problem: NetError) -> None:
+        self.sock = sock
+        self.deadline = monotonic() + REFUSAL_TIME
+        self._problem = problem
+        self._told = False
+        self._old: Optional[LegacySession] = None
+
+    def receive(self) -> bool:
+        """Take what has come; False where the connection is over."""
+        try:
+            data = self.sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        # Closing with unread bytes would reset the connection and could lose the refusal, so what
+        # the client still sends is taken and thrown away.
+        if self._told:
+            return True
+        if self._old is None and data[:1] in FIRST_BYTES:
+            self._old = LegacySession()
+        if self._old is None:
+            self._tell(b"".join(encode_refusal(self._problem)))
+            return True
+        return self._receive_old(self._old, data)
+
+    def _receive_old(self, session: LegacySession, data: bytes) -> bool:
+        try:
+            if session.receive(data) is None:
+                return True
+            reply = session.refuse(self._problem)
+        except ProtocolError:
+            reply = b""
+        if reply:
+            self._tell(reply)
+        return bool(reply)
+
+    def _tell(self, refusal: bytes) -> None:
+        """Send a few hundred bytes, which fit into the buffer of any new connection."""
+        self._told = True
+        try:
+            self.sock.send(refusal, NO_SIGNAL)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the end of the connection is noticed when it is read
+
+    def close(self) -> None:
+        """End the connection, for an old program that has no reply with a reset: an end of stream
+        would be the result of its call."""
+        try:
+            if self._old is not None and not self._told:
+                reset_at_end(self.sock, True)
+            elif not self._told:
+                self._tell(b"".join(encode_refusal(self._problem)))
+        except OSError:
+            pass  # it has ended already
+        self.sock.close()
+
+
 class RefusedClients:
-    """Refused sockets of one thread. Closing one with unread bytes would reset the connection and
-    could lose the refusal, so what the client still sends is taken and thrown away.
+    """Refused sockets of one thread.
 
     :param selector: of that thread; the data of each key is called when there is something to read.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self._waiting: Dict[socket.socket, float] = {}
+        self._waiting: Dict[socket.socket, RefusedClient] = {}
 
     def refuse(self, sock: socket.socket, problem: NetError) -> None:
         """Tell a client why it is refused. The socket belongs to us from now on."""
         try:
             sock.setblocking(False)
-            # A few hundred bytes: they fit into the buffer of any new connection.
-            sock.send(b"".join(encode_refusal(problem)), NO_SIGNAL)
-            sock.shutdown(socket.SHUT_WR)
             while len(self._waiting) >= MAX_REFUSED:
                 self._close(next(iter(self._waiting)))
-            self._selector.register(sock, selectors.EVENT_READ, lambda: self._discard(sock))
-            self._waiting[sock] = monotonic() + REFUSAL_TIME
+            self._selector.register(sock, selectors.EVENT_READ, lambda: self._receive(sock))
         except OSError:
             sock.close()
+            return
+        self._waiting[sock] = RefusedClient(sock, problem)
+        self._receive(sock)  # most clients have sent something already
 
     @property
     def empty(self) -> bool:
@@ -49,7 +115,7 @@ class RefusedClients:
 
     def close_overdue(self) -> None:
         now = monotonic()
-        for sock in [one for one, deadline in self._waiting.items() if deadline < now]:
+        for sock in [one for one, client in self._waiting.items() if client.deadline < now]:
             self._close(sock)
 
     def close(self) -> None:
@@ -62,17 +128,13 @@ class RefusedClients:
         for sock in self._waiting:
             sock.close()
 
-    def _discard(self, sock: socket.socket) -> None:
-        try:
-            if sock.recv(CHUNK):
-                return
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            pass
-        self._close(sock)
+    def _receive(self, sock: socket.socket) -> None:
+        client = self._waiting.get(sock)  # another one may have taken its place meanwhile
+        if client is not None and not client.receive():
+            self._close(sock)
 
     def _close(self, sock: socket.socket) -> None:
-        if self._waiting.pop(sock, None) is not None:
+        client = self._waiting.pop(sock, None)
+        if client is not None:
             self._selector.unregister(sock)
-            sock.close()
+            client.close()
