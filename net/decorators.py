@@ -8,8 +8,9 @@ import typing
 from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Optional, Type,
                     TypeVar, Union, overload)
 
+from .log import warn
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
-from .peer import _Peer, handle_flag, launch_by_decorator, warn
+from .peer import _Peer, handle_flag, launch_by_decorator
 from .wire import registered
 from .run import client
 

@@ -1,14 +1,28 @@
-"""Logging that cannot raise and cannot flood."""
+"""Logging that cannot raise and cannot flood, and warnings that blame the right line."""
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
+import warnings
 from time import monotonic
 from typing import Any, Dict, List
 
 # Seconds between two lines of one kind.
 INTERVAL = 10.0
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the application that led here."""
+    package = __name__.partition(".")[0]
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=level)
+    except ValueError:
+        pass  # sys.stderr is closed
 
 
 class SafeLog:

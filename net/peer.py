@@ -10,10 +10,10 @@ import socket
 import stat
 import sys
 import threading
-import warnings
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Union
 
 from .dispatch import Dispatch, caller
+from .log import warn
 from .settings import is_loopback, parse_group, settings
 from .errors import NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, make_id, printable,
@@ -395,12 +395,20 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
     with _process.lock:
         if _process.peer is None:
             launch = kwargs.pop("launch", args[0] if args else True)
-            _process.peer = _Peer(False, *args[1:], **kwargs)
-            if _process.peer.group != settings.group:
-                # Also what this process calls as.
-                settings.set("group", _process.peer.group)
-            if launch and settings.launch:
-                _launch_or_warn(_process.peer)
+            peer = _Peer(False, *args[1:], **kwargs)
+            # Whoever comes next through a hook gets this one.
+            _process.peer = peer
+            try:
+                if peer.group != settings.group:
+                    # Also what this process calls as.
+                    settings.set("group", peer.group)
+                if launch and settings.launch:
+                    _launch_or_warn(peer)
+            except BaseException:
+                # Not a peer that silently serves nobody: the next use raises again.
+                _process.peer = None
+                _process.peers.remove(peer)
+                raise
         return _process.peer
 
 
@@ -439,18 +447,6 @@ def _warn_once(text: str) -> None:
     if text not in _process.warned:
         _process.warned.add(text)
         warn(text)
-
-
-def warn(text: str) -> None:
-    """Warn at the line of the application that led here."""
-    package = __name__.partition(".")[0]
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    try:
-        warnings.warn(text, RuntimeWarning, stacklevel=level)
-    except ValueError:
-        pass  # sys.stderr is closed
 
 
 def _is_multiprocessing_child() -> bool:

@@ -12,6 +12,7 @@ import socket
 from typing import Any, Callable, Dict, Generic, Optional, Tuple, TypeVar
 
 from .errors import SettingError
+from .log import warn
 from .wire.limits import Limits
 
 T = TypeVar("T")
@@ -90,6 +91,46 @@ def parse_group(value: Any) -> Optional[str]:
     return group
 
 
+def _parse_host(value: Any) -> Optional[str]:
+    """A numeric address, or one that stands for what is bound.
+
+    :raises ValueError: anything else. A mistake in 127.0.0.1 must not open a process to the LAN.
+    """
+    if value is None:
+        return None
+    host = _text(value) or ""
+    if host.lower() == "localhost":
+        return "localhost"
+    # 127.1 is an address, too, and inet_aton takes anything after a space.
+    if _is_numeric(host) or is_loopback(host) and " " not in host:
+        return host
+    address = _address_of_interface(host) if host else None
+    if address is None:
+        raise ValueError("must be a numeric address, localhost or a network interface of this host")
+    return address
+
+
+def _is_numeric(host: str) -> bool:
+    for family, text in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):
+        try:
+            socket.inet_pton(family, text)
+            return True
+        except OSError:
+            pass
+    return False
+
+
+def _address_of_interface(name: str) -> Optional[str]:
+    try:
+        import ifaddr  # only a name needs it
+
+        found = [ip for adapter in ifaddr.get_adapters() for ip in adapter.ips
+                 if name in (adapter.name, adapter.nice_name, ip.nice_name)]
+    except (ImportError, OSError):
+        return None
+    return next((str(ip.ip) for ip in found if ip.is_IPv4), None)
+
+
 def _words(value: Any) -> Tuple[str, ...]:
     if value is None:
         return ()
@@ -100,6 +141,14 @@ def _words(value: Any) -> Tuple[str, ...]:
     except TypeError:
         raise ValueError("must be texts") from None
     return tuple(word for word in words if word)
+
+
+def _needed_words(value: Any) -> Tuple[str, ...]:
+    words = _words(value)
+    if isinstance(value, str) and not words:
+        # Set but empty is a mistake in a script, and must not mean all.
+        raise ValueError("must be names or addresses, by commas")
+    return words
 
 
 def _networks(value: Any) -> Tuple[Any, ...]:
@@ -207,6 +256,7 @@ class Setting(Generic[T]):
 
     def __get__(self, settings: "Settings", owner: type) -> T:
         # Only reached while the setting has no value yet.
+        settings.check_variables()
         value = self.default
         for variable in self.variables:
             if variable in os.environ:
@@ -261,13 +311,13 @@ class Settings:
     port_range = Setting(5, _whole(0, 1024))
     group = Setting(None, parse_group)
     is_hub = Setting(False, _boolean)
-    host = Setting(None, _text)
+    host = Setting(None, _parse_host)
     launch = Setting(True, _boolean)
     timeout = Setting(None, _seconds)
     facts: Setting[Dict[str, Any]] = Setting({}, _facts)
     peers: Setting[Tuple[str, ...]] = Setting((), _words)
     sweep = Setting(True, _boolean)
-    interfaces: Setting[Tuple[str, ...]] = Setting((), _words)
+    interfaces: Setting[Tuple[str, ...]] = Setting((), _needed_words)
     allow: Setting[Tuple[Any, ...]] = Setting((), _networks)
     secret = Setting(None, parse_secret)
     secret_file = Setting(None, _path)
@@ -293,6 +343,28 @@ class Settings:
     # Connections that wait to be accepted; fewer make callers wait a second when many come at once.
     backlog = Setting(128, _whole(1, 65535))
 
+    def check_variables(self) -> None:
+        """Look once for variables that are misspelt settings, such as ``NET_SECERT``. Warns, as
+        they may be somebody else's.
+
+        :raises SettingError: it looks like one that protects.
+        """
+        if "_checked" in self.__dict__:
+            return
+        known = {variable for setting in TABLE.values() for variable in setting.variables}
+        unknown = [variable for variable in os.environ
+                   if variable.startswith("NET_") and variable not in known]
+        for variable in unknown:
+            import difflib  # hardly ever
+
+            near = difflib.get_close_matches(variable, known, 1, ALIKE)
+            text = f"{variable} is no setting of app-net; is {' or '.join(near)} meant?"
+            if PROTECTING.intersection(near):
+                raise SettingError(text)
+            if near:
+                warn(text)
+        self.__dict__["_checked"] = True
+
     def set(self, name: str, value: Any) -> None:
         """Give a setting a value, as text or typed.
 
@@ -300,7 +372,7 @@ class Settings:
         """
         setting = TABLE.get(name)
         if setting is None:
-            raise SettingError(f"no setting {name!r}; there are {', '.join(TABLE)}")
+            raise SettingError(f"no setting {name!r}{_meant(name)}; there are {', '.join(TABLE)}")
         self.__dict__[name] = setting.read(name.upper(), value)
         self.__dict__.pop("limits", None)
         if name in SECURITY or name in ("group", "host"):
@@ -328,6 +400,21 @@ class Settings:
     def loopback_only(self) -> bool:
         """Whether everything stays on this host, because NET_HOST is a loopback address."""
         return self.host is not None and is_loopback(self.host)
+
+
+# How alike two names are of which one may be the other misspelt, as difflib counts: a letter more,
+# less or exchanged in the shortest of them.
+ALIKE = 0.87
+#: Variables that keep others out. What looks like one of them must not be passed over.
+PROTECTING = frozenset({"NET_HOST", "NET_ALLOW", "NET_SECRET", "NET_SECRET_FILE", "NET_TLS_CERT",
+                        "NET_TLS_KEY", "NET_TLS_CA"})
+
+
+def _meant(name: str) -> str:
+    import difflib  # only a mistake needs it
+
+    near = difflib.get_close_matches(name, TABLE, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 #: The settings by name.

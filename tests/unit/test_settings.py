@@ -4,7 +4,9 @@ from __future__ import annotations
 import decimal
 import fractions
 import pathlib
+import sys
 import threading
+import types
 
 import pytest
 
@@ -12,6 +14,7 @@ import net
 from net import settings as settings_module
 from net.settings import GIB, MIB, Settings, TABLE, is_loopback, parse_group
 from net.errors import NetError, SettingError
+from processes import run_python
 
 DOCUMENTED = {"thread_limit": 5, "port_start": 3010, "port_range": 5, "group": None,
               "is_hub": False}
@@ -80,7 +83,10 @@ def test_limits_that_another_thread_changes_while_they_are_made_are_made_anew(fr
     ("launch", "0", False), ("sweep", "no", False),
     ("timeout", "2", 2.0), ("timeout", "0.5", 0.5), ("timeout", "1e3", 1000.0), ("timeout", "",
                                                                                  None),
-    ("request_time", "5", 5.0), ("host", "127.0.0.1", "127.0.0.1"), ("host", "", None),
+    ("request_time", "5", 5.0), ("host", "127.0.0.1", "127.0.0.1"),
+    ("host", "::1", "::1"), ("host", "LocalHost", "localhost"), ("host", "0.0.0.0", "0.0.0.0"),
+    ("host", " 192.0.2.7 ", "192.0.2.7"), ("host", "fe80::1%eth9", "fe80::1%eth9"),
+    ("host", "127.1", "127.1"),
     ("peers", "a:1, b:2 ,,", ("a:1", "b:2")), ("peers", "", ()), ("traceback", "none", "none"),
     ("facts", '{"gpus": [1, 2]}', {"gpus": [1, 2]}), ("facts", "", {}), ("max_text", "1024", 1024),
 ])
@@ -102,7 +108,10 @@ def test_false_means_false(fresh_settings, monkeypatch):
     ("is_hub", "maybe"), ("is_hub", "2"), ("is_hub", "None"), ("timeout", "soon"), ("timeout", "0"),
     ("timeout", "-1"), ("timeout", "nan"), ("timeout", "inf"), ("request_time", ""),
     ("group", "a\nb"), ("group", "g" * 65), ("group", "None"), ("group", " None "),
-    ("group", "\x1b[31m"), ("host", "a\tb"), ("facts", "[1]"), ("facts", "{"), ("facts", "5"),
+    ("group", "\x1b[31m"), ("host", "a\tb"), ("host", ""), ("host", " "), ("host", "127.0.0.l"),
+    ("host", "localhost."), ("host", "192.0.2"), ("host", "192.0.2.256"), ("host", "nas.lan"),
+    ("host", "127.0.0.1 x"), ("host", "127.0.0.1,10.0.0.1"), ("host", "[::1]"), ("host", "::g"),
+    ("interfaces", ""), ("interfaces", " , "), ("facts", "[1]"), ("facts", "{"), ("facts", "5"),
     ("facts", '{"a": ' * 100_000), ("traceback", "some"), ("max_depth", "0"), ("max_depth", "201"),
     ("max_text", "1000"), ("allow", "192.0.2.300"), ("allow", "everybody"), ("secret", "short"),
     ("secret", ""), ("tls_cert", ""),
@@ -342,6 +351,68 @@ def test_every_setting_is_declared_for_type_checkers():
 
 def test_assigning_an_unknown_setting_is_refused_as_configure_does(kept_settings):
     for wrong in ("TIMOUT", "X", "NET_TIMEOUT"):
-        with pytest.raises(SettingError, match=f"no setting '{wrong.lower()}'; there are thread_l"):
+        with pytest.raises(SettingError, match=f"no setting '{wrong.lower()}';.* are thread_l"):
             setattr(net, wrong, 5)
         assert not hasattr(net, wrong)
+
+
+# ------------------------------------------------------------------- mistakes that would open
+
+def test_a_mistake_in_net_host_raises_before_anything_is_sent_or_resolved():
+    code = """
+import sys
+sys.addaudithook(lambda event, arguments: event.startswith("socket.") and print(event))
+import net
+for use in (net.peers, net.Peer, lambda: net.connect(lambda: 1), lambda: net.null(peer="a:1")):
+    try:
+        use()
+    except net.SettingError as error:
+        print(error)
+"""
+    lines = run_python("-c", code, NET_HOST="127.0.0.l").stdout.splitlines()
+    assert lines == ["NET_HOST must be a numeric address, localhost or a network interface of this "
+                     "host, not '127.0.0.l'"] * 4
+
+
+def test_an_interface_may_be_named_by_net_host(fresh_settings, monkeypatch):
+    class Ip:
+        def __init__(self, ip, is_ipv4, nice_name="Ethernet"):
+            self.ip, self.is_IPv4, self.nice_name = ip, is_ipv4, nice_name
+
+    class Adapter:
+        name, nice_name = "eth9", "Ethernet"
+        ips = [Ip(("fe80::1", 0, 2), False), Ip("192.0.2.9", True)]
+
+    monkeypatch.setitem(sys.modules, "ifaddr", types.SimpleNamespace(
+        get_adapters=lambda: [Adapter]))
+    fresh_settings.set("host", "eth9")
+    assert fresh_settings.host == "192.0.2.9"
+    monkeypatch.setitem(sys.modules, "ifaddr", None)
+    with pytest.raises(SettingError, match="must be a numeric address"):
+        fresh_settings.set("host", "eth9")
+
+
+@pytest.mark.parametrize("variable, meant", [
+    ("NET_SECERT", "NET_SECRET"), ("NET_SECRETS", "NET_SECRET"), ("NET_HOTS", "NET_HOST"),
+    ("NET_HOSTS", "NET_HOST"), ("NET_ALOW", "NET_ALLOW"), ("NET_TLS_CERTS", "NET_TLS_CERT"),
+    ("NET_SECRETFILE", "NET_SECRET_FILE"),
+])
+def test_a_misspelt_variable_that_protects_is_refused(fresh_settings, monkeypatch, variable, meant):
+    monkeypatch.setenv(variable, "x")
+    for _ in range(2):
+        with pytest.raises(SettingError, match=f"{variable} is no setting of app-net; is {meant} "):
+            fresh_settings.timeout
+
+
+def test_another_misspelt_variable_is_warned_of_once(fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_TIMOUT", "5")
+    with pytest.warns(RuntimeWarning, match="NET_TIMOUT is no setting.*NET_TIMEOUT meant"):
+        assert fresh_settings.timeout is None
+    assert fresh_settings.thread_limit == 5
+
+
+def test_variables_of_others_are_none_of_our_business(fresh_settings, monkeypatch):
+    for name in ("NET_USER", "NET_MODE", "NET_ADMIN", "NET_HOSTNAME", "NET_TEST_FACTOR",
+                 "NETWORK", "NET", "NET_", "NET_FRAMEWORK_VERSION"):
+        monkeypatch.setenv(name, "x")
+    assert fresh_settings.timeout is None
