@@ -1,11 +1,22 @@
 """numpy arrays and scalars as a description and raw data. numpy is used where it is loaded."""
 from __future__ import annotations
 
+import math
 import re
 import sys
 from typing import Any, List, Tuple
 
 from ..errors import ValueNotSupported
+from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
+
+# Dimensions of an array: what numpy itself takes.
+MAX_DIMENSIONS = 64
+# Fields of a structure. Each costs numpy a microsecond and hundreds of bytes, for every array anew.
+MAX_FIELDS = 1000
+# Fields that may lie over each other, on average. Each is looked at, whatever the others are.
+MAX_VIEWS = 8
+# Bytes of one item: numpy counts them in a C int.
+MAX_ITEM = 2 ** 31 - 1
 
 # Integers that numpy has twice, with the same text: int and long, or long and long long. Their
 # characters mean 4 and 8 bytes on every platform that has them twice.
@@ -32,16 +43,45 @@ def take_apart_array(value: Any) -> Tuple[List[Any], Any]:
     return [described, list(value.shape), order], data
 
 
-def put_together_array(described: Any, shape: List[int], order: str, data: bytes) -> Any:
+def put_together_array(described: Any, shape: Any, order: Any, data: bytes) -> Any:
     """The array again, writable.
 
     :raises ValueError: the data is not what the description says.
     """
+    if order not in ("C", "F"):
+        raise Malformed("neither row nor column first")
+    _check_shape(shape)
     numpy = _needed()
+    dtype = _dtype(numpy, described)
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
-    array = numpy.frombuffer(bytearray(data), dtype=_dtype(numpy, described)) if data \
-        else numpy.empty(0, dtype=_dtype(numpy, described))
+    array = numpy.frombuffer(bytearray(data), dtype=dtype) if data else numpy.empty(0, dtype=dtype)
+    _check_content(numpy, array)
     return array.reshape(shape[::-1]).T if order == "F" else array.reshape(shape)
+
+
+def _check_shape(shape: Any) -> Tuple[int, ...]:
+    if any(size < 0 for size in wholes(shape, 0, MAX_DIMENSIONS)):
+        raise Malformed("a size below zero")
+    return tuple(shape)
+
+
+def _check_content(numpy: Any, array: Any) -> None:
+    """Refuse what numpy itself never makes, and takes on trust: truth values that are neither 0 nor
+    1, and characters beyond the last one, of which it would make texts that Python cannot bear.
+    """
+    dtype = array.dtype
+    if dtype.names is not None:
+        for name in dtype.names:
+            _check_content(numpy, array[name])
+    elif dtype.kind == "b":
+        if array.view(numpy.uint8).max(initial=0) > 1:
+            raise Malformed("not a truth value")
+    elif dtype.kind == "U":
+        points = numpy.frombuffer(array.tobytes(), dtype.byteorder + "u4")
+        if points.max(initial=0) > sys.maxunicode:
+            raise Malformed("not a character")
 
 
 def is_scalar(value: Any) -> bool:
@@ -71,15 +111,17 @@ def put_together_scalar(described: Any, data: bytes) -> Any:
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
         return numpy.bytes_(data)
-    value, = numpy.frombuffer(data, dtype=_dtype(numpy, described))
+    array = numpy.frombuffer(data, dtype=_dtype(numpy, described))
+    _check_content(numpy, array)
+    value, = array
     return value
 
 
 def _needed() -> Any:
     numpy = loaded()
     if numpy is None:
-        raise ValueNotSupported("numpy", "a numpy value arrived, but numpy is not loaded here; "
-                                         "import it in the application")
+        raise Lacking("a numpy value arrived, but numpy is not loaded",
+                      "; import it in the application")
     return numpy
 
 
@@ -99,25 +141,47 @@ def _describe(numpy: Any, dtype: Any) -> Any:
 
 def _describe_field(numpy: Any, name: str, field: Tuple[Any, ...]) -> List[Any]:
     dtype, offset, *title = field
+    if title and type(title[0]) is not str:
+        raise ValueNotSupported("", "numpy data with a title that is no text cannot travel")
     inner, shape = dtype.subdtype or (dtype, ())
     return [name, offset, _describe(numpy, inner), list(shape), *title]
 
 
 def _dtype(numpy: Any, described: Any) -> Any:
-    if isinstance(described, str):
-        if not _PLAIN_DTYPE.match(described):
-            raise ValueError("not a dtype")
+    if type(described) is not str:
+        return _structure(numpy, *a_list(described, 3, 3))
+    if not _PLAIN_DTYPE.match(described):
+        raise Malformed("not a dtype")
+    try:
         dtype = numpy.dtype(described)
-    else:
-        dtype = _structure(numpy, *described)
+    except TypeError:
+        raise Lacking(f"numpy data of type {described} arrived, but numpy has no such type"
+                      ) from None
     if dtype.hasobject:
-        raise ValueError("an array of Python objects")
+        raise Malformed("an array of Python objects")
     return dtype
 
 
-def _structure(numpy: Any, size: int, aligned: bool, fields: List[Any]) -> Any:
-    formats = [(_dtype(numpy, described), tuple(shape)) for _, _, described, shape, *_ in fields]
-    return numpy.dtype({
+def _structure(numpy: Any, size: Any, aligned: Any, fields: Any) -> Any:
+    if type(aligned) is not bool:
+        raise Malformed("neither aligned nor not")
+    for field in a_list(fields, 1, MAX_FIELDS):
+        a_text(a_list(field, 4, 5)[0])
+        if not 0 <= a_whole(field[1]) < a_whole(size) <= MAX_ITEM:
+            raise Malformed("a field outside of the item")
+    dtype = numpy.dtype({
         "names": [field[0] for field in fields], "offsets": [field[1] for field in fields],
-        "formats": formats, "titles": [(*field, None)[4] for field in fields],
+        "formats": [(_dtype(numpy, field[2]), _check_shape(field[3])) for field in fields],
+        "titles": [a_text(field[4]) if len(field) > 4 else None for field in fields],
         "itemsize": size, "aligned": aligned})
+    if _bytes_of_fields(dtype) > MAX_VIEWS * size:
+        raise Malformed("too many fields in the same place")
+    return dtype
+
+
+def _bytes_of_fields(dtype: Any) -> int:
+    """Bytes of the innermost fields of an item, which may lie over each other."""
+    if dtype.names is None:
+        return dtype.itemsize  # type: ignore[no-any-return]
+    return sum(_bytes_of_fields(dtype[name].base) * math.prod(dtype[name].shape)
+               for name in dtype.names)

@@ -11,21 +11,26 @@ import decimal
 import fractions
 import itertools
 import pathlib
+import re
 import sys
 import uuid
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import (Any, Callable, Deque, Dict, FrozenSet, Iterable, NamedTuple, Optional, Set,
+                    Tuple, Type)
 
-from ..errors import ValueNotSupported
-from ..identity import PeerId
+from ..errors import InvalidPeer, ValueNotSupported
+from ..identity import PeerId, printable
 from . import arrays, registered
+from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object, wholes
+from .memo import Memo
 
 
 class Kind(NamedTuple):
     """How values of one class travel.
 
     ``take_apart(packer, value, depth)`` gives JSON values; ``put_together(restorer, content)``
-    takes them, with everything inside already put together, and may raise anything when they make
-    no sense.
+    takes them, with everything inside already put together. It checks each part (checks.py) and
+    makes the value by its validating constructor, whose ValueError and the like say that the
+    content makes no sense.
     """
 
     cls: type
@@ -34,28 +39,10 @@ class Kind(NamedTuple):
     put_together: Callable[[Any, Any], Any]
 
 
-def _items(content: Any) -> List[Any]:
-    if type(content) is not list:
-        raise ValueError("not a list")
-    return content
-
-
-def _whole(content: Any) -> List[int]:
-    if set(map(type, _items(content))) != {int}:
-        raise ValueError("not whole numbers")
-    return content
-
-
-def _text(content: Any) -> str:
-    if type(content) is not str:
-        raise ValueError("not text")
-    return content
-
-
-def pairs(content: Any) -> Any:
+def pairs(content: Any) -> Iterable[Tuple[Any, Any]]:
     """Key and value by turns, as :func:`zip` gives them."""
-    if len(_items(content)) % 2:
-        raise ValueError("not pairs")
+    if len(a_list(content)) % 2:
+        raise Malformed("not pairs")
     return zip(content[::2], content[1::2])
 
 
@@ -69,14 +56,28 @@ def _zone(packer: Any, value: Any, depth: int) -> Any:
     return None if value is None else packer.tag(value, depth)
 
 
+def _put_zone(content: Any) -> Optional[datetime.tzinfo]:
+    if content is not None and not isinstance(content, datetime.tzinfo):
+        raise Malformed("not a time zone")
+    return content
+
+
 def _take_datetime(packer: Any, value: datetime.datetime, depth: int) -> Any:
     return [value.year, value.month, value.day, value.hour, value.minute, value.second,
             value.microsecond, value.fold, _zone(packer, value.tzinfo, depth)]
 
 
 def _put_datetime(restorer: Any, content: Any) -> datetime.datetime:
-    *parts, fold, zone = _items(content)
-    return datetime.datetime(*parts, fold=fold, tzinfo=zone)
+    a_list(content, 9, 9)
+    # Checked, because bytes in the first place would be taken for the state of a pickled one.
+    year, month, day, hour, minute, second, microsecond, fold = wholes(content[:8])
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond,
+                             _put_zone(content[8]), fold=fold)
+
+
+def _put_date(restorer: Any, content: Any) -> datetime.date:
+    year, month, day = wholes(content, 3, 3)
+    return datetime.date(year, month, day)
 
 
 def _take_time(packer: Any, value: datetime.time, depth: int) -> Any:
@@ -85,8 +86,14 @@ def _take_time(packer: Any, value: datetime.time, depth: int) -> Any:
 
 
 def _put_time(restorer: Any, content: Any) -> datetime.time:
-    *parts, fold, zone = _items(content)
-    return datetime.time(*parts, fold=fold, tzinfo=zone)
+    a_list(content, 6, 6)
+    hour, minute, second, microsecond, fold = wholes(content[:5])
+    return datetime.time(hour, minute, second, microsecond, _put_zone(content[5]), fold=fold)
+
+
+def _put_timedelta(restorer: Any, content: Any) -> datetime.timedelta:
+    days, seconds, microseconds = wholes(content, 3, 3)
+    return datetime.timedelta(days, seconds, microseconds)
 
 
 def _take_timezone(packer: Any, value: datetime.timezone, depth: int) -> Any:
@@ -97,11 +104,12 @@ def _take_timezone(packer: Any, value: datetime.timezone, depth: int) -> Any:
 
 
 def _put_timezone(restorer: Any, content: Any) -> datetime.timezone:
-    days, seconds, microseconds, *name = _items(content)
+    name = [a_text(part) for part in a_list(content, 3, 4)[3:]]
+    days, seconds, microseconds = wholes(content[:3])
     offset = datetime.timedelta(days, seconds, microseconds)
     if not offset and not name:
         return datetime.timezone.utc
-    return datetime.timezone(offset, *map(_text, name))
+    return datetime.timezone(offset, *name)
 
 
 def _take_range(packer: Any, value: range, depth: int) -> Any:
@@ -109,14 +117,57 @@ def _take_range(packer: Any, value: range, depth: int) -> Any:
     return [packer.tag(int(end), depth) for end in (value.start, value.stop, value.step)]
 
 
+def _put_range(restorer: Any, content: Any) -> range:
+    start, stop, step = wholes(content, 3, 3)
+    return range(start, stop, step)
+
+
 def _put_complex(restorer: Any, content: Any) -> complex:
-    real, imaginary = _items(content)
+    real, imaginary = a_list(content, 2, 2)
+    if type(real) is not float or type(imaginary) is not float:
+        raise Malformed("not two floating-point numbers")
     return complex(real, imaginary)
 
 
+def _put_deque(restorer: Any, content: Any) -> Deque[Any]:
+    most, *items = a_list(content, 1)
+    if most is not None and a_whole(most) < len(items):
+        raise Malformed("a deque with more than it may hold")
+    return collections.deque(items, most)
+
+
+_DECIMAL = re.compile(r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)"
+                      r"([eE][-+]?[0-9]+)?)\Z")
+
+
+def _put_decimal(restorer: Any, content: Any) -> decimal.Decimal:
+    # Checked, because the application's context may let a text without sense become not-a-number.
+    if not _DECIMAL.match(a_text(content)):
+        raise Malformed("not a decimal number")
+    return decimal.Decimal(content)
+
+
 def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
-    numerator, denominator = _whole(content)
+    numerator, denominator = wholes(content, 2, 2)
+    if denominator < 1:
+        raise Malformed("not a fraction")
     return fractions.Fraction(numerator, denominator)
+
+
+_UUID = re.compile(r"[0-9a-f]{32}\Z")
+_INT = re.compile(r"-?0x[0-9a-f]+\Z")
+
+
+def _put_uuid(restorer: Any, content: Any) -> uuid.UUID:
+    if not _UUID.match(a_text(content)):
+        raise Malformed("not a UUID")
+    return uuid.UUID(int=int(content, 16))
+
+
+def _put_int(restorer: Any, content: Any) -> int:
+    if not _INT.match(a_text(content)):
+        raise Malformed("not a hexadecimal number")
+    return int(content, 16)
 
 
 def _take_peer(packer: Any, value: PeerId, depth: int) -> Any:
@@ -125,29 +176,30 @@ def _take_peer(packer: Any, value: PeerId, depth: int) -> Any:
 
 
 def _put_peer(restorer: Any, content: Any) -> PeerId:
-    encoded, *info = _items(content)
-    if info and type(info[0]) is not dict:
-        raise ValueError("not what is known of a peer")
-    return PeerId(_text(encoded).encode("ascii"), *info)
+    encoded, *info = a_list(content, 1, 2)
+    try:
+        return PeerId(a_text(encoded).encode("ascii"), *map(an_object, info))
+    except InvalidPeer:
+        raise Malformed("not a peer id") from None
 
 
 KINDS: Tuple[Kind, ...] = (
     Kind(tuple, "!tuple", lambda packer, value, depth: packer.items(value, depth),
-         lambda restorer, content: tuple(_items(content))),
+         lambda restorer, content: tuple(a_list(content))),
     Kind(set, "!set", lambda packer, value, depth: packer.items(list(value), depth),
-         lambda restorer, content: set(_items(content))),
+         lambda restorer, content: set(a_list(content))),
     Kind(frozenset, "!frozenset", lambda packer, value, depth: packer.items(list(value), depth),
-         lambda restorer, content: frozenset(_items(content))),
+         lambda restorer, content: frozenset(a_list(content))),
     Kind(collections.deque, "!deque",
          lambda packer, value, depth: [value.maxlen, *packer.items(list(value), depth)],
-         lambda restorer, content: collections.deque(content[1:], _items(content)[0])),
+         _put_deque),
     Kind(collections.OrderedDict, "!ordered",
          lambda packer, value, depth: packer.pairs(value, depth),
          lambda restorer, content: collections.OrderedDict(pairs(content))),
     Kind(collections.Counter, "!counter",
          lambda packer, value, depth: packer.pairs(value, depth),
          lambda restorer, content: collections.Counter(dict(pairs(content)))),
-    Kind(range, "!range", _take_range, lambda restorer, content: range(*_whole(content))),
+    Kind(range, "!range", _take_range, _put_range),
     Kind(complex, "!complex", lambda packer, value, depth: [value.real, value.imag], _put_complex),
     Kind(bytes, "!bytes", lambda packer, value, depth: packer.bytes(value),
          lambda restorer, content: restorer.bytes(content)),
@@ -157,26 +209,24 @@ KINDS: Tuple[Kind, ...] = (
          lambda restorer, content: memoryview(restorer.bytes(content))),
     Kind(datetime.datetime, "!datetime", _take_datetime, _put_datetime),
     Kind(datetime.date, "!date", lambda packer, value, depth: [value.year, value.month, value.day],
-         lambda restorer, content: datetime.date(*_items(content))),
+         _put_date),
     Kind(datetime.time, "!time", _take_time, _put_time),
     Kind(datetime.timedelta, "!timedelta",
          lambda packer, value, depth: [value.days, value.seconds, value.microseconds],
-         lambda restorer, content: datetime.timedelta(*_whole(content))),
+         _put_timedelta),
     Kind(datetime.timezone, "!timezone", _take_timezone, _put_timezone),
-    Kind(decimal.Decimal, "!decimal", lambda packer, value, depth: str(value),
-         lambda restorer, content: decimal.Decimal(_text(content))),
+    Kind(decimal.Decimal, "!decimal", lambda packer, value, depth: str(value), _put_decimal),
     Kind(fractions.Fraction, "!fraction",
          lambda packer, value, depth: [packer.tag(value.numerator, depth),
                                        packer.tag(value.denominator, depth)],
          _put_fraction),
-    Kind(uuid.UUID, "!uuid", lambda packer, value, depth: value.hex,
-         lambda restorer, content: uuid.UUID(hex=_text(content))),
+    Kind(uuid.UUID, "!uuid", lambda packer, value, depth: value.hex, _put_uuid),
     Kind(PeerId, "!peer", _take_peer, _put_peer),
 )
 
 TAKE_APART: Dict[type, Kind] = {kind.cls: kind for kind in KINDS}
 
-_SERIES = {list, tuple, set, frozenset, collections.deque}
+_SERIES: Set[type] = {list, tuple, set, frozenset, collections.deque}
 _MAPPINGS = frozenset({dict, collections.OrderedDict, collections.Counter})
 
 
@@ -186,8 +236,8 @@ def let_travel_as_tuple(cls: type) -> None:
     _SERIES.add(cls)
 
 
-def look_inside(value: Any) -> Optional[Iterable[Any]]:
-    """The values that a container holds, keys included; None for anything else."""
+def look_inside(value: Any) -> Any:
+    """The values that a container holds, keys included, to go through; None for anything else."""
     cls = type(value)
     if cls in _SERIES:
         return value
@@ -198,7 +248,7 @@ def look_inside(value: Any) -> Optional[Iterable[Any]]:
     return None
 
 
-PATHS: Dict[str, type] = {
+PATHS: Dict[str, Type[pathlib.PurePath]] = {
     "posix": pathlib.PosixPath, "windows": pathlib.WindowsPath,
     "pure posix": pathlib.PurePosixPath, "pure windows": pathlib.PureWindowsPath,
 }
@@ -243,40 +293,59 @@ def _why_not(cls: type) -> str:
     return f"{name} cannot travel"
 
 
-def _put_value(restorer: Any, content: Dict[str, Any]) -> Any:
-    return registered.put_together(_text(content.pop("class")), content)
+def _put_value(restorer: Any, content: Any) -> Any:
+    parts = dict(an_object(content))
+    return registered.put_together(a_text(parts.pop("class", None)), parts)
 
 
 def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:
-    name, text = _items(content)
+    name, text = map(a_text, a_list(content, 2, 2))
+    if name not in PATHS:
+        raise Malformed("not a kind of path")
     # A path of the other family has no file system here; it arrives as the pure one.
     foreign = name in ("posix", "windows") and not isinstance(pathlib.Path(), PATHS[name])
-    return PATHS["pure " + name if foreign else name](_text(text))
+    return PATHS["pure " + name if foreign else name](text)
 
 
 def _put_array(restorer: Any, content: Any) -> Any:
-    described, shape, order, data = _items(content)
+    described, shape, order, data = a_list(content, 4, 4)
     return arrays.put_together_array(described, shape, order, restorer.bytes(data))
 
 
 def _put_scalar(restorer: Any, content: Any) -> Any:
-    described, data = _items(content)
+    described, data = a_list(content, 2, 2)
     return arrays.put_together_scalar(described, restorer.bytes(data))
 
 
-def _put_zone(restorer: Any, content: Any) -> datetime.tzinfo:
+def _put_zone_info(restorer: Any, content: Any) -> datetime.tzinfo:
+    name = a_text(content)
     import zoneinfo  # 10 ms that only those need who send one
-    return zoneinfo.ZoneInfo(_text(content))
+
+    # The search for a file could go anywhere, and imports modules of the package tzdata by name.
+    if name not in _zone_names[zoneinfo.TZPATH]:
+        raise Lacking(f"the time zone {printable(name, 100)!r} arrived, but is not known",
+                      "; the package tzdata has all of them")
+    return zoneinfo.ZoneInfo(name)
+
+
+def _find_zone_names(path: Any) -> FrozenSet[str]:
+    import zoneinfo
+
+    return frozenset(zoneinfo.available_timezones())
+
+
+#: The names of the time zones that this process has, by the folders that they are looked for in.
+_zone_names = Memo(_find_zone_names, 4)
 
 
 PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     **{kind.name: kind.put_together for kind in KINDS},
     "!dict": lambda restorer, content: dict(pairs(content)),
-    "!int": lambda restorer, content: int(_text(content), 16),
+    "!int": _put_int,
     "!str": lambda restorer, content: restorer.bytes(content).decode("utf-8", "surrogatepass"),
     "!value": _put_value,
     "!path": _put_path,
     "!array": _put_array,
     "!scalar": _put_scalar,
-    "!zone": _put_zone,
+    "!zone": _put_zone_info,
 }

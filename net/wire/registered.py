@@ -7,10 +7,16 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import enum
+import functools
+import operator
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import ValueNotSupported
-from ..identity import public_module
+from ..identity import printable, public_module
+from .checks import Lacking, Malformed, a_text, a_whole
+
+# Combinations of a flag that the wire may leave in memory, at some 400 bytes.
+MAX_COMBINATIONS = 64 * 1024
 
 #: Name on the wire -> class, and back. Filled by ``@net.value``, never by the wire.
 CLASSES: Dict[str, type] = {}
@@ -60,20 +66,20 @@ def put_together(name: str, parts: Dict[str, Any]) -> Any:
     """A value of a registered class from its parts. Neither ``__init__`` nor ``__post_init__``
     run: the value existed elsewhere and is not made anew.
 
-    :raises ValueNotSupported: the class is not registered here, or has other parts here.
+    :raises Lacking: the class is not registered here, or has other parts here.
     """
-    cls = CLASSES.get(name)
+    cls: Any = CLASSES.get(name)
     if cls is None:
-        raise ValueNotSupported(name[:200], "arrived, but is not registered here with @net.value")
+        raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
     if is_enum(cls):
-        return _put_enum(cls, parts)
+        return _put_enum(cls, name, parts)
     names = cls._fields if _is_named_tuple(cls) else [f.name for f in dataclasses.fields(cls)]
     if set(names) != set(parts):
-        raise ValueNotSupported(name, f"has the parts {', '.join(names)} here, but "
-                                      f"{', '.join(parts)} arrived")
+        raise Lacking(f"{printable(name)} has the parts {', '.join(names)}",
+                      f", but {printable(', '.join(parts))} arrived")
     if _is_named_tuple(cls):
         return tuple.__new__(cls, [parts[part] for part in names])
-    value = object.__new__(cls)
+    value: Any = object.__new__(cls)
     for part in names:
         object.__setattr__(value, part, parts[part])
     return value
@@ -84,12 +90,45 @@ def _origin(cls: type) -> Tuple[str, str]:
     return public_module(cls.__module__), cls.__qualname__
 
 
-def _put_enum(cls: Any, parts: Dict[str, Any]) -> Any:
-    if not issubclass(cls, enum.Flag):
-        return cls[parts["name"]]
-    if type(parts["value"]) is not int:
-        raise ValueError("a flag is a whole number")
-    return cls(parts["value"])
+def _put_enum(cls: Any, name: str, parts: Dict[str, Any]) -> Any:
+    if len(parts) != 1:
+        raise Malformed("not a member of an enum")
+    if issubclass(cls, enum.Flag):
+        return _put_flag(cls, name, a_whole(parts.get("value")))
+    # As cls[...] does, without an application's metaclass.
+    member = cls._member_map_.get(a_text(parts.get("name")))
+    if member is None:
+        raise Lacking(f"{printable(name)}.{printable(parts['name'])} arrived, but there is no such "
+                      f"member")
+    return member
+
+
+def _put_flag(cls: Any, name: str, value: int) -> Any:
+    member = cls._value2member_map_.get(value)
+    if member is None:
+        member = _combine(cls, name, value)
+    if type(member) is not cls or member._value_ != value:
+        raise Lacking(f"{printable(name)} with unknown bits arrived, which it cannot have")
+    return member
+
+
+def _combine(cls: Any, name: str, value: int) -> Any:
+    """A combination that has not been used here. Python keeps each for the life of its class."""
+    kept = len(cls._value2member_map_)
+    known = functools.reduce(operator.or_, [one._value_ for one in cls._member_map_.values()], 0)
+    room = not value & ~known and kept < MAX_COMBINATIONS + len(cls._member_map_)
+    if abs(value) >> max(64, known.bit_length()):
+        return None
+    if not room and not issubclass(cls, int) and kept >= MAX_COMBINATIONS:
+        raise Lacking(f"{printable(name)} has arrived in {MAX_COMBINATIONS:,} combinations, and no "
+                      f"more are kept")
+    try:
+        member = cls(value)
+    except ValueError:
+        return None
+    while not room and issubclass(cls, int) and len(cls._value2member_map_) > kept:
+        cls._value2member_map_.popitem()  # it equals others by its number
+    return member
 
 
 def is_enum(cls: type) -> bool:

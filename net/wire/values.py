@@ -9,13 +9,16 @@ object.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
+from ..identity import printable
+from .checks import Lacking, Malformed
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
@@ -37,6 +40,8 @@ DIGITS = 300
 # Values from which on it is counted how much text they make, before it is made: a few lists that
 # hold each other several times, or one text many times, can stand for more than any memory holds.
 MANY = 64 * 1024
+# Characters of the path to a value that are shown.
+MAX_PATH = 120
 
 
 class Packed(NamedTuple):
@@ -49,11 +54,12 @@ class Packed(NamedTuple):
 
 def _make_encode() -> Callable[[Any], str]:
     # ensure_ascii=False is shorter and faster, and keeps two lone surrogates two.
-    if getattr(json_encoder, "c_make_encoder", None) is None:  # PyPy has no such name at all
+    make_encoder: Any = getattr(json_encoder, "c_make_encoder", None)
+    if make_encoder is None:  # PyPy has no such name at all
         return json.JSONEncoder(ensure_ascii=False, check_circular=False,
                                 separators=(",", ":")).encode
     # One encoder object for the life of the process: json.dumps makes one for each call.
-    make = json_encoder.c_make_encoder(
+    make = make_encoder(
         None, _refuse, json_encoder.encode_basestring, None, ":", ",", False, False, True)
     join = "".join
     return lambda value: join(make(value, 0))
@@ -188,7 +194,7 @@ def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
     return packer.packed(packer.under(path, lambda: packer.tag(value, 0)), path)
 
 
-def pack_plain(holder: Any, value: Any, limits: Limits) -> Any:
+def pack_plain(holder: Any, value: Any, limits: Limits) -> Optional[Packed]:
     """A value as plain JSON, None when that would bend it or be too large.
 
     :param holder: a list, tuple or dict that holds all of the value.
@@ -230,9 +236,7 @@ class Packer:
         try:
             return work()
         except ValueNotSupported as problem:
-            whole = path + problem.path
-            raise ValueNotSupported(whole if len(whole) <= 120 else whole[:120] + "...",
-                                    problem.reason) from None
+            raise ValueNotSupported(_cut(path + problem.path), problem.reason) from None
 
     def tag(self, value: Any, depth: int) -> Any:
         """A value as plain JSON values; ``depth`` is the number of containers around it."""
@@ -281,7 +285,7 @@ class Packer:
             raise problem.inside(f"[{_short(key)}]") from None
         return done
 
-    def parts(self, values: Dict[str, Any], depth: int) -> Dict[str, Any]:
+    def parts(self, values: Dict[str, Any], depth: int) -> Any:
         """The parts of an object, by name."""
         return self.named(values, depth, ".{}".format)
 
@@ -332,6 +336,10 @@ class Packer:
             raise MessageTooLarge("long texts and buffers in a message", None, MAX_BUFFERS, None)
         self.buffers.append(data)
         return len(self.buffers) - 1
+
+
+def _cut(path: str) -> str:
+    return path if len(path) <= MAX_PATH else path[:MAX_PATH] + "..."
 
 
 def _short(key: Any) -> str:
@@ -393,8 +401,8 @@ def brackets_of(text: bytes) -> bytes:
 
 
 def _make_decode(object_hook: Any = None) -> Callable[[str], Any]:
-    decoder = json.JSONDecoder(object_hook=object_hook)
-    if json_scanner.c_make_scanner is None:  # PyPy
+    decoder: Any = json.JSONDecoder(object_hook=object_hook)
+    if getattr(json_scanner, "c_make_scanner", None) is None:  # PyPy
         return _decode_quickly if object_hook is None else \
             lambda text: decoder.decode(_without_space(text))
     scan = decoder.scan_once
@@ -426,56 +434,172 @@ _decode_plain = _make_decode()
 
 
 def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
-           limits: Limits = Limits()) -> Any:
+           limits: Limits = Limits(), path: str = "", side: str = "where it arrived") -> Any:
     """The value of JSON text and buffers.
 
+    :param path: what errors call the value, such as ``result``; empty for an object whose keys are
+        such names themselves.
+    :param side: how errors call this process, such as ``at the peer``: they may be read elsewhere.
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
-    :raises ValueNotSupported: a class or a library that is not there in this process.
+    :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
     limit = limits.depth + ENVELOPE
     if len(text) > limit:  # no room for more brackets otherwise
         check_depth(text, 2 * limit if tagged else limit)
     try:
         string = text.decode("utf-8", "surrogatepass")
-        if not tagged:
-            return _decode_plain(string)
-        return _make_decode(_Restorer(buffers).restore)(string)
-    except (ValueNotSupported, ProtocolError, RecursionError, MemoryError):
+        return _restored(string, buffers, path, side) if tagged else _decode_plain(string)
+    except (ValueNotSupported, MemoryError):
         raise
-    except StopIteration:
-        raise ProtocolError(None, "not JSON") from None
-    except Exception as problem:  # a tagged object can be wrong in more ways than a list could name
+    except RecursionError:
+        raise ValueNotSupported(path, f"nested too deep for what is left of Python's recursion "
+                                      f"limit {side}") from None
+    except Exception as problem:
+        if not _is_of_the_data(problem):
+            raise
         raise ProtocolError(None, f"a value cannot be read: {type(problem).__name__}: "
-                                  f"{str(problem)[:200]}") from None
+                                  f"{_text_of(problem)}") from None
+
+
+def _restored(text: str, buffers: Sequence[bytes], path: str, side: str) -> Any:
+    restorer = _Restorer(buffers)
+    try:
+        return _make_decode(restorer.restore)(text)
+    except Lacking as problem:
+        where = _path_of(text, restorer.count, path)
+        raise ValueNotSupported(where, f"{problem.before} {side}{problem.after}") from None
+
+
+#: What the functions of kinds.py, and what they call, raise for content that makes no sense.
+_OF_THE_DATA = frozenset({
+    Malformed, ValueError, TypeError, OverflowError, StopIteration, json.JSONDecodeError,
+    UnicodeDecodeError, UnicodeEncodeError, binascii.Error})
+
+
+def _is_of_the_data(problem: Exception) -> bool:
+    """Whether an exception says that what arrived makes no sense.
+
+    Anything else is the application's own, such as one that its signal handler raises here, or a
+    class of its own as a key of a dict.
+    """
+    found = problem.__traceback__
+    while found is not None and found.tb_next is not None:
+        found = found.tb_next
+    module = "" if found is None else found.tb_frame.f_globals.get("__name__", "")
+    return type(problem) in _OF_THE_DATA and module.partition(".")[0] in _MODULES
+
+
+#: Where these are raised: here, and in parts of the standard library that are written in Python.
+_MODULES = frozenset({__name__.partition(".")[0], "base64", "datetime", "_pydatetime", "decimal",
+                      "_pydecimal", "fractions", "json", "pathlib", "uuid", "numpy"})
+
+
+def _text_of(problem: Exception) -> str:
+    try:
+        return printable(str(problem))
+    except ValueError:  # of an int with more digits than Python converts
+        return "<its text cannot be made>"
 
 
 class _Restorer:
-    """Puts tagged objects together again, the innermost first."""
+    """Puts tagged objects together again, the innermost first.
+
+    :ivar count: the objects of JSON so far, the one included that is put together.
+    """
 
     def __init__(self, buffers: Sequence[bytes]) -> None:
         # The frame's own list, so that a large buffer is freed when its value has been made.
         self._buffers: List[Optional[bytes]] = \
             buffers if type(buffers) is list else list(buffers)
+        self.count = 0
 
     def restore(self, found: Dict[str, Any]) -> Any:
+        self.count += 1
         if not looks_tagged(found):
             return found
         (name, content), = found.items()
         put_together = PUT_TOGETHER.get(name)
         if put_together is None:
-            raise ValueError(f"unknown tagged object {name[:40]!r}")
+            raise Malformed(f"unknown tagged object {name[:40]!r}")
         return put_together(self, content)
 
     def bytes(self, content: Any) -> bytes:
         """Bytes from base64, or the buffer of that number."""
         if type(content) is str:
             return base64.b64decode(content, validate=True)
-        if type(content) is not int or content < 0:
-            raise ValueError("neither base64 nor the number of a buffer")
+        if type(content) is not int or not 0 <= content < len(self._buffers):
+            raise Malformed("neither base64 nor the number of a buffer")
         data = self._buffers[content]
         # Each object copies its buffer. Without this, a few bytes of JSON could ask for any number
         # of copies of a large one.
         self._buffers[content] = None
         if data is None:
-            raise ValueError("a buffer that is used twice")
+            raise Malformed("a buffer that is used twice")
         return data
+
+
+class _Here:
+    """Stands for the object that is looked for."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+#: A container of JSON, where it is found (None for the outermost), and under which key there.
+_Found = Tuple[Any, Any, Any]
+
+
+def _path_of(text: str, number: int, path: str) -> str:
+    """The way to an object of a tagged JSON text, which is read again.
+
+    :param number: 1 for the object that is whole first.
+    :param path: what the outermost value is called; if empty, its keys are names themselves.
+    """
+    here = _Here()
+    count = 0
+
+    def mark(found: Dict[str, Any]) -> Any:
+        nonlocal count
+        count += 1
+        return here if count == number else found
+
+    left: List[_Found] = [(_make_decode(mark)(text), None, None)]
+    while left:
+        found = left.pop()
+        value = found[0]
+        if value is here:
+            return _cut(path + "".join(_steps(found, not path)))
+        inside = enumerate(value) if type(value) is list else value.items()
+        left.extend([(one, found, key) for key, one in inside if type(one) in _CONTAINERS])
+    return path  # an object with two keys of one name
+
+
+_CONTAINERS = frozenset({list, dict, _Here})
+_ITEMS = frozenset({"!tuple", "!set", "!frozenset"})
+_PAIRS = frozenset({"!dict", "!ordered", "!counter"})
+
+
+def _steps(found: _Found, named: bool) -> List[str]:
+    steps = []
+    while found[1] is not None:
+        _, around, key = found
+        steps.append(key if named and around[1] is None and type(key) is str
+                     else _step(around, key))
+        found = around
+    return steps[::-1]
+
+
+def _step(around: _Found, key: Any) -> str:
+    """How a path goes from a container of JSON to what it has under a key."""
+    container, outer, _ = around
+    tag = next(iter(outer[0])) if outer is not None and type(outer[0]) is dict \
+        and looks_tagged(outer[0]) else None
+    if type(container) is dict:
+        if looks_tagged(container):
+            return ""
+        return f".{key}" if tag == "!value" else f"[{_short(key)}]"
+    if tag in _PAIRS:
+        return f"[{_short(container[key - key % 2])}]"
+    if tag == "!deque":
+        return f"[{key - 1}]"
+    return f"[{key}]" if tag is None or tag in _ITEMS else ""

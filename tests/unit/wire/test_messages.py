@@ -234,7 +234,7 @@ def test_tagged_replies_without_sense_say_that_the_call_may_have_run(content):
 def test_a_result_of_a_class_that_is_not_registered_here_did_run():
     error = failing_reply(RESULT, b'{"!value":{"class":"app.Job"}}', tagged=True)
     assert type(error) is ValueNotSupported
-    assert error.ran == "yes" and "result (app.Job)" in str(error)
+    assert error.ran == "yes" and "result: app.Job arrived" in str(error)
 
 
 @given(st.binary(max_size=80), st.sampled_from([RESULT, FAILURE, FLAG]), st.booleans())

@@ -202,16 +202,17 @@ def test_a_field_without_a_value_is_named():
 
 
 @pytest.mark.parametrize("text, error, message", [
-    ('{"class":"travel.Point","x":1}', ValueNotSupported, "has the parts x, y here, but x arrived"),
+    ('{"class":"travel.Point","x":1}', ValueNotSupported,
+     "has the parts x, y where it arrived, but x arrived"),
     ('{"class":"travel.Point","x":1,"y":2,"z":3}', ValueNotSupported, "but x, y, z arrived"),
-    ('{"class":"travel.Pair","left":1}', ValueNotSupported, "left, right here"),
-    ('{"class":"os.system"}', ValueNotSupported, "is not registered here"),
-    ('{"class":"builtins.int"}', ValueNotSupported, "is not registered here"),
-    ('{"class":"travel.Color","name":"GREEN"}', ProtocolError, "cannot be read"),
-    ('{"class":"travel.Color","name":"__class__"}', ProtocolError, "cannot be read"),
+    ('{"class":"travel.Pair","left":1}', ValueNotSupported, "left, right where it arrived"),
+    ('{"class":"os.system"}', ValueNotSupported, "is not registered with @net.value"),
+    ('{"class":"builtins.int"}', ValueNotSupported, "is not registered with @net.value"),
+    ('{"class":"travel.Color","name":"GREEN"}', ValueNotSupported, "no such member"),
+    ('{"class":"travel.Color","name":"__class__"}', ValueNotSupported, "no such member"),
     ('{"class":"travel.Color"}', ProtocolError, "cannot be read"),
     ('{"class":"travel.Access","value":"x"}', ProtocolError, "whole number"),
-    ('{"class":"travel.Access","value":64}', ProtocolError, "cannot be read"),
+    ('{"class":"travel.Access","value":64}', ValueNotSupported, "unknown bits"),
     ('{"class":["travel.Color"],"name":"RED"}', ProtocolError, "not text"),
     ('[]', ProtocolError, "cannot be read"),
 ])

@@ -413,7 +413,7 @@ def test_infinite_and_tiny_numbers_are_what_python_makes_of_them():
 
 
 def test_a_class_that_is_not_registered_here_is_named():
-    with pytest.raises(ValueNotSupported, match="app.Unknown: arrived, but is not registered"):
+    with pytest.raises(ValueNotSupported, match="app.Unknown arrived, but is not registered"):
         unpack(b'[{"!value":{"class":"app.Unknown","x":1}}]', True)
 
 

@@ -1,0 +1,58 @@
+"""What arrived, looked at before it is used.
+
+A tagged object is made from the innermost outwards. So wherever a list, a number or a text is
+expected, there may already be a range, a deque or an array, which unrolls to any size: each place
+takes exactly the JSON type that our own side writes.
+"""
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+
+class Malformed(ValueError):
+    """What arrived is nothing that our own side sends."""
+
+
+class Lacking(Exception):
+    """What arrived is sound, but this process does not have what it needs.
+
+    The text is ``before``, on which side it is, and ``after``.
+    """
+
+    def __init__(self, before: str, after: str = "") -> None:
+        super().__init__(before, after)
+        self.before = before
+        self.after = after
+
+
+def a_list(content: Any, least: int = 0, most: Optional[int] = None) -> List[Any]:
+    """A list with ``least`` to ``most`` items."""
+    if type(content) is not list or len(content) < least \
+            or most is not None and len(content) > most:
+        raise Malformed("not a list of the right length")
+    return content
+
+
+def an_object(content: Any) -> Dict[str, Any]:
+    if type(content) is not dict:
+        raise Malformed("not an object")
+    return content
+
+
+def a_text(content: Any) -> str:
+    if type(content) is not str:
+        raise Malformed("not text")
+    return content
+
+
+def a_whole(content: Any) -> int:
+    if type(content) is not int:
+        raise Malformed("not a whole number")
+    return content
+
+
+def wholes(content: Any, least: int = 0, most: Optional[int] = None) -> List[int]:
+    """A list of ``least`` to ``most`` whole numbers."""
+    for number in a_list(content, least, most):
+        a_whole(number)
+    return content  # type: ignore[no-any-return]

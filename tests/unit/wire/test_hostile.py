@@ -1,0 +1,349 @@
+"""What strangers may send: it costs little, unrolls to nothing, and is refused by a typed error."""
+from __future__ import annotations
+
+import enum
+import importlib.abc
+import json
+import signal
+import sys
+import time
+import tracemalloc
+from typing import Any, Iterator, List, Optional, Tuple
+
+import pytest
+
+import travel
+from net.errors import ProtocolError, ValueNotSupported
+from net.wire import kinds, registered
+from net.wire.values import LONG, unpack
+
+numpy = pytest.importorskip("numpy")
+
+# One of each kind, some of which are much larger when they are unrolled.
+INTRUDERS = {
+    "!tuple": '{"!tuple":[1,2,3]}', "!set": '{"!set":[1,2]}', "!frozenset": '{"!frozenset":["a"]}',
+    "!deque": '{"!deque":[null,1]}', "!ordered": '{"!ordered":["a",1]}',
+    "!counter": '{"!counter":["a",1000000000]}', "!range": '{"!range":[0,1000000000000,1]}',
+    "!complex": '{"!complex":[1.0,2.0]}', "!bytes": '{"!bytes":"AQID"}',
+    "!bytearray": '{"!bytearray":"AQID"}', "!memoryview": '{"!memoryview":"AQID"}',
+    "!datetime": '{"!datetime":[2020,1,1,0,0,0,0,0,null]}', "!date": '{"!date":[2020,1,1]}',
+    "!time": '{"!time":[1,2,3,4,0,null]}', "!timedelta": '{"!timedelta":[1,2,3]}',
+    "!timezone": '{"!timezone":[0,3600,0]}', "!decimal": '{"!decimal":"1E+999999"}',
+    "!fraction": '{"!fraction":[1,3]}', "!uuid": '{"!uuid":"00000000000000000000000000000005"}',
+    "!peer": '{"!peer":["MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ=="]}', "!dict": '{"!dict":[1,2]}',
+    "!int": '{"!int":"0x' + "f" * 5000 + '"}', "!str": '{"!str":0}',
+    "!value": '{"!value":{"class":"travel.Pair","left":1,"right":2}}',
+    "!path": '{"!path":["pure posix","a"]}', "!array": '{"!array":["<i4",[1],"C","AQAAAA=="]}',
+    "!scalar": '{"!scalar":["<i4","AQAAAA=="]}', "!zone": '{"!zone":"UTC"}',
+}
+BUFFER = b"x" * LONG
+
+# Every place of a tagged object where one certain type of JSON is due.
+POSITIONS = [
+    *[f'{{"!{name}":@}}' for name in (
+        "tuple", "set", "frozenset", "deque", "ordered", "counter", "range", "complex", "bytes",
+        "bytearray", "memoryview", "datetime", "date", "time", "timedelta", "timezone", "decimal",
+        "fraction", "uuid", "peer", "dict", "int", "str", "value", "path", "array", "scalar",
+        "zone")],
+    '{"!deque":[@,1]}', '{"!range":[@,2,1]}', '{"!range":[1,@,1]}', '{"!range":[1,2,@]}',
+    '{"!complex":[@,1.0]}', '{"!complex":[1.0,@]}', '{"!date":[@]}', '{"!date":[@,1,1]}',
+    '{"!datetime":[@]}', '{"!datetime":[@,1]}', '{"!datetime":[@,null]}',
+    *[f'{{"!datetime":[{",".join(["1"] * at + ["@"] + ["1"] * (7 - at))},null]}}'
+      for at in range(8)],
+    '{"!datetime":[2020,1,1,0,0,0,0,0,@]}', '{"!time":[@]}', '{"!time":[@,1]}',
+    '{"!time":[@,0,0,0,0,null]}', '{"!time":[0,0,0,0,0,@]}', '{"!timedelta":[@,1,1]}',
+    '{"!timezone":[0,@,0]}', '{"!timezone":[0,0,0,@]}', '{"!fraction":[@,1]}',
+    '{"!fraction":[1,@]}', '{"!peer":[@]}', '{"!peer":["MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ==",@]}',
+    '{"!value":{"class":@}}', '{"!value":{"class":"travel.Color","name":@}}',
+    '{"!value":{"class":"travel.Access","value":@}}', '{"!path":[@,"x"]}',
+    '{"!path":["pure posix",@]}', '{"!array":[@,[1],"C","AQAAAA=="]}',
+    '{"!array":["<i4",@,"C",""]}', '{"!array":["<i4",[@],"C",""]}',
+    '{"!array":["<i4",[1],@,"AQAAAA=="]}', '{"!array":["<i4",[1],"C",@]}',
+    '{"!array":[[@,false,[["a",0,"<i4",[]]]],[1],"C","AQAAAA=="]}',
+    '{"!array":[[4,@,[["a",0,"<i4",[]]]],[1],"C","AQAAAA=="]}',
+    '{"!array":[[4,false,@],[1],"C","AQAAAA=="]}', '{"!array":[[4,false,[@]],[1],"C","AQAAAA=="]}',
+    *['{"!array":[[4,false,[[' + ",".join(
+        "@" if place == at else part for place, part in enumerate(
+            ('"a"', "0", '"<i4"', "[]", '"title"'))) + ']]],[1],"C","AQAAAA=="]}'
+      for at in range(5)],
+    '{"!array":[[4,false,[["a",0,"<i4",[@]]]],[1],"C","AQAAAA=="]}',
+    '{"!scalar":[@,"AQAAAA=="]}', '{"!scalar":["<i4",@]}',
+]
+
+# What is just another form of the JSON type that is due there.
+SAME = {"!int", "!str", "!dict"}
+
+
+def outcome(text: str) -> Optional[Any]:
+    try:
+        return unpack(text.encode(), True, [BUFFER])
+    except (ProtocolError, ValueNotSupported):
+        return None
+
+
+def test_every_kind_intrudes():
+    assert set(INTRUDERS) == set(kinds.PUT_TOGETHER)
+    for text in INTRUDERS.values():
+        assert outcome(text) is not None, text
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_where_a_list_a_number_or_a_text_is_due_no_other_kind_is_taken(position):
+    """A range unrolls to any size: 100 bytes once took gigabytes."""
+    assert outcome('{"!zone":"UTC"}')  # what is loaded once is no cost of a message
+    for name, intruder in INTRUDERS.items():
+        tracemalloc.start()
+        started = time.perf_counter()
+        try:
+            made = outcome(position.replace("@", intruder))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 200_000 and time.perf_counter() - started < 1, name
+        zone = name in ("!timezone", "!zone") and position.endswith((",0,@]}", ":@]}"))
+        assert made is None or name in SAME or zone, (name, made)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("content", ["null", "true", "-1", "1e999", "NaN", "1" + "0" * 600, '""',
+                                     '"\\u0000"', "[]", "[[]]", "{}", '{"a":{"b":1}}'])
+def test_where_one_type_of_json_is_due_another_is_refused_or_harmless(position, content):
+    made = outcome(position.replace("@", content))
+    if made is not None:
+        repr(made)
+
+
+# ------------------------------------------------------------------------------ what is rebuilt
+
+
+@pytest.mark.parametrize("text", [
+    '{"!datetime":[{"!bytes":"B+QBAQAAAAAAAA=="}]}', '{"!date":[{"!bytes":"B+QBAQ=="}]}',
+    '{"!time":[{"!bytes":"AAAAAAAA"}]}', '{"!date":[0,1,1]}', '{"!date":[2020,1,255]}',
+    '{"!datetime":[2020,1,1,255,0,0,0,0,null]}', '{"!datetime":[2020,1,1,0,0,0,0,2,null]}',
+    '{"!time":[0,0,0,1000000,0,null]}', '{"!timezone":[1,0,0]}', '{"!timezone":[-1,0,0]}',
+])
+def test_dates_and_times_outside_of_their_range_are_refused(text):
+    """Bytes would be taken for the state of a pickled date, which nobody checks."""
+    with pytest.raises(ProtocolError):
+        unpack(text.encode(), True)
+
+
+@pytest.mark.parametrize("described", [
+    '["<U1",[1],"C","////fw=="]', '[">U1",[1],"C","fwAAAA=="]', '["?",[1],"C","gA=="]',
+    '[[8,false,[["a",0,"<U1",[2]]]],[1],"C","AAAAAP///38="]',
+    '[[2,false,[["a",0,"?",[]],["b",1,[1,false,[["c",0,"?",[]]]],[]]]],[1],"C","AQI="]',
+])
+def test_arrays_of_what_numpy_never_makes_are_refused(described):
+    """numpy would make texts of characters that do not exist, which Python cannot bear."""
+    with pytest.raises(ProtocolError, match="not a"):
+        unpack(b'{"!array":' + described.encode() + b"}", True)
+
+
+def test_fields_that_lie_over_each_other_without_end_are_refused():
+    fields = ",".join(f'["f{number}",0,"<U1",[250]]' for number in range(900))
+    with pytest.raises(ProtocolError, match="same place"):
+        unpack(f'{{"!array":[[1000,false,[{fields}]],[0],"C",""]}}'.encode(), True)
+
+
+def test_a_time_zone_is_looked_up_only_if_there_is_one_of_that_name(monkeypatch):
+    looked_up: List[str] = []
+
+    class Watching(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+            looked_up.append(name)
+
+    unpack(b'{"!zone":"UTC"}', True)
+    monkeypatch.setattr(sys, "meta_path", [Watching(), *sys.meta_path])
+    for name in ("Mars/Phobos", "a/" * 3000 + "a", "../../etc/passwd", "/etc/passwd", "", "UTC\0",
+                 "os/path", "\ud800"):
+        with pytest.raises(ValueNotSupported, match="time zone .* arrived, but is not known"):
+            unpack(json.dumps({"!zone": name}).encode(), True)
+    assert looked_up == []
+
+
+# ----------------------------------------------------------------------- nothing but our errors
+
+
+@pytest.mark.parametrize("text", [
+    '{"!path":[{"!int":"0x1' + "0" * 5000 + '"},"x"]}', '{"!value":{"class":{"!int":"0x1' +
+    "0" * 5000 + '"}}}', '{"!' + "x" * 5000 + '":1}', '{"!\\ud800":1}', '{"!zone":"\\ud800"}',
+    '{"!date":[{"!int":"0x1' + "0" * 5000 + '"},1,1]}', '{"!uuid":"\\ud800"}',
+    '{"!peer":["\\ud800"]}', '{"!path":["pure posix","\\u0000"]}', '{"!int":"0x_1"}',
+    '{"!decimal":"\u0661"}', '{"!value":{"class":"travel.Point","\\ud800":1}}',
+])
+def test_what_no_text_can_be_made_of_is_refused_like_all_else(text):
+    try:
+        unpack(text.encode(), True)
+    except (ProtocolError, ValueNotSupported) as problem:
+        assert len(str(problem)) < 1000
+
+
+class Alarm(Exception):
+    """An application's own, raised by its signal handler."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no such timers here")
+@pytest.mark.parametrize("error", [Alarm("time is up"), ValueError("time is up"),
+                                   TimeoutError("time is up"), KeyboardInterrupt()], ids=repr)
+def test_what_a_signal_handler_raises_is_never_taken_for_a_broken_message(error):
+    def handler(number: int, frame: Any) -> None:
+        raise error
+
+    text = ("[" + ",".join(['{"!tuple":[1]}'] * 100_000) + "]").encode()
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(type(error)) as caught:
+            while True:
+                unpack(text, True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert caught.value is error
+
+
+def test_what_a_key_of_an_application_raises_is_its_own():
+    class Key:
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        def fail(self: Any) -> int:
+            raise Alarm
+        patch.setattr(travel.Frozen, "__hash__", fail)
+        with pytest.raises(Alarm):
+            unpack(b'{"!set":[{"!value":{"class":"travel.Frozen","name":1}}]}', True)
+
+
+def test_a_stack_that_is_nearly_full_is_an_error_that_says_so():
+    def deeper(left: int) -> Any:
+        return deeper(left - 1) if left else unpack(b"[" * 90 + b"]" * 90)
+
+    caught = None
+    for left in range(0, sys.getrecursionlimit()):
+        try:
+            deeper(left)
+        except ValueNotSupported as problem:
+            caught = problem
+            break
+        except RecursionError:
+            break
+    if sys.version_info < (3, 12):  # later ones have a limit of its own for C
+        assert caught is not None and "recursion limit" in str(caught)
+
+
+# ------------------------------------------------------------------------ what a peer may lack
+
+
+def paths() -> Iterator[Tuple[str, str]]:
+    gone = '{"!value":{"class":"app.Gone"}}'
+    yield gone, "result"
+    yield f"[1,[{gone}]]", "result[1][0]"
+    yield f'{{"a":{{"b":[{gone}]}}}}', "result['a']['b'][0]"
+    yield f'[{{"!tuple":[1,{gone}]}}]', "result[0][1]"
+    yield f'{{"!dict":[1,2,"k",{gone}]}}', "result['k']"
+    yield f'{{"!dict":[{gone},2]}}', "result[...]"
+    yield f'{{"!ordered":[[1],2,[2],{gone}]}}', "result[[2]]"
+    yield f'{{"!deque":[null,1,{gone}]}}', "result[1]"
+    yield f'{{"!frozenset":[{gone}]}}', "result[0]"
+    yield f'{{"!value":{{"class":"travel.Point","x":[{{}},{gone}],"y":1}}}}', "result.x[1]"
+    yield f'{{"!peer":["MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ==",{{"k":{gone}}}]}}', "result['k']"
+    yield f'{{"{"k" * 200}":{gone}}}', "result['" + "k" * 36 + "...]"
+    yield "[" * 60 + gone + "]" * 60, "result" + "[0]" * 38 + "..."
+
+
+@pytest.mark.parametrize("text, path", list(paths()))
+def test_what_is_lacking_here_says_where_it_was(text, path):
+    with pytest.raises(ValueNotSupported) as caught:
+        unpack(text.encode(), True, path="result", side="in this process")
+    assert caught.value.path == path
+    assert caught.value.reason == \
+        "app.Gone arrived, but is not registered with @net.value in this process"
+
+
+def test_in_a_call_the_way_begins_with_the_name_of_the_argument():
+    text = b'{"tag":"eA==","args":[1,{"x":%s}],"kwargs":{"key":[%s]}}'
+    gone = b'{"!value":{"class":"app.Gone"}}'
+    for parts, path in (((gone, b"1"), "args[1]['x']"), ((b"1", gone), "kwargs['key'][0]")):
+        with pytest.raises(ValueNotSupported) as caught:
+            unpack(text % parts, True, side="at the peer")
+        assert caught.value.path == path
+        assert "at the peer" in str(caught.value)
+
+
+@pytest.mark.parametrize("text, reason", [
+    ('{"!value":{"class":"travel.Color","name":"GREEN"}}',
+     "travel.Color.GREEN arrived, but there is no such member in this process"),
+    ('{"!value":{"class":"travel.Point","x":1,"z":2}}',
+     "travel.Point has the parts x, y in this process, but x, z arrived"),
+    ('{"!zone":"Mars/Phobos"}',
+     "the time zone 'Mars/Phobos' arrived, but is not known in this process; the package tzdata "
+     "has all of them"),
+    ('{"!array":["<f12",[1],"C","AAAAAAAAAAAAAAAA"]}',
+     "numpy data of type <f12 arrived, but numpy has no such type in this process"),
+])
+def test_what_a_process_may_lack_is_no_violation_of_the_protocol(text, reason):
+    with pytest.raises(ValueNotSupported) as caught:
+        unpack(f"[{text}]".encode(), True, path="result", side="in this process")
+    assert (caught.value.path, caught.value.reason) == ("result[0]", reason)
+
+
+def test_an_object_with_two_keys_of_one_name_has_no_way_to_the_first():
+    with pytest.raises(ValueNotSupported) as caught:
+        unpack(b'{"a":{"!value":{"class":"app.Gone"}},"a":1}', True, path="result")
+    assert caught.value.path == "result"
+
+
+def test_what_lacks_something_and_is_not_json_either_is_no_json():
+    with pytest.raises(ProtocolError):
+        unpack(b'[{"!value":{"class":"app.Gone"}},{]', True)
+
+
+# ----------------------------------------------------------------------------- flags of an enum
+
+
+class Permission(enum.IntFlag):
+    READ = 4
+    WRITE = 2
+
+
+class Wide(enum.Flag):
+    A, B, C, D = 1, 2, 4, 8
+
+
+@pytest.fixture
+def flags(monkeypatch) -> None:
+    monkeypatch.setattr(registered, "CLASSES", dict(registered.CLASSES))
+    monkeypatch.setattr(registered, "NAMES", dict(registered.NAMES))
+    registered.register(Permission, "P")
+    registered.register(Wide, "W")
+
+
+def test_unknown_bits_of_a_flag_leave_nothing_in_memory(flags):
+    before = len(Permission._value2member_map_)
+    text = ",".join(f'{{"!value":{{"class":"P","value":{8 * number + 8}}}}}'
+                    for number in range(1000))
+    made = unpack(f"[{text}]".encode(), True)
+    assert [int(one) for one in made] == list(range(8, 8008, 8))
+    assert all(type(one) is Permission for one in made)
+    assert len(Permission._value2member_map_) == before
+    assert unpack(b'{"!value":{"class":"P","value":6}}', True) is Permission.READ | Permission.WRITE
+
+
+def test_combinations_without_end_are_refused(flags, monkeypatch):
+    monkeypatch.setattr(registered, "MAX_COMBINATIONS", 8)
+    assert unpack(b'{"!value":{"class":"W","value":5}}', True) is Wide.A | Wide.C
+    with pytest.raises(ValueNotSupported, match="8 combinations"):
+        for value in range(16):
+            assert unpack(f'{{"!value":{{"class":"W","value":{value}}}}}'.encode(), True)._value_ \
+                == value
+    assert unpack(b'{"!value":{"class":"P","value":6}}', True) == 6
+
+
+@pytest.mark.parametrize("name, value", [
+    ("W", "0x10"), ("W", "-0x1"), ("W", "0x1" + "0" * 25_000), ("P", "0x1" + "0" * 25_000),
+    ("P", "-0x1" + "0" * 25)], ids=lambda part: part[:5])
+def test_bits_that_a_flag_cannot_have_are_lacking_and_cost_nothing(flags, name, value):
+    started = time.perf_counter()
+    with pytest.raises(ValueNotSupported, match="unknown bits"):
+        unpack(f'{{"!value":{{"class":"{name}","value":{{"!int":"{value}"}}}}}}'.encode(), True)
+    assert time.perf_counter() - started < 0.1
