@@ -256,7 +256,8 @@ def test_importing_loads_none_of_what_only_a_search_needs():
 import sys
 import net
 heavy = ("ifaddr", "html", "net.discovery.search", "net.discovery.probes",
-         "net.discovery.listing", "net.discovery.lan.neighbours", "net.discovery.doctor")
+         "net.discovery.listing", "net.discovery.lan.neighbours", "net.discovery.doctor",
+         "net.tables")
 print([name for name in heavy if name in sys.modules])
 """)
     assert done.stdout.strip() == "[]"

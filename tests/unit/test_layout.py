@@ -23,6 +23,7 @@ FLOORS = [
     "errors",
     "log",
     "identity",
+    "tables",
     "wire",
     "settings",
     "link",

@@ -5,9 +5,10 @@ import pickle
 
 import pytest
 
-from net.discovery.listing import MAX_ROWS, Peers, columns, filtered
+from net.discovery.listing import MAX_ROWS, Peers, filtered
 from net.discovery.report import Report
 from net.identity import PeerId, make_id
+from net.tables import display_width
 from net.wire import kinds
 from travel import as_result
 
@@ -87,7 +88,7 @@ def test_the_table_has_a_line_for_each_peer():
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_the_table_fits_the_terminal(width):
     long = Peers([peer(1, "g" * 64, name="n" * 5000, program="漢字" * 40, found="x" * 70)])
-    assert max(map(columns, long.table(width).splitlines())) <= width
+    assert max(map(display_width, long.table(width).splitlines())) <= width
 
 
 def test_nothing_remote_can_steer_the_terminal():

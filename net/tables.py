@@ -1,0 +1,77 @@
+"""Tables for people: several things as lines of a terminal, or as HTML of a notebook."""
+from __future__ import annotations
+
+from typing import List, NamedTuple, Sequence
+
+from .identity import printable
+
+# Columns of a terminal that does not tell its width.
+WIDTH = 80
+# Characters of a cell, before it is cut to the width of the terminal.
+MAX_CELL = 64
+
+
+class Column(NamedTuple):
+    """A column. Where a line does not fit, columns are cut to their ``narrowest``, the widest
+    first, and then the last ones are left out."""
+
+    title: str
+    narrowest: int
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that prints go to."""
+    import shutil  # only who looks at a table needs it
+
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+def as_text(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> str:
+    """A table in lines of at most so many characters, under its titles."""
+    lines = [[column.title for column in columns], *([_cell(text) for text in row] for row in rows)]
+    widths = _widths(columns, lines, width)
+    return "\n".join("  ".join(_pad(cell, room) for cell, room in zip(line, widths)).rstrip()
+                     for line in lines)
+
+
+def as_html(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """The table of a notebook."""
+    from html import escape
+
+    head = "".join(f"<th>{escape(column.title)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(_cell(text))}</td>" for text in row) + "</tr>"
+                   for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    """Foreign text for a table: nothing in it can move the cursor or end the line."""
+    return printable(text, MAX_CELL)
+
+
+def _widths(columns: Sequence[Column], lines: List[List[str]], width: int) -> List[int]:
+    widths = [max(map(display_width, cells)) for cells in zip(*lines)]
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        spare = [have - column.narrowest for have, column in zip(widths, columns)]
+        if max(spare) > 0:
+            widths[spare.index(max(spare))] -= 1
+        elif len(widths) > 1:
+            widths.pop()
+        else:
+            break
+    return widths
+
+
+def _pad(text: str, room: int) -> str:
+    while display_width(text) > room:
+        text = text[:-2] + "~" if text.endswith("~") else text[:-1] + "~"
+    return text + " " * (room - display_width(text))
+
+
+def display_width(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
