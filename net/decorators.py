@@ -9,6 +9,7 @@ from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, 
                     TypeVar, Union, overload)
 
 from .log import warn
+from .settings import is_address
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
 from .peer import _Peer, handle_flag, launch_by_decorator
 from .wire import registered
@@ -118,8 +119,8 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
         :raises ValueError: a timeout that is not above 0.
         """
         address_of(peer)
-        if timeout is not None and not 0 < timeout:
-            raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+        if timeout is not None:
+            _check_timeout(timeout)
         return _OnPeer(self, peer, timeout)
 
     if not TYPE_CHECKING:  # it would hide the signature of what a class body holds
@@ -188,8 +189,36 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
     """
     allowed = None if groups is None else _checked_groups(groups)
     if tag is None or isinstance(tag, str):
-        return lambda function: _connect(function, tag, allowed)
+        return _Decorator(tag, allowed)
     return _connect(tag, None, allowed)
+
+
+class _Decorator:
+    """Connects a function under a tag."""
+
+    def __init__(self, tag: Optional[str], groups: Optional[FrozenSet[str]]) -> None:
+        host, _, port = (tag or "").rpartition(":")
+        if port.isdecimal() and is_address(host):
+            raise ValueError(f"net.connect gives a function a tag and opens no connection; "
+                             f"function(..., peer={tag!r}) calls that peer")
+        self._tag = tag
+        self._groups = groups
+
+    def __call__(self, function: Any) -> Any:
+        return _connect(function, self._tag, self._groups)
+
+    def __repr__(self) -> str:
+        named = "its own name" if self._tag is None else f"the tag {self._tag!r}"
+        return f"<decorator that connects a function under {named}; it has called nobody>"
+
+
+def _check_timeout(timeout: Any) -> None:
+    try:
+        positive = 0 < timeout
+    except TypeError:
+        raise TypeError(f"a timeout is a number of seconds, not {timeout!r}") from None
+    if not positive:
+        raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
 
 
 def _checked_groups(groups: Iterable[str]) -> FrozenSet[str]:
@@ -236,6 +265,9 @@ _UNABLE = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isge
 def _check(function: Any) -> None:
     if isinstance(function, type):
         raise TypeError(f"{function!r} is a class; connect a function that makes one")
+    if isinstance(function, (bytes, tuple, _Peer)):
+        raise TypeError(f"net.connect takes a function, and opens no connection; "
+                        f"function(..., peer={function!r}) calls a peer")
     if isinstance(function, classmethod) or not callable(function):
         raise TypeError(f"net.connect takes a function, not {function!r}")
     if _is_method(function):

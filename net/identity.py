@@ -5,13 +5,21 @@ import base64
 import binascii
 import os
 import sys
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Protocol, Tuple, Union
 
 from .errors import Address, InvalidPeer
 from .errors import printable as printable  # the ground floor has to have it
 
-#: What ``peer=`` takes: a peer id, ``(host, port)`` or ``"host:port"``.
-PeerArgument = Union[bytes, str, Tuple[str, int]]
+
+class HasId(Protocol):
+    """What has a peer id, as ``net.Peer()`` does."""
+
+    @property
+    def id(self) -> PeerId: ...
+
+
+#: What ``peer=`` takes: a peer id, ``(host, port)``, ``"host:port"`` or ``net.Peer()``.
+PeerArgument = Union[bytes, str, Tuple[str, int], HasId]
 
 # The longest name that the domain name system allows; an id or a tag has no use for more.
 MAX_HOST = 253
@@ -55,9 +63,14 @@ class PeerId(bytes):
         return self.host, self.port
 
     def __repr__(self) -> str:
-        return f"PeerId({self.host}:{self.port} -> {printable(str(self.group))})"
+        return f"PeerId({self} -> {printable(str(self.group))})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        # As peer= takes it.
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
     def __reduce__(self) -> Any:
         return PeerId, (bytes(self), self.info)
@@ -224,7 +237,7 @@ def check_address(host: Any, port: Any, given: object) -> Address:
 
 
 def address_of(peer: PeerArgument) -> Address:
-    """The address that a ``peer=`` argument names.
+    """The address that a ``peer=`` argument names. Resolves nothing.
 
     :raises InvalidPeer: it names none.
     """
@@ -238,6 +251,10 @@ def address_of(peer: PeerArgument) -> Address:
         return check_address(peer[0], peer[1], peer)
     if peer is None:
         raise InvalidPeer(peer, "leave peer out to run the function here")
+    if not isinstance(peer, type):
+        named = getattr(peer, "id", None)
+        if isinstance(named, PeerId):
+            return named.address
     raise InvalidPeer(peer, f"{type(peer).__name__} cannot name one")
 
 
@@ -250,7 +267,9 @@ def _address_of_text(peer: str) -> Address:
             raise InvalidPeer(peer, "an IPv6 address needs brackets, as in [::1]:3010")
         return check_address(host, port, peer)
     try:
-        encoded = peer.encode("ascii")
-    except UnicodeEncodeError:
-        raise InvalidPeer(peer, "not an id, and no ':' with a port") from None
-    return _parse_id(encoded, peer)[:2]
+        return _parse_id(peer.encode("ascii"), peer)[:2]
+    except (UnicodeEncodeError, InvalidPeer):
+        # A longer text was meant as an id.
+        host = peer if 0 < len(peer) <= 60 and peer.isprintable() else "host"
+        raise InvalidPeer(peer, f"no id, and an address needs a port, as in "
+                                f"'{host}:3010'") from None

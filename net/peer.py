@@ -269,6 +269,17 @@ class _Peer:
         where = f"{self.host}:{self.port}" if self._server else "not launched"
         return f"<net.Peer {where}, group {self.group}>"
 
+    def _change(self, launch: bool = True, test: bool = False,
+                group: Optional[str] = None) -> None:
+        """What was given to :func:`net.Peer` when this peer was there already."""
+        if test and not self._test or not launch and self.launched:
+            raise RuntimeError("the peer of this process is launched already, by the first "
+                               "decorated function or use of net.Peer(); give NET_LAUNCH=0 or "
+                               "net.configure(launch=False) before that")
+        if group is not None and parse_group(group) != self.group:
+            self._group = parse_group(group)
+            settings.set("group", self._group)
+
     def _abandon(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
         self._changing = threading.RLock()
@@ -388,12 +399,17 @@ def serving_peer() -> _Peer:
 def Peer(*args: Any, **kwargs: Any) -> _Peer:
     """The peer of this process, made and launched at the first use.
 
-    Arguments are those of :class:`net.peer._Peer`; they count at the first use only. Where no port
-    is free it warns and gives a peer that does not serve; calling others works all the same. Any
-    thread may call.
+    Arguments are those of :class:`net.peer._Peer`. A group that is given later, after the first
+    decorated function has launched the peer, counts from then on. Where no port is free it warns
+    and gives a peer that does not serve; calling others works all the same. Any thread may call.
+
+    :raises ValueError: not a group's name.
+    :raises RuntimeError: the peer is there and serves, and was to be a test peer or not to serve.
     """
     with _process.lock:
-        if _process.peer is None:
+        if _process.peer is not None:
+            _process.peer._change(*args, **kwargs)
+        else:
             launch = kwargs.pop("launch", args[0] if args else True)
             peer = _Peer(False, *args[1:], **kwargs)
             # Whoever comes next through a hook gets this one.
@@ -426,8 +442,13 @@ def launch_by_decorator() -> None:
 def _launch_or_warn(peer: _Peer) -> None:
     try:
         peer.launch()
-    except (NoFreePort, OSError) as problem:
-        _warn_once(f"this process can call peers but serves none: {problem}")
+    except NoFreePort as problem:
+        room = len(problem.ports)
+        _warn_once(f"this process can find and call others but serves none: {problem}. There is "
+                   f"room for {room} peers on a host; NET_PORT_RANGE={room + 9}, set for all "
+                   f"processes on all hosts, makes it {room + 10}")
+    except OSError as problem:
+        _warn_once(f"this process can find and call others but serves none: {problem}")
 
 
 def _warn_of_readable_secret() -> None:

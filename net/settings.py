@@ -102,7 +102,7 @@ def _parse_host(value: Any) -> Optional[str]:
     if host.lower() == "localhost":
         return "localhost"
     # 127.1 is an address, too, and inet_aton takes anything after a space.
-    if _is_numeric(host) or is_loopback(host) and " " not in host:
+    if is_address(host) or is_loopback(host) and " " not in host:
         return host
     address = _address_of_interface(host) if host else None
     if address is None:
@@ -110,7 +110,8 @@ def _parse_host(value: Any) -> Optional[str]:
     return address
 
 
-def _is_numeric(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a text is a numeric IPv4 or IPv6 address."""
     for family, text in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):
         try:
             socket.inet_pton(family, text)

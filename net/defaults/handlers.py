@@ -5,6 +5,7 @@ import inspect
 from typing import Any, Dict, Union
 
 from ..decorators import register
+from ..dispatch import caller
 from ..events import accept
 from ..identity import PeerArgument, tag_name
 from ..peer import Peer, serving_peer
@@ -19,7 +20,13 @@ def null(*args: Any, **kwargs: Any) -> Any:
 
 @register
 def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
-    """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it."""
+    """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it.
+
+    :raises TypeError: a peer was given without ``peer=``.
+    """
+    if args and caller.address is None:
+        raise TypeError(f"this would tell of this process; net.info(peer={args[0]!r}) asks that "
+                        f"peer")
     return dict(serving_peer().friendly_id)
 
 

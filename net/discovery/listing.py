@@ -58,6 +58,9 @@ class Peers(Tuple[PeerId, ...]):
             if key == "peers":
                 return {peer: peer.info for peer in self}
             return self.only(lambda peer: peer.group == group_named(key))
+        if not self and not isinstance(key, slice):
+            raise IndexError("no peers were found; .report says what was tried, and "
+                             "python3 -m net doctor says why")
         found = super().__getitem__(key)
         return Peers(found, self.report) if isinstance(key, slice) else found
 

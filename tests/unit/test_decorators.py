@@ -200,7 +200,7 @@ def test_a_timeout_that_is_not_above_zero_is_refused(timeout):
 
 @pytest.mark.parametrize("timeout", ["5", [], object()])
 def test_a_timeout_that_is_no_number_is_refused(timeout):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="a timeout is a number of seconds, not"):
         net.null.on("192.0.2.1:1", timeout)
 
 
@@ -622,3 +622,22 @@ def test_an_unknown_connection_raises_with_what_was_asked():
     error = caught.value
     assert (error.name, error.tag, error.peer, error.near) == \
         ("a.neer", encode_text("a.neer"), "192.0.2.1:1", ("a.near",))
+
+
+# -------------------------------------------------------------------- what was meant otherwise
+
+def test_connecting_an_address_is_refused_with_what_calls_it():
+    for address in ("127.0.0.1:3010", "::1:3010"):
+        with pytest.raises(ValueError, match="opens no connection.*peer='"):
+            net.connect(address)
+    for peer in (net.Peer().id, ("127.0.0.1", 3010), b"x", net.Peer()):
+        with pytest.raises(TypeError, match="opens no connection.*peer="):
+            net.connect(peer)
+    assert "has called nobody" in repr(net.connect("render1:3010"))
+    assert "under its own name" in repr(net.connect())
+
+
+def test_a_peer_may_be_the_object_that_net_peer_gives(calls):
+    function = register(lambda: 1, "at home")
+    assert function(peer=net.Peer()) == "remote" and function.on(net.Peer())() == "remote"
+    assert [call[0] for call in calls] == [net.Peer(), net.Peer()]

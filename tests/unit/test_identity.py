@@ -366,3 +366,32 @@ def test_long_text_is_cut():
 def test_the_longest_group_fits_an_id():
     assert len(make_id(65535, "h" * identity.MAX_HOST, "g" * 64)) < identity.MAX_ID
     assert net.PeerId is PeerId
+
+
+def test_an_address_without_its_port_says_what_is_missing():
+    for host in ("127.0.0.1", "localhost", "render1", "nas.lan"):
+        with pytest.raises(InvalidPeer, match=f"needs a port, as in '{host}:3010'"):
+            address_of(host)
+    for text in ("", "x" * 400, "a\x1b", "\xe9" * 70):
+        with pytest.raises(InvalidPeer, match="needs a port, as in 'host:3010'"):
+            address_of(text)
+
+
+def test_what_has_an_id_is_a_peer():
+    class Named:
+        id = PeerId(ID)
+
+    assert address_of(Named()) == ("192.0.2.1", 3010)
+    with pytest.raises(InvalidPeer):
+        address_of(Named)
+    with pytest.raises(InvalidPeer):
+        address_of(type("Other", (), {"id": ID})())
+
+
+def test_a_peer_id_within_a_text_is_an_address_that_calls_it():
+    peer = PeerId(ID)
+    assert f"{peer}" == str(peer) == "192.0.2.1:3010" and f"{peer:>20}" == "      192.0.2.1:3010"
+    assert address_of(f"{peer}") == peer.address
+    six = make_id(3010, "::1")
+    assert f"{six}" == "[::1]:3010" and address_of(f"{six}") == six.address
+    assert repr(peer) == "PeerId(192.0.2.1:3010 -> None)"

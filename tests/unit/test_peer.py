@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import warnings
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, Iterator
 
@@ -310,7 +311,7 @@ def test_no_free_port_is_an_error_of_launch_and_a_warning_of_peer(own_process, k
         with pytest.raises(NoFreePort) as caught:
             _Peer()
         assert caught.value.ports == range(port_range.start, port_range.start + 1)
-        with pytest.warns(RuntimeWarning, match="can call peers but serves none") as warned:
+        with pytest.warns(RuntimeWarning, match="find and call others but serves none") as warned:
             peer = net.Peer()
         assert warned[0].filename == __file__
         with warnings.catch_warnings():
@@ -371,6 +372,47 @@ def test_the_arguments_of_the_first_use_count(own_process, kept_settings):
     peer = net.Peer(launch=False, group="render")
     assert net.Peer() is peer and not peer.launched
     assert peer.group == "render" and kept_settings.group == "render"
+
+
+def test_a_group_that_is_given_after_the_launch_counts(own_process, kept_settings, port_range):
+    kept_settings.set("port_start", port_range.start)
+    peer = net.Peer()
+    assert net.Peer(group="render") is peer and peer.launched
+    assert peer.group == kept_settings.group == "render" and peer.id.group == "render"
+    assert net.Peer().group == "render"
+    with pytest.raises(ValueError):
+        net.Peer(group="None\n")
+
+
+def test_what_cannot_be_changed_after_the_launch_raises(own_process, kept_settings, port_range):
+    kept_settings.set("port_start", port_range.start)
+    net.Peer()
+    for arguments in ({"launch": False}, {"test": True}):
+        with pytest.raises(RuntimeError, match="launched already"):
+            net.Peer(**arguments)
+
+
+def test_a_setting_without_sense_is_told_at_each_use(own_process, kept_settings, monkeypatch):
+    monkeypatch.setenv("NET_HOST", "127.0.0.l")
+    kept_settings.reset()
+    for _ in range(2):
+        with pytest.raises(SettingError, match="NET_HOST must be"):
+            net.Peer()
+    assert own_process.peer is None and not own_process.peers
+
+
+def test_the_seventh_peer_of_a_host_says_what_it_can_do_and_what_to_set(
+        own_process, kept_settings, port_range):
+    kept_settings.set("port_start", port_range.start)
+    with ExitStack() as taken:
+        for port in port_range:
+            taken.enter_context(socket.create_server(("127.0.0.1", port)))
+        with pytest.warns(RuntimeWarning) as warned:
+            assert not net.Peer().launched
+    (warning,) = warned
+    text = str(warning.message)
+    assert "room for 6 peers" in text and "find and call others" in text
+    assert "NET_PORT_RANGE=15" in text and "all" in text
 
 
 def test_a_group_without_sense_leaves_no_peer_behind(own_process):

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
+
 import net
 from net.defaults import handlers
 from net.peer import _Peer
@@ -18,7 +20,12 @@ def test_null_takes_anything_and_gives_its_flag():
 def test_info_is_the_friendly_id():
     found = net.info()
     assert type(found) is dict and found == dict(net.Peer().friendly_id)
-    assert net.info(1, key=2).keys() == found.keys()
+    assert net.info(key=2).keys() == found.keys()
+
+
+def test_info_of_a_peer_that_was_given_without_its_name_is_refused():
+    with pytest.raises(TypeError, match=r"net.info\(peer='127.0.0.1:3010'\) asks that peer"):
+        net.info("127.0.0.1:3010")
 
 
 def test_pass_through_gives_back_what_came():

@@ -118,3 +118,11 @@ def test_an_empty_listing_says_where_to_look():
 def test_a_repr_fits_the_terminal_it_is_printed_to(monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     assert max(map(len, repr(LISTING).splitlines())) <= 30
+
+
+def test_the_first_of_no_peers_says_what_to_do():
+    with pytest.raises(IndexError, match="no peers were found; .report says .* doctor"):
+        Peers()[0]
+    with pytest.raises(IndexError):
+        Peers([peer(1)])[1]
+    assert Peers()[:1] == ()
