@@ -31,6 +31,7 @@ from .errors import (AuthenticationError, CallTimeout, InvalidConnection, Invali
                      ProtocolError, RemoteError, SettingError, ValueNotSupported)
 from .events import event, flush, stats, subscribe, unsubscribe
 from .identity import PeerId
+from .log import LastResort as _LastResort
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ __all__ = [
 
 #: The logger of app-net, under which all of its modules log.
 LOGGER = logging.getLogger(__name__)
-LOGGER.addHandler(logging.NullHandler())
+LOGGER.addHandler(_LastResort())
 
 # The settings, for type checkers; net/settings.py has them with their defaults and limits. What
 # can be assigned is more than what is read.

@@ -7,10 +7,24 @@ import sys
 import threading
 import warnings
 from time import monotonic
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 # Seconds between two lines of one kind.
 INTERVAL = 10.0
+# Kinds of lines that are remembered. Kinds are made of what the application registers, never of
+# what comes from others.
+MAX_KINDS = 1024
+
+#: The logger above all others of app-net.
+ROOT = "net"
+#: Functions that peers call and that fail.
+CALLS = "net.calls"
+#: Connections: refused, overdue and broken ones.
+CONNECTIONS = "net.connections"
+#: Events and their handlers.
+EVENTS = "net.events"
+#: Searches, announcements and watches.
+DISCOVERY = "net.discovery"
 
 
 def warn(text: str) -> None:
@@ -23,6 +37,27 @@ def warn(text: str) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=level)
     except ValueError:
         pass  # sys.stderr is closed
+
+
+class LastResort(logging.Handler):
+    """Shows errors on ``sys.stderr`` where the application has configured no logging, as Python
+    does for loggers that have no handler; warnings and less stay silent then."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.lastResort is not None and not _is_configured(record.name):
+            logging.lastResort.handle(record)
+
+
+def _is_configured(name: str) -> bool:
+    logger: Optional[logging.Logger] = logging.getLogger(name)
+    while logger is not None:
+        if any(not isinstance(handler, LastResort) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 class SafeLog:
@@ -56,14 +91,17 @@ class RateLimitedLog:
         self._lock = threading.Lock()  # guards _kinds
         self._kinds: Dict[str, List[float]] = {}  # text -> [time of the last line, left out since]
 
-    def __call__(self, level: int, text: str, *values: Any) -> None:
+    def __call__(self, level: int, text: str, *values: Any, kind_of: str = "") -> None:
         """Write a line. From ERROR on, the exception that is being handled goes with it.
 
         :param text: the kind, with places for the values as in logging.
+        :param kind_of: tells kinds of one text apart.
         """
         now = monotonic()
         with self._lock:
-            kind = self._kinds.setdefault(text, [now - INTERVAL, 0])
+            if len(self._kinds) >= MAX_KINDS:
+                self._kinds.clear()
+            kind = self._kinds.setdefault(text + kind_of, [now - INTERVAL, 0])
             if now - kind[0] < INTERVAL:
                 kind[1] += 1
                 return

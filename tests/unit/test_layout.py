@@ -268,7 +268,7 @@ def test_importing_net_is_quiet():
         "threads": ["MainThread"],
         "descriptors": 0,
         "environment": True,
-        "handlers": ["NullHandler"],
+        "handlers": ["LastResort"],
         "loudness": 0,
         "ifaddr": False,
     }

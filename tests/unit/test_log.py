@@ -1,0 +1,90 @@
+"""The log: it cannot raise, cannot flood, and errors are seen where nobody configured it."""
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+import net
+from net import log
+from net.log import LastResort, RateLimitedLog, SafeLog
+from processes import run_python
+
+
+def printed(code: str) -> str:
+    """What a process without any configuration of logging prints to its standard error."""
+    done = run_python("-c", f"import logging, net, net.log\n{code}", NET_LAUNCH=0)
+    return done.stderr
+
+
+WRITE = """
+for name in (net.log.CALLS, net.log.EVENTS, "net"):
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        net.log.SafeLog(name)(level, "%s %s", name, logging.getLevelName(level))
+"""
+ERRORS = "net.calls ERROR\nnet.events ERROR\nnet ERROR\n"
+
+
+def test_errors_are_seen_where_the_application_has_configured_nothing():
+    assert printed(WRITE) == ERRORS
+
+
+@pytest.mark.parametrize("configure", [
+    "logging.getLogger().addHandler(logging.NullHandler())",
+    "logging.getLogger('net').addHandler(logging.NullHandler())",
+    "logging.lastResort = None",
+    "logging.getLogger('net').setLevel(logging.CRITICAL)",
+])
+def test_an_application_that_configures_logging_decides(configure):
+    assert printed(configure + WRITE) == ""
+
+
+def test_a_configured_application_sees_each_line_once():
+    assert printed("logging.basicConfig(level=logging.WARNING, format='%(message)s')" + WRITE) == \
+        "".join(f"{name} {level}\n" for name in ("net.calls", "net.events", "net")
+                for level in ("WARNING", "ERROR"))
+
+
+def test_one_named_logger_can_be_configured_by_itself():
+    assert printed("logging.getLogger('net.calls').addHandler(logging.NullHandler())"
+                   + WRITE) == "net.events ERROR\nnet ERROR\n"
+
+
+def test_the_loggers_of_the_documentation_are_below_the_one_of_the_package():
+    for name in (log.CALLS, log.CONNECTIONS, log.EVENTS, log.DISCOVERY):
+        assert logging.getLogger(name).parent is net.LOGGER
+    assert [type(handler) for handler in net.LOGGER.handlers if isinstance(handler, LastResort)]
+
+
+class Broken(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the disk is full")
+
+
+def test_a_handler_that_raises_changes_nothing():
+    logger = logging.getLogger("net.unit test")
+    handler = Broken()
+    logger.addHandler(handler)
+    SafeLog(logger.name)(logging.ERROR, "x")
+    RateLimitedLog(logger)(logging.ERROR, "x")
+    logger.removeHandler(handler)
+
+
+def test_one_line_of_each_kind_in_ten_seconds_and_the_number_of_the_others(monkeypatch, caplog):
+    now = [100.0]
+    monkeypatch.setattr(log, "monotonic", lambda: now[0])
+    note = RateLimitedLog(logging.getLogger("net.unit test"))
+    for number in range(5):
+        note(logging.WARNING, "from %s", number)
+        note(logging.WARNING, "to %s", number, kind_of="a")
+        note(logging.WARNING, "to %s", number, kind_of="b")
+    now[0] += log.INTERVAL
+    note(logging.WARNING, "from %s", 5)
+    assert caplog.messages == ["from 0", "to 0", "to 0", "from 5 (4 more like this before)"]
+
+
+def test_kinds_are_not_remembered_without_end(caplog):
+    note = RateLimitedLog(logging.getLogger("net.unit test"))
+    for number in range(log.MAX_KINDS + 5):
+        note(logging.DEBUG, "x", kind_of=str(number))
+    assert len(note._kinds) <= log.MAX_KINDS
