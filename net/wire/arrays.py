@@ -57,7 +57,7 @@ def put_together_array(described: Any, shape: Any, order: Any, data: bytes) -> A
         raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
     array = numpy.frombuffer(bytearray(data), dtype=dtype) if data else numpy.empty(0, dtype=dtype)
-    _check_content(numpy, array)
+    _check_content(array)
     return array.reshape(shape[::-1]).T if order == "F" else array.reshape(shape)
 
 
@@ -67,20 +67,22 @@ def _check_shape(shape: Any) -> Tuple[int, ...]:
     return tuple(shape)
 
 
-def _check_content(numpy: Any, array: Any) -> None:
+def _check_content(array: Any) -> None:
     """Refuse what numpy itself never makes, and takes on trust: truth values that are neither 0 nor
     1, and characters beyond the last one, of which it would make texts that Python cannot bear.
     """
     dtype = array.dtype
     if dtype.names is not None:
         for name in dtype.names:
-            _check_content(numpy, array[name])
+            _check_content(array[name])
     elif dtype.kind == "b":
-        if array.view(numpy.uint8).max(initial=0) > 1:
+        if array.tobytes().translate(None, b"\0\1"):
             raise Malformed("not a truth value")
     elif dtype.kind == "U":
-        points = numpy.frombuffer(array.tobytes(), dtype.byteorder + "u4")
-        if points.max(initial=0) > sys.maxunicode:
+        data = array.tobytes()
+        # The highest two bytes of each: characters end at 0x10ffff.
+        first, second = (0, 1) if dtype.str[0] == ">" else (3, 2)
+        if data[first::4].strip(b"\0") or data[second::4].translate(None, bytes(range(0x11))):
             raise Malformed("not a character")
 
 
@@ -112,7 +114,7 @@ def put_together_scalar(described: Any, data: bytes) -> Any:
     if described == "S":
         return numpy.bytes_(data)
     array = numpy.frombuffer(data, dtype=_dtype(numpy, described))
-    _check_content(numpy, array)
+    _check_content(array)
     value, = array
     return value
 

@@ -14,8 +14,8 @@ import pathlib
 import re
 import sys
 import uuid
-from typing import (Any, Callable, Deque, Dict, FrozenSet, Iterable, NamedTuple, Optional, Set,
-                    Tuple, Type)
+from typing import (Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable, NamedTuple, Optional,
+                    Set, Tuple, Type)
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, printable
@@ -39,11 +39,11 @@ class Kind(NamedTuple):
     put_together: Callable[[Any, Any], Any]
 
 
-def pairs(content: Any) -> Iterable[Tuple[Any, Any]]:
+def _pairs(restorer: Any, content: Any) -> Iterable[Tuple[Any, Any]]:
     """Key and value by turns, as :func:`zip` gives them."""
     if len(a_list(content)) % 2:
         raise Malformed("not pairs")
-    return zip(content[::2], content[1::2])
+    return zip(restorer.keys(content[::2]), content[1::2])
 
 
 def _memoryview(packer: Any, value: memoryview, depth: int) -> Any:
@@ -114,11 +114,14 @@ def _put_timezone(restorer: Any, content: Any) -> datetime.timezone:
 
 def _take_range(packer: Any, value: range, depth: int) -> Any:
     # int(): range(True, 5) keeps its True.
-    return [packer.tag(int(end), depth) for end in (value.start, value.stop, value.step)]
+    start, stop, step = int(value.start), int(value.stop), int(value.step)
+    packer.division(stop - start, step)
+    return [packer.tag(end, depth) for end in (start, stop, step)]
 
 
 def _put_range(restorer: Any, content: Any) -> range:
     start, stop, step = wholes(content, 3, 3)
+    restorer.division(stop - start, step)
     return range(start, stop, step)
 
 
@@ -136,6 +139,13 @@ def _put_deque(restorer: Any, content: Any) -> Deque[Any]:
     return collections.deque(items, most)
 
 
+def _put_counter(restorer: Any, content: Any) -> Counter[Any]:
+    # Its constructor counts, in Python.
+    counter = collections.Counter.__new__(collections.Counter)
+    dict.update(counter, _pairs(restorer, content))
+    return counter
+
+
 _DECIMAL = re.compile(r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)"
                       r"([eE][-+]?[0-9]+)?)\Z")
 
@@ -147,10 +157,17 @@ def _put_decimal(restorer: Any, content: Any) -> decimal.Decimal:
     return decimal.Decimal(content)
 
 
+def _take_fraction(packer: Any, value: fractions.Fraction, depth: int) -> Any:
+    packer.division(value.numerator, value.denominator)
+    return [packer.tag(value.numerator, depth), packer.tag(value.denominator, depth)]
+
+
 def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
     numerator, denominator = wholes(content, 2, 2)
     if denominator < 1:
         raise Malformed("not a fraction")
+    restorer.division(numerator, denominator)
+    restorer.fraction(numerator, denominator)
     return fractions.Fraction(numerator, denominator)
 
 
@@ -187,18 +204,18 @@ KINDS: Tuple[Kind, ...] = (
     Kind(tuple, "!tuple", lambda packer, value, depth: packer.items(value, depth),
          lambda restorer, content: tuple(a_list(content))),
     Kind(set, "!set", lambda packer, value, depth: packer.items(list(value), depth),
-         lambda restorer, content: set(a_list(content))),
+         lambda restorer, content: set(restorer.keys(a_list(content)))),
     Kind(frozenset, "!frozenset", lambda packer, value, depth: packer.items(list(value), depth),
-         lambda restorer, content: frozenset(a_list(content))),
+         lambda restorer, content: frozenset(restorer.keys(a_list(content)))),
     Kind(collections.deque, "!deque",
          lambda packer, value, depth: [value.maxlen, *packer.items(list(value), depth)],
          _put_deque),
     Kind(collections.OrderedDict, "!ordered",
          lambda packer, value, depth: packer.pairs(value, depth),
-         lambda restorer, content: collections.OrderedDict(pairs(content))),
+         lambda restorer, content: collections.OrderedDict(_pairs(restorer, content))),
     Kind(collections.Counter, "!counter",
          lambda packer, value, depth: packer.pairs(value, depth),
-         lambda restorer, content: collections.Counter(dict(pairs(content)))),
+         _put_counter),
     Kind(range, "!range", _take_range, _put_range),
     Kind(complex, "!complex", lambda packer, value, depth: [value.real, value.imag], _put_complex),
     Kind(bytes, "!bytes", lambda packer, value, depth: packer.bytes(value),
@@ -216,10 +233,7 @@ KINDS: Tuple[Kind, ...] = (
          _put_timedelta),
     Kind(datetime.timezone, "!timezone", _take_timezone, _put_timezone),
     Kind(decimal.Decimal, "!decimal", lambda packer, value, depth: str(value), _put_decimal),
-    Kind(fractions.Fraction, "!fraction",
-         lambda packer, value, depth: [packer.tag(value.numerator, depth),
-                                       packer.tag(value.denominator, depth)],
-         _put_fraction),
+    Kind(fractions.Fraction, "!fraction", _take_fraction, _put_fraction),
     Kind(uuid.UUID, "!uuid", lambda packer, value, depth: value.hex, _put_uuid),
     Kind(PeerId, "!peer", _take_peer, _put_peer),
 )
@@ -340,7 +354,7 @@ _zone_names = Memo(_find_zone_names, 4)
 
 PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     **{kind.name: kind.put_together for kind in KINDS},
-    "!dict": lambda restorer, content: dict(pairs(content)),
+    "!dict": lambda restorer, content: dict(_pairs(restorer, content)),
     "!int": _put_int,
     "!str": lambda restorer, content: restorer.bytes(content).decode("utf-8", "surrogatepass"),
     "!value": _put_value,

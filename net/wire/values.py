@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections import Counter
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Set, Tuple)
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
@@ -40,6 +42,22 @@ DIGITS = 300
 # Values from which on it is counted how much text they make, before it is made: a few lists that
 # hold each other several times, or one text many times, can stand for more than any memory holds.
 MANY = 64 * 1024
+# Bits of one number times bits of the other, of all divisions that a message may need: fractions
+# and ranges are made with one. 2 ** 36 take 0.1 s, and are allowed for each MiB of text.
+MAX_DIVISION = 1 << 36
+# Keys of a set or dict up to which it hardly matters if all have the same hash.
+FEW_KEYS = 16
+# Comparisons of keys with the same hash that a message may need, times the characters of a key:
+# they take up to 0.2 s. More are allowed for each key, which come by themselves: -1 and -2 have
+# the same hash.
+MAX_COMPARED = 1 << 24
+USUAL_COMPARED = 8
+# Fractions with the same hash, as far as numerator and denominator alone decide. Later Pythons keep
+# the hashes of 16,384 fractions for the whole process, and compare each new one with all of those.
+MAX_FRACTIONS = 100
+# Digits from which on a number takes longer than its share. Python refuses them from 4,300 on,
+# unless the application has switched that off.
+MAX_DIGITS = 4000
 # Characters of the path to a value that are shown.
 MAX_PATH = 120
 
@@ -217,6 +235,7 @@ class Packer:
         self.buffers: List[Buffer] = []
         self._buffer_bytes = 0
         self._count = 0
+        self._division = 0
         self._tops: List[Any] = []
 
     def packed(self, tree: Any, path: str) -> Packed:
@@ -228,7 +247,13 @@ class Packer:
         if len(text) > self._limits.text:
             raise MessageTooLarge(f"{path}: JSON text, in bytes", len(text), self._limits.text,
                                   "NET_MAX_TEXT")
+        if self._division > _most_division(len(text)):
+            raise ValueNotSupported(path, "fractions or ranges of so many digits cannot travel")
         return Packed(text, True, self.buffers)
+
+    def division(self, one: int, other: int) -> None:
+        """Count what it will take to make a value that is made by a division."""
+        self._division += one.bit_length() * other.bit_length()
 
     @staticmethod
     def under(path: str, work: Callable[[], Any]) -> Any:
@@ -338,6 +363,10 @@ class Packer:
         return len(self.buffers) - 1
 
 
+def _most_division(size: int) -> int:
+    return max(MAX_DIVISION, size * (MAX_DIVISION >> 20))
+
+
 def _cut(path: str) -> str:
     return path if len(path) <= MAX_PATH else path[:MAX_PATH] + "..."
 
@@ -400,10 +429,10 @@ def brackets_of(text: bytes) -> bytes:
     return b"".join(brackets.split(b'"')[::2]) if b'"' in brackets else brackets
 
 
-def _make_decode(object_hook: Any = None) -> Callable[[str], Any]:
-    decoder: Any = json.JSONDecoder(object_hook=object_hook)
+def _make_decode(object_hook: Any = None, **hooks: Any) -> Callable[[str], Any]:
+    decoder: Any = json.JSONDecoder(object_hook=object_hook, **hooks)
     if getattr(json_scanner, "c_make_scanner", None) is None:  # PyPy
-        return _decode_quickly if object_hook is None else \
+        return _decode_quickly if object_hook is None and not hooks else \
             lambda text: decoder.decode(_without_space(text))
     scan = decoder.scan_once
 
@@ -430,7 +459,21 @@ def _without_space(text: str) -> str:
     return text
 
 
+def _short_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise Malformed("a number of too many digits")
+    return int(digits)
+
+
+def _has_long_number(text: str) -> bool:
+    """Whether there may be a number of too many digits: a text may hold some, too."""
+    step = MAX_DIGITS // 2
+    return len(text) > MAX_DIGITS and any(
+        [text[start:start + step].isdigit() for start in range(0, len(text), step)])
+
+
 _decode_plain = _make_decode()
+_decode_carefully = _make_decode(parse_int=_short_int)
 
 
 def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
@@ -448,7 +491,9 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
         check_depth(text, 2 * limit if tagged else limit)
     try:
         string = text.decode("utf-8", "surrogatepass")
-        return _restored(string, buffers, path, side) if tagged else _decode_plain(string)
+        if tagged:
+            return _restored(string, buffers, path, side)
+        return (_decode_carefully if _has_long_number(string) else _decode_plain)(string)
     except (ValueNotSupported, MemoryError):
         raise
     except RecursionError:
@@ -462,8 +507,10 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
 
 
 def _restored(text: str, buffers: Sequence[bytes], path: str, side: str) -> Any:
-    restorer = _Restorer(buffers)
+    restorer = _Restorer(buffers, len(text))
     try:
+        if _has_long_number(text):
+            return _make_decode(restorer.restore, parse_int=_short_int)(text)
         return _make_decode(restorer.restore)(text)
     except Lacking as problem:
         where = _path_of(text, restorer.count, path)
@@ -504,10 +551,14 @@ def _text_of(problem: Exception) -> str:
 class _Restorer:
     """Puts tagged objects together again, the innermost first.
 
+    :param size: characters of JSON text.
     :ivar count: the objects of JSON so far, the one included that is put together.
     """
 
-    def __init__(self, buffers: Sequence[bytes]) -> None:
+    def __init__(self, buffers: Sequence[bytes], size: int) -> None:
+        self._size = size
+        self._division = self._compared = 0
+        self._fractions: Dict[int, Any] = {}
         # The frame's own list, so that a large buffer is freed when its value has been made.
         self._buffers: List[Optional[bytes]] = \
             buffers if type(buffers) is list else list(buffers)
@@ -522,6 +573,39 @@ class _Restorer:
         if put_together is None:
             raise Malformed(f"unknown tagged object {name[:40]!r}")
         return put_together(self, content)
+
+    def division(self, one: int, other: int) -> None:
+        """Refuse a value that would be made by a division of too many digits."""
+        self._division += one.bit_length() * other.bit_length()
+        if self._division > _most_division(self._size):
+            raise Malformed("fractions or ranges of too many digits")
+
+    def fraction(self, numerator: int, denominator: int) -> None:
+        """Refuse a fraction if there are many others that seem to be the same."""
+        parts = (numerator, denominator)
+        first = self._fractions.setdefault(hash(parts), parts)
+        if first != parts:
+            if type(first) is tuple:
+                first = self._fractions[hash(parts)] = {first}
+            first.add(parts)
+            if len(first) > MAX_FRACTIONS:
+                raise Lacking("more fractions of one hash arrived than can be compared in time")
+
+    def keys(self, keys: List[Any]) -> List[Any]:
+        """Refuse keys that would have to be compared with each other for too long.
+
+        A set or a dict compares each with all before that have the same hash, and numbers are
+        easily chosen so that they have.
+        """
+        if len(keys) > FEW_KEYS and not STRING.issuperset(map(type, keys)):
+            hashes = list(map(hash, keys))
+            if len(set(hashes)) < len(hashes):
+                compared = sum([count * (count - 1) // 2 for count in Counter(hashes).values()])
+                self._compared += max(0, compared - USUAL_COMPARED * len(keys)) \
+                    * max(100, self._size // len(keys))
+                if self._compared > MAX_COMPARED:
+                    raise Lacking("more keys of one hash arrived than can be compared in time")
+        return keys
 
     def bytes(self, content: Any) -> bytes:
         """Bytes from base64, or the buffer of that number."""
@@ -545,10 +629,6 @@ class _Here:
         return "..."
 
 
-#: A container of JSON, where it is found (None for the outermost), and under which key there.
-_Found = Tuple[Any, Any, Any]
-
-
 def _path_of(text: str, number: int, path: str) -> str:
     """The way to an object of a tagged JSON text, which is read again.
 
@@ -563,15 +643,31 @@ def _path_of(text: str, number: int, path: str) -> str:
         count += 1
         return here if count == number else found
 
-    left: List[_Found] = [(_make_decode(mark)(text), None, None)]
-    while left:
-        found = left.pop()
-        value = found[0]
-        if value is here:
-            return _cut(path + "".join(_steps(found, not path)))
-        inside = enumerate(value) if type(value) is list else value.items()
-        left.extend([(one, found, key) for key, one in inside if type(one) in _CONTAINERS])
-    return path  # an object with two keys of one name
+    root = _make_decode(mark)(text)
+    keys: List[Any] = []
+    trail = [(root, _inside(root))]
+    while trail and root is not here:
+        for key, one in trail[-1][1]:
+            if one is here:
+                return _cut(path + "".join(_steps(trail, [*keys, key], path)))
+            if type(one) in _CONTAINERS and one and _holds_containers(one):
+                trail.append((one, _inside(one)))
+                keys.append(key)
+                break
+        else:
+            trail.pop()
+            del keys[-1:]
+    return path  # the whole value, or one in an object with two keys of one name
+
+
+def _inside(value: Any) -> Iterator[Tuple[Any, Any]]:
+    return iter(value.items()) if type(value) is dict else \
+        enumerate(value) if type(value) is list else iter(())
+
+
+def _holds_containers(value: Any) -> bool:
+    inside = value if type(value) is list else value.values()
+    return not _CONTAINERS.isdisjoint(map(type, inside))
 
 
 _CONTAINERS = frozenset({list, dict, _Here})
@@ -579,24 +675,22 @@ _ITEMS = frozenset({"!tuple", "!set", "!frozenset"})
 _PAIRS = frozenset({"!dict", "!ordered", "!counter"})
 
 
-def _steps(found: _Found, named: bool) -> List[str]:
+def _steps(trail: Sequence[Tuple[Any, Any]], keys: List[Any], path: str) -> List[str]:
+    """What leads along containers of JSON, each of which has the next under a key."""
     steps = []
-    while found[1] is not None:
-        _, around, key = found
-        steps.append(key if named and around[1] is None and type(key) is str
-                     else _step(around, key))
-        found = around
-    return steps[::-1]
+    tag = None  # of the tagged object that a container is the content of
+    for (container, _), key in zip(trail, keys):
+        if type(container) is dict and looks_tagged(container):
+            tag = key
+            continue
+        steps.append(key if not path and not steps and type(container) is dict
+                     else _step(container, key, tag))
+        tag = None
+    return steps
 
 
-def _step(around: _Found, key: Any) -> str:
-    """How a path goes from a container of JSON to what it has under a key."""
-    container, outer, _ = around
-    tag = next(iter(outer[0])) if outer is not None and type(outer[0]) is dict \
-        and looks_tagged(outer[0]) else None
+def _step(container: Any, key: Any, tag: Optional[str]) -> str:
     if type(container) is dict:
-        if looks_tagged(container):
-            return ""
         return f".{key}" if tag == "!value" else f"[{_short(key)}]"
     if tag in _PAIRS:
         return f"[{_short(container[key - key % 2])}]"

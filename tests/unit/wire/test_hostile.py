@@ -1,14 +1,17 @@
 """What strangers may send: it costs little, unrolls to nothing, and is refused by a typed error."""
 from __future__ import annotations
 
+import contextlib
 import enum
+import fractions
 import importlib.abc
+import itertools
 import json
 import signal
 import sys
 import time
 import tracemalloc
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -16,6 +19,7 @@ import travel
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import kinds, registered
 from net.wire.values import LONG, unpack
+from travel import as_result
 
 numpy = pytest.importorskip("numpy")
 
@@ -296,6 +300,102 @@ def test_an_object_with_two_keys_of_one_name_has_no_way_to_the_first():
 def test_what_lacks_something_and_is_not_json_either_is_no_json():
     with pytest.raises(ProtocolError):
         unpack(b'[{"!value":{"class":"app.Gone"}},{]', True)
+
+
+# ------------------------------------------------------------------------ time of the processor
+
+PRIME = 2 ** 61 - 1  # of two ints that differ by it, the hashes are equal
+MIB = 2 ** 20
+
+
+def filled(item: Callable[[int], str], around: str = "[{}]", size: int = MIB) -> bytes:
+    """Items side by side, of a size together."""
+    items = []
+    while size > 0:
+        items.append(item(len(items) + 1))
+        size -= len(items[-1]) + 1
+    return around.format(",".join(items)).encode()
+
+
+def costly() -> Iterator[Tuple[str, bytes]]:
+    """A MiB of the worst of each kind; most took between 3 and 38 seconds."""
+    keys = {"ints": str, "decimals": '{{"!decimal":"{}"}}'.format,
+            "fractions": '{{"!fraction":[{},1]}}'.format, "tuples": '{{"!tuple":[{}]}}'.format,
+            "uuids": '{{"!uuid":"{:032x}"}}'.format, "ranges": '{{"!range":[{0},{0},1]}}'.format,
+            "dataclasses": '{{"!value":{{"class":"travel.Frozen","name":{}}}}}'.format,
+            "complex": '{{"!complex":[{}.0,0.0]}}'.format}
+    for name, form in keys.items():
+        yield f"set of {name}", filled(lambda number: form(number * PRIME), '{{"!set":[{}]}}')
+    for tag in ("dict", "ordered", "counter"):
+        yield tag, filled(lambda number: f"{number * PRIME},1", f'{{{{"!{tag}":[{{}}]}}}}')
+    for count in (16, 90, 500):
+        yield f"sets of {count} fractions", filled(lambda number: '{"!set":[' + ",".join(
+            f'{{"!fraction":[{(number * count + one) * PRIME},1]}}' for one in range(count)) + "]}")
+    yield "set of long tuples", filled(
+        lambda number: '{"!tuple":[' + "1," * 5000 + f"{number * PRIME}]}}", '{{"!set":[{}]}}')
+    long = '{{"!int":"0x{}"}}'.format
+    yield "fraction", f'{{"!fraction":[{long("f1" * 250_000)},{long("e3" * 250_000)}]}}'.encode()
+    yield "fractions", filled(
+        lambda number: f'{{"!fraction":[{long("f1" * 9000)},{long("e3" * 9000)}]}}')
+    yield "range", f'{{"!range":[0,{long("f1" * 330_000)},{long("e3" * 165_000)}]}}'.encode()
+    yield "decimal", b'{"!decimal":"' + b"7" * MIB + b'"}'
+    yield "int", b"7" * MIB
+    yield "what is lacking at the end", filled(lambda number: "[]",
+                                               '[{},{{"!zone":"Mars/Phobos"}}]')
+
+
+@pytest.mark.parametrize("text", [text for _, text in costly()],
+                         ids=[name for name, _ in costly()])
+def test_no_message_takes_much_time_for_its_size(text):
+    """It is 0.3 s for a MiB at most, where nothing else runs."""
+    before = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else None
+    if before is not None:
+        sys.set_int_max_str_digits(0)  # as some applications do
+    try:
+        started = time.process_time()
+        with contextlib.suppress(ProtocolError, ValueNotSupported):
+            unpack(text, True)
+        assert time.process_time() - started < 1.5
+        started = time.process_time()
+        with contextlib.suppress(ProtocolError):
+            unpack(text)
+        assert time.process_time() - started < 1.5
+    finally:
+        if before is not None:
+            sys.set_int_max_str_digits(before)
+
+
+def test_keys_with_the_same_hash_travel_as_far_as_they_come_by_themselves():
+    corners = set(itertools.product((-1, -2, 0), repeat=6))  # 64 of them with one hash
+    doubles = {number * sign for number in range(5000) for sign in (-1, 1)}
+    classes = {travel.Frozen(number * PRIME) for number in range(80)}
+    for value in (corners, doubles, classes, dict.fromkeys(corners), {1.0, 1 + PRIME, -2, -1}):
+        assert as_result(value) == value
+
+
+def test_fractions_that_are_the_same_or_nearly_so_travel():
+    value = [fractions.Fraction(-number % 3 - 2, 3) for number in range(1000)]
+    assert as_result([value, value]) == [value, value]
+
+
+def test_more_keys_of_one_hash_are_refused_for_what_they_are():
+    value = {number * PRIME for number in range(5000)}
+    with pytest.raises(ValueNotSupported, match="keys of one hash"):
+        as_result([value])
+
+
+def test_fractions_and_ranges_of_too_many_digits_are_refused_before_they_are_sent():
+    long = (1 << 300_000) - 1
+    for value in (fractions.Fraction(1 << 300_000, long), range(0, long, long >> 1000)):
+        with pytest.raises(ValueNotSupported, match=r"^result: .*digits cannot travel"):
+            as_result(value)
+    for value in (fractions.Fraction(1 << 200_000, (1 << 200_000) - 1), range(long), long ** 9):
+        assert as_result(value) == value
+
+
+def test_digits_in_a_text_are_no_number():
+    for tagged in (False, True):
+        assert unpack(b'["' + b"7" * 9000 + b'",12]', tagged) == ["7" * 9000, 12]
 
 
 # ----------------------------------------------------------------------------- flags of an enum
