@@ -22,8 +22,8 @@ def main() -> None:
         print("serving as", net.Peer().friendly_id, flush=True)
         threading.Event().wait()
     print("here:", multiply(*numbers))
-    for peer_id in net.get_peers():
-        print(f"{peer_id.host}:{peer_id.port}:", multiply(*numbers, peer=peer_id))
+    for peer_id in multiply.peers():
+        print(f"{peer_id}:", multiply(*numbers, peer=peer_id))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """app-net: call functions of other Python processes on this host and on the LAN.
 
 Decorate a function with :func:`net.connect`; every process that runs the same application can then
-call it with ``peer=``, an id from :func:`net.peers`::
+call it with ``peer=``, an id from the function's ``peers()`` or from :func:`net.peers`::
 
     import net
 
@@ -9,8 +9,8 @@ call it with ``peer=``, an id from :func:`net.peers`::
     def multiply(a, b):
         return a * b
 
-    multiply(5, 10)                                              # runs here
-    [multiply(5, 10, peer=peer_id) for peer_id in net.peers()]   # runs there
+    multiply(5, 10)                                                   # runs here
+    [multiply(5, 10, peer=peer_id) for peer_id in multiply.peers()]   # runs there
 """
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ IS_HUB: bool
 HOST: Optional[str]
 LAUNCH: bool
 TIMEOUT: Optional[float]
+NAME: Optional[str]
 FACTS: Dict[str, Any]
 PEERS: Sequence[str]
 SWEEP: bool

@@ -18,6 +18,8 @@ from .run import client
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
 
+    from .discovery.listing import Peers
+
     P = ParamSpec("P")
 else:
     # Python 3.9 has none, and needs none: type checkers alone look at it.
@@ -122,6 +124,21 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
         if timeout is not None:
             _check_timeout(timeout)
         return _OnPeer(self, peer, timeout)
+
+    def peers(self, groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
+              on_host: bool = False) -> Peers:
+        """The peers that have this function, as far as they are known: those of other applications
+        are not among them. Searches at the first use in the process, as :func:`net.peers` does.
+
+        Peers that speak the old protocol do not tell what they have, and are left out.
+
+        :param groups: only peers of this group, or of one of these.
+        :param hubs_only: only hubs.
+        :param on_host: only peers on this host.
+        """
+        from .discovery import functions  # with what it needs, only if anybody searches
+
+        return functions.peers_with(self.tag, groups, hubs_only, on_host)
 
     if not TYPE_CHECKING:  # it would hide the signature of what a class body holds
         def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -126,7 +126,7 @@ def _environment() -> Dict[str, str]:
 
 def _show(pid: int) -> int:
     functions = application()
-    peer = _find(pid)
+    peer = _find(functions[0], pid)
     if peer is None:
         print("   the second process was not found", file=sys.stderr)
         return 1
@@ -140,12 +140,10 @@ def _show(pid: int) -> int:
     return 0
 
 
-def _find(pid: int) -> Optional[PeerId]:
-    from .discovery import peers
-
+def _find(multiply: Any, pid: int) -> Optional[PeerId]:
     began = time.perf_counter()
-    found = peers(on_host=True)
-    step("2", "Find it", f"net.peers() found {len(found)} peer in {since(began)}")
+    found = multiply.peers(on_host=True)
+    step("2", "Find it", f"multiply.peers() found {len(found)} peer in {since(began)}")
     print(indented(repr(found)))
     return next((one for one in found if one.info.get("pid") == pid), None)
 

@@ -25,6 +25,8 @@ WEIGHTS = ((b",", 40), (b"{", 40), (b"[", 20), (b":", 160))
 
 # Tags that are compared to find names near a wrong one; each takes some microseconds.
 MAX_COMPARED = 1000
+# How alike the last parts of two names are of which one may be the other misspelt.
+ALIKE = 0.8
 
 
 class Caller(threading.local):
@@ -189,8 +191,17 @@ class Dispatch:
     def _near(self, tag: bytes) -> Tuple[str, ...]:
         import difflib  # only a wrong tag needs it
 
-        names = [tag_name(known) for known in list(self._connections)[:MAX_COMPARED]]
-        return tuple(difflib.get_close_matches(tag_name(tag), names, 3))
+        wanted = tag_name(tag)
+        names = {tag_name(known): known for known in list(self._connections)[:MAX_COMPARED]}
+        # The same function in another module first, then in another module and misspelt.
+        last_parts: Dict[str, List[str]] = {}
+        for name in names:
+            last_parts.setdefault(name.rpartition(".")[2], []).append(name)
+        near = [wanted.rpartition(".")[2]]
+        near += difflib.get_close_matches(near[0], last_parts, 3, ALIKE)
+        found = [name for last in near for name in last_parts.get(last, ())]
+        found += difflib.get_close_matches(wanted, names, 3)
+        return tuple(dict.fromkeys(found))[:3]
 
     @staticmethod
     def _failure(error: BaseException) -> List[Buffer]:

@@ -5,7 +5,7 @@ import base64
 import binascii
 import os
 import sys
-from typing import Any, Dict, Mapping, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, Iterable, Mapping, Optional, Protocol, Tuple, Union
 
 from .errors import Address, InvalidPeer
 from .errors import printable as printable  # the ground floor has to have it
@@ -121,6 +121,15 @@ def make_tag(module: str, name: str) -> bytes:
     :param name: with the classes around it, as in ``Scope.read``.
     """
     return encode_text(f"{module}.{name}")
+
+
+def functions_digest(names: Iterable[str]) -> str:
+    """What stands for a set of functions: 16 hexadecimal digits that are the same in all peers that
+    have the same functions."""
+    from _blake2 import blake2b  # hashlib would load OpenSSL
+
+    text = "\n".join(sorted(names)).encode("utf-8", "surrogatepass")
+    return str(blake2b(text, digest_size=8).hexdigest())
 
 
 #: What Python calls the main program, and a spawned multiprocessing child its parent's.

@@ -16,8 +16,8 @@ from .dispatch import Dispatch, caller
 from .log import warn
 from .settings import is_loopback, parse_group, settings
 from .errors import NetError, NoFreePort, ValueNotSupported
-from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, make_id, printable,
-                       tag_name)
+from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
+                       make_id, printable, tag_name)
 from .wire.memo import Memo
 from .run import client
 from .run.server import Server
@@ -41,6 +41,8 @@ class FriendlyId(Dict[str, Any]):
         parts = [f"peer {place}", f"group {self['group']}" if self.get("group") else "no group"]
         if self.get("hub"):
             parts.append("hub")
+        if self.get("label"):
+            parts.append(str(self["label"]))
         parts.append(f"{self.get('program')} (pid {self.get('pid')}) on {self.get('name')}")
         parts.append(f"{self.get('python')}, app-net {self.get('version')}")
         return ", ".join(printable(part) for part in parts)
@@ -177,7 +179,8 @@ class _Peer:
         """What this peer says of itself, as :func:`net.info` gives it: a dict of ``group``,
         ``host``, ``port``, ``hub``, ``executable`` (of Python) and ``user`` that run it,
         ``instance`` (random, one for each process), ``name`` of the host, ``pid``, ``program``,
-        ``python``, ``platform``, ``version`` of app-net and ``facts`` of the application.
+        ``python``, ``platform``, ``version`` of app-net, ``facts`` of the application, ``digest``,
+        which stands for its functions, and ``label``, the name for people that ``NET_NAME`` gives.
         ``str()`` of it is a line for people.
         """
         return FriendlyId(
@@ -186,7 +189,9 @@ class _Peer:
             instance=self.instance, name=socket.gethostname()[:64], pid=os.getpid(),
             program=os.path.basename(sys.argv[0] if sys.argv else "")[:64],
             python=f"{platform.python_implementation()} {platform.python_version()}",
-            platform=sys.platform, version=VERSION, facts=copy.deepcopy(settings.facts))
+            platform=sys.platform, version=VERSION, facts=copy.deepcopy(settings.facts),
+            digest=functions_digest(function_names()),
+            **({"label": settings.name} if settings.name else {}))
 
     @classmethod
     def get_flag(cls, name: str) -> Flag:
@@ -325,6 +330,8 @@ _counts = Memo(_positional, 256)
 
 
 VERSION = "1.0.0"
+#: How the names of the functions begin that every peer has.
+DEFAULTS = ("net.defaults.", "net.events.")
 
 
 def _tag_of(connection: Union[bytes, str]) -> bytes:
@@ -376,6 +383,12 @@ class _Process:
 _process = _Process()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_process.forked)
+
+
+def function_names() -> List[str]:
+    """The names of the functions that this process has for others, but for those of all peers."""
+    names = map(decode_text, list(_Peer.CONNECTIONS))
+    return sorted(name for name in names if not name.startswith(DEFAULTS))
 
 
 def own_instance() -> str:

@@ -132,6 +132,14 @@ def _address_of_interface(name: str) -> Optional[str]:
     return next((str(ip.ip) for ip in found if ip.is_IPv4), None)
 
 
+def _name(value: Any) -> Optional[str]:
+    name = _text(value)
+    if name is not None and len(name) > 64:
+        # It is sent with every search, and stands in a column of a table.
+        raise ValueError("must be at most 64 characters")
+    return name
+
+
 def _words(value: Any) -> Tuple[str, ...]:
     if value is None:
         return ()
@@ -315,6 +323,7 @@ class Settings:
     host = Setting(None, _parse_host)
     launch = Setting(True, _boolean)
     timeout = Setting(None, _seconds)
+    name = Setting(None, _name)
     facts: Setting[Dict[str, Any]] = Setting({}, _facts)
     peers: Setting[Tuple[str, ...]] = Setting((), _words)
     sweep = Setting(True, _boolean)

@@ -2,13 +2,17 @@
 from __future__ import annotations
 
 import inspect
+from itertools import accumulate
 from typing import Any, Dict, Union
 
 from ..decorators import register
 from ..dispatch import caller
 from ..events import accept
 from ..identity import PeerArgument, tag_name
-from ..peer import Peer, serving_peer
+from ..peer import Peer, function_names, serving_peer
+
+# Characters of the names of functions that a peer tells to each search that connects to it.
+MAX_LISTED = 4096
 
 
 @register
@@ -20,14 +24,20 @@ def null(*args: Any, **kwargs: Any) -> Any:
 
 @register
 def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
-    """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it.
+    """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it, and
+    ``functions``, the names of its functions as far as 4 KiB hold them; ``more_functions`` is the
+    number of the others, which :func:`net.connections` lists.
 
     :raises TypeError: a peer was given without ``peer=``.
     """
     if args and caller.address is None:
         raise TypeError(f"this would tell of this process; net.info(peer={args[0]!r}) asks that "
                         f"peer")
-    return dict(serving_peer().friendly_id)
+    names = function_names()
+    room = accumulate(len(name) for name in names)
+    listed = sum(size <= MAX_LISTED for size in room)
+    more = {"more_functions": len(names) - listed} if listed < len(names) else {}
+    return dict(serving_peer().friendly_id, functions=names[:listed], **more)
 
 
 @register

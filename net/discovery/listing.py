@@ -17,9 +17,10 @@ COLUMNS: Tuple[Tuple[Column, Callable[[PeerId], str]], ...] = (
     (Column("address", 12), lambda peer: f"{peer.host}:{peer.port}"),
     (Column("group", 5), lambda peer: "" if peer.group is None else str(peer.group)),
     (Column("hub", 3), lambda peer: "hub" if peer.hub else ""),
-    (Column("host", 4), lambda peer: _said(peer, "name")),
-    (Column("program", 7), lambda peer: _said(peer, "program")),
+    (Column("name", 7), lambda peer: _said(peer, "label") or
+     f"{_said(peer, 'name')} {_said(peer, 'program')}".strip()),
     (Column("pid", 3), lambda peer: _said(peer, "pid")),
+    (Column("facts", 5), lambda peer: _facts(peer)),
     (Column("found by", 8), lambda peer: _said(peer, "found")),
     (Column("ms", 4), lambda peer: f"{peer.info.get('seconds', 0) * 1000:.1f}"),
 )
@@ -29,6 +30,13 @@ _HEAD = [column for column, _ in COLUMNS]
 def _said(peer: PeerId, name: str) -> str:
     value = peer.info.get(name, "")
     return value if isinstance(value, str) else repr(value)
+
+
+def _facts(peer: PeerId) -> str:
+    facts = peer.info.get("facts")
+    if not isinstance(facts, dict):
+        return ""
+    return ", ".join(f"{name}={value}" for name, value in facts.items())
 
 
 class Peers(Tuple[PeerId, ...]):

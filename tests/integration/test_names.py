@@ -80,3 +80,40 @@ def test_a_program_that_is_run_calls_another_where_it_is_imported(peer_process, 
     """)
     assert there.read_line() == "True"
     assert there.read_line() == "caught broken"
+
+
+# ------------------------------------------------------- several applications on one network
+
+def test_the_peers_of_a_function_are_those_of_its_application(peer_process):
+    first, second = peer_process(APPLICATION), peer_process(APPLICATION, NET_GROUP="render")
+    peer_process("""
+        import net
+
+        @net.connect("other.run")
+        def run(x):
+            return "another application"
+    """)
+    first.execute("print(len(net.peers()), [peer.port for peer in render.peers()])")
+    assert first.read_line() == f"2 [{second.address[1]}]"
+    first.execute("print(len(render.peers('render')), len(render.peers(groups=['other'])), "
+                  "len(render.peers(hubs_only=True)), len(render.peers(on_host=True)))")
+    assert first.read_line() == "1 0 0 1"
+
+
+def test_a_function_that_a_peer_registers_late_is_found(peer_process):
+    first, second = peer_process(APPLICATION), peer_process("import net\nnet.Peer()")
+    first.execute("print([peer.port for peer in render.peers()])")
+    assert first.read_line() == "[]"
+    second.execute("""
+        @net.connect("application.render")
+        def render(shot, quality=None):
+            return "late"
+    """)
+    first.execute("""
+        import time
+        ends = time.monotonic() + 5
+        while not render.peers() and time.monotonic() < ends:
+            time.sleep(0.05)
+        print(render(None, peer=render.peers()[0]))
+    """)
+    assert first.read_line(10) == "late"

@@ -240,6 +240,16 @@ def test_an_unknown_tag_is_a_flag_with_names_like_it(dispatch, tally):
     assert not tally.by_tag
 
 
+def test_names_near_an_unknown_tag_have_the_same_last_part_first(tally):
+    registry = {encode_text(name): len for name in (
+        "studio.render", "studio.rendered", "farm.nodes.render", "__main__.run", "studio.reader")}
+    dispatch = Dispatch(registry)
+    assert set(ask(dispatch, tally, "__main__.render").details[:2]) == {"studio.render",
+                                                                        "farm.nodes.render"}
+    assert ask(dispatch, tally, "app.rendr").details[:1] == ("studio.render",)
+    assert ask(dispatch, tally, "studio.run").details[0] == "__main__.run"
+
+
 @pytest.mark.parametrize("tag",
                          ["os.system", "builtins.eval", "net.peer._process", "", "\0", "x" * 10_000,
                           "b3Muc3lzdGVt", "multiply", "__class__"])

@@ -207,7 +207,7 @@ def test_the_friendly_id_is_a_dict_of_facts(session_peer, kept_settings):
         "pid": os.getpid(), "platform": sys.platform, "version": net.__version__,
         "instance": session_peer.instance}
     assert set(found) == {"group", "host", "port", "hub", "executable", "user", "instance", "name",
-                          "pid", "program", "python", "platform", "version", "facts"}
+                          "pid", "program", "python", "platform", "version", "facts", "digest"}
     assert found["executable"] == sys.executable and found["user"]
     assert json.loads(json.dumps(found)) == found
 

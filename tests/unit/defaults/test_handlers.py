@@ -7,7 +7,8 @@ import pytest
 
 import net
 from net.defaults import handlers
-from net.peer import _Peer
+from net.identity import encode_text, functions_digest
+from net.peer import _Peer, function_names
 from travel import assert_same
 
 
@@ -19,8 +20,19 @@ def test_null_takes_anything_and_gives_its_flag():
 
 def test_info_is_the_friendly_id():
     found = net.info()
-    assert type(found) is dict and found == dict(net.Peer().friendly_id)
+    assert type(found) is dict
+    assert found == {**net.Peer().friendly_id, "functions": function_names()}
     assert net.info(key=2).keys() == found.keys()
+
+
+def test_info_lists_the_functions_as_far_as_they_are_no_burden(monkeypatch):
+    many = {encode_text(f"module.function{number:03}"): len for number in range(500)}
+    monkeypatch.setattr(_Peer, "CONNECTIONS", {**_Peer.CONNECTIONS, **many})
+    found = net.info()
+    listed, more = found["functions"], found["more_functions"]
+    assert len(listed) + more == len(function_names()) >= 500
+    assert listed == function_names()[:len(listed)] and sum(map(len, listed)) <= 4096
+    assert found["digest"] == functions_digest(function_names())
 
 
 def test_info_of_a_peer_that_was_given_without_its_name_is_refused():

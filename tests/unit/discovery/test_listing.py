@@ -79,10 +79,19 @@ def test_what_a_listing_weighs_is_known_before_it_is_sent():
 
 def test_the_table_has_a_line_for_each_peer():
     lines = LISTING.table(100).splitlines()
-    assert lines[0].split() == ["address", "group", "hub", "host", "program", "pid", "found", "by",
+    assert lines[0].split() == ["address", "group", "hub", "name", "pid", "facts", "found", "by",
                                 "ms"]
     assert lines[2].split() == ["10.0.0.2:3010", "b", "hub", "host", "app.py", "1", "datagram",
                                 "1.2"]
+
+
+def test_a_name_for_people_and_the_facts_are_in_the_table():
+    named = Peers([peer(1, label="render node 7", facts={"gpus": 2, "os": ["x"]}),
+                   peer(2, facts="none"), peer(3, label="", facts={"a": "\x1b[2J"})])
+    lines = named.table(200).splitlines()
+    assert "render node 7" in lines[1] and "app.py" not in lines[1]
+    assert "gpus=2, os=['x']" in lines[1]
+    assert "host app.py" in lines[2] and "host app.py" in lines[3] and "\x1b" not in lines[3]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])

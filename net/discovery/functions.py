@@ -1,0 +1,155 @@
+"""Which peers have a function: every peer of an application has the same ones, so one is asked."""
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic
+from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple
+
+from ..errors import NetError
+from ..identity import PeerId, decode_text, functions_digest, make_tag
+from ..peer import DEFAULTS, function_names
+from ..run import client
+from . import Groups, peers
+from .listing import Peers
+
+INFO = make_tag("net.defaults.handlers", "info")
+CONNECTIONS = make_tag("net.defaults.handlers", "connections")
+
+# Seconds for a peer to say what it has. It is in the same network and has nothing to compute.
+ASK_SECONDS = 1.0
+# Peers that are asked at the same time, each by a thread.
+MAX_THREADS = 16
+# Seconds until a peer without the function is asked again, at first and at most: it may register
+# more functions, mostly while it starts.
+FIRST_WAIT, MAX_WAIT = 1.0, 60.0
+# Sets of functions, and peers, that are remembered, and characters of the names of a set: an
+# honest peer has far less, and together they take some 20 MiB at most.
+MAX_SETS, MAX_LOOKS, MAX_CHARACTERS = 128, 4096, 128 * 1024
+
+#: Gives what a peer says of itself, or raises a NetError.
+Ask = Callable[[PeerId, bytes], Dict[str, Any]]
+
+
+class _Look(NamedTuple):
+    """What a peer said when it was asked.
+
+    :ivar listed: the digest that the listing had of it then.
+    :ivar digest: the digest that it said; its key if that does not fit its functions.
+    :ivar wait: seconds until it may be asked again, from ``at`` on.
+    """
+
+    listed: object
+    digest: object
+    at: float
+    wait: float
+
+
+class FunctionCache:
+    """What is known of the functions of peers. Any thread may call: entries are only replaced.
+
+    :param ask: calls a function of a peer by its tag.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._sets: Dict[object, FrozenSet[str]] = {}
+        self._looks: Dict[str, _Look] = {}
+
+    def having(self, found: Peers, name: str) -> Peers:
+        """Those of the peers that have a function; asks where it is not known."""
+        modern = found.only(lambda peer: "digest" in peer.info)
+        if name.startswith(DEFAULTS):
+            return modern
+        own = function_names()
+        self._sets[functions_digest(own)] = frozenset(own)
+        # One peer of each unknown set first: it answers for the others, too.
+        first = {self._digest(peer): peer for peer in modern
+                 if self._digest(peer) not in self._sets and self._may_ask(peer)}
+        self._ask_all(list(first.values()))
+        self._ask_all([peer for peer in modern
+                       if not self._has(peer, name) and self._may_ask(peer)])
+        return modern.only(lambda peer: self._has(peer, name))
+
+    def _has(self, peer: PeerId, name: str) -> bool:
+        return name in self._sets.get(self._digest(peer), ())
+
+    def _digest(self, peer: PeerId) -> object:
+        look, listed = self._looks.get(_key(peer)), _listed(peer)
+        # A listing that has changed since is newer than what the peer said.
+        return look.digest if look is not None and look.listed == listed else listed
+
+    def _may_ask(self, peer: PeerId) -> bool:
+        look = self._looks.get(_key(peer))
+        return look is None or look.listed != _listed(peer) or monotonic() >= look.at + look.wait
+
+    def _ask_all(self, asked: List[PeerId]) -> None:
+        todo: Deque[PeerId] = deque(asked)
+
+        def work() -> None:
+            while True:
+                try:
+                    self._look_at(todo.popleft())
+                except IndexError:
+                    return
+
+        threads = [threading.Thread(target=work, name="net-functions", daemon=True)
+                   for _ in range(min(len(todo), MAX_THREADS) - 1)]
+        for thread in threads:
+            thread.start()
+        work()
+        for thread in threads:
+            thread.join()
+
+    def _look_at(self, peer: PeerId) -> None:
+        try:
+            facts = self._ask(peer, INFO)
+            said = facts.get("functions")
+            if facts.get("more_functions"):
+                said = [*self._ask(peer, CONNECTIONS)]
+        except NetError:
+            facts, said = {}, None
+        before = self._looks.get(_key(peer))
+        wait = FIRST_WAIT if before is None else min(MAX_WAIT, 2 * before.wait)
+        names = _names(said)
+        digest: object = functions_digest(names)
+        # What it says of a digest that others have, too, must be true.
+        if digest != facts.get("digest"):
+            digest = _key(peer)
+        if len(self._sets) >= MAX_SETS:
+            self._sets.clear()
+        self._sets[digest] = names
+        if len(self._looks) >= MAX_LOOKS:
+            self._looks.clear()
+        self._looks[_key(peer)] = _Look(_listed(peer), digest, monotonic(), wait)
+
+
+def _names(said: object) -> FrozenSet[str]:
+    """The functions that a peer says it has; none if it makes no sense."""
+    if not isinstance(said, list) or not all(isinstance(one, str) for one in said) \
+            or sum(map(len, said)) > MAX_CHARACTERS:
+        return frozenset()
+    return frozenset(one for one in said if not one.startswith(DEFAULTS))
+
+
+def _listed(peer: PeerId) -> str:
+    said = peer.info.get("digest")
+    return said if isinstance(said, str) else ""
+
+
+def _key(peer: PeerId) -> str:
+    return f"{peer.info.get('instance')} {peer}"
+
+
+def _call(peer: PeerId, tag: bytes) -> Dict[str, Any]:
+    answer = client.call(peer, tag, (), {}, ASK_SECONDS)
+    return answer if isinstance(answer, dict) else {}
+
+
+function_cache = FunctionCache(_call)
+
+
+def peers_with(tag: bytes, groups: Groups, hubs_only: bool, on_host: bool) -> Peers:
+    """See :meth:`net.decorators.Connected.peers`."""
+    found = peers(groups=groups, on_host=on_host, hubs_only=hubs_only)
+    return function_cache.having(found, decode_text(tag))
