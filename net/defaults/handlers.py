@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import inspect
 from itertools import accumulate
-from typing import Any, Dict, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Union
 
-from ..decorators import register
+from ..decorators import Connected, register
 from ..dispatch import caller
 from ..events import accept
 from ..identity import PeerArgument, tag_name
@@ -48,11 +48,51 @@ def pass_through(*args: Any, **kwargs: Any) -> Any:
     return args, kwargs
 
 
+class Functions(Dict[str, str]):
+    """What :func:`net.connections` gives: a dict, and a table for people."""
+
+    def __repr__(self) -> str:
+        from ..tables import as_text, terminal_width
+
+        return as_text(self._columns(), self._rows(), terminal_width())
+
+    def _repr_html_(self) -> str:
+        from ..tables import as_html
+
+        return as_html(self._columns(), self._rows())
+
+    def _rows(self) -> List[List[str]]:
+        return [[str(name), str(signature)] for name, signature in sorted(self.items())]
+
+    @staticmethod
+    def _columns() -> List[Any]:
+        from ..tables import Column
+
+        return [Column("function", 20), Column("signature", 10)]
+
+
+if TYPE_CHECKING:
+    _Lister = Connected[[], Dict[str, str]]
+else:
+    _Lister = Connected
+
+
+class _Shown(_Lister):
+    """Shows as a table what travels as a plain dict."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().__call__(*args, **kwargs)
+        return Functions(found) if type(found) is dict else found
+
+
 @register
 def connections() -> Dict[str, str]:
-    """The connections of a peer: name of the tag -> signature of the function."""
+    """The functions that a peer has for others: name of the tag -> signature. Shown as a table."""
     return {tag_name(tag): _signature(function)
             for tag, function in list(Peer().CONNECTIONS.items())}
+
+
+connections = _Shown(connections.__wrapped__, connections.tag)
 
 
 @register

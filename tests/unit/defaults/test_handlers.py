@@ -40,6 +40,17 @@ def test_info_of_a_peer_that_was_given_without_its_name_is_refused():
         net.info("127.0.0.1:3010")
 
 
+def test_connections_are_a_table_for_people_here_and_from_a_peer():
+    here, there = net.connections(), net.connections(peer=net.Peer())
+    assert here == there and isinstance(there, dict)
+    for found in (here, there):
+        lines = repr(found).splitlines()
+        assert lines[0].split() == ["function", "signature"]
+        assert len(lines) == len(found) + 1 and lines[1].startswith("net.defaults.handlers.")
+        assert found._repr_html_().startswith("<table>")
+    assert net.connections.tag in _Peer.CONNECTIONS
+
+
 def test_pass_through_gives_back_what_came():
     value = object()
     assert net.pass_through(value) is value
