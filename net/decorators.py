@@ -12,8 +12,8 @@ from .log import warn
 from .settings import is_address
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
 from .peer import _Peer, handle_flag, launch_by_decorator
+from .process import process
 from .wire import registered
-from .run import client
 
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
@@ -108,7 +108,7 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
                  **kwargs: Any) -> Any:
         """Run it here, or on a peer."""
         result = self.__wrapped__(*args, **kwargs) if peer is HERE else \
-            client.call(peer, self.tag, args, kwargs)
+            process.client.call(peer, self.tag, args, kwargs)
         if type(result) is not Flag:
             return result
         return handle_flag(result, self.tag, None if peer is HERE else peer)
@@ -165,7 +165,7 @@ class _OnPeer:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         tag = self._connected.tag
-        result = client.call(self._peer, tag, args, kwargs, self._timeout)
+        result = process.client.call(self._peer, tag, args, kwargs, self._timeout)
         return result if type(result) is not Flag else handle_flag(result, tag, self._peer)
 
     def __reduce__(self) -> Any:

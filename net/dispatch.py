@@ -1,7 +1,6 @@
 """A request and the registry in, a reply out. No socket and no thread of its own."""
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 from time import perf_counter
@@ -100,61 +99,65 @@ def weight(text: bytes) -> int:
     return 2 * len(text) + sum(text.count(sign) * cost for sign, cost in WEIGHTS)
 
 
-#: There is one memory, whatever peers a process has.
-_memory_budget = MemoryBudget()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_memory_budget.__init__)  # type: ignore[misc]
-
-
 class Dispatch:
     """Answers requests from a registry of functions.
 
     :param connections: tag -> function. Looked up anew for each request.
     :param groups: tag -> the groups that alone may call it.
+    :param memory: what large requests may take; of all servers of a process.
     """
 
     def __init__(self, connections: Dict[bytes, Callable[..., Any]],
-                 groups: Optional[Dict[bytes, FrozenSet[str]]] = None) -> None:
+                 groups: Optional[Dict[bytes, FrozenSet[str]]] = None,
+                 memory: Optional[MemoryBudget] = None) -> None:
         self._connections = connections
         self._groups = {} if groups is None else groups
+        self._memory = MemoryBudget() if memory is None else memory
 
     def answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
         """The reply to a call, ready to send. Whatever the function does, there is one."""
-        if len(frame.text) < LARGE:
-            return self._answer(frame, tally)
-        size = weight(frame.text)
-        if not _memory_budget.reserve(size):
-            return messages.encode_refusal(PeerBusy(
-                None, "no room for another large request (NET_MAX_MEMORY)"))
+        number = frame.number
         try:
-            return self._answer(frame, tally)
-        finally:
-            _memory_budget.release(size)
-
-    def _answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
-        try:
-            tag, args, kwargs = messages.decode_call(frame, settings.limits)
+            # Before anything else of the request is read: it may be for nobody.
+            tag = messages.tag_of(frame)
+            function = self._connections.get(tag)
+            if function is None:
+                return messages.encode_result(number, self._unknown(tag))
+            if tag in self._groups and caller.group not in self._groups[tag]:
+                raise self._stranger(tag)
+            if len(frame.text) < LARGE:
+                return self._run(frame, tag, function, tally)
+            size = weight(frame.text)
+            if not self._memory.reserve(size):
+                raise PeerBusy(None, "no room for another large request (NET_MAX_MEMORY)")
         except NetError as problem:
-            return messages.encode_refusal(problem)
-        function = self._connections.get(tag)
-        if function is None:
-            return messages.encode_result(self._unknown(tag))
-        if tag in self._groups and caller.group not in self._groups[tag]:
-            return messages.encode_refusal(self._stranger(tag))
+            return messages.encode_refusal(number, problem)
+        try:
+            return self._run(frame, tag, function, tally)
+        finally:
+            self._memory.release(size)
+
+    def _run(self, frame: Frame, tag: bytes, function: Callable[..., Any],
+             tally: Tally) -> List[Buffer]:
+        number = frame.number
+        try:
+            _, args, kwargs = messages.decode_call(frame, settings.limits)
+        except NetError as problem:
+            return messages.encode_refusal(number, problem)
         started = perf_counter()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
-            return self._failure(error)
+            return self._failure(number, error)
         tally.add(tag, False, perf_counter() - started)
         try:
-            return messages.encode_result(result, settings.limits)
+            return messages.encode_result(number, result, settings.limits)
         except NetError as problem:
             problem.ran = "yes"
-            return messages.encode_refusal(problem)
+            return messages.encode_refusal(number, problem)
         except Exception as error:  # changed by another thread while it was read
-            return self._failure(error)
+            return self._failure(number, error)
 
     def answer_legacy(self, session: LegacySession, tally: Tally) -> bytes:
         """The reply to the request of an old program; no bytes for a reset, see there."""
@@ -204,11 +207,12 @@ class Dispatch:
         return tuple(dict.fromkeys(found))[:3]
 
     @staticmethod
-    def _failure(error: BaseException) -> List[Buffer]:
+    def _failure(number: int, error: BaseException) -> List[Buffer]:
         try:
-            return messages.encode_failure(error, settings.traceback, settings.limits)
+            return messages.encode_failure(number, error, settings.traceback,
+                                           settings.limits)
         except BaseException as problem:  # its class may do anything when it is looked at
-            return messages.encode_failure(RuntimeError(
+            return messages.encode_failure(number, RuntimeError(
                 f"{type(error).__name__}, which cannot be described because of "
                 f"{type(problem).__name__}"), "type")
         finally:

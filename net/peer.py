@@ -10,7 +10,7 @@ import socket
 import stat
 import sys
 import threading
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Set, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Union
 
 from .dispatch import Dispatch, caller
 from .log import warn
@@ -18,8 +18,8 @@ from .settings import is_loopback, parse_group, settings
 from .errors import NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
                        make_id, printable, tag_name)
+from .process import process
 from .wire.memo import Memo
-from .run import client
 from .run.server import Server
 
 #: Called with each peer that was launched; what they return is called when it closes. The floors
@@ -76,7 +76,7 @@ class _Peer:
                  group: Optional[str] = None) -> None:
         self._test = test
         self._group = parse_group(group)
-        if _process.peer is not None and not test:
+        if process.peer is not None and not test:
             raise RuntimeError("this process has its peer already, which net.Peer() gives; one "
                                "beside it is for tests: test=True")
         # Guards _server and _closers: one launch or close at a time, hooks included. Reentrant: a
@@ -84,8 +84,8 @@ class _Peer:
         self._changing = threading.RLock()
         self._server: Optional[Server] = None
         self._closers: List[Callable[[], None]] = []
-        self.instance = _process.instance
-        _process.peers.append(self)
+        self.instance = process.instance
+        process.peers.append(self)
         if launch:
             self.launch()
 
@@ -100,8 +100,9 @@ class _Peer:
                 return self
             _warn_of_readable_secret()
             host = "127.0.0.1" if self._test else _bind_host()
-            server = self._server = Server(Dispatch(self.CONNECTIONS, self.GROUPS), host,
-                                           settings.ports, self._test)
+            dispatch = Dispatch(self.CONNECTIONS, self.GROUPS, process.memory)
+            server = self._server = Server(dispatch, host, settings.ports, self._test,
+                                           self.instance)
             try:
                 for hook in list(launch_hooks):
                     closer = hook(self)
@@ -250,7 +251,7 @@ class _Peer:
         :raises NetError: as for any call.
         """
         tag = _tag_of(connection)
-        result = client.call(peer, tag, tuple(args), kwargs)
+        result = process.client.call(peer, tag, tuple(args), kwargs)
         return handle_flag(result, tag, peer) if type(result) is Flag else result
 
     @staticmethod
@@ -285,13 +286,13 @@ class _Peer:
             self._group = parse_group(group)
             settings.set("group", self._group)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Forget what belongs to the parent, in a forked child."""
         self._changing = threading.RLock()
         if self._server is not None:
             self._server.abandon()
         self._server, self._closers = None, []
-        self.instance = _process.instance
+        self.instance = process.instance
 
 
 def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
@@ -354,37 +355,6 @@ def _user() -> str:
         return ""  # no name in the environment, and none for the number of the user
 
 
-class _Process:
-    """What there is once in a process.
-
-    :ivar instance: random id, so that a peer with two addresses is known as one.
-    :ivar peers: all peers that were made.
-    :ivar warned: warnings that were given; once is enough.
-    """
-
-    def __init__(self) -> None:
-        self.instance = os.urandom(16).hex()
-        self.lock = threading.RLock()  # guards peer and warned
-        self.peer: Optional[_Peer] = None
-        self.warned: Set[str] = set()
-        self.peers: List[_Peer] = []
-
-    def forked(self) -> None:
-        """Start anew in a child: no server, no connection, another identity."""
-        peers, warned = self.peers, self.warned
-        self.__init__()  # type: ignore[misc]
-        # The child can launch them again, and then has to forget them in a child of its own.
-        self.peers, self.warned = peers, warned
-        for peer in peers:
-            peer._abandon()
-        client.forget_connections()
-
-
-_process = _Process()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.forked)
-
-
 def function_names() -> List[str]:
     """The names of the functions that this process has for others, but for those of all peers."""
     names = map(decode_text, list(_Peer.CONNECTIONS))
@@ -393,17 +363,17 @@ def function_names() -> List[str]:
 
 def own_instance() -> str:
     """The random id of this process, which its peers tell. Launches nothing."""
-    return _process.instance
+    return process.instance
 
 
 def existing_peer() -> Optional[_Peer]:
     """The peer of this process if there is one; makes none."""
-    return _process.peer
+    return process.peer
 
 
 def serving_peer() -> _Peer:
     """The peer that the running function was called through; that of this process if locally."""
-    for peer in _process.peers:
+    for peer in process.peers:
         if caller.server is not None and peer.server is caller.server:
             return peer
     return Peer()
@@ -419,14 +389,14 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
     :raises ValueError: not a group's name.
     :raises RuntimeError: the peer is there and serves, and was to be a test peer or not to serve.
     """
-    with _process.lock:
-        if _process.peer is not None:
-            _process.peer._change(*args, **kwargs)
+    with process.lock:
+        if process.peer is not None:
+            process.peer._change(*args, **kwargs)
         else:
             launch = kwargs.pop("launch", args[0] if args else True)
             peer = _Peer(False, *args[1:], **kwargs)
             # Whoever comes next through a hook gets this one.
-            _process.peer = peer
+            process.peer = peer
             try:
                 if peer.group != settings.group:
                     # Also what this process calls as.
@@ -435,10 +405,10 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
                     _launch_or_warn(peer)
             except BaseException:
                 # Not a peer that silently serves nobody: the next use raises again.
-                _process.peer = None
-                _process.peers.remove(peer)
+                process.peer = None
+                process.peers.remove(peer)
                 raise
-        return _process.peer
+        return process.peer
 
 
 def launch_by_decorator() -> None:
@@ -447,8 +417,8 @@ def launch_by_decorator() -> None:
     Not in a child of multiprocessing, which loads the main module again and would take a port for
     each worker.
     """
-    with _process.lock:
-        if _process.peer is None and settings.launch and not _is_multiprocessing_child():
+    with process.lock:
+        if process.peer is None and settings.launch and not _is_multiprocessing_child():
             Peer()
 
 
@@ -478,19 +448,19 @@ def _warn_of_readable_secret() -> None:
 
 
 def _warn_once(text: str) -> None:
-    if text not in _process.warned:
-        _process.warned.add(text)
+    if text not in process.warned:
+        process.warned.add(text)
         warn(text)
 
 
 def _is_multiprocessing_child() -> bool:
-    process = sys.modules.get("multiprocessing.process")
-    if process is None:
+    loaded = sys.modules.get("multiprocessing.process")
+    if loaded is None:
         return False
     # While a spawned child loads the main module it does not know its parent yet, and a fork
     # server, which loads it too, never does.
-    return process.parent_process() is not None or \
-        getattr(process.current_process(), "_inheriting", False)
+    return loaded.parent_process() is not None or \
+        getattr(loaded.current_process(), "_inheriting", False)
 
 
 def _bind_host() -> str:

@@ -346,6 +346,9 @@ class Settings:
     max_memory = Setting(GIB, _whole(MIB, 2 ** 40))
     # Connections a peer serves at once, each with a thread.
     max_connections = Setting(512, _whole(1, 65535))
+    # Connections to one peer, and so calls to it at once; further calls wait here. Its threads are
+    # shared with others.
+    max_calls = Setting(64, _whole(1, 65535))
     # Seconds from the first byte of a request to its last.
     request_time = Setting(30.0, _needed_seconds)
     # Seconds that a server keeps a connection without a request. Callers let go after 60.

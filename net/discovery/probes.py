@@ -6,7 +6,6 @@ answers well is a peer already, and everything else has cost one small packet ea
 from __future__ import annotations
 
 import errno
-import io
 import os
 import selectors
 import socket
@@ -17,9 +16,12 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optio
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, ProtocolError,
                       RemoteError)
 from ..identity import make_tag, printable
+from ..settings import settings
 from ..wire import legacy
-from ..wire.frames import EndOfStream, FrameReader, NotAFrame, PREFACE, REPLIES
+from ..wire.frames import Frame, NotAFrame
+from ..wire.limits import Limits
 from ..wire.messages import Call, decode_reply, encode_call
+from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
 from ..link.streams import NO_SIGNAL
 
@@ -356,7 +358,8 @@ class Probe:
         self.deadline = self.started + candidate.seconds
         self.is_connected = False
         self.data = b""
-        self._session: Any = None
+        self._session = caller_session(Limits(MAX_REPLY, MAX_REPLY))
+        self._tls: Any = None
 
     def doubtful(self, now: float) -> bool:
         """Whether its host has been silent for so long that it is probably gone."""
@@ -380,13 +383,13 @@ class Probe:
             return OLD_QUESTION
         credentials = self._sweep.credentials
         if credentials is None:
-            return QUESTION
+            return encode_preface(settings.group)
         from ..link import tls  # loaded already, with the credentials
 
         self.deadline = monotonic() + SECURED_SECONDS
-        self._session = tls.Session(credentials, self.candidate.address, server=False)
-        self._session.write(QUESTION)
-        return self._session.output()
+        self._tls = tls.Session(credentials, self.candidate.address, server=False)
+        self._tls.write(encode_preface())
+        return bytes(self._tls.output())
 
     def _decrypted(self, piece: bytes) -> bytes:
         """What a secured peer says.
@@ -394,16 +397,30 @@ class Probe:
         :raises AuthenticationError: it is none of ours.
         """
         if not piece and not self.data:
-            raise self._session.error("it closed the connection")
+            raise self._tls.error("it closed the connection")
         try:
-            return self._session.feed(piece)
+            return bytes(self._tls.feed(piece))
         finally:
-            output = self._session.output()
-            if output:
-                try:
-                    self.sock.send(output, NO_SIGNAL)
-                except OSError:
-                    pass  # whatever it has said can still be received
+            self._send_tls()
+
+    def _send_tls(self) -> None:
+        output = self._tls.output()
+        if output:
+            try:
+                self.sock.send(output, NO_SIGNAL)
+            except OSError:
+                pass  # whatever it has said can still be received
+
+    def _ask(self) -> None:
+        """It is a peer: ask for its introduction."""
+        if self._tls is not None:
+            self._tls.write(QUESTION)
+            self._send_tls()
+            return
+        try:
+            self.sock.send(QUESTION, NO_SIGNAL)
+        except OSError:
+            pass  # the end of the connection is noticed when it is read
 
     def receive(self, sock: socket.socket) -> None:
         """There is something to receive, or the connection has ended."""
@@ -424,37 +441,39 @@ class Probe:
                                       f"{getattr(exc, 'reason', exc)}")
 
     def _take(self, piece: bytes) -> None:
-        self.data += piece if self._session is None else self._decrypted(piece)
+        ended = not piece
+        if self._tls is not None:
+            piece = self._decrypted(piece)
+        self.data += piece
         if len(self.data) > MAX_REPLY:
             self._sweep.no_peer(self, "talks without end")
         elif self.old:
-            self._read_old(ended=not piece)
+            self._read_old(ended)
         else:
-            self._read(ended=not piece)
+            self._read(piece, ended)
 
-    def _read(self, ended: bool) -> None:
-        data = self.data
-        stream = io.BytesIO(data)
-        reader = FrameReader(stream.read, stream.readinto, REPLIES, (MAX_REPLY, MAX_REPLY))
+    def _read(self, piece: bytes, ended: bool) -> None:
         try:
-            frame = reader.frame()
-        except EndOfStream:
-            if ended and not data and self._session is None:
-                self._sweep.ask_again(self)
-            elif ended:
-                self._sweep.no_peer(self, "an incomplete reply")
-            return
+            event: Any = self._session.receive(piece)
+            if type(event) is Hello:
+                self._ask()
+                event = self._session.receive()
         except NotAFrame:
-            if self._session is None and may_be_old(data):
+            if self._tls is None and may_be_old(self.data):
                 self._sweep.ask_again(self)
             else:
-                self._sweep.no_peer(self, describe(data))
+                self._sweep.no_peer(self, describe(self.data))
             return
         except MessageTooLarge:
             self._sweep.no_peer(self, "announces more than an introduction")
             return
-        address = self.candidate.address
-        self._sweep.answered(self, decode_reply(frame, address, address, INFO))
+        if type(event) is Frame:
+            address = self.candidate.address
+            self._sweep.answered(self, decode_reply(event, address, address, INFO))
+        elif ended and not self.data and self._tls is None:
+            self._sweep.ask_again(self)
+        elif ended:
+            self._sweep.no_peer(self, "an incomplete reply")
 
     def _read_old(self, ended: bool) -> None:
         data = self.data
@@ -472,7 +491,7 @@ class Probe:
             self._sweep.no_peer(self, "an incomplete reply")
 
 
-QUESTION = PREFACE + b"".join(encode_call(INFO, (), {}))
+QUESTION = b"".join(encode_call(1, INFO, (), {}))
 OLD_QUESTION = legacy.encode_call(Call(INFO, [], {}))
 
 

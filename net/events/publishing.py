@@ -20,7 +20,9 @@ from ..wire.deliveries import (DELIVER, Events, Triggered, encode_delivery, join
                                pack_arguments, size_of, values_of)
 from ..wire.frames import EndOfStream, Frame, RESULT
 from ..wire.messages import decode_reply
-from ..run import client
+from ..process import process
+from ..run.client import Connection
+from ..link.streams import Deadline
 from ..log import SafeLog
 from ..run.pipelines import Pipeline, Pipelines
 from .feeds import NO_PROGRESS, Count, Feed
@@ -148,9 +150,10 @@ class Publisher:
     def _open(self, feed: Feed) -> None:
         connection = None
         try:
-            connection, frame = client.open_connection(
-                feed.subscriber.address, encode_delivery(self._instance()), OPEN_TIME)
-            if frame is not None:
+            connection = process.client.connect(feed.subscriber.address, OPEN_TIME)
+            if connection is not None:
+                frame = connection.exchange(encode_delivery(self._instance()), 0,
+                                            Deadline(OPEN_TIME))
                 decode_reply(frame, feed.subscriber.address, feed.subscriber, DELIVER)
             self._take_up(feed, connection)
         except BaseException as problem:
@@ -159,7 +162,7 @@ class Publisher:
             self._end(feed, f"it cannot be reached: {problem}")
             raise
 
-    def _take_up(self, feed: Feed, connection: Optional[client.Connection]) -> None:
+    def _take_up(self, feed: Feed, connection: Optional[Connection]) -> None:
         """Start to send; without a connection in the way of old peers."""
         with self._lock:
             if feed.ended:
@@ -377,8 +380,8 @@ class Publisher:
         for name, _, args, kwargs in values_of(events, settings.limits):
             for tag in list(self._subscriptions.get(name, {}).get(feed.subscriber, ())):
                 try:
-                    result = client.call(feed.subscriber, tag, tuple(args or ()), kwargs,
-                                         NO_PROGRESS)
+                    result = process.client.call(feed.subscriber, tag, tuple(args or ()),
+                                                 kwargs, NO_PROGRESS)
                 except RemoteError as problem:
                     self.log_failure(feed.subscriber, tag, name, str(problem))
                 except (ValueNotSupported, MessageTooLarge) as problem:

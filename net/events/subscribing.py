@@ -16,7 +16,7 @@ from ..dispatch import INVALID_CONNECTION, caller
 from ..settings import is_loopback
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import Flag, PeerId, encode_text, make_id, make_tag, printable, tag_name
-from ..run import client
+from ..process import process
 from ..log import SafeLog
 from ..link.streams import is_own_address
 from .runner import Job, Runner
@@ -276,7 +276,7 @@ class Subscriber:
 
     def _meet(self, link: Link) -> Source:
         """Ask who is there now."""
-        facts = client.call(link.address, INFO, (), {}, CALL_TIME)
+        facts = process.client.call(link.address, INFO, (), {}, CALL_TIME)
         facts = facts if type(facts) is dict else {}
         group, instance = facts.get("group"), facts.get("instance")
         peer = make_id(link.address[1], link.address[0], group if type(group) is str else None)
@@ -311,8 +311,8 @@ class Subscriber:
     @staticmethod
     def _call(link: Link, tag: bytes, pair: Pair, own_id: PeerId) -> None:
         event, handler = pair
-        result = client.call(link.address, tag, (event, own_id.decode(), handler.decode()), {},
-                             CALL_TIME)
+        result = process.client.call(
+            link.address, tag, (event, own_id.decode(), handler.decode()), {}, CALL_TIME)
         if type(result) is Flag and result == INVALID_CONNECTION:
             raise ProtocolError(link.address, "it knows no events")
 
@@ -422,7 +422,8 @@ class Subscriber:
             unsaid, source.unsaid = source.unsaid, 0
         if failures:
             source.told_at = monotonic()
-            client.call(link.address, FAILED, (own_id.decode(), failures, unsaid), {}, CALL_TIME)
+            process.client.call(link.address, FAILED, (own_id.decode(), failures, unsaid), {},
+                                CALL_TIME)
 
 
 def _describe(problem: BaseException) -> str:

@@ -14,8 +14,10 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 from ..settings import settings
 from ..errors import Address, AuthenticationError, NetError, PeerBusy, SettingError
-from ..wire.frames import Buffer, CHUNK, EndOfStream, FAILURE, FIRST, FrameReader
+from ..wire.frames import FAILURE, FIRST, CHUNK, Buffer, EndOfStream
 from ..wire.messages import decode_reply, encode_refusal
+from ..wire.limits import Limits
+from ..wire.session import caller_session
 from .authority import Leaf, PEER_NAME, make_leaf
 from .forking import fork_lock
 from .streams import Deadline, NO_SIGNAL, Stream, gathered
@@ -448,12 +450,15 @@ def _shake_hands(session: Session, stream: Stream, data: bytes) -> bool:
 
 def _refusal(data: bytes, stream: Stream, address: Address) -> Optional[NetError]:
     """The one thing that is believed without TLS: that the peer has no room."""
-    def no_more(view: memoryview) -> int:
-        return 0
+    session = caller_session(Limits(MAX_REFUSAL, 0))
     try:
-        reader = FrameReader(stream.recv, no_more, frozenset((FAILURE,)), (MAX_REFUSAL, 0))
-        reader.rest = data
-        decode_reply(reader.frame(), address, address, b"")
+        frame: Any = session.receive(data)
+        while frame is None:
+            data = stream.recv(CHUNK)
+            if not data:
+                return None
+            frame = session.receive(data)
+        decode_reply(frame, address, address, b"")
     except PeerBusy as problem:
         return problem
     except (NetError, EndOfStream, OSError):
@@ -477,6 +482,6 @@ def accept(stream: Stream, known: Credentials, address: Optional[Address],
                 raise EndOfStream(1)
     except AuthenticationError as problem:
         if session.ready:  # this client believes that it is welcome
-            TlsStream(stream, session).send(encode_refusal(problem))
+            TlsStream(stream, session).send(encode_refusal(0, problem))
         raise
     return TlsStream(stream, session)

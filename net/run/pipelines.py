@@ -4,18 +4,15 @@ One thread looks after any number of them; nothing in here waits for a single pe
 """
 from __future__ import annotations
 
-import io
 import selectors
 import socket
 from collections import deque
 from typing import Any, Deque, List, Optional, Sequence
 
 from ..errors import ProtocolError
-from ..wire.frames import Buffer, EndOfStream, Frame, FrameReader, NotAFrame, REPLIES, measure
+from ..wire.frames import Buffer, EndOfStream, Frame
 from .client import Connection
 
-# Bytes of one reply. Nobody waits for these, so there is no use for more than an error.
-MAX_REPLY = 256 * 1024
 CHUNK = 64 * 1024
 
 
@@ -32,7 +29,6 @@ class Pipeline:
         self._stream = connection.stream
         self._stream.sock.setblocking(False)
         self._outgoing: Deque[memoryview] = deque()
-        self._received = b""
 
     def fileno(self) -> int:
         return self._stream.sock.fileno()
@@ -78,23 +74,13 @@ class Pipeline:
             if data is None:
                 return found
             if not data:
-                raise EndOfStream(len(self._received))
-            self._received += data
-            self._cut(found)
-
-    def _cut(self, found: List[Frame]) -> None:
-        while self._received:
-            if self._received[0] not in REPLIES:
-                raise NotAFrame(self._received)
-            size = measure(self._received)
-            if size > MAX_REPLY:
-                raise ProtocolError(None, f"a reply of {size:,} bytes")
-            if len(self._received) < size:
-                return
-            stream = io.BytesIO(self._received[:size])
-            reader = FrameReader(stream.read, stream.readinto, REPLIES, (MAX_REPLY, MAX_REPLY))
-            self._received = self._received[size:]
-            found.append(reader.frame())
+                raise EndOfStream(self._connection.session.held)
+            event: Any = self._connection.session.receive(data)
+            while event is not None:
+                if type(event) is not Frame:
+                    raise ProtocolError(None, "an unknown kind of reply")
+                found.append(event)
+                event = self._connection.session.receive(b"")
 
     def close(self) -> None:
         """Close the connection; what was not sent is lost."""

@@ -49,7 +49,7 @@ class RefusedClient:
         if self._old is None and data[:1] in FIRST_BYTES:
             self._old = LegacySession()
         if self._old is None:
-            self._tell(b"".join(encode_refusal(self._problem)))
+            self._tell(b"".join(encode_refusal(0, self._problem)))
             return True
         return self._receive_old(self._old, data)
 
@@ -80,7 +80,7 @@ class RefusedClient:
             if self._old is not None and not self._told:
                 reset_at_end(self.sock, True)
             elif not self._told:
-                self._tell(b"".join(encode_refusal(self._problem)))
+                self._tell(b"".join(encode_refusal(0, self._problem)))
         except OSError:
             pass  # it has ended already
         self.sock.close()

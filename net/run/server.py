@@ -8,7 +8,7 @@ import selectors
 import socket
 import threading
 from time import monotonic
-from typing import Any, Dict, Optional, Set
+from typing import Any, Callable, Dict, Optional, Set
 
 from ..dispatch import Dispatch, Tally, caller
 from ..settings import settings
@@ -17,7 +17,7 @@ from ..link import security
 from . import access
 from .refusals import RefusedClients
 from ..log import RateLimitedLog
-from .server_connection import ServerConnection
+from .server_connection import Handover, ServerConnection, Terms
 from ..link.streams import Stream, host_port, tune
 
 note = RateLimitedLog(logging.getLogger(__name__))
@@ -46,13 +46,19 @@ class Server:
     :param host: numeric address to bind; every address with ``0.0.0.0`` or ``::``.
     :param ports: tried in order.
     :param any_port: take any port of the operating system's if all are taken.
+    :param instance: the random id of this process.
+    :ivar hand_over: takes connections on which subscribers want their events; None where there are
+        no events.
     :raises NoFreePort: all are taken.
     :raises SettingError: the secret or the certificates cannot be used.
     :raises OSError: the address cannot be bound at all, or no thread can be started.
     """
 
-    def __init__(self, dispatch: Dispatch, host: str, ports: range, any_port: bool = False) -> None:
+    def __init__(self, dispatch: Dispatch, host: str, ports: range, any_port: bool = False,
+                 instance: str = "") -> None:
         self._dispatch = dispatch
+        self._instance = instance
+        self.hand_over: Optional[Callable[[Handover], None]] = None
         self._revision = settings.revision
         self._known = security.credentials()
         self._listener = _listen(host, ports, any_port)
@@ -98,7 +104,10 @@ class Server:
         """Close the copies of our sockets in a forked child, where no thread serves them."""
         self._closed = True
         for connection in [*self._served, *self._dismissed]:
-            connection.stream.close()
+            if not connection.handed_over:
+                connection.stream.close()
+            if caller.ended is not None:
+                caller.ended()
         self._doorstep.abandon()
         for sock in (self._listener, self._wake, self._woken, self._selector):
             sock.close()
@@ -188,7 +197,8 @@ class Server:
             sock.close()
             return
         if problem is None:
-            connection = ServerConnection(Stream(sock), address, self._known, self._admit)
+            connection = ServerConnection(Stream(sock), address, Terms(
+                self._instance, self._known, self._admit, self.hand_over))
             problem = self._start_thread(connection)
         if problem is not None:
             self._doorstep.refuse(sock, problem)
@@ -290,7 +300,8 @@ class Server:
                 self._served.discard(connection)
                 self._dismissed.pop(connection, None)
                 self._finished.merge(connection.tally)
-            connection.stream.close()
+            if not connection.handed_over:
+                connection.stream.close()
             if caller.ended is not None:
                 caller.ended()
 

@@ -3,56 +3,81 @@ from __future__ import annotations
 
 import logging
 import socket
-import struct
 from time import monotonic
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..dispatch import Dispatch, Tally, caller
-from ..settings import settings
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
                       ProtocolError)
 from ..identity import printable
-from ..wire.frames import (CALL, CHUNK, EndOfStream, FrameReader, MAGIC, MAX_GROUP, NotAFrame,
-                           PREFACE, VERSION)
+from ..link.streams import Stream
+from ..log import RateLimitedLog
+from ..settings import settings
+from ..wire.frames import CALL, CHUNK, FIRST, SUBSCRIBE, EndOfStream, Frame, NotAFrame
 from ..wire.legacy import FIRST_BYTES, LegacySession
 from ..wire.messages import encode_refusal
+from ..wire.session import MAGIC, Preface, PrefaceParser, Session, encode_hello, server_session
+from .reading import next_event, rest_of_event
 from .refusals import REFUSAL_TIME
-from ..log import RateLimitedLog
-from ..link.streams import Stream
 
 note = RateLimitedLog(logging.getLogger(__name__))
 
-# Seconds for the first 8 bytes of a connection, a TLS handshake before them included.
+# Seconds for the preface of a connection, a TLS handshake before it included.
 GREETING_TIME = 3.0
 NEVER = float("inf")
 
 # To look at what has come and leave it there, without waiting.
 PEEK = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)
 
-GROUP_LENGTH = struct.Struct("!H")
+
+class Handover(NamedTuple):
+    """A connection that leaves its thread, because a subscriber wants its events on it.
+
+    :ivar group: of the subscriber.
+    :ivar first: the frame that asked for it.
+    """
+
+    stream: Stream
+    session: Session
+    address: Optional[Address]
+    group: Optional[str]
+    first: Frame
+
+
+class Terms(NamedTuple):
+    """What a server hands to each of its connections.
+
+    :ivar instance: the random id of this process.
+    :ivar known: credentials of this process where connections are TLS, else None.
+    :ivar admit: called once, when the first request is whole; False if the connection was given
+        up meanwhile, and the request must not run.
+    :ivar hand_over: takes a connection on which a subscriber wants its events, as
+        :class:`Handover`; None where there are no events.
+    """
+
+    instance: str
+    known: Any
+    admit: Callable[[ServerConnection], bool]
+    hand_over: Optional[Callable[[Handover], None]] = None
 
 
 class ServerConnection:
     """A connection that is being served.
 
-    :param known: credentials of this process where connections are TLS, else None.
-    :param admit: called once, when the first request is whole; False if the connection was given
-        up meanwhile, and the request must not run.
     :ivar deadline: monotonic time at which it is closed; NEVER while its function runs.
     :ivar greeted: whether it began as a client of ours does.
     :ivar admitted: whether it has brought a whole request.
+    :ivar handed_over: whether another thread has it now, which will close it.
     """
 
-    def __init__(self, stream: Stream, address: Optional[Address], known: Any,
-                 admit: Callable[["ServerConnection"], bool]) -> None:
+    def __init__(self, stream: Stream, address: Optional[Address], terms: Terms) -> None:
         self.stream = stream
         self.address = address
-        self.known = known
+        self.terms = terms
         self.since = monotonic()
         self.deadline = self.since + GREETING_TIME
-        self.greeted = self.admitted = False
+        self.greeted = self.admitted = self.handed_over = False
         self.tally = Tally()
-        self._admit = admit
         self._request_deadline = 0.0
 
     def idle_since(self) -> float:
@@ -89,24 +114,31 @@ class ServerConnection:
     def _greet(self, dispatch: Dispatch) -> None:
         """Tell the dialects apart by the first bytes, and serve the one that it is."""
         data = self.stream.recv(CHUNK)
-        if self.known is not None:
+        if self.terms.known is not None:
             data = self._secured(data)
         elif data[:1] in FIRST_BYTES:
             self._serve_legacy(dispatch, data)
             return
-        data = self._extended(data, len(PREFACE))
-        if data[4] != VERSION:
-            raise ProtocolError(None, f"version {data[4]} of the protocol was asked for, this "
-                                      f"peer speaks version {VERSION}")
-        end = len(PREFACE) + GROUP_LENGTH.unpack_from(data, 6)[0]
-        if end > len(PREFACE) + MAX_GROUP:
-            raise NotAFrame(data)
-        data = self._extended(data, end)
+        parser = PrefaceParser()
+        preface = self._preface(parser, data)
         self.greeted = True
-        if self.known is None:
-            # What a stranger says of himself; a certificate is what counts where there is one.
-            caller.group = data[len(PREFACE):end].decode("utf-8", "replace") or None
-        self._serve_frames(dispatch, data[end:])
+        if self.terms.known is None:
+            # What strangers say of themselves; a certificate is what counts where there is one.
+            caller.group = preface.group
+        self.deadline = monotonic() + settings.request_time
+        self.stream.send(encode_hello(self.terms.instance, settings.limits))
+        session = server_session(settings.limits)
+        session.rest = parser.rest
+        self._serve(dispatch, session)
+
+    def _preface(self, parser: PrefaceParser, data: bytes) -> Preface:
+        while True:
+            if not data:
+                raise EndOfStream(len(parser.rest))
+            preface = parser.receive(data)
+            if preface is not None:
+                return preface
+            data = self.stream.recv(CHUNK)
 
     def _secured(self, data: bytes) -> bytes:
         """The first bytes within TLS, once the client has proved that it belongs to us."""
@@ -122,41 +154,43 @@ class ServerConnection:
             self.stream.reset_at_end(data[:1] in FIRST_BYTES)
             raise NotAFrame(data)
         self.greeted = True
-        stream = tls.accept(self.stream, self.known, self.address, data)
+        stream = tls.accept(self.stream, self.terms.known, self.address, data)
         self.stream = stream
         caller.group = stream.group
         return stream.recv(CHUNK)
 
-    def _extended(self, data: bytes, size: int) -> bytes:
-        """The beginning of the connection, ``size`` bytes or more."""
-        while True:
-            if not MAGIC.startswith(data[:len(MAGIC)]):
-                raise NotAFrame(data)
-            if len(data) >= size:
-                return data
-            more = self.stream.recv(CHUNK)
-            if not more:
-                raise EndOfStream(len(data))
-            data += more
-
-    def _serve_frames(self, dispatch: Dispatch, rest: bytes) -> None:
+    def _serve(self, dispatch: Dispatch, session: Session) -> None:
         stream = self.stream
-        reader = FrameReader(stream.recv, stream.recv_into, frozenset((CALL,)),
-                             (settings.max_text, settings.max_buffers), self.wait_for_request)
-        reader.rest = rest
         answer, tally = dispatch.answer, self.tally
         idle_time = settings.idle_time
-        frame: Any = reader.frame()
-        if not self._admit(self):
+        event: Any = next_event(stream, session)
+        if not self.terms.admit(self):
             return
         while True:
             self.deadline = NEVER
-            reply: Any = answer(frame, tally)
+            if event[0] == CALL:
+                reply: Any = answer(event, tally)
+            elif event[0] == SUBSCRIBE:
+                if self.terms.hand_over is not None:
+                    self._hand_over(session, event)
+                    return
+                reply = encode_refusal(event[1], ProtocolError(None, "no events here"))
+            else:
+                reply = encode_refusal(event[1], ProtocolError(
+                    None, f"this peer knows no frames of kind {event[0]}"))
             self.deadline = monotonic() + idle_time
             stream.send(reply)
             # An idle connection must not hold the last, perhaps large, messages.
-            frame = reply = None
-            frame = reader.frame()
+            event = reply = None
+            event = session.receive(b"" if session.rest else stream.recv(FIRST))
+            if event is None:
+                self.wait_for_request()
+                event = rest_of_event(stream, session)
+
+    def _hand_over(self, session: Session, first: Frame) -> None:
+        assert self.terms.hand_over is not None
+        self.handed_over = True
+        self.terms.hand_over(Handover(self.stream, session, self.address, caller.group, first))
 
     def _serve_legacy(self, dispatch: Dispatch, data: bytes) -> None:
         self.greeted = True
@@ -171,7 +205,7 @@ class ServerConnection:
                 if not data:
                     return
                 request = session.receive(data)
-            if not self._admit(self):
+            if not self.terms.admit(self):
                 return
             self.deadline = NEVER
             reply = dispatch.answer_legacy(session, self.tally)
@@ -187,7 +221,7 @@ class ServerConnection:
     def _refuse(self, problem: NetError) -> None:
         """Say why the connection ends."""
         try:
-            self.stream.send(encode_refusal(problem))
+            self.stream.send(encode_refusal(0, problem))
         except OSError:
             pass
 
@@ -214,7 +248,7 @@ class ServerConnection:
 
     def dismiss(self, problem: NetError) -> None:
         """End it from another thread, before its first request was whole."""
-        if self.greeted and self.known is not None or self._is_old():
+        if self.greeted and self.terms.known is not None or self._is_old():
             self.stream.abort()  # its TLS, or its reply, belongs to its own thread
             return
         self.deadline = monotonic() + REFUSAL_TIME

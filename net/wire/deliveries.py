@@ -25,7 +25,7 @@ MAX_JOINED = 64 * 1024
 # Bytes of JSON that a delivery has besides its events' arguments: tag, publisher, a long name.
 ROOM = 1024
 
-_HEAD = f'{{"connection":{encode_plain(DELIVER.decode("ascii"))},"args":['
+_HEAD = f'{{"tag":{encode_plain(DELIVER.decode("ascii"))},"args":['
 _TAIL = b'],"kwargs":{}}'
 
 
@@ -136,7 +136,7 @@ def encode_delivery(publisher: str, events: Sequence[Events] = ()) -> List[Buffe
     head = f'{_HEAD}"{publisher}",{size}'.encode("ascii")
     text = b"".join([head, *[some.text for some in events], _TAIL])
     buffers = events[0].buffers if len(events) == 1 else ()
-    return [pack_frame(CALL, text, buffers, len(events) == 1 and events[0].tagged), *buffers]
+    return pack_frame(CALL, 0, text, len(events) == 1 and events[0].tagged, buffers)
 
 
 def entries(values: Sequence[Any]) -> Iterator[Entry]:

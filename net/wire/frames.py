@@ -1,54 +1,52 @@
 """Frames: how messages are cut out of the stream of bytes.
 
-A connection starts with the preface of 8 bytes, sent by the caller together with its first frame.
-A frame is a header of 8 bytes (kind, flags, number of buffers, bytes of JSON), the length of each
-buffer (8 bytes), the JSON text, and the buffers. All numbers are big-endian.
+A frame is a header of 12 bytes (kind, flags, number of buffers, number of the request, bytes of
+JSON), the length of each buffer (8 bytes), the JSON text, and the buffers. All numbers are
+big-endian.
 """
 from __future__ import annotations
 
 import functools
-import io
 import struct
-import sys
-from typing import Any, Callable, List, NamedTuple, Sequence, Tuple, Union
+from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import MessageTooLarge, ProtocolError
+from .limits import Limits
 
-# The first byte is no ASCII and no UTF-8: no text protocol, TLS hello or base64 starts like this.
-MAGIC = b"\xabnet"
-VERSION = 1
-PREFACE = MAGIC + bytes((VERSION, 0, 0, 0))
-# Bytes of the caller's group, whose length is in the last two bytes of a preface that it follows:
-# 64 characters.
-MAX_GROUP = 256
-
-HEADER = struct.Struct("!BBHI")
+HEADER = struct.Struct("!BBHII")
+HEAD = HEADER.size
 LENGTH = struct.Struct("!Q")
 
-CALL, RESULT, FAILURE, FLAG = 1, 2, 3, 4
+#: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
+#: goes on: that is how the wire can grow.
+CALL, RESULT, FAILURE, FLAG, HELLO, ITEM, END, ASK, ANSWER, CANCEL = range(1, 11)
+SUBSCRIBE, UNSUBSCRIBE, EVENT, TAKEN, FAILED = range(11, 16)
+KNOWN = frozenset(range(CALL, FAILED + 1))
 REPLIES = frozenset((RESULT, FAILURE, FLAG))
 
 #: Flag bit: the JSON holds tagged objects or refers to buffers (see values.py).
 TAGGED = 1
 
-# What one receive asks for, and the first of a frame: small messages come whole in one. For more, C
-# takes so much memory and gives it back that it tidies up each time, a twentieth of a small call.
+# What one receive asks for, and the first of a frame: small messages come whole in one. Larger
+# receives make malloc trim on every call, about 5 % of a small call.
 CHUNK = 64 * 1024
 FIRST = 16 * 1024
 # The number of buffers is a u16.
 MAX_BUFFERS = 65535
-
-# Bytes that are received into one object. CPython takes its memory as it fills; PyPy clears all of
-# it first, and a length that was only declared must not take any.
-AT_ONCE = sys.maxsize if sys.implementation.name == "cpython" else CHUNK
+# The number of a request is a u32; 0 is for what is no reply to a request.
+MAX_NUMBER = 2 ** 32 - 1
 
 Buffer = Union[bytes, bytearray, memoryview]
 
 
 class Frame(NamedTuple):
-    """One message as it travels."""
+    """One message as it travels.
+
+    :ivar number: of the request that it is, or belongs to.
+    """
 
     kind: int
+    number: int
     tagged: bool
     text: bytes
     buffers: Sequence[bytes] = ()
@@ -67,7 +65,7 @@ class EndOfStream(Exception):
 
 
 class NotAFrame(ProtocolError):
-    """Bytes that start no frame of the kinds that are expected.
+    """Bytes that start nothing of ours.
 
     :ivar data: all bytes received so far.
     """
@@ -77,161 +75,173 @@ class NotAFrame(ProtocolError):
         self.data = data
 
 
-def pack(kind: int, text: bytes, buffers: Sequence[Buffer] = (), tagged: bool = False) -> bytes:
-    """The bytes of a frame up to its first buffer; the buffers follow as they are."""
-    return pack_head(kind, len(text), buffers, tagged) + text
-
-
-def pack_head(kind: int, size: int, buffers: Sequence[Buffer], tagged: bool) -> bytes:
-    """The bytes of a frame up to its text of ``size`` bytes."""
-    head = HEADER.pack(kind, tagged, len(buffers), size)
+def pack(kind: int, number: int, text: bytes, tagged: bool = False,
+         buffers: Sequence[Buffer] = ()) -> List[Buffer]:
+    """The bytes of a frame, in pieces: large ones stay as they are, since joining copies."""
+    size = len(text)
+    head = HEADER.pack(kind, tagged, len(buffers), number, size)
     if buffers:
         head += b"".join([LENGTH.pack(len(buffer)) for buffer in buffers])
-    return head
+    return [head + text, *buffers] if size < CHUNK else [head, text, *buffers]
 
 
-def measure(data: bytes) -> int:
-    """How many bytes the frame has that starts here; less than is needed to tell if it cannot be
-    told yet."""
-    if len(data) < 8:
-        return 8
-    _, _, count, size = HEADER.unpack_from(data)
-    start = 8 + 8 * count
-    if len(data) < start:
-        return start
-    return start + size + sum(LENGTH.unpack_from(data, at)[0] for at in range(8, start, 8))
+class FrameParser:
+    """Cuts frames out of received bytes. Bytes in, frames out; no socket.
 
-
-class FrameReader:
-    """Reads frames from a stream.
-
-    :param recv: ``recv(size)`` gives 1 to ``size`` bytes, or none at the end of the stream.
-    :param recv_into: ``recv_into(view)`` fills a memoryview and gives the number of bytes, 0 at
-        the end of the stream; it may wait for all of them.
-    :param kinds: the kinds of frame that may come; any other ends the reading.
-    :param limits: ``(bytes of JSON, bytes of buffers)`` of one frame.
-    :param waiting: called once for each frame that did not arrive whole at the first receive.
+    :param plain: the kinds that are given to the caller as they are; :meth:`other` sees the rest.
+    :ivar rest: what was received and not cut yet, perhaps with more before it. While there is
+        something, ``receive(b"")`` may give a frame.
     """
 
-    def __init__(self, recv: Callable[[int], bytes], recv_into: Callable[[Any], int],
-                 kinds: frozenset, limits: Tuple[int, int],
-                 waiting: Callable[[], None] = lambda: None) -> None:
-        self.recv = recv
-        self.recv_into = recv_into
+    def __init__(self, limits: Limits, plain: FrozenSet[int]) -> None:
+        self._max_text = limits.text
+        self._max_buffers = limits.buffers
+        self._plain = plain
         self.rest = b""
-        self._kinds = kinds
-        self._max_text, self._max_buffers = limits
-        self._waiting = waiting
-        self._waits = False
+        self._at = 0  # where in it the next frame begins
+        self._partial: Optional[_Partial] = None
 
-    def frame(self) -> Frame:
-        """The next frame.
+    def receive(self, data: bytes) -> Optional[Frame]:
+        """Take what was received; give the next frame, None while it is not whole.
 
-        :raises EndOfStream: there is none, or only its beginning.
-        :raises NotAFrame: the bytes start no frame that may come here.
+        One receive may bring several frames: ask again with no bytes until None comes.
+
         :raises MessageTooLarge: it declares more than the limits allow; nothing was allocated.
+        :raises ProtocolError: the bytes start no frame, or one that may not come now.
         """
-        data = self.rest or self.recv(FIRST)
-        # Nearly every message is small and comes whole.
-        if len(data) >= 8:
-            kind, flags, count, size = HEADER.unpack_from(data)
-            if len(data) == 8 + size and not count and not flags \
-                    and kind in self._kinds and size <= self._max_text:
-                self.rest = b""
-                return make_frame((kind, False, data[8:], ()))
-        return self._frame_in_pieces(data)
+        # Nearly every message is small, and comes whole and alone.
+        if len(data) >= HEAD and not self.rest and self._partial is None:
+            kind, flags, count, number, size = HEADER.unpack_from(data)
+            if len(data) == HEAD + size and not count and not flags and kind in self._plain \
+                    and size <= self._max_text:
+                return make_frame((kind, number, False, data[HEAD:], ()))
+        frame = self._cut(data)
+        return frame if frame is None or frame.kind in self._plain else self.other(frame)
 
-    def _frame_in_pieces(self, data: bytes) -> Frame:
-        self._waits = False
-        if len(data) < 8:
-            self._check_start(data)
-            self._wait()
-            data = self._extend(data, 8)
-        kind, flags, count, size = HEADER.unpack_from(data)
-        if kind not in self._kinds or flags & ~TAGGED:
-            raise NotAFrame(data)
+    def other(self, frame: Frame) -> Optional[Frame]:
+        """What becomes of a frame that is not of the plain kinds."""
+        raise ProtocolError(None, f"a frame of kind {frame.kind} may not come now")
+
+    @property
+    def held(self) -> int:
+        """Bytes of a frame that is not whole, or of frames that nobody has asked for yet."""
+        partial = 0 if self._partial is None else self._partial.received
+        return partial + len(self.rest) - self._at
+
+    @property
+    def missing(self) -> Optional[Tuple[bytes, int]]:
+        """What has come of a long text or buffer, and the bytes that it has in all; None while
+        nothing long is on its way. Where a reader can receive all of that into one object,
+        :meth:`fill` spares a copy."""
+        return None if self._partial is None else self._partial.missing
+
+    def fill(self, whole: bytes) -> Optional[Frame]:
+        """Take the whole of what :attr:`missing` named, in place of :meth:`receive`."""
+        assert self._partial is not None
+        self._partial.add(whole)
+        return self.receive(b"")
+
+    def _cut(self, data: bytes) -> Optional[Frame]:
+        if self._partial is not None:
+            data = self._partial.take(data)
+            if self._partial.sizes:
+                return None
+            frame, self._partial = self._partial.frame(), None
+            self.rest, self._at = data, 0
+            return frame
+        if data:
+            self.rest = self.rest[self._at:] + data
+            self._at = 0
+        if len(self.rest) - self._at < HEAD:
+            return None
+        return self._begin(*HEADER.unpack_from(self.rest, self._at))
+
+    def _begin(self, kind: int, flags: int, count: int, number: int, size: int) \
+            -> Optional[Frame]:
+        """A frame whose header has come."""
+        if flags & ~TAGGED:
+            raise NotAFrame(self.rest[self._at:])
         if size > self._max_text:
             raise MessageTooLarge("JSON text of a message, in bytes", size, self._max_text,
                                   "NET_MAX_TEXT")
-        start = 8 + 8 * count
-        if len(data) < start + size:
-            self._wait()
-        data = self._extend(data, start)
-        lengths = [LENGTH.unpack_from(data, offset)[0] for offset in range(8, start, 8)]
-        total = sum(lengths)
-        if total > self._max_buffers:
-            raise MessageTooLarge("buffers of a message, in bytes", total, self._max_buffers,
+        data, start = self.rest, self._at + HEAD + 8 * count
+        if not count and len(data) >= start + size:  # a small one among others
+            self._advance(start + size)
+            return make_frame((kind, number, bool(flags), data[start:start + size], ()))
+        if len(data) < start:
+            return None
+        sizes = [LENGTH.unpack_from(data, at)[0] for at in range(self._at + HEAD, start, 8)]
+        if sum(sizes) > self._max_buffers:
+            raise MessageTooLarge("buffers of a message, in bytes", sum(sizes), self._max_buffers,
                                   "NET_MAX_BUFFERS")
-        # A long text comes alone, and then neither line copies it.
-        data = self._extend(data[start:], size)
-        text, self.rest = data[:size], data[size:]
-        if total > len(self.rest):
-            self._wait()
-        return Frame(kind, bool(flags & TAGGED), text, [self._buffer(size) for size in lengths])
+        partial = _Partial(kind, number, bool(flags & TAGGED), [size, *sizes])
+        left = len(data) - start
+        if left < size + sum(sizes):
+            if kind not in KNOWN and size + sum(sizes) > CHUNK:
+                raise ProtocolError(None, f"a large frame of the unknown kind {kind}")
+            self._partial = partial
+            self.rest, self._at = b"", 0
+            return self._cut(data[start:])
+        for part in partial.sizes:
+            partial.parts.append(data[start:start + part])
+            start += part
+        self._advance(start)
+        return partial.frame()
 
-    def _wait(self) -> None:
-        if not self._waits:
-            self._waits = True
-            self._waiting()
-
-    def _check_start(self, data: bytes) -> None:
-        if not data:
-            raise EndOfStream(0)
-        # A wrong first byte is known at once; waiting for seven more could take for ever.
-        if data[0] not in self._kinds:
-            raise NotAFrame(data)
-
-    def _extend(self, data: bytes, size: int) -> bytes:
-        """``data`` and what follows, ``size`` bytes or more."""
-        while len(data) < size:
-            if size - len(data) >= CHUNK:
-                return self._whole(data, size)
-            piece = self.recv(CHUNK)
-            if not piece:
-                raise EndOfStream(max(1, len(data)))
-            data += piece
-        return data
-
-    def _buffer(self, size: int) -> bytes:
-        rest = self.rest
-        if len(rest) >= size:
-            self.rest = rest[size:]
-            return rest[:size]
-        self.rest = b""
-        return self._whole(rest, size)
-
-    def _whole(self, data: bytes, size: int) -> bytes:
-        """``data`` and what follows, ``size`` bytes."""
-        # With a buffer of 1 byte it asks the source for all that is missing at once.
-        source = io.BufferedReader(_Source(data, self.recv_into), 1)
-        pieces: List[bytes] = []
-        missing = size
-        while missing:
-            pieces.append(source.read(min(missing, AT_ONCE)))
-            missing -= len(pieces[-1])
-            if not pieces[-1]:
-                raise EndOfStream(size - missing + 1)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def _advance(self, to: int) -> None:
+        if to == len(self.rest):
+            self.rest, self._at = b"", 0
+        else:
+            self._at = to
 
 
-class _Source(io.RawIOBase):
-    """What has come and what follows, to be read by a BufferedReader.
+class _Partial:
+    """A frame of which something is still missing.
 
-    That fills one bytes object in several goes, and takes its memory as it fills. Joining pieces
-    would copy them all and take the memory twice.
+    :ivar sizes: of its parts that are not whole: the text, then the buffers.
+    :ivar parts: those that are.
     """
 
-    def __init__(self, data: bytes, recv_into: Callable[[Any], int]) -> None:
-        self._data = data
-        self._recv_into = recv_into
+    def __init__(self, kind: int, number: int, tagged: bool, sizes: List[int]) -> None:
+        self.sizes = sizes
+        self.parts: List[bytes] = []
+        self._head = (kind, number, tagged)
+        self._pieces: List[bytes] = []
+        self._got = 0
 
-    def readable(self) -> bool:
-        return True
+    @property
+    def received(self) -> int:
+        """Bytes that have come, the header included."""
+        return HEAD + sum(map(len, self.parts)) + self._got
 
-    def readinto(self, view: Any) -> int:
-        size = len(self._data)
-        if not size:
-            return self._recv_into(view)
-        view[:size] = self._data
-        self._data = b""
-        return size
+    @property
+    def missing(self) -> Optional[Tuple[bytes, int]]:
+        """See :attr:`FrameParser.missing`."""
+        if not self.sizes or self.sizes[0] - self._got < CHUNK:
+            return None
+        return b"".join(self._pieces), self.sizes[0]
+
+    def add(self, whole: bytes) -> None:
+        """The next part, in one piece."""
+        self.sizes.pop(0)
+        self._pieces, self._got = [], 0
+        self.parts.append(whole)
+
+    def take(self, data: bytes) -> bytes:
+        """Take received bytes; give back what follows the frame."""
+        while self.sizes:
+            lacking = self.sizes[0] - self._got
+            if len(data) < lacking:
+                if data:
+                    self._pieces.append(data)
+                    self._got += len(data)
+                return b""
+            self._pieces.append(data[:lacking])
+            data = data[lacking:]
+            self.add(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+        return data
+
+    def frame(self) -> Frame:
+        """The frame, once all parts are there."""
+        text, *buffers = self.parts
+        return make_frame((*self._head, text, buffers))

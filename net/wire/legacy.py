@@ -320,7 +320,7 @@ def decode_call(content: Dict[str, Any], dialect: str = BASE64) -> Call:
     tag = content.get("connection")
     if type(tag) is str:
         tag = encode_text(tag).decode("ascii") if dialect == PLAIN else _plain_tag(_unquoted(tag))
-    call = checked_call({**content, "connection": tag})
+    call = checked_call({**content, "connection": tag}, "connection")
     if call.tag == SUBSCRIBE:
         call = call._replace(args=_modern_subscription(call.args, dialect))
     return call if dialect == BASE64 else _without_peer(call)

@@ -29,6 +29,7 @@ FLOORS = [
     "link",
     "dispatch",
     "run",
+    "process",
     "peer",
     "discovery",
     "decorators",

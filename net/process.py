@@ -1,0 +1,56 @@
+"""What there is once in a process, in one object that is handed down."""
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import Any, Callable, List, Optional, Set
+
+from .dispatch import MemoryBudget
+from .run.client import Client
+from .settings import Settings, settings
+
+
+class Process:
+    """What there is once in a process.
+
+    :ivar instance: random id, so that a peer with two addresses is known as one.
+    :ivar client: calls to other peers.
+    :ivar memory: what large requests may take, whatever peers a process has.
+    :ivar lock: guards ``peer`` and ``warned``.
+    :ivar peer: that of this process; None until it is made.
+    :ivar peers: all peers that were made.
+    :ivar warned: warnings that were given; once is enough.
+    :ivar forked: called in a forked child, in this order: what belongs to the parent is forgotten.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = Client(settings)
+        self.peers: List[Any] = []
+        self.forked: List[Callable[[], None]] = []
+        self._begin()
+        self.warned: Set[str] = set()
+
+    def _begin(self) -> None:
+        self.instance = os.urandom(16).hex()
+        self.memory = MemoryBudget()
+        self.lock = threading.RLock()
+        self.peer: Optional[Any] = None
+
+    def on_fork(self) -> None:
+        """Start anew in a child: no server, no connection, another identity."""
+        self._begin()
+        # The child can launch its peers again, and then has to forget them in a child of its own.
+        for peer in self.peers:
+            peer.abandon()
+        self.client.forget()
+        for forget in self.forked:
+            forget()
+
+
+#: The one that the decorators and :func:`net.peers` use. Tests make others.
+process = Process(settings)
+atexit.register(process.client.close_idle)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=process.on_fork)

@@ -1,0 +1,34 @@
+"""The blocking reader: pulls from a stream what a session needs for its next event."""
+from __future__ import annotations
+
+from typing import Union
+
+from ..link.streams import Stream, Timed
+from ..wire.frames import CHUNK, FIRST, EndOfStream
+from ..wire.session import Event, Session
+
+
+def next_event(stream: Union[Stream, Timed], session: Session) -> Event:
+    """Wait for the next event of a session.
+
+    :raises EndOfStream: there is none, or only its beginning.
+    :raises NetError: what :meth:`Session.receive` raises.
+    """
+    event = session.receive(b"" if session.rest else stream.recv(FIRST))
+    return rest_of_event(stream, session) if event is None else event
+
+
+def rest_of_event(stream: Union[Stream, Timed], session: Session) -> Event:
+    """Wait for the rest of an event of which something has come."""
+    while True:
+        missing = session.missing
+        if missing is not None:
+            begun, size = missing
+            event = session.fill(stream.recv_exactly(size, begun))
+        else:
+            data = stream.recv(CHUNK)
+            if not data:
+                raise EndOfStream(session.held)
+            event = session.receive(data)
+        if event is not None:
+            return event

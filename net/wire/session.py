@@ -1,0 +1,216 @@
+"""One connection of the modern wire, as a state machine: bytes in, events out, in both roles.
+
+Nothing in here knows a socket, a thread or a clock. What identifies a connection is its session.
+
+The caller sends a preface and nothing else; the server answers it at once with HELLO, or with a
+refusal. Only then does the caller send its first request. So a caller that has no HELLO knows that
+nothing ran there.
+"""
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Union
+
+from ..errors import ProtocolError
+from .frames import (CALL, EVENT, FAILED, FAILURE, HELLO, KNOWN, NotAFrame, Buffer, Frame,
+                     FrameParser, REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, pack)
+from .limits import Limits
+
+# The first byte is no ASCII and no UTF-8: no text protocol, TLS hello or base64 starts like this.
+MAGIC = b"\xabnet"
+VERSION = 1
+#: Magic, version, a zero, and the bytes of the JSON object that follows.
+PREFACE = struct.Struct("!4sBBH")
+# Bytes of the fields of a preface. An old peer reads 1,024 bytes in all; more than it reads could
+# lose us its answer.
+MAX_FIELDS = 768
+# Bytes of JSON in a HELLO, and in what is answered to a preface instead.
+MAX_HELLO = 16 * 1024
+# Characters of a group.
+MAX_GROUP = 64
+
+#: What may come when. Each role knows other kinds while the connection is being greeted and when
+#: it is open; a kind of later versions may come at any time then, and is refused.
+CALLER_GREETING = frozenset((HELLO, FAILURE))
+CALLER_OPEN = REPLIES
+SUBSCRIBER_OPEN = REPLIES | {EVENT}
+SERVER_OPEN = frozenset((CALL, SUBSCRIBE))
+PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
+
+
+class Preface(NamedTuple):
+    """What a caller says of itself before anything else.
+
+    :ivar version: of the wire that it speaks.
+    :ivar features: bits of what it can do beyond this version.
+    :ivar group: that it claims, None for none.
+    """
+
+    version: int
+    features: int = 0
+    group: Optional[str] = None
+
+
+class Hello(NamedTuple):
+    """What a server answers to a preface.
+
+    :ivar instance: the random id of its process.
+    :ivar features: bits of what it can do beyond this version.
+    :ivar limits: ``text`` and ``buffers``, in bytes, of one message that it takes.
+    """
+
+    version: int
+    instance: str
+    features: int = 0
+    limits: Optional[Dict[str, Any]] = None
+
+
+class Unknown(NamedTuple):
+    """A frame of a kind that this version does not have: to be answered with a refusal."""
+
+    kind: int
+    number: int
+
+
+#: What :meth:`Session.receive` gives.
+Event = Union[Frame, Hello, Unknown]
+
+
+def encode_preface(group: Optional[str] = None, features: int = 0) -> bytes:
+    """The bytes that a caller begins a connection with."""
+    fields = json.dumps({"features": features, "group": group}, ensure_ascii=True,
+                        separators=(",", ":")).encode("ascii")
+    return PREFACE.pack(MAGIC, VERSION, 0, len(fields)) + fields
+
+
+class PrefaceParser:
+    """The server's side of a connection before it is known who speaks. Bytes in, a preface out.
+
+    :ivar rest: what came after the preface.
+    """
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def receive(self, data: bytes) -> Optional[Preface]:
+        """Take what was received; None while the preface is not whole.
+
+        :raises NotAFrame: nothing of ours begins like this; its ``data`` is all that has come.
+        :raises ProtocolError: another version, or fields that are none.
+        """
+        data = self.rest = self.rest + data
+        if not MAGIC.startswith(data[:len(MAGIC)]):
+            raise NotAFrame(data)
+        if len(data) < PREFACE.size:
+            return None
+        _, version, zero, size = PREFACE.unpack_from(data)
+        if version != VERSION:
+            raise ProtocolError(None, f"version {version} of the protocol was asked for, this "
+                                      f"peer speaks version {VERSION}")
+        if zero or size > MAX_FIELDS:
+            raise NotAFrame(data)
+        end = PREFACE.size + size
+        if len(data) < end:
+            return None
+        self.rest = data[end:]
+        return _read_preface(version, _fields(data[PREFACE.size:end], "a preface"))
+
+
+def _read_preface(version: int, fields: Dict[str, Any]) -> Preface:
+    group, features = fields.get("group"), fields.get("features", 0)
+    if group is not None and (type(group) is not str or not 0 < len(group) <= MAX_GROUP):
+        raise ProtocolError(None, f"a group is a text of at most {MAX_GROUP} characters")
+    if type(features) is not int:
+        raise ProtocolError(None, "features are a number of bits")
+    return Preface(version, features, group)
+
+
+def _fields(text: bytes, what: str) -> Dict[str, Any]:
+    """The named fields of a greeting, which holds nothing in each other that is deep."""
+    try:
+        if text.count(b"{") + text.count(b"[") > 64:
+            raise ValueError("nested")
+        found = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ProtocolError(None, f"{what} holds no JSON object") from None
+    if type(found) is not dict:
+        raise ProtocolError(None, f"{what} holds no JSON object")
+    return found
+
+
+class Session(FrameParser):
+    """An open connection of one role, or that of a caller that waits for its HELLO.
+
+    :meth:`receive` takes bytes and gives the next event; see
+    :class:`~net.wire.frames.FrameParser`. Make one with :func:`caller_session` or
+    :func:`server_session`.
+
+    :ivar hello: what the server has said; None before, and in the server's role.
+    """
+
+    def __init__(self, limits: Limits, kinds: FrozenSet[int],
+                 opened: FrozenSet[int] = frozenset()) -> None:
+        super().__init__(limits, kinds)
+        self.hello: Optional[Hello] = None
+        # The limits and kinds that count once HELLO has come.
+        self._opened = (limits.text, limits.buffers, opened)
+        self._greeting = bool(opened)
+        if self._greeting:
+            self._max_text, self._max_buffers = MAX_HELLO, 0
+
+    def receive(self, data: bytes = b"") -> Optional[Event]:  # type: ignore[override]
+        """Take what was received; give the next event, None while none is whole.
+
+        :raises NotAFrame: the answer to our preface is nothing of ours; its ``data`` is all of it.
+        :raises MessageTooLarge: it declares more than the limits allow; nothing was allocated.
+        :raises ProtocolError: the other side breaks the rules.
+        """
+        if self._greeting and data and not self.rest and data[0] not in CALLER_GREETING:
+            # A wrong first byte is known at once; waiting for eleven more could take for ever.
+            raise NotAFrame(data)
+        return super().receive(data)
+
+    def allow(self, kinds: FrozenSet[int]) -> None:
+        """Let other kinds come from now on: a connection that carries events, say."""
+        self._plain = kinds
+
+    def other(self, frame: Frame) -> Any:
+        if self._greeting and frame.kind == HELLO:
+            return self._open(frame)
+        if frame.kind not in KNOWN and not self._greeting:
+            return Unknown(frame.kind, frame.number)
+        raise ProtocolError(None, f"a frame of kind {frame.kind} may not come now")
+
+    def _open(self, frame: Frame) -> Hello:
+        fields = _fields(frame.text, "HELLO")
+        version, instance = fields.get("version"), fields.get("instance")
+        features, limits = fields.get("features", 0), fields.get("limits")
+        if type(version) is not int or type(instance) is not str or type(features) is not int \
+                or len(instance) > MAX_GROUP:
+            raise ProtocolError(None, "HELLO tells a version, an instance and features")
+        self._greeting = False
+        self._max_text, self._max_buffers, self._plain = self._opened
+        self.hello = Hello(version, instance, features, limits if type(limits) is dict else None)
+        return self.hello
+
+
+def caller_session(limits: Limits, kinds: FrozenSet[int] = CALLER_OPEN) -> Session:
+    """The caller's side of a connection, which waits for HELLO.
+
+    :param kinds: of frames that may come once it is open.
+    """
+    return Session(limits, frozenset((FAILURE,)), kinds)
+
+
+def server_session(limits: Limits, kinds: FrozenSet[int] = SERVER_OPEN) -> Session:
+    """The server's side of a connection, once its preface has come."""
+    return Session(limits, kinds)
+
+
+def encode_hello(instance: str, limits: Limits, features: int = 0) -> List[Buffer]:
+    """The frame that answers a preface, with what one message to this peer may hold."""
+    content = json.dumps({
+        "version": VERSION, "instance": instance, "features": features,
+        "limits": {"text": limits.text, "buffers": limits.buffers}}, separators=(",", ":"))
+    return pack(HELLO, 0, content.encode("ascii"))
