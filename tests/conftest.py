@@ -38,7 +38,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import net  # noqa: E402
-from net.run import client  # noqa: E402
+from net.process import process  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,11 +83,10 @@ def no_leaks(session_peer) -> Iterator[None]:
 
 def _close_pooled_connections() -> None:
     # Only those that wait in the pool: one that is in nobody's hands any more is a leak.
-    for pool in client._pools.values():
-        while pool._idle:
-            pool._idle.pop().close()
+    for pool in process.client._pools.values():
+        pool.close_old(float("inf"))
         # What was learned of the peer at a port is wrong for the next test that is given it.
-        pool._reset()
+        pool.reset()
 
 
 @pytest.fixture

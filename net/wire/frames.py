@@ -206,13 +206,14 @@ class _Partial:
         self.sizes = sizes
         self.parts: List[bytes] = []
         self._head = (kind, number, tagged)
+        self._start = HEAD + LENGTH.size * (len(sizes) - 1)
         self._pieces: List[bytes] = []
         self._got = 0
 
     @property
     def received(self) -> int:
-        """Bytes that have come, the header included."""
-        return HEAD + sum(map(len, self.parts)) + self._got
+        """Bytes that have come, header and lengths included."""
+        return self._start + sum(map(len, self.parts)) + self._got
 
     @property
     def missing(self) -> Optional[Tuple[bytes, int]]:

@@ -79,7 +79,9 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...],
     return _message(CALL, number, *packer.packed(tree, "the arguments"))
 
 
-_TAG = re.compile(rb'\{"tag":"([A-Za-z0-9+/=]{1,4096})"[,}]')
+# With the white space that JSON allows: some libraries write it.
+_TAG = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([A-Za-z0-9+/=]{1,4096})"'
+                  rb'[ \t\n\r]*[,}]')
 
 
 def tag_of(frame: Frame) -> bytes:

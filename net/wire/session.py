@@ -79,8 +79,9 @@ Event = Union[Frame, Hello, Unknown]
 
 def encode_preface(group: Optional[str] = None, features: int = 0) -> bytes:
     """The bytes that a caller begins a connection with."""
-    fields = json.dumps({"features": features, "group": group}, ensure_ascii=True,
-                        separators=(",", ":")).encode("ascii")
+    # Escaped, a group of 64 characters could take more than the limit.
+    fields = json.dumps({"features": features, "group": group}, ensure_ascii=False,
+                        separators=(",", ":")).encode("utf-8", "replace")
     return PREFACE.pack(MAGIC, VERSION, 0, len(fields)) + fields
 
 
@@ -166,7 +167,7 @@ class Session(FrameParser):
         :raises MessageTooLarge: it declares more than the limits allow; nothing was allocated.
         :raises ProtocolError: the other side breaks the rules.
         """
-        if self._greeting and data and not self.rest and data[0] not in CALLER_GREETING:
+        if self._greeting and data and not self.held and data[0] not in CALLER_GREETING:
             # A wrong first byte is known at once; waiting for eleven more could take for ever.
             raise NotAFrame(data)
         return super().receive(data)

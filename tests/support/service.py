@@ -11,10 +11,17 @@ import pytest
 
 from net.dispatch import Dispatch
 from net.identity import encode_text
-from net.wire.frames import FrameReader, PREFACE, REPLIES
-from net.wire.messages import decode_reply, encode_call
-from net.run import client
+from net.link.streams import Stream
+from net.process import process
+from net.run.reading import next_event
 from net.run.server import Server
+from net.wire.frames import FrameParser, HELLO, KNOWN
+from net.wire.limits import Limits
+from net.wire.messages import decode_reply, encode_call
+from net.wire.session import Hello, caller_session, encode_preface
+
+#: What a caller without a group begins a connection with.
+PREFACE = encode_preface()
 
 
 class Service:
@@ -32,7 +39,8 @@ class Service:
                      "wait": lambda: self.go.wait(20), **more}
         registry = {encode_text(name): self._counted(name, function)
                     for name, function in functions.items()}
-        self.server = Server(Dispatch(registry), "127.0.0.1", range(0), any_port=True)
+        self.server = Server(Dispatch(registry), "127.0.0.1", range(0), any_port=True,
+                             instance="service")
         self.address = self.server.address
 
     def _counted(self, name: str, function: Any) -> Any:
@@ -48,7 +56,7 @@ class Service:
 
     def call(self, name: str, *args: Any, at: Optional[tuple] = None, timeout: float = 10) -> Any:
         """Call a function here, or through what listens at another address."""
-        return client.call(at or self.address, encode_text(name), args, {}, timeout)
+        return process.client.call(at or self.address, encode_text(name), args, {}, timeout)
 
     def close(self) -> None:
         self.go.set()
@@ -62,17 +70,22 @@ class Service:
 
 
 def request(name: str, *args: Any, **kwargs: Any) -> bytes:
-    """The bytes of a call, without the preface."""
-    return b"".join(bytes(piece) for piece in encode_call(encode_text(name), args, kwargs))
+    """The bytes of the call with number 1, without the preface."""
+    return b"".join(bytes(piece) for piece in encode_call(1, encode_text(name), args, kwargs))
 
 
 class Raw:
-    """A plain TCP connection, for bytes that a client of ours would never send. In ``with``."""
+    """A plain TCP connection, for bytes that a client of ours would never send. In ``with``.
+
+    :ivar hello: what the server has said, once its first event was read.
+    """
 
     def __init__(self, address: tuple, *data: bytes, timeout: float = 10) -> None:
         self.sock = socket.create_connection(address, timeout)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.started = time.monotonic()
+        self.hello: Optional[Hello] = None
+        self._session = caller_session(Limits())
         for piece in data:
             self.send(piece)
 
@@ -83,21 +96,35 @@ class Raw:
         except ConnectionError:
             pass
 
+    def greet(self, group: Optional[str] = None) -> Hello:
+        """Send a preface and receive the HELLO, as callers do before their first request."""
+        self.send(encode_preface(group))
+        self.hello = self._event()
+        assert type(self.hello) is Hello, self.hello
+        return self.hello
+
     def reply(self) -> Any:
         """The value of the next reply; raises what a caller would raise."""
-        reader = FrameReader(self.sock.recv, self.sock.recv_into, REPLIES, (2 ** 24, 2 ** 30))
-        return decode_reply(reader.frame(), None, None, b"")
+        event = self._event()
+        if type(event) is Hello:
+            self.hello = event
+            event = self._event()
+        return decode_reply(event, None, None, b"")
+
+    def _event(self) -> Any:
+        return next_event(Stream(self.sock), self._session)
 
     def rest(self) -> bytes:
-        """All that comes until the other side ends the connection."""
-        found = b""
+        """All that comes until the other side ends the connection, after its HELLO."""
+        held = self._session.held
+        found = self._session.rest[-held:] if held else b""
         while True:
             try:
                 data = self.sock.recv(64 * 1024)
             except ConnectionError:
-                return found
+                data = b""
             if not data:
-                return found
+                return found if self.hello else after_hello(found)
             found += data
 
     @property
@@ -115,6 +142,14 @@ class Raw:
 def greeted(*messages: bytes) -> bytes:
     """The first bytes of a connection of ours."""
     return PREFACE + b"".join(messages)
+
+
+def after_hello(data: bytes) -> bytes:
+    """What follows the HELLO that bytes of a server begin with; all if they begin otherwise."""
+    parser = FrameParser(Limits(), KNOWN)
+    if data[:1] != bytes((HELLO,)) or parser.receive(data) is None:
+        return data
+    return data[len(data) - parser.held:]
 
 
 def until(fact: Any, seconds: float = 5.0) -> None:

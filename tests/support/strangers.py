@@ -7,13 +7,31 @@ import threading
 from typing import Callable
 
 from net.wire import legacy
-from net.wire.frames import RESULT, pack
+from net.wire.frames import HEADER, RESULT, pack
+from net.wire.limits import Limits
 from net.wire.messages import encode_result
+from net.wire.session import encode_hello
+
+HELLO = b"".join(encode_hello("stranger", Limits()))
 
 
-def frame(value: object) -> bytes:
+def reply(value: object) -> bytes:
     """The reply of a peer whose ``info`` gives this value."""
-    return b"".join(encode_result(value))
+    return b"".join(encode_result(1, value))
+
+
+def greeted(treat: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    """Say HELLO as a peer does, and treat the request in another way."""
+    def greet(sock: socket.socket) -> None:
+        sock.recv(4096)
+        sock.sendall(HELLO)
+        treat(sock)
+    return greet
+
+
+def peer(info: object) -> Callable[[socket.socket], None]:
+    """A peer whose ``info`` gives this value."""
+    return greeted(says(reply(info)))
 
 
 def silence(sock: socket.socket) -> None:
@@ -88,8 +106,8 @@ def old_peer(info: object) -> Callable[[socket.socket], None]:
     return answer
 
 
-HUGE_HEADER = struct.pack("!BBHI", RESULT, 0, 0, 0xFFFFFFFF)
-TOO_LONG = pack(RESULT, b'"' + b"x" * 100_000 + b'"')
+HUGE_HEADER = HEADER.pack(RESULT, 0, 0, 1, 0xFFFFFFFF)
+TOO_LONG = b"".join(pack(RESULT, 1, b'"' + b"x" * 100_000 + b'"'))
 
 
 class Stranger:

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import io
 import math
 import pathlib
 import struct
@@ -17,18 +16,15 @@ from hypothesis import strategies as st
 import net
 from net.settings import settings
 from net.wire import messages
-from net.wire.frames import CALL, FAILURE, FLAG, Frame, FrameReader, RESULT
-
-MIB = 2 ** 20
+from net.wire.frames import Frame, FrameParser, KNOWN
+from net.wire.limits import Limits
 
 
 def read_frame(data: bytes) -> Frame:
     """The single frame that bytes are."""
-    stream = io.BytesIO(data)
-    reader = FrameReader(stream.read, stream.readinto, frozenset((CALL, RESULT, FAILURE, FLAG)),
-                         (16 * MIB, 2 ** 40))
-    frame = reader.frame()
-    assert not reader.rest and not stream.read()
+    parser = FrameParser(Limits(buffers=2 ** 40), KNOWN)
+    frame = parser.receive(data)
+    assert frame is not None and not parser.held
     return frame
 
 
@@ -39,14 +35,14 @@ def joined(message: Sequence[Any]) -> bytes:
 
 def as_result(value: Any) -> Any:
     """A value after its way as the result of a call."""
-    frame = read_frame(joined(messages.encode_result(value, settings.limits)))
+    frame = read_frame(joined(messages.encode_result(1, value, settings.limits)))
     return messages.decode_reply(frame, ("127.0.0.1", 1), "127.0.0.1:1", b"dGFn",
                                  settings.limits)
 
 
 def as_arguments(*args: Any, **kwargs: Any) -> tuple[list, dict]:
     """Arguments after their way in a call."""
-    message = messages.encode_call(b"dGFn", args, kwargs, settings.limits)
+    message = messages.encode_call(1, b"dGFn", args, kwargs, settings.limits)
     call = messages.decode_call(read_frame(joined(message)), settings.limits)
     assert call.tag == b"dGFn"
     return call.args, call.kwargs
@@ -60,7 +56,7 @@ def raised(error: BaseException, detail: str = "full") -> net.NetError:
     try:
         function()
     except BaseException as caught:
-        message = messages.encode_failure(caught, detail, settings.limits)
+        message = messages.encode_failure(1, caught, detail, settings.limits)
     try:
         messages.decode_reply(read_frame(joined(message)), ("127.0.0.1", 1), "127.0.0.1:1",
                               b"dGFn")

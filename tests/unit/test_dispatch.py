@@ -136,14 +136,15 @@ def dispatch() -> Dispatch:
 
 def ask(dispatch: Dispatch, tally: Tally, name: str, *args: Any, **kwargs: Any) -> Any:
     tag = encode_text(name)
-    request = read_frame(joined(messages.encode_call(tag, args, kwargs)))
+    request = read_frame(joined(messages.encode_call(5, tag, args, kwargs)))
     answer = read_frame(joined(dispatch.answer(request, tally)))
+    assert answer.number == 5
     return messages.decode_reply(answer, ("192.0.2.1", 1), "192.0.2.1:1", tag)
 
 
 def ask_raw(dispatch: Dispatch, tally: Tally, text: Any, tagged: bool = False) -> Any:
     data = text if isinstance(text, bytes) else json.dumps(text).encode()
-    answer = read_frame(joined(dispatch.answer(Frame(CALL, tagged, data), tally)))
+    answer = read_frame(joined(dispatch.answer(Frame(CALL, 5, tagged, data), tally)))
     return messages.decode_reply(answer, ("192.0.2.1", 1), "192.0.2.1:1", b"")
 
 
@@ -166,7 +167,7 @@ def test_an_error_is_answered_with_the_matching_one(dispatch, tally):
         ask(dispatch, tally, "divide", 1, 0)
     assert isinstance(caught.value, RemoteError)
     assert "return a / b" in caught.value.traceback
-    assert "in _answer" not in caught.value.traceback
+    assert "in _run" not in caught.value.traceback
 
 
 @pytest.mark.parametrize("args, kwargs, text", [
@@ -186,7 +187,7 @@ def test_keywords_that_are_no_text_are_refused(dispatch, tally):
     tag = encode_text("echo").decode()
     with pytest.raises(TypeError):
         ask_raw(dispatch, tally,
-                f'{{"connection":"{tag}","args":[],"kwargs":{{"!dict":[1,2]}}}}'.encode(),
+                f'{{"tag":"{tag}","args":[],"kwargs":{{"!dict":[1,2]}}}}'.encode(),
                 tagged=True)
 
 
@@ -254,30 +255,49 @@ def test_names_near_an_unknown_tag_have_the_same_last_part_first(tally):
                          ["os.system", "builtins.eval", "net.peer._process", "", "\0", "x" * 10_000,
                           "b3Muc3lzdGVt", "multiply", "__class__"])
 def test_only_what_was_registered_can_be_called(dispatch, tally, tag):
-    answer = ask_raw(dispatch, tally, {"connection": tag, "args": ["true"], "kwargs": {}})
-    assert type(answer) is Flag and answer == encode_text("INVALID_CONNECTION")
+    request = {"tag": tag, "args": ["true"], "kwargs": {}}
+    if tag.isalnum() and len(tag) < 4097:
+        answer = ask_raw(dispatch, tally, request)
+        assert type(answer) is Flag and answer == encode_text("INVALID_CONNECTION")
+    else:
+        with pytest.raises(ProtocolError, match="base64 tag"):
+            ask_raw(dispatch, tally, request)
+    assert not tally.by_tag
 
 
-MALFORMED = [
+@pytest.mark.parametrize("content", [
     "text", 5, 1.5, [], [1, 2], None, True, {}, {"args": [], "kwargs": {}},
-    {"connection": None, "args": [], "kwargs": {}}, {"connection": ["eA=="], "args": [],
-                                                     "kwargs": {}},
-    {"connection": 5, "args": [], "kwargs": {}}, {"connection": "é", "args": [], "kwargs": {}},
-    {"connection": "eA==", "args": {}, "kwargs": {}}, {"connection": "eA==", "args": [],
-                                                       "kwargs": []},
-    {"connection": "eA==", "args": 5, "kwargs": {}}, {"connection": "eA==", "args": [],
-                                                      "kwargs": "x"},
-    {"connection": "eA==", "args": []}, {"connection": "eA==", "args": [], "kwargs": {}, "more": 1},
-]
-
-
-@pytest.mark.parametrize("content", MALFORMED, ids=json.dumps)
+    {"tag": None, "args": [], "kwargs": {}}, {"tag": ["eA=="], "args": [], "kwargs": {}},
+    {"tag": 5, "args": [], "kwargs": {}}, {"tag": "é", "args": [], "kwargs": {}},
+    {"tag": "ZWNobw==", "args": {}, "kwargs": {}}, {"tag": "ZWNobw==", "args": [], "kwargs": []},
+    {"tag": "ZWNobw==", "args": 5, "kwargs": {}}, {"tag": "ZWNobw==", "args": [], "kwargs": "x"},
+    {"tag": "ZWNobw==", "args": []}, {"args": [], "kwargs": {}, "tag": "ZWNobw=="},
+    {"connection": "ZWNobw==", "args": [], "kwargs": {}},
+], ids=json.dumps)
 def test_a_call_of_another_form_is_refused_and_runs_nothing(dispatch, tally, content):
     for tagged in (False, True):
         with pytest.raises(ProtocolError) as caught:
             ask_raw(dispatch, tally, content, tagged)
         assert caught.value.ran == "no"
     assert not tally.by_tag
+
+
+def test_fields_of_a_call_that_are_not_known_here_are_ignored(dispatch, tally):
+    tag = encode_text("multiply").decode()
+    assert ask_raw(dispatch, tally, {"tag": tag, "left": 5.0, "args": [5], "kwargs": {},
+                                     "more": [{}]}) == 10
+
+
+@pytest.mark.parametrize("rest", [b"", b',"args":[' + b"[" * 500, b',"args":[{"!value":5}]}'])
+def test_nothing_of_a_call_to_an_unknown_tag_is_read(dispatch, tally, rest):
+    answer = ask_raw(dispatch, tally, b'{"tag":"eA=="' + (rest or b"}"), tagged=True)
+    assert type(answer) is Flag and answer == encode_text("INVALID_CONNECTION")
+
+
+def test_nothing_of_a_call_of_another_group_is_read(tally):
+    dispatch = Dispatch(REGISTRY, {encode_text("echo"): frozenset({"render"})})
+    with pytest.raises(net.AuthenticationError):
+        ask_raw(dispatch, tally, b'{"tag":"ZWNobw==","args":[' + b"[" * 500)
 
 
 @pytest.mark.parametrize("text", [
@@ -295,7 +315,7 @@ def test_an_argument_of_a_class_that_is_not_registered_is_refused(dispatch, tall
     tag = encode_text("echo").decode()
     with pytest.raises(ValueNotSupported, match="app.Job") as caught:
         ask_raw(dispatch, tally,
-                f'{{"connection":"{tag}","args":[{{"!value":{{"class":"app.Job"}}}}],'
+                f'{{"tag":"{tag}","args":[{{"!value":{{"class":"app.Job"}}}}],'
                 f'"kwargs":{{}}}}'.encode(), tagged=True)
     assert caught.value.ran == "no" and not tally.by_tag
 
@@ -433,7 +453,7 @@ def test_no_answer_to_a_search_is_better_than_another_one(tally):
 
 def test_a_result_that_cannot_be_read_is_an_error_of_the_function(dispatch, tally, monkeypatch):
     """Another thread may change it meanwhile."""
-    def encode_result(value: Any, limits: Any) -> Any:
+    def encode_result(number: int, value: Any, limits: Any) -> Any:
         raise RuntimeError("dictionary changed size during iteration")
 
     monkeypatch.setattr(messages, "encode_result", encode_result)
@@ -463,7 +483,7 @@ def test_only_a_group_may_call_what_is_for_that_group(tally):
 
 def test_a_reply_is_ready_to_send():
     reply = Dispatch(REGISTRY).answer(read_frame(joined(messages.encode_call(
-        encode_text("echo"), (bytes(10_000),), {}))), Tally())
+        1, encode_text("echo"), (bytes(10_000),), {}))), Tally())
     stream = io.BytesIO()
     for piece in reply:
         stream.write(piece)

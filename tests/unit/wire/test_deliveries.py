@@ -11,17 +11,15 @@ from net.errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from net.wire import deliveries
 from net.wire.deliveries import (encode_delivery, entries, join, make_beginning, pack_arguments,
                                  values_of)
-from net.wire.frames import CALL, FrameReader
 from net.wire.limits import Limits
 from net.wire.messages import decode_call
 from net.wire.values import unpack
+from travel import joined, read_frame
 
 
 def delivered(pieces: List[Any]) -> List[Any]:
     """The arguments of a delivery, as its receiver gets them."""
-    reader = FrameReader(lambda size: b"", lambda size: b"", frozenset((CALL,)), (2 ** 24, 2 ** 24))
-    reader.rest = b"".join(pieces)
-    call = decode_call(reader.frame())
+    call = decode_call(read_frame(joined(pieces)))
     assert call.tag == deliveries.DELIVER and call.kwargs == {}
     return call.args
 
@@ -45,8 +43,8 @@ def test_events_of_a_name_are_joined_and_come_apart_again():
 def test_the_text_of_a_delivery_is_the_documented_one():
     pieces = encode_delivery("abc", [make_beginning("done", 6, b"dGFn"),
                                      *join(triggered(1, first=7))])
-    assert json.loads(b"".join(pieces)[8:]) == {
-        "connection": "bmV0LmV2ZW50cy5kZWxpdmVy",
+    assert json.loads(b"".join(pieces)[12:]) == {
+        "tag": "bmV0LmV2ZW50cy5kZWxpdmVy",
         "args": ["abc", 43, "done", 6, None, "dGFn", "done", 7, [1], {"of": 7}], "kwargs": {}}
 
 

@@ -725,7 +725,7 @@ def test_a_recursion_error_arrives():
     try:
         fall()
     except RecursionError as error:
-        message = messages.encode_failure(error)
+        message = messages.encode_failure(1, error)
     assert sum(map(len, message)) < 2 ** 17
     with pytest.raises(RecursionError):
         messages.decode_reply(travel.read_frame(travel.joined(message)), None, None, b"")
@@ -804,7 +804,7 @@ def test_positions_out_of_bounds_do_not_read_foreign_memory(name, start, end, co
              "members": {"object": whole, "start": start, "end": end}}
     text = json.dumps({"raised": found}).encode()
     with pytest.raises(getattr(builtins, name)) as caught:
-        messages.decode_reply(Frame(FAILURE, True, text), None, None, b"")
+        messages.decode_reply(Frame(FAILURE, 1, True, text), None, None, b"")
     assert str(caught.value) == "told"
     printed(caught.value)
     raised(caught.value)

@@ -28,7 +28,7 @@ def reply(data: bytes):
 def failing_reply(kind: int, content: object, tagged: bool = False) -> NetError:
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
     with pytest.raises(NetError) as caught:
-        messages.decode_reply(Frame(kind, tagged, text), ADDRESS, "192.0.2.1:3010", TAG)
+        messages.decode_reply(Frame(kind, 7, tagged, text), ADDRESS, "192.0.2.1:3010", TAG)
     return caught.value
 
 
@@ -36,18 +36,18 @@ def failing_reply(kind: int, content: object, tagged: bool = False) -> NetError:
 
 
 def test_a_call_is_the_documented_object():
-    data = joined(messages.encode_call(TAG, (5, "a"), {"some_kwarg": 10}))
-    text = b'{"connection":"bXVsdGlwbHk=","args":[5,"a"],"kwargs":{"some_kwarg":10}}'
-    assert data == b"\x01\0\0\0" + len(text).to_bytes(4, "big") + text
-    assert joined(messages.encode_call(TAG, (), {}))[8:] == \
-        b'{"connection":"bXVsdGlwbHk=","args":[],"kwargs":{}}'
+    data = joined(messages.encode_call(7, TAG, (5, "a"), {"some_kwarg": 10}))
+    text = b'{"tag":"bXVsdGlwbHk=","args":[5,"a"],"kwargs":{"some_kwarg":10}}'
+    assert data == b"\x01\0\0\0\0\0\0\7" + len(text).to_bytes(4, "big") + text
+    assert joined(messages.encode_call(7, TAG, (), {}))[12:] == \
+        b'{"tag":"bXVsdGlwbHk=","args":[],"kwargs":{}}'
 
 
 def test_a_tagged_call_says_so():
-    frame = read_frame(joined(messages.encode_call(TAG, ((1,), b"x" * 5000), {"k": {2}})))
+    frame = read_frame(joined(messages.encode_call(7, TAG, ((1,), b"x" * 5000), {"k": {2}})))
     assert frame.kind == CALL and frame.tagged
     assert json.loads(frame.text) == {
-        "connection": TAG.decode(), "args": [{"!tuple": [1]}, {"!bytes": 0}],
+        "tag": TAG.decode(), "args": [{"!tuple": [1]}, {"!bytes": 0}],
         "kwargs": {"k": {"!set": [2]}}}
     assert list(frame.buffers) == [b"x" * 5000]
 
@@ -55,28 +55,28 @@ def test_a_tagged_call_says_so():
 @given(st.lists(travel.plain_values, max_size=4), st.dictionaries(travel.any_text,
                                                                   travel.plain_values, max_size=3))
 def test_plain_calls_are_read_by_anybody_who_reads_json(args, kwargs):
-    message = messages.encode_call(TAG, tuple(args), kwargs)
+    message = messages.encode_call(7, TAG, tuple(args), kwargs)
     frame = read_frame(joined(message))
     if not frame.tagged:
         assert_same(json.loads(frame.text.decode("utf-8", "surrogatepass")),
-                    {"connection": TAG.decode(), "args": args, "kwargs": kwargs})
+                    {"tag": TAG.decode(), "args": args, "kwargs": kwargs})
     assert_same(list(messages.decode_call(frame)), [TAG, args, kwargs])
 
 
 def test_large_buffers_are_sent_as_they_are():
     large = bytes(MIB)
-    message = messages.encode_call(TAG, (large, 1), {})
+    message = messages.encode_call(7, TAG, (large, 1), {})
     assert message[1] is large
 
 
 @pytest.mark.parametrize("args", [(1,), ("x",), (None, True, 1.5, -3), ([1, [2]],), ({"a": [1]},),
                                   ("é\ud800",), (10 ** 300,)], ids=str)
 def test_plain_arguments_need_no_tags(args):
-    assert not read_frame(joined(messages.encode_call(TAG, args, {}))).tagged
+    assert not read_frame(joined(messages.encode_call(7, TAG, args, {}))).tagged
 
 
 def test_keyword_arguments_of_every_name_arrive():
-    names = ["peer", "self", "args", "connection", "!tuple", "", "a b", "é", "\ud800", "class",
+    names = ["peer", "self", "args", "tag", "!tuple", "", "a b", "é", "\ud800", "class",
              "x" * 5000]
     for name in names:
         assert as_arguments(**{name: 1}) == ([], {name: 1})
@@ -89,73 +89,105 @@ def test_the_order_of_keyword_arguments_stays():
 
 
 @pytest.mark.parametrize("content", [
-    "text", 5, [], None, True, {}, {"args": [], "kwargs": {}}, {"connection": "eA=="},
-    {"connection": "eA==", "args": [], "kwargs": {}, "more": 1},
-    {"connection": "eA==", "args": [], "other": {}},
-    {"connection": None, "args": [], "kwargs": {}}, {"connection": ["eA=="], "args": [],
-                                                     "kwargs": {}},
-    {"connection": 5, "args": [], "kwargs": {}}, {"connection": {}, "args": [], "kwargs": {}},
-    {"connection": "é", "args": [], "kwargs": {}}, {"connection": "\ud800", "args": [],
-                                                    "kwargs": {}},
-    {"connection": "eA==", "args": {}, "kwargs": {}}, {"connection": "eA==", "args": [],
-                                                       "kwargs": []},
-    {"connection": "eA==", "args": "ab", "kwargs": {}}, {"connection": "eA==", "args": 5,
-                                                         "kwargs": {}},
-    {"connection": "eA==", "args": None, "kwargs": {}}, {"connection": "eA==", "args": [],
-                                                         "kwargs": "a"},
-    {"connection": "eA==", "args": [], "kwargs": None},
+    "text", 5, [], None, True, {}, {"args": [], "kwargs": {}}, {"tag": "eA=="},
+    {"tag": "eA==", "args": [], "other": {}}, {"connection": "eA==", "args": [], "kwargs": {}},
+    {"tag": None, "args": [], "kwargs": {}}, {"tag": ["eA=="], "args": [], "kwargs": {}},
+    {"tag": 5, "args": [], "kwargs": {}}, {"tag": {}, "args": [], "kwargs": {}},
+    {"tag": "é", "args": [], "kwargs": {}}, {"tag": "\ud800", "args": [], "kwargs": {}},
+    {"tag": "eA==", "args": {}, "kwargs": {}}, {"tag": "eA==", "args": [], "kwargs": []},
+    {"tag": "eA==", "args": "ab", "kwargs": {}}, {"tag": "eA==", "args": 5, "kwargs": {}},
+    {"tag": "eA==", "args": None, "kwargs": {}}, {"tag": "eA==", "args": [], "kwargs": "a"},
+    {"tag": "eA==", "args": [], "kwargs": None},
 ], ids=lambda content: json.dumps(content))
 def test_calls_of_another_form_are_refused(content):
     for tagged in (False, True):
         with pytest.raises(ProtocolError) as caught:
-            messages.decode_call(Frame(CALL, tagged, json.dumps(content).encode()))
+            messages.decode_call(Frame(CALL, 7, tagged, json.dumps(content).encode()))
         assert caught.value.ran == "no"
 
 
 @pytest.mark.parametrize("text", [
-    '{"connection":"eA==","args":{"!tuple":[]},"kwargs":{}}',
-    '{"connection":"eA==","args":[],"kwargs":{"!ordered":[]}}',
-    '{"connection":{"!bytes":"eA=="},"args":[],"kwargs":{}}',
-    '{"!dict":["connection","eA==","args",[]]}',
-    '{"!ordered":["connection","eA==","args",[],"kwargs",{}]}',
+    '{"tag":"eA==","args":{"!tuple":[]},"kwargs":{}}',
+    '{"tag":"eA==","args":[],"kwargs":{"!ordered":[]}}',
+    '{"tag":{"!bytes":"eA=="},"args":[],"kwargs":{}}',
+    '{"!dict":["tag","eA==","args",[]]}',
+    '{"!ordered":["tag","eA==","args",[],"kwargs",{}]}',
 ])
 def test_calls_of_tagged_objects_in_the_wrong_places_are_refused(text):
     with pytest.raises(ProtocolError):
-        messages.decode_call(Frame(CALL, True, text.encode()))
+        messages.decode_call(Frame(CALL, 7, True, text.encode()))
 
 
-def test_a_tag_that_is_no_base64_is_only_unknown():
-    call = messages.decode_call(Frame(CALL, False,
-                                      b'{"connection":"os.system","args":[],"kwargs":{}}'))
-    assert call.tag == b"os.system"
+def test_fields_of_a_call_that_this_version_does_not_know_are_ignored():
+    for tagged in (False, True):
+        call = messages.decode_call(Frame(
+            CALL, 7, tagged, b'{"tag":"eA==","left":1.5,"args":[1],"kwargs":{},"more":[{}]}'))
+        assert call == (b"eA==", [1], {})
+
+
+@pytest.mark.parametrize("text", [
+    b'{"tag":"bXVsdGlwbHk=","args":[],"kwargs":{}}', b'{"tag":"bXVsdGlwbHk="}',
+    b'{"tag":"bXVsdGlwbHk=",[[[[no JSON any more', b'{"tag": "bXVsdGlwbHk=", "args": []}',
+    b'{\n\t"tag" :\r\n "bXVsdGlwbHk="\n}',
+])
+def test_the_tag_of_a_call_is_known_before_anything_else_is_read(text):
+    assert messages.tag_of(Frame(CALL, 7, False, text)) == TAG
+
+
+@pytest.mark.parametrize("text", [
+    b"", b"{}", b'{"tag"', b'{"tag":"eA=="', b'{"tag":""}', b'{"tag":null}', b'{"tag":["eA=="]}',
+    b' {"tag":"eA=="}', b'{"tag":"eA ="}', b'{"args":[],"tag":"eA=="}',
+    b'{"connection":"eA=="}', b'{"tag":"os.system"}', b'{"tag":"e\\u0041=="}',
+    b'{"tag":"' + b"A" * 4097 + b'"}', b'[{"tag":"eA=="}]',
+], ids=lambda text: repr(text[:30]))
+def test_a_call_that_does_not_begin_with_its_tag_is_refused(text):
+    with pytest.raises(ProtocolError, match="first field is its base64 tag") as caught:
+        messages.tag_of(Frame(CALL, 7, False, text))
+    assert caught.value.ran == "no"
+
+
+@pytest.mark.parametrize("args, kwargs", [((1,), {}), (([1],), {"a": 2}), (((1,),), {}),
+                                          ((b"x" * 5000,), {}), (tuple(range(50)), {})], ids=str)
+def test_every_call_begins_with_its_tag_and_carries_its_number(args, kwargs):
+    for number in (1, 2 ** 32 - 1):
+        frame = read_frame(joined(messages.encode_call(number, TAG, args, kwargs)))
+        assert messages.tag_of(frame) == TAG and frame.number == number
+
+
+def test_every_reply_carries_the_number_of_its_call():
+    for message in (messages.encode_result(9, 5), messages.encode_result(9, {1}),
+                    messages.encode_result(9, Flag(b"TlVMTA==")),
+                    messages.encode_failure(9, ValueError("x")),
+                    messages.encode_refusal(9, PeerBusy(None, "full"))):
+        assert read_frame(joined(message)).number == 9
 
 
 # --------------------------------------------------------------------------------- results
 
 
 @pytest.mark.parametrize("value, data", [
-    (50, b"\x02\0\0\0\0\0\0\x0250"),
-    (None, b"\x02\0\0\0\0\0\0\x04null"),
-    ("TlVMTA==", b'\x02\0\0\0\0\0\0\x0a"TlVMTA=="'),
-    ((1,), b'\x02\x01\0\0\0\0\0\x0e{"!tuple":[1]}'),
-    (Flag(b"TlVMTA=="), b'\x04\0\0\0\0\0\0\x22{"flag":"TlVMTA==","details":null}'),
+    (50, b"\x02\0\0\0\0\0\0\7\0\0\0\x0250"),
+    (None, b"\x02\0\0\0\0\0\0\7\0\0\0\x04null"),
+    ("TlVMTA==", b'\x02\0\0\0\0\0\0\7\0\0\0\x0a"TlVMTA=="'),
+    ((1,), b'\x02\x01\0\0\0\0\0\7\0\0\0\x0e{"!tuple":[1]}'),
+    (Flag(b"TlVMTA=="), b'\x04\0\0\0\0\0\0\7\0\0\0\x22{"flag":"TlVMTA==","details":null}'),
 ])
 def test_a_result_looks_as_documented(value, data):
-    assert joined(messages.encode_result(value)) == data
+    assert joined(messages.encode_result(7, value)) == data
     assert_same(reply(data), value)
 
 
 def test_a_flag_comes_back_with_its_details():
     flag = Flag(encode_text("DONE"), {"near": ("a", "b")})
-    arrived = reply(joined(messages.encode_result(flag)))
+    arrived = reply(joined(messages.encode_result(7, flag)))
     assert type(arrived) is Flag and arrived == flag and arrived.details == flag.details
 
 
 def test_only_a_flag_is_a_flag():
     for value in ("TlVMTA==", b"TlVMTA==", {"flag": "TlVMTA==", "details": None}, ["TlVMTA=="]):
-        assert type(reply(joined(messages.encode_result(value)))) is type(value)
+        assert type(reply(joined(messages.encode_result(7, value)))) is type(value)
     with pytest.raises(ValueNotSupported, match=r"result\[0\]"):
-        messages.encode_result([Flag(b"TlVMTA==")])
+        messages.encode_result(7, [Flag(b"TlVMTA==")])
 
 
 # -------------------------------------------------------------------------------- refusals
@@ -169,7 +201,7 @@ def test_only_a_flag_is_a_flag():
 ], ids=lambda error: f"{type(error).__name__} {error.ran}")
 def test_a_refusal_is_raised_as_it_was(refused):
     with pytest.raises(type(refused)) as caught:
-        reply(joined(messages.encode_refusal(refused)))
+        reply(joined(messages.encode_refusal(7, refused)))
     assert not isinstance(caught.value, RemoteError)
     mine, theirs = dict(vars(caught.value)), dict(vars(refused))
     if "address" in theirs:
@@ -240,7 +272,7 @@ def test_a_result_of_a_class_that_is_not_registered_here_did_run():
 @given(st.binary(max_size=80), st.sampled_from([RESULT, FAILURE, FLAG]), st.booleans())
 def test_any_reply_gives_a_value_or_a_typed_error(text, kind, tagged):
     try:
-        messages.decode_reply(Frame(kind, tagged, text), ADDRESS, None, TAG)
+        messages.decode_reply(Frame(kind, 7, tagged, text), ADDRESS, None, TAG)
     except NetError:
         pass
 
@@ -258,7 +290,8 @@ junk = st.recursive(
 @given(junk, st.sampled_from([FAILURE, FLAG]), st.booleans())
 def test_any_reply_of_known_words_gives_a_typed_error(content, kind, tagged):
     try:
-        messages.decode_reply(Frame(kind, tagged, json.dumps(content).encode()), ADDRESS, None, TAG)
+        messages.decode_reply(Frame(kind, 7, tagged, json.dumps(content).encode()), ADDRESS,
+                              None, TAG)
     except NetError:
         pass
 
@@ -275,7 +308,7 @@ def test_any_description_of_an_exception_gives_one_that_can_be_shown(parts, name
 
     content = {"raised": {"types": [name, ["builtins", "Exception"]], "text": "x", **parts}}
     try:
-        messages.decode_reply(Frame(FAILURE, False, json.dumps(content).encode()), ADDRESS, None,
+        messages.decode_reply(Frame(FAILURE, 7, False, json.dumps(content).encode()), ADDRESS, None,
                               TAG)
     except NetError as error:
         assert str(error)
@@ -284,12 +317,12 @@ def test_any_description_of_an_exception_gives_one_that_can_be_shown(parts, name
 
 def test_the_tag_in_a_call_is_the_one_that_was_given():
     tag = base64.b64encode(b"app.module.function")
-    assert messages.decode_call(read_frame(joined(messages.encode_call(tag, (), {})))).tag == tag
+    assert messages.decode_call(read_frame(joined(messages.encode_call(7, tag, (), {})))).tag == tag
 
 
 def test_an_unknown_connection_is_a_flag_with_near_names():
     flag = Flag(encode_text("INVALID_CONNECTION"), ("near",))
-    assert reply(joined(messages.encode_result(flag))).details == ("near",)
+    assert reply(joined(messages.encode_result(7, flag))).details == ("near",)
     assert issubclass(InvalidConnection, LookupError)
 
 
@@ -300,5 +333,5 @@ def test_a_lack_of_memory_or_stack_here_is_no_fault_of_the_reply(monkeypatch, pr
 
     monkeypatch.setattr(messages, "unpack", unpack)
     with pytest.raises(problem) as caught:
-        messages.decode_reply(Frame(RESULT, False, b"5"), ADDRESS, "192.0.2.1:3010", TAG)
+        messages.decode_reply(Frame(RESULT, 7, False, b"5"), ADDRESS, "192.0.2.1:3010", TAG)
     assert type(caught.value) is problem
