@@ -58,28 +58,29 @@ def connect(port: int) -> Calls:
         prepare()
     functions = decorated()
     import net
-    from net.run.client import forget_connections
+    from net.process import process
 
     peer = net.Peer().generate_id(port, HOST)
     return Calls(
         functools.partial(functions.multiply, peer=peer),
         functools.partial(functions.echo, peer=peer),
-        forget_connections,
+        process.client.forget,
     )
 
 
 def hold(port: int) -> Calls:
     """One more connection; calls one after the other would all take the same from the pool."""
+    from net.process import process
     from net.wire.messages import decode_reply, encode_call
-    from net.run.client import Pool, forget_connections
 
-    pool = Pool((HOST, port))
+    connection = process.client.connect((HOST, port), 10)
+    assert connection is not None
 
     def multiply(a: int, b: int) -> int:
-        frame = pool.exchange(encode_call(decorated().multiply.tag, (a, b), {}), None)
-        return decode_reply(frame, pool.address, None, b"")
+        frame = connection.exchange(encode_call(1, decorated().multiply.tag, (a, b), {}), 1, None)
+        return decode_reply(frame, connection.address, None, b"")
 
-    return Calls(multiply, lambda value: None, forget_connections)
+    return Calls(multiply, lambda value: None, connection.close)
 
 
 @dataclasses.dataclass(frozen=True)

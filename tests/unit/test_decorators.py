@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
         sent.append((peer, tag, args, kwargs, timeout))
         return "remote"
 
-    monkeypatch.setattr(decorators.client, "call", call)
+    monkeypatch.setattr(decorators.process.client, "call", call)
     yield sent
 
 
@@ -542,7 +542,7 @@ def test_the_handler_of_a_flag_gives_the_result_of_a_call():
 
 def test_a_flag_that_came_from_a_peer_is_handled_with_that_peer(monkeypatch):
     flag = Flag(encode_text("DONE"), {"a": 1})
-    monkeypatch.setattr(decorators.client, "call", lambda *args: flag)
+    monkeypatch.setattr(decorators.process.client, "call", lambda *args: flag)
     net.flag("DONE")(lambda tag, peer, details: (tag, peer, details))
     function = register(lambda: 1, "Working")
     wanted = (encode_text("Working"), "192.0.2.1:1", {"a": 1})

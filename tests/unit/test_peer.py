@@ -19,6 +19,7 @@ from net import peer as peer_module
 from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
 from net.identity import Flag, PeerId, encode_text
 from net.peer import FriendlyId, _Peer
+from net.process import Process
 
 ID = b"MTkyLjAuMi4xOjMwMTAgLT4gTm9uZQ=="
 
@@ -34,8 +35,8 @@ def quiet_peer() -> Iterator[_Peer]:
 @pytest.fixture
 def own_process(monkeypatch: pytest.MonkeyPatch, kept_settings: Any) -> Iterator[Any]:
     """A process in which nobody has asked for its peer yet."""
-    process = peer_module._Process()
-    monkeypatch.setattr(peer_module, "_process", process)
+    process = Process(kept_settings)
+    monkeypatch.setattr(peer_module, "process", process)
     monkeypatch.setattr(peer_module, "launch_hooks", [])
     yield process
     for peer in process.peers:
@@ -553,6 +554,6 @@ def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
 def test_a_forked_child_has_another_identity(own_process):
     peer = net.Peer(launch=False)
     before = own_process.instance
-    own_process.forked()
+    own_process.on_fork()
     assert own_process.peer is None and own_process.instance != before
     assert peer.instance == own_process.instance and not peer.launched

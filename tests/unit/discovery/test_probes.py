@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import socket
-import struct
 from time import monotonic
 
 import pytest
@@ -15,10 +14,12 @@ import strangers
 from net.discovery import probes as sweep
 from net.discovery.probes import STRANGER_SECONDS, Candidate, Sweep, describe, window
 from net.wire import legacy
-from net.wire.frames import FLAG, PREFACE, RESULT, pack
+from net.wire.frames import FLAG, HEADER, LENGTH, RESULT, pack
 from net.wire.messages import encode_failure, encode_refusal
+from net.wire.session import encode_preface
 from net.errors import PeerBusy
-from strangers import Stranger, frame
+from net.settings import settings
+from strangers import Stranger, greeted, reply, says
 
 FACTS = {"instance": "a" * 32, "host": "127.0.0.1", "port": 1, "group": None}
 
@@ -51,27 +52,32 @@ def run():
     return probe
 
 
-def test_a_peer_introduces_itself_in_one_round_trip(stranger, run):
+def test_a_peer_introduces_itself_once_it_has_said_hello(stranger, run):
     asked = []
 
     def peer(sock):
         asked.append(sock.recv(4096))
-        sock.sendall(frame(FACTS))
+        sock.sendall(strangers.HELLO)
+        asked.append(sock.recv(4096))
+        sock.sendall(reply(FACTS))
 
     findings, _ = run(stranger(peer), seconds=5)
     answer, = findings.answers
     assert answer.facts == FACTS and not answer.old and answer.found == "test"
     assert 0 < answer.seconds < 5
-    assert asked[0].startswith(PREFACE) and len(asked) == 1
+    assert asked == [encode_preface(settings.group), sweep.QUESTION]
 
 
 def test_a_reply_in_many_pieces_is_put_together(stranger, run):
-    findings, _ = run(stranger(strangers.drips(frame(FACTS)[:40])), seconds=0.3)
+    findings, _ = run(stranger(strangers.drips((strangers.HELLO + reply(FACTS))[:40])), seconds=0.3)
     assert findings.answers == []
 
     def pieces(sock):
         sock.recv(4096)
-        for byte in frame(FACTS):
+        for byte in strangers.HELLO:
+            sock.sendall(bytes((byte,)))
+        sock.recv(4096)
+        for byte in reply(FACTS):
             sock.sendall(bytes((byte,)))
 
     findings, _ = run(stranger(pieces), seconds=5)
@@ -96,6 +102,9 @@ def test_a_peer_that_closes_at_what_it_cannot_read_is_asked_in_the_old_dialect(s
     assert findings.answers[0].old
 
 
+refusal = b"".join(encode_refusal(0, PeerBusy(None, "512 connections are open there")))
+
+
 @pytest.mark.parametrize("treat, what", [
     (strangers.silence, "accepts, but does not answer"),
     (strangers.close, "closes without an answer"),
@@ -103,33 +112,47 @@ def test_a_peer_that_closes_at_what_it_cannot_read_is_asked_in_the_old_dialect(s
     (strangers.http, "an HTTP server"),
     (strangers.says(b"SSH-2.0-OpenSSH_9.2\r\n", then_wait=True), "an SSH server"),
     (strangers.says(b"\x15\x03\x01\x00\x02\x02\x46"), "TLS"),
-    (strangers.says(os.urandom(32).replace(b"\x02", b"\x99"), then_wait=True), "something else"),
+    (strangers.says(os.urandom(32).replace(b"\x05", b"\x99").replace(b"\x03", b"\x99"),
+                    then_wait=True), "something else"),
     (strangers.says(b"\x1b[2J\x07\r\n"), "something else"),
     (strangers.says(b"HT", then_wait=True), "a reply that does not end"),
     (strangers.says(b"eyJyYXciOiA", then_wait=True), "a reply that does not end"),
-    (strangers.says(frame(FACTS)[:-1]), "an incomplete reply"),
-    (strangers.says(frame(FACTS)[:3], then_wait=True), "a reply that does not end"),
-    (strangers.says(frame(FACTS)[:20], then_wait=True), "a reply that does not end"),
+    (strangers.says(strangers.HELLO[:-1]), "an incomplete reply"),
+    (strangers.says(strangers.HELLO[:3], then_wait=True), "a reply that does not end"),
+    (strangers.says(strangers.HELLO[:20], then_wait=True), "a reply that does not end"),
+    (strangers.drips(strangers.HELLO), "a reply that does not end"),
+    (strangers.endless(strangers.HELLO[:12]), "without sense|talks without end"),
+    (strangers.endless(strangers.HELLO), "something else|without sense|talks without end"),
+    (strangers.says(refusal), "without sense or service: 512 connections"),
+    (strangers.says(HEADER.pack(5, 0, 0, 0, 2 ** 20), then_wait=True), "announces more"),
+    (strangers.says(reply(FACTS)), "something else"),
+    (greeted(strangers.silence), "a reply that does not end"),
+    (greeted(strangers.reset), "an incomplete reply"),
+    (greeted(says(b"")), "an incomplete reply"),
+    (greeted(says(b"HTTP/1.1 400 Bad Request\r\n\r\n")), "something else"),
+    (greeted(says(reply(FACTS)[:-1])), "an incomplete reply"),
+    (greeted(says(reply(FACTS)[:3], then_wait=True)), "a reply that does not end"),
+    (greeted(says(reply(FACTS)[:20], then_wait=True)), "a reply that does not end"),
     # Of these it depends on how much comes at once.
-    (strangers.endless(frame(FACTS)[:8]), "without sense|talks without end"),
+    (greeted(strangers.endless(reply(FACTS)[:12])), "without sense|talks without end"),
     (strangers.endless(b"eyJyYXciOiA"), "something else|talks without end"),
     (strangers.endless(b""), "something else|talks without end"),
-    (strangers.says(frame(FACTS)[:8] + b" " * 100), "without sense"),
-    (strangers.endless(struct.pack("!BBHIQ", RESULT, 1, 1, 40000, 60000)), "talks without end"),
-    (strangers.says(strangers.HUGE_HEADER, then_wait=True), "announces more"),
-    (strangers.says(strangers.TOO_LONG, then_wait=True), "announces more"),
-    (strangers.says(pack(RESULT, b"[" * 5000)), "without sense"),
-    (strangers.says(pack(RESULT, b"\xff\xfe")), "without sense"),
-    (strangers.says(pack(RESULT, b'{"!range":[0,1,0]}', tagged=True)), "without sense"),
-    (strangers.says(pack(FLAG, b"{}")), "without sense"),
-    (strangers.says(b"".join(encode_refusal(PeerBusy(None, "512 connections are open there")))),
-     "without sense or service: 512 connections"),
-    (strangers.says(b"".join(encode_failure(SystemExit("\x1b[2J")))), "its info raises an error"),
-    (strangers.drips(frame(FACTS)), "a reply that does not end"),
+    (greeted(says(reply(FACTS)[:12] + b" " * 100)), "without sense"),
+    (greeted(strangers.endless(HEADER.pack(RESULT, 1, 1, 1, 40000) + LENGTH.pack(60000))),
+     "talks without end"),
+    (greeted(says(strangers.HUGE_HEADER, then_wait=True)), "announces more"),
+    (greeted(says(strangers.TOO_LONG, then_wait=True)), "announces more|talks without end"),
+    (greeted(says(pack(RESULT, 1, b"[" * 5000)[0])), "without sense"),
+    (greeted(says(pack(RESULT, 1, b"\xff\xfe")[0])), "without sense"),
+    (greeted(says(pack(RESULT, 1, b'{"!range":[0,1,0]}', True)[0])), "without sense"),
+    (greeted(says(pack(FLAG, 1, b"{}")[0])), "without sense"),
+    (greeted(says(refusal)), "without sense or service: 512 connections"),
+    (greeted(says(b"".join(encode_failure(1, SystemExit("\x1b[2J"))))), "its info raises an error"),
+    (greeted(strangers.drips(reply(FACTS))), "a reply that does not end"),
 ])
 def test_a_stranger_is_told_apart_and_does_not_hide_a_peer(stranger, run, treat, what):
     odd = stranger(treat)
-    good = stranger(strangers.says(frame(FACTS)))
+    good = stranger(strangers.peer(FACTS))
     findings, seconds = run(odd, good)
     assert [answer.address for answer in findings.answers] == [good]
     (address, described), = findings.strangers
@@ -165,7 +188,7 @@ def test_the_window_bounds_the_sockets_in_flight(stranger, port_range, monkeypat
 
 def test_without_descriptors_the_sweep_goes_on_when_there_are_some_again(
         stranger, run, monkeypatch):
-    good = stranger(strangers.says(frame(FACTS)))
+    good = stranger(strangers.peer(FACTS))
     real, calls = socket.socket, itertools.count()
 
     def scarce(*args, **kwargs):
@@ -195,7 +218,7 @@ def test_what_the_deadline_leaves_over_is_counted(run):
 
 def test_a_host_that_shows_life_has_all_its_ports_probed(stranger, port_range):
     stranger(strangers.silence)
-    good = stranger(strangers.says(frame(FACTS)))
+    good = stranger(strangers.peer(FACTS))
     one = Sweep(100, monotonic() + 5, set())
     one.add_host("127.0.0.1", port_range, "test")
     one.run()
@@ -220,7 +243,7 @@ def unanswered():
 @pytest.mark.parametrize("exists, found", [(True, 1), (False, 0)])
 def test_the_other_ports_of_a_silent_host_are_tried_if_it_exists(
         stranger, unanswered, exists, found):
-    good = stranger(strangers.says(frame(FACTS)))
+    good = stranger(strangers.peer(FACTS))
     one = Sweep(100, monotonic() + 5, set())
     one.add_host("127.0.0.1", [unanswered, good[1]], "test", exists=exists)
     started = monotonic()
@@ -231,7 +254,7 @@ def test_the_other_ports_of_a_silent_host_are_tried_if_it_exists(
 
 
 def test_an_address_is_probed_once_in_all_sweeps_of_a_search(stranger):
-    address = stranger(strangers.says(frame(FACTS)))
+    address = stranger(strangers.peer(FACTS))
     tried = set()
     first, second = (Sweep(10, monotonic() + 5, tried) for _ in range(2))
     for one in (first, second):
@@ -255,7 +278,7 @@ def test_no_name_is_resolved(stranger, run, monkeypatch):
 
     for name in ("getaddrinfo", "gethostbyname", "gethostbyaddr", "getnameinfo", "getfqdn"):
         monkeypatch.setattr(socket, name, resolve)
-    findings, _ = run(stranger(strangers.says(frame(FACTS))))
+    findings, _ = run(stranger(strangers.peer(FACTS)))
     assert len(findings.answers) == 1
 
 

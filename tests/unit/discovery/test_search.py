@@ -12,7 +12,7 @@ from net.discovery import search as search_module
 from net.discovery.lan import interfaces, neighbours
 from net.discovery.search import END, parse_named, search
 from net.settings import settings
-from strangers import Stranger, frame, says, silence
+from strangers import Stranger, peer, says, silence
 
 
 @pytest.mark.parametrize("entry, expected", [
@@ -55,7 +55,7 @@ def listening(ports):
 
 
 def introduction(port, instance="i"):
-    return says(frame({"instance": instance, "host": "127.0.0.1", "port": port, "group": None}))
+    return peer({"instance": instance, "host": "127.0.0.1", "port": port, "group": None})
 
 
 def addresses(outcome):

@@ -82,7 +82,7 @@ class Network:
 @pytest.fixture
 def network(monkeypatch) -> Iterator[Network]:
     made = Network()
-    monkeypatch.setattr(module.client, "call", made.call)
+    monkeypatch.setattr(module.process.client, "call", made.call)
     monkeypatch.setattr(module, "FIRST_RETRY", 0.01)
     made.subscriber.serve(OWN_ID)
     yield made
