@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..dispatch import caller
 from ..errors import (Address, CallTimeout, MessageTooLarge, NetError, PeerLost, PeerUnreachable,
-                      ProtocolError)
+                      ProtocolError, RemoteError)
 from ..identity import PeerArgument, address_of
 from ..link import security
 from ..link.streams import Deadline, Stream, Timed, tune
@@ -55,7 +55,7 @@ class Client:
         self._pools: Dict[Address, Pool] = {}
         # The pool of a ``peer=`` argument, so that an id is decoded once.
         self._by_argument: Dict[Any, Pool] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count()
 
     def call(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
              timeout: Optional[float] = None) -> Any:
@@ -75,7 +75,7 @@ class Client:
             timeout = self.settings.timeout
         deadline = None if timeout is None else Deadline(timeout)
         if not pool.legacy:
-            number = next(self._numbers) & MAX_NUMBER
+            number = next(self._numbers) % MAX_NUMBER + 1
             frame = pool.exchange(
                 encode_call(number, tag, args, kwargs, self.settings.limits), number, deadline)
             if frame is not None:
@@ -160,7 +160,8 @@ class Connection:
 
     def _stray(self, event: Any) -> Frame:
         """A reply that carries another number: only a refusal of the whole connection may."""
-        if type(event) is Frame and event.kind == FAILURE and not event.number:
+        if type(event) is Frame and event.kind == FAILURE and not event.number \
+                and b'"refused"' in event.text:
             return event
         raise ProtocolError(self.address, "a reply to another request", "maybe")
 
@@ -430,7 +431,13 @@ class Pool:
             raise ProtocolError(self.address, problem.reason) from None
         if type(event) is Hello:
             return event
-        decode_reply(event, self.address, self.address, b"")
+        try:
+            decode_reply(event, self.address, self.address, b"")
+        except RemoteError:
+            pass
+        except NetError as problem:
+            problem.ran = "no"  # whatever it says: it was asked nothing
+            raise
         raise ProtocolError(self.address, "it answers a preface with a reply")
 
     # ------------------------------------------------------------------ the old dialect

@@ -9,10 +9,12 @@ import socket
 from collections import deque
 from typing import Any, Deque, List, Optional, Sequence
 
-from ..errors import ProtocolError
+from ..errors import MessageTooLarge, ProtocolError
 from ..wire.frames import Buffer, EndOfStream, Frame
 from .client import Connection
 
+# Bytes of one reply. Nobody waits for these, so there is no use for more than an error.
+MAX_REPLY = 256 * 1024
 CHUNK = 64 * 1024
 
 
@@ -75,12 +77,21 @@ class Pipeline:
                 return found
             if not data:
                 raise EndOfStream(self._connection.session.held)
-            event: Any = self._connection.session.receive(data)
-            while event is not None:
-                if type(event) is not Frame:
-                    raise ProtocolError(None, "an unknown kind of reply")
-                found.append(event)
-                event = self._connection.session.receive(b"")
+            try:
+                self._take(data, found)
+            except MessageTooLarge as problem:
+                raise ProtocolError(None, str(problem)) from None
+
+    def _take(self, data: bytes, found: List[Frame]) -> None:
+        session = self._connection.session
+        event: Any = session.receive(data)
+        while event is not None:
+            if type(event) is not Frame:
+                raise ProtocolError(None, "an unknown kind of reply")
+            found.append(event)
+            event = session.receive(b"")
+        if session.held > MAX_REPLY:
+            raise ProtocolError(None, f"a reply of more than {MAX_REPLY:,} bytes")
 
     def close(self) -> None:
         """Close the connection; what was not sent is lost."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import socket
 import threading
 import time
@@ -10,29 +11,48 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 
 import net
+from net.dispatch import caller as serving
 from net.identity import make_tag
-from net.wire import legacy
-from net.wire.frames import FAILURE, FLAG, PREFACE, RESULT, pack
-from net.wire.messages import encode_refusal
-from net.run import client
 from net.link.streams import Deadline
+from net.run import client as module
+from net.run.client import Client
+from net.settings import settings
+from net.wire import legacy
+from net.wire.frames import CALL, FAILURE, FLAG, HEADER, HELLO, RESULT, pack
+from net.wire.limits import Limits
+from net.wire.messages import Call, encode_call, encode_refusal
+from net.wire.session import encode_hello, encode_preface
+from service import until
 
 TAG = make_tag("unit", "function")
-FIVE = pack(RESULT, b"5")
+#: The number of every request in these tests, unless one says otherwise.
+NUMBER = 7
+GREETING = b"".join(encode_hello("scripted", Limits()))
+
+
+def frame(kind: int, text: bytes, number: int = NUMBER, **more: Any) -> bytes:
+    return b"".join(pack(kind, number, text, **more))
+
+
+FIVE = frame(RESULT, b"5")
 
 
 class ScriptedPeer:
-    """A listener that answers each request with the next of some replies.
+    """A listener that says HELLO and then answers each request with the next of some replies.
 
     A reply is bytes to send, or a function of the connected socket. One that gives True, and the
     end of the replies, closes the connection.
 
+    :ivar greetings: what prefaces are answered with, likewise; HELLO when it is empty.
+    :ivar prefaces: what was received before each greeting.
     :ivar requests: what was received before each reply.
     :ivar connections: how many connections were made.
     """
 
     def __init__(self) -> None:
+        self.greetings: List[Any] = []
         self.replies: List[Any] = []
+        self.prefaces: List[bytes] = []
         self.requests: List[bytes] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -56,17 +76,20 @@ class ScriptedPeer:
     def _serve(self, sock: socket.socket) -> None:
         with sock:
             try:
-                while self._answer(sock):
-                    pass
+                if self._answer(sock, self.prefaces, lambda: self.greetings or [GREETING]):
+                    while self._answer(sock, self.requests, lambda: self.replies):
+                        pass
             except OSError:
                 pass
 
-    def _answer(self, sock: socket.socket) -> bool:
+    @staticmethod
+    def _answer(sock: socket.socket, received: List[bytes],
+                replies: Callable[[], List[Any]]) -> bool:
         request = sock.recv(1_000_000)
-        if not request or not self.replies:
+        if not request or not replies():
             return False
-        self.requests.append(request)
-        reply = self.replies.pop(0)
+        received.append(request)
+        reply = replies().pop(0)
         if callable(reply):
             return not reply(sock)
         sock.sendall(reply)
@@ -90,8 +113,27 @@ def peer() -> Iterator[ScriptedPeer]:
     scripted.close()
 
 
-def call(peer: ScriptedPeer, *args: Any, timeout: Optional[float] = None) -> Any:
-    return client.call(peer.address, TAG, args, {}, timeout)
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A client of the test's own, all of whose requests have one number."""
+    made = Client(settings)
+    made._numbers = itertools.repeat(NUMBER - 1)  # type: ignore[assignment]
+    yield made
+    made.close_idle()
+
+
+@pytest.fixture
+def call(client: Client, peer: ScriptedPeer) -> Callable[..., Any]:
+    """Call a function of a peer, of the scripted one unless ``at`` names another."""
+    def call(*args: Any, timeout: Optional[float] = None, at: Any = None) -> Any:
+        return client.call(at or peer.address, TAG, args, {}, timeout)
+    return call
+
+
+@pytest.fixture
+def pool(client: Client, peer: ScriptedPeer) -> module.Pool:
+    """The connections to the scripted peer."""
+    return client._find_pool(peer.address)
 
 
 def sends(*pieces: bytes, close: bool = True, pause: float = 0.0) -> Callable[[Any], bool]:
@@ -103,37 +145,76 @@ def sends(*pieces: bytes, close: bool = True, pause: float = 0.0) -> Callable[[A
     return reply
 
 
-def idle(peer: ScriptedPeer) -> int:
-    """How many connections to a peer wait in the pool."""
-    return len(client._pools[peer.address]._idle)
-
-
 # --------------------------------------------------------------------------------- one connection
 
-def test_the_preface_is_sent_once_together_with_the_first_request(peer):
+def test_a_connection_is_greeted_once_and_requests_follow(call, peer):
     peer.replies = [FIVE] * 3
-    assert [call(peer, 1), call(peer, 2), call(peer, 3)] == [5, 5, 5]
+    assert [call(1), call(2), call(3)] == [5, 5, 5]
     assert peer.connections == 1
-    first, second, third = peer.requests
-    assert first.startswith(PREFACE)
-    assert first[len(PREFACE):] == second.replace(b"[2]", b"[1]") == third.replace(b"[3]", b"[1]")
+    assert peer.prefaces == [encode_preface(settings.group)]
+    assert peer.requests == [b"".join(encode_call(NUMBER, TAG, (number,), {}))
+                             for number in (1, 2, 3)]
+
+
+def test_nothing_but_the_preface_is_sent_before_hello(call, peer):
+    seen = []
+
+    def wait_first(sock: socket.socket) -> bool:
+        sock.settimeout(0.05)
+        try:
+            seen.append(sock.recv(1000))
+        except socket.timeout:
+            pass
+        sock.settimeout(None)
+        sock.sendall(GREETING)
+        return False
+
+    peer.greetings, peer.replies = [wait_first], [FIVE]
+    assert call("x" * 5000) == 5
+    assert not seen and len(peer.prefaces[0]) < 1024
+
+
+def test_each_request_has_a_number_of_its_own(peer):
+    client = Client(settings)
+
+    def answer(sock: socket.socket) -> bool:
+        number = HEADER.unpack_from(peer.requests[-1])[3]
+        sock.sendall(frame(RESULT, b"%d" % number, number))
+        return False
+
+    peer.replies = [answer] * 3
+    numbers = [client.call(peer.address, TAG, (), {}) for _ in range(3)]
+    assert len(set(numbers)) == 3 and 0 not in numbers
+    # After 2 ** 32 of them they begin anew.
+    peer.replies = [answer] * 2
+    client._numbers = itertools.count(2 ** 32 - 2)
+    assert client.call(peer.address, TAG, (), {}) == 2 ** 32 - 1
+    assert client.call(peer.address, TAG, (), {}) == 1
+    client.close_idle()
 
 
 @pytest.mark.parametrize("size", [1, 3, 9])
-def test_a_reply_may_come_in_pieces(peer, size):
-    reply = pack(RESULT, b'{"!tuple":[1,{"!bytes":0}]}', [b"z" * 5], tagged=True) + b"z" * 5
+def test_a_hello_may_come_in_pieces(call, peer, size):
+    pieces = [GREETING[start:start + size] for start in range(0, len(GREETING), size)]
+    peer.greetings, peer.replies = [sends(*pieces, close=False)], [FIVE]
+    assert call() == 5
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_a_reply_may_come_in_pieces(call, peer, size):
+    reply = frame(RESULT, b'{"!tuple":[1,{"!bytes":0}]}', tagged=True, buffers=[b"z" * 5])
     pieces = [reply[start:start + size] for start in range(0, len(reply), size)]
     peer.replies = [sends(*pieces, close=False, pause=0.001), FIVE]
-    assert call(peer) == (1, b"z" * 5)
-    assert call(peer, timeout=5) == 5
+    assert call() == (1, b"z" * 5)
+    assert call(timeout=5) == 5
     assert peer.connections == 1
 
 
-def test_calls_one_after_the_other_take_one_connection_and_at_once_several(peer):
+def test_calls_one_after_the_other_take_one_connection_and_at_once_several(call, peer, pool):
     peer.replies = [FIVE] * 20
     for _ in range(4):
-        assert call(peer) == 5
-    assert peer.connections == idle(peer) == 1
+        assert call() == 5
+    assert peer.connections == len(pool._idle) == 1
     both = threading.Barrier(2)
 
     def wait_for_the_other(sock: socket.socket) -> bool:
@@ -142,91 +223,101 @@ def test_calls_one_after_the_other_take_one_connection_and_at_once_several(peer)
         return False
 
     peer.replies = [wait_for_the_other, wait_for_the_other]
-    caller = threading.Thread(target=call, args=(peer,))
+    caller = threading.Thread(target=call)
     caller.start()
-    assert call(peer) == 5
+    assert call() == 5
     caller.join()
-    assert peer.connections == idle(peer) == 2
+    assert peer.connections == len(pool._idle) == 2
 
 
 # --------------------------------------------------- what is not in perfect order is never pooled
 
-def test_a_connection_that_the_peer_closed_meanwhile_is_replaced_before_use(peer):
+def test_a_connection_that_the_peer_closed_meanwhile_is_replaced_before_use(call, peer, pool):
     peer.replies = [sends(FIVE), FIVE]
-    assert call(peer) == 5
-    deadline = time.monotonic() + 5
-    while not client._pools[peer.address]._idle[0].stream.is_readable():
-        assert time.monotonic() < deadline
-    assert call(peer) == 5
+    assert call() == 5
+    until(lambda: pool._idle[0].stream.is_readable())
+    assert call() == 5
     assert (peer.connections, len(peer.requests)) == (2, 2)
 
 
 @pytest.mark.parametrize("tail", [b"x", FIVE, FIVE + b"x"])
-def test_a_second_reply_is_given_to_nobody(peer, tail):
+def test_a_second_reply_is_given_to_nobody(call, peer, pool, tail):
     # Within the same bytes it is an error of that call; later, the connection is left.
     peer.replies = [FIVE + tail, FIVE, sends(FIVE, tail, close=False, pause=0.05), FIVE]
     with pytest.raises(net.ProtocolError) as caught:
-        call(peer)
+        call()
     assert caught.value.ran == "maybe"
-    assert call(peer) == 5
-    assert call(peer) == 5
-    deadline = time.monotonic() + 5
-    while not client._pools[peer.address]._idle[0].stream.is_readable():
-        assert time.monotonic() < deadline
-    assert call(peer) == 5
+    assert call() == 5
+    assert call() == 5
+    until(lambda: pool._idle[0].stream.is_readable())
+    assert call() == 5
     assert peer.connections == 3
 
 
-def test_after_a_timeout_the_late_reply_is_given_to_nobody(peer):
+@pytest.mark.parametrize("number", [0, NUMBER - 1, NUMBER + 1, 2 ** 32 - 1])
+@pytest.mark.parametrize("kind, text", [(RESULT, b"5"), (FLAG, b'{"flag": "eA==", "details": 0}'),
+                                        (FAILURE, b'{"raised": {"types": [["builtins", '
+                                                  b'"KeyError"]], "text": "x"}}')])
+def test_a_reply_to_another_request_is_given_to_nobody(call, peer, pool, number, kind, text):
+    peer.replies = [frame(kind, text, number), FIVE] * 2
+    for timeout in (None, 5):
+        with pytest.raises(net.ProtocolError, match="a reply to another request") as caught:
+            call(timeout=timeout)
+        assert caught.value.ran == "maybe" and not pool._idle
+        assert call() == 5
+    assert peer.connections == 3
+
+
+def test_after_a_timeout_the_late_reply_is_given_to_nobody(call, peer, pool):
     late = threading.Event()
 
     def reply_late(sock: socket.socket) -> bool:
         late.wait(5)
-        sock.sendall(pack(RESULT, b'"late"'))
+        sock.sendall(frame(RESULT, b'"late"'))
         return False
 
     peer.replies = [reply_late, FIVE]
     with pytest.raises(net.CallTimeout):
-        call(peer, timeout=0.05)
-    assert idle(peer) == 0
+        call(timeout=0.05)
+    assert len(pool._idle) == 0
     late.set()
-    assert call(peer) == 5
+    assert call() == 5
     assert peer.connections == 2
 
 
-def test_after_a_timeout_within_a_reply_the_rest_is_given_to_nobody(peer):
+def test_after_a_timeout_within_a_reply_the_rest_is_given_to_nobody(call, peer):
     peer.replies = [sends(FIVE[:-1], close=False), FIVE]
     with pytest.raises(net.CallTimeout):
-        call(peer, timeout=0.05)
-    assert call(peer) == 5
+        call(timeout=0.05)
+    assert call() == 5
     assert peer.connections == 2
 
 
-def test_a_timeout_covers_the_whole_reply(peer):
-    reply = pack(RESULT, b'"' + b"x" * 100 + b'"')
+def test_a_timeout_covers_the_whole_reply(call, peer):
+    reply = frame(RESULT, b'"' + b"x" * 100 + b'"')
     pieces = [reply[start:start + 1] for start in range(len(reply))]
     peer.replies = [sends(*pieces, pause=0.02)]
     start = time.monotonic()
     with pytest.raises(net.CallTimeout):
-        call(peer, timeout=0.2)
+        call(timeout=0.2)
     assert 0.19 <= time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize("where", ["_take", "exchange"])
-def test_an_interrupt_leaves_no_connection_behind(peer, monkeypatch, where):
+def test_an_interrupt_leaves_no_connection_behind(call, peer, pool, monkeypatch, where):
     peer.replies = [FIVE] * 3
-    assert call(peer) == 5
-    (connection,) = client._pools[peer.address]._idle
+    assert call() == 5
+    (connection,) = pool._idle
 
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
     # The first is in the moment between taking a connection out of the pool and using it.
-    target = connection.stream if where == "_take" else connection.reader
-    monkeypatch.setattr(target, "is_readable" if where == "_take" else "frame", interrupt)
+    target = connection.stream if where == "_take" else connection.session
+    monkeypatch.setattr(target, "is_readable" if where == "_take" else "receive", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        call(peer)
-    assert idle(peer) == 0
+        call()
+    assert not pool._idle
     monkeypatch.undo()
     if where == "_take":
         # What nobody holds is closed by the interpreter, with a warning.
@@ -234,28 +325,41 @@ def test_an_interrupt_leaves_no_connection_behind(peer, monkeypatch, where):
     assert connection.stream.sock.fileno() == -1
     del connection, target
     gc.collect()
-    assert not [one for one in client._open if one.address == peer.address]
-    assert call(peer) == 5
+    assert not pool._open
+    assert call() == 5
     assert peer.connections == 2
 
 
-def test_a_refusal_ends_the_connection(peer):
-    refusal = b"".join(encode_refusal(net.PeerBusy(None, "512 connections are open there")))
-    peer.replies = [refusal, FIVE]
+def refusal(number: int) -> bytes:
+    return b"".join(encode_refusal(number, net.PeerBusy(None, "512 connections are open there")))
+
+
+def test_a_refusal_ends_the_connection(call, peer):
+    peer.replies = [refusal(0), FIVE, refusal(NUMBER), FIVE]
+    for number in (1, 2):
+        with pytest.raises(net.PeerBusy, match="512 connections") as caught:
+            call()
+        assert (caught.value.address, caught.value.ran) == (peer.address, "no")
+        assert call() == 5
+        assert peer.connections == number + 1
+
+
+def test_a_refusal_instead_of_hello_is_raised_and_nothing_was_sent(call, peer, pool):
+    peer.greetings, peer.replies = [refusal(0), GREETING], [FIVE]
     with pytest.raises(net.PeerBusy, match="512 connections") as caught:
-        call(peer)
+        call()
     assert (caught.value.address, caught.value.ran) == (peer.address, "no")
-    assert call(peer) == 5
-    assert peer.connections == 2
+    assert not peer.requests and not pool._open
+    assert call() == 5
 
 
-def test_an_error_of_the_function_leaves_the_connection(peer):
-    raised = pack(FAILURE, b'{"raised": {"types": [["builtins", "KeyError"]], "args": ["x"], '
-                           b'"text": "\'x\'"}}')
+def test_an_error_of_the_function_leaves_the_connection(call, peer):
+    raised = frame(FAILURE, b'{"raised": {"types": [["builtins", "KeyError"]], "args": ["x"], '
+                            b'"text": "\'x\'"}}')
     peer.replies = [raised, FIVE]
     with pytest.raises(KeyError):
-        call(peer)
-    assert call(peer) == 5
+        call()
+    assert call() == 5
     assert peer.connections == 1
 
 
@@ -265,105 +369,310 @@ def test_an_error_of_the_function_leaves_the_connection(peer):
     (b"", net.PeerLost, "maybe"),
     (FIVE[:1], net.PeerLost, "maybe"),
     (FIVE[:-1], net.PeerLost, "maybe"),
-    (b"HTTP/1.1 400 Bad Request\r\n\r\n", net.ProtocolError, "no"),
-    (b"\x01" + FIVE[1:], net.ProtocolError, "no"),
-    (pack(9, b"5"), net.ProtocolError, "no"),
-    (pack(RESULT, b"[5"), net.ProtocolError, "maybe"),
-    (pack(RESULT, b"5 6"), net.ProtocolError, "maybe"),
-    (pack(RESULT, b'{"!none":1}', tagged=True), net.ProtocolError, "maybe"),
-    (pack(RESULT, b"[" * 5000 + b"]" * 5000), net.ProtocolError, "maybe"),
-    (pack(RESULT, b'{"!bytes":7}', tagged=True), net.ProtocolError, "maybe"),
-    (pack(FAILURE, b"{}"), net.ProtocolError, "maybe"),
-    (pack(FAILURE, b'{"raised": 5}'), net.ProtocolError, "maybe"),
-    (pack(FAILURE, b'{"refused": "os.system", "ran": "no", "reason": "x"}'), net.NetError, "no"),
-    (pack(FLAG, b"5"), net.ProtocolError, "maybe"),
-    (b"\x02\x00\x00\x00\xff\xff\xff\xff", net.MessageTooLarge, "yes"),
-    (b"\x02\x01\x00\x01\x00\x00\x00\x01" + b"\xff" * 8 + b"5", net.MessageTooLarge, "yes"),
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", net.ProtocolError, "maybe"),
+    (frame(CALL, b"5"), net.ProtocolError, "maybe"),
+    (frame(9, b"5"), net.ProtocolError, "maybe"),
+    (frame(99, b"5"), net.ProtocolError, "maybe"),
+    (frame(99, b"5", 0), net.ProtocolError, "maybe"),
+    (GREETING, net.ProtocolError, "maybe"),
+    (frame(RESULT, b"[5"), net.ProtocolError, "maybe"),
+    (frame(RESULT, b"5 6"), net.ProtocolError, "maybe"),
+    (frame(RESULT, b'{"!none":1}', tagged=True), net.ProtocolError, "maybe"),
+    (frame(RESULT, b"[" * 5000 + b"]" * 5000), net.ProtocolError, "maybe"),
+    (frame(RESULT, b'{"!bytes":7}', tagged=True), net.ProtocolError, "maybe"),
+    (frame(FAILURE, b"{}"), net.ProtocolError, "maybe"),
+    (frame(FAILURE, b'{"raised": 5}'), net.ProtocolError, "maybe"),
+    (frame(FAILURE, b'{"refused": "os.system", "ran": "no", "reason": "x"}'), net.NetError,
+     "no"),
+    (frame(FLAG, b"5"), net.ProtocolError, "maybe"),
+    (HEADER.pack(RESULT, 0, 0, NUMBER, 0xffffffff), net.MessageTooLarge, "yes"),
+    (HEADER.pack(RESULT, 1, 1, NUMBER, 1) + b"\xff" * 8 + b"5", net.MessageTooLarge, "yes"),
 ])
-def test_a_senseless_reply_is_a_typed_error_and_the_next_call_is_right(peer, reply, error, ran):
+def test_a_senseless_reply_is_a_typed_error_and_the_next_call_is_right(
+        call, peer, reply, error, ran):
     peer.replies = [sends(reply), FIVE]
     with pytest.raises(error) as caught:
-        call(peer)
+        call()
     assert caught.value.ran == ran
-    assert call(peer) == 5
+    assert call() == 5
     assert peer.connections == 2
 
 
-def test_a_reply_is_a_flag_only_if_the_frame_says_so(peer):
-    peer.replies = [pack(FLAG, b'{"flag": "TlVMTA==", "details": [1]}'),
-                    pack(RESULT, b'"TlVMTA=="')]
-    found = call(peer)
+@pytest.mark.parametrize("greeting, error", [
+    (b"", net.PeerUnreachable),
+    (GREETING[:1], net.PeerUnreachable),
+    (GREETING[:-1], net.PeerUnreachable),
+    (b"HTTP/1.1 400 Bad Request\r\n\r\n", net.ProtocolError),
+    (b"\x15\x03\x01\x00\x02\x02\x46", net.ProtocolError),
+    (FIVE, net.ProtocolError),
+    (frame(FAILURE, b"{}", 0), net.ProtocolError),
+    (frame(FAILURE, b"[", 0), net.ProtocolError),
+    (frame(FAILURE, b'{"raised": {"types": [["builtins", "KeyError"]], "text": "x"}}', 0),
+     net.ProtocolError),
+    (frame(FAILURE, b'{"refused": "PeerBusy", "ran": "yes", "reason": "x"}', 0), net.PeerBusy),
+    (frame(99, b"{}", 0), net.ProtocolError),
+    (frame(HELLO, b"{}", 0), net.ProtocolError),
+    (frame(HELLO, b"[" * 9000, 0), net.ProtocolError),
+    (HEADER.pack(HELLO, 0, 0, 0, 0xffffffff), net.NetError),
+])
+def test_what_greets_senselessly_has_run_nothing(call, peer, pool, greeting, error):
+    peer.greetings, peer.replies = [sends(greeting), GREETING], [FIVE]
+    with pytest.raises(error) as caught:
+        call()
+    assert caught.value.ran == "no" and not peer.requests and not pool._open
+    assert call() == 5
+    assert peer.connections == 2
+
+
+def test_what_a_peer_takes_is_known_before_it_is_sent(call, peer, pool):
+    small = b"".join(encode_hello("scripted", Limits(text=70_000, buffers=50_000)))
+    peer.greetings, peer.replies = [small], [FIVE] * 2
+    for argument, what in ((list(range(20_000)), "NET_MAX_TEXT"),
+                           (bytes(50_001), "NET_MAX_BUFFERS")):
+        with pytest.raises(net.MessageTooLarge, match=what) as caught:
+            call(argument)
+        assert caught.value.ran == "no" and not peer.requests
+    assert call(bytes(50_000)) == 5
+    assert call() == 5
+    assert peer.connections == 1 == len(pool._idle)
+
+
+def test_a_reply_is_a_flag_only_if_the_frame_says_so(call, peer):
+    peer.replies = [frame(FLAG, b'{"flag": "TlVMTA==", "details": [1]}'),
+                    frame(RESULT, b'"TlVMTA=="')]
+    found = call()
     assert (found, type(found).__name__, found.details) == (b"TlVMTA==", "Flag", [1])
-    assert call(peer) == "TlVMTA=="
+    assert call() == "TlVMTA=="
 
 
 # ------------------------------------------------------------------------------- nobody answers
 
-def test_a_port_without_a_listener_is_unreachable_and_nothing_ran(peer):
+def test_a_port_without_a_listener_is_unreachable_and_nothing_ran(call):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         with pytest.raises(net.PeerUnreachable) as caught:
-            client.call(bound.getsockname(), TAG, (), {})
+            call(at=bound.getsockname())
     assert caught.value.ran == "no"
 
 
-def test_a_host_that_does_not_answer_is_given_up_in_time(monkeypatch):
+def test_a_host_that_does_not_answer_is_given_up_in_time(call, monkeypatch):
     given: List[float] = []
 
     def never(address: Any, timeout: float) -> None:
         given.append(timeout)
         raise socket.timeout("timed out")
 
-    monkeypatch.setattr(client.socket, "create_connection", never)
+    monkeypatch.setattr(module.socket, "create_connection", never)
     with pytest.raises(net.PeerUnreachable) as caught:
-        client.call(("127.0.0.1", 9), TAG, (), {})
-    assert caught.value.ran == "no" and given == [client.CONNECT_TIME]
+        call(at=("127.0.0.1", 9))
+    assert caught.value.ran == "no" and given == [module.CONNECT_TIME]
     with pytest.raises(net.PeerUnreachable):
-        client.call(("127.0.0.1", 9), TAG, (), {}, 20)
+        call(at=("127.0.0.1", 9), timeout=20)
     with pytest.raises(net.CallTimeout) as timed:
-        client.call(("127.0.0.1", 9), TAG, (), {}, 0.5)
+        call(at=("127.0.0.1", 9), timeout=0.5)
     assert timed.value.ran == "no" and given[-1] <= 0.5
+
+
+@pytest.mark.parametrize("greeting", [b"", GREETING[:1], GREETING[:-1]])
+def test_who_accepts_and_says_no_hello_is_unreachable_and_nothing_ran(
+        call, peer, pool, monkeypatch, greeting):
+    monkeypatch.setattr(module, "GREETING_TIME", 0.1)
+    for timeout in (None, 5):
+        peer.greetings = [sends(greeting, close=False)]
+        started = time.monotonic()
+        with pytest.raises(net.PeerUnreachable, match="no answer within 0.1 s") as caught:
+            call(timeout=timeout)
+        assert caught.value.ran == "no" and 0.09 < time.monotonic() - started < 2
+    assert not peer.requests and not pool._open
+
+
+def test_a_hello_that_drips_is_given_up_in_time(call, peer, monkeypatch):
+    monkeypatch.setattr(module, "GREETING_TIME", 0.2)
+    pieces = [GREETING[start:start + 1] for start in range(len(GREETING))]
+    peer.greetings = [sends(*pieces, pause=0.02)]
+    started = time.monotonic()
+    with pytest.raises(net.PeerUnreachable):
+        call()
+    assert time.monotonic() - started < 1
+
+
+def test_a_call_of_less_time_than_a_greeting_may_take_is_a_timeout_and_nothing_ran(call, peer):
+    peer.greetings = [sends(b"", close=False)]
+    with pytest.raises(net.CallTimeout) as caught:
+        call(timeout=0.05)
+    assert (caught.value.ran, caught.value.timeout) == ("no", 0.05)
+    assert not peer.requests
+
+
+# --------------------------------------------------------------------- so many at once, no more
+
+class Gate:
+    """Replies that wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        self._go = threading.Semaphore(0)
+
+    def __call__(self, sock: socket.socket) -> bool:
+        assert self._go.acquire(timeout=10)
+        sock.sendall(FIVE)
+        return False
+
+    def open(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._go.release()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.open(50)
+
+
+def in_threads(count: int, call: Callable[[], Any]) -> "tuple[list, list[threading.Thread]]":
+    found: list = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except net.NetError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return found, threads
+
+
+def test_calls_beyond_the_limit_wait_for_one_to_end(call, peer, pool, gate, kept_settings):
+    kept_settings.set("max_calls", 3)
+    peer.replies = [gate] * 8
+    found, threads = in_threads(8, call)
+    until(lambda: len(peer.requests) == 3 and pool._waiting == 5)
+    for number in range(1, 6):
+        gate.open()
+        until(lambda: len(peer.requests) == 3 + number)
+        assert peer.connections == 3 and len(found) <= number
+    gate.open(3)
+    for thread in threads:
+        thread.join(5)
+    assert found == [5] * 8
+    assert peer.connections == len(pool._idle) == 3 and not pool._waiting
+
+
+def test_a_call_that_waits_for_others_too_long_has_run_nothing(call, peer, pool, gate,
+                                                               kept_settings):
+    kept_settings.set("max_calls", 1)
+    peer.replies = [gate] * 2
+    found, threads = in_threads(1, call)
+    until(lambda: peer.requests)
+    with pytest.raises(net.CallTimeout) as caught:
+        call(timeout=0.05)
+    assert (caught.value.ran, caught.value.timeout) == ("no", 0.05)
+    gate.open(2)
+    threads[0].join(5)
+    assert found == [5] and call() == 5
+    assert peer.connections == 1 and not pool._waiting
+
+
+def test_a_call_that_fails_leaves_its_place_to_one_that_waits(call, peer, pool, gate,
+                                                              kept_settings):
+    kept_settings.set("max_calls", 1)
+
+    def fail(sock: socket.socket) -> bool:
+        gate(sock)
+        return True
+
+    peer.replies = [fail, FIVE]
+    ended, (first,) = in_threads(1, lambda: call(timeout=0.3))
+    until(lambda: peer.requests)
+    found, (second,) = in_threads(1, call)
+    until(lambda: pool._waiting)
+    first.join(5)
+    second.join(5)
+    assert isinstance(ended[0], net.CallTimeout) and found == [5]
+    assert peer.connections == 2
+
+
+def test_a_peer_that_goes_away_leaves_nobody_waiting(call, peer, pool, gate, kept_settings):
+    kept_settings.set("max_calls", 1)
+    peer.replies = [gate]
+    found, threads = in_threads(4, call)
+    until(lambda: peer.requests and pool._waiting == 3)
+    gate.open()
+    peer.close()
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 4 and not pool._waiting and not pool._opening
+    assert all(one == 5 or isinstance(one, net.NetError) for one in found)
+
+
+def test_calls_that_a_served_call_makes_do_not_wait(call, peer, pool, gate, kept_settings):
+    # It holds a place elsewhere, and two peers could wait for each other.
+    kept_settings.set("max_calls", 1)
+    peer.replies = [gate, FIVE]
+    found, threads = in_threads(1, call)
+    until(lambda: peer.requests)
+    serving.address = ("127.0.0.1", 1)
+    try:
+        assert call(timeout=5) == 5
+    finally:
+        del serving.address
+    gate.open()
+    threads[0].join(5)
+    assert found == [5] and peer.connections == 2
+
+
+def test_the_limit_is_of_each_peer(call, peer, gate, kept_settings):
+    kept_settings.set("max_calls", 1)
+    other = ScriptedPeer()
+    peer.replies, other.replies = [gate], [FIVE]
+    found, threads = in_threads(1, call)
+    until(lambda: peer.requests)
+    assert call(at=other.address) == 5
+    gate.open()
+    threads[0].join(5)
+    other.close()
 
 
 # -------------------------------------------------------------------------- connections grow old
 
 @pytest.mark.parametrize("name", ["host", "group"])
-def test_a_connection_from_before_a_setting_that_matters_is_replaced(peer, name):
+def test_a_connection_from_before_a_setting_that_matters_is_replaced(call, peer, name):
     # One to another host must not be used any more once NET_HOST keeps everything on this one.
     peer.replies = [FIVE, FIVE]
-    assert call(peer) == 5
+    assert call() == 5
     setattr(net, name.upper(), getattr(net, name.upper()))
-    assert call(peer) == 5
+    assert call() == 5
     assert peer.connections == 2
 
 
-def test_a_connection_that_was_idle_for_long_is_replaced(peer):
+def test_a_connection_that_was_idle_for_long_is_replaced(call, peer, pool):
     peer.replies = [FIVE, FIVE]
-    assert call(peer) == 5
-    client._pools[peer.address]._idle[0].idle_since -= client.IDLE_TIME + 1
-    assert call(peer) == 5
+    assert call() == 5
+    pool._idle[0].idle_since -= module.IDLE_TIME + 1
+    assert call() == 5
     assert peer.connections == 2
 
 
-def test_a_call_to_anybody_closes_what_was_idle_for_long(peer, monkeypatch):
+def test_a_call_to_anybody_closes_what_was_idle_for_long(call, client, peer, pool):
     # Callers that never pause, or never come back to a peer, let go of their connections, too.
     other = ScriptedPeer()
     peer.replies, other.replies = [FIVE], [FIVE] * 2
-    assert call(peer) == call(other) == 5
-    (old,) = client._pools[peer.address]._idle
-    old.idle_since -= client.IDLE_TIME + 1
-    monkeypatch.setattr(client.Pool, "next_look", 0.0)
-    assert call(other) == 5
-    assert idle(peer) == 0 and old.stream.sock.fileno() == -1
-    assert (idle(other), other.connections) == (1, 1)
+    assert call() == call(at=other.address) == 5
+    (old,) = pool._idle
+    old.idle_since -= module.IDLE_TIME + 1
+    client.next_look = 0.0
+    assert call(at=other.address) == 5
+    assert not pool._idle and not pool._open and old.stream.sock.fileno() == -1
+    assert (len(client._find_pool(other.address)._idle), other.connections) == (1, 1)
     # The next look is not due for a while.
-    assert client.Pool.next_look > time.monotonic()
+    assert client.next_look > time.monotonic()
     other.close()
 
 
-def test_only_the_old_ones_of_a_pool_are_closed(peer):
-    pool = client.Pool(peer.address)
-    connections = [client.Connection(peer.address, pool._connect(None)) for _ in range(4)]
+def test_only_the_old_ones_of_a_pool_are_closed(peer, pool):
+    connections = [pool.open(Deadline(5)) for _ in range(4)]
     for age, connection in zip((90, 70, 50, 0), connections):
         connection.idle_since = 1000.0 - age
     pool._idle = list(connections)
@@ -374,47 +683,23 @@ def test_only_the_old_ones_of_a_pool_are_closed(peer):
     assert [one.stream.sock.fileno() for one in connections] == [-1] * 4
 
 
-def test_the_pool_can_be_closed_while_it_is_used(peer):
+def test_the_pool_can_be_closed_while_it_is_used(call, client, peer, pool):
     peer.replies = [FIVE] * 2
-    assert call(peer) == 5
-    look = client.Pool.next_look
-    try:
-        client.close_idle()
-        assert idle(peer) == 0
-        assert call(peer) == 5
-    finally:
-        client.Pool.next_look = look
+    assert call() == 5
+    client.close_idle()
+    assert not pool._idle
+    assert call() == 5
+    assert peer.connections == 2
 
 
-def test_a_forgotten_pool_closes_also_what_is_in_use(peer):
+def test_a_forgotten_pool_closes_also_what_is_in_use(call, client, peer, pool):
     peer.replies = [sends(b"", close=False)]
-    errors: List[BaseException] = []
-
-    def call_and_catch() -> None:
-        try:
-            call(peer)
-        except BaseException as error:
-            errors.append(error)
-
-    caller = threading.Thread(target=call_and_catch)
-    caller.start()
-    deadline = time.monotonic() + 5
-    while not peer.requests:
-        assert time.monotonic() < deadline
-    (connection,) = [one for one in client._open if one.address == peer.address]
-    pools, arguments = dict(client._pools), dict(client._by_argument)
-    others = [one for one in client._open if one is not connection]
-    try:
-        for one in others:
-            client._open.discard(one)
-        client.forget_connections()
-        assert client._pools == {} and client._by_argument == {}
-        assert connection.stream.sock.fileno() == -1
-    finally:
-        client._pools.update(pools)
-        client._by_argument.update(arguments)
-        for one in others:
-            client._open.add(one)
+    errors, (caller,) = in_threads(1, call)
+    until(lambda: peer.requests)
+    (connection,) = pool._open
+    client.forget()
+    assert client._pools == {} and client._by_argument == {}
+    assert connection.stream.sock.fileno() == -1
     # In a forked child that thread is gone; here it needs the other end to let it go.
     peer.close()
     caller.join()
@@ -426,7 +711,7 @@ def test_a_forgotten_pool_closes_also_what_is_in_use(peer):
 OLD_ERROR = legacy.encode_error("Traceback ...\nValueError: what is this?")
 
 
-def test_an_old_peer_is_found_by_its_answer_in_the_time_of_the_call(peer):
+def test_an_old_peer_is_found_by_its_answer_in_the_time_of_the_call(call, peer):
     def slow(reply: bytes) -> Callable[[Any], bool]:
         def answer(sock: socket.socket) -> bool:
             time.sleep(0.2)
@@ -434,94 +719,96 @@ def test_an_old_peer_is_found_by_its_answer_in_the_time_of_the_call(peer):
             return True
         return answer
 
-    peer.replies = [slow(OLD_ERROR), slow(legacy.encode_result(5))]
+    peer.greetings = [slow(OLD_ERROR), slow(legacy.encode_result(5))]
     start = time.monotonic()
     with pytest.raises(net.CallTimeout) as caught:
-        call(peer, timeout=0.3)
+        call(timeout=0.3)
     assert time.monotonic() - start < 0.39
     assert caught.value.timeout == 0.3
 
 
-def test_an_old_peer_that_does_not_close_is_waited_for_until_the_deadline_only(peer):
-    peer.replies = [sends(b"TlVMTA==", close=False)]
+def test_an_old_peer_that_does_not_close_is_waited_for_until_the_deadline_only(call, peer):
+    peer.greetings = [sends(b"TlVMTA==", close=False)]
     start = time.monotonic()
     with pytest.raises(net.CallTimeout):
-        call(peer, timeout=0.3)
+        call(timeout=0.3)
     assert time.monotonic() - start < 0.8
 
 
-def test_an_old_peer_that_resets_the_connection_after_its_answer_is_found(peer):
+def test_an_old_peer_that_resets_the_connection_after_its_answer_is_found(call, peer):
     def answer_and_reset(sock: socket.socket) -> bool:
         sock.sendall(OLD_ERROR)
         time.sleep(0.05)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         return True
 
-    peer.replies = [answer_and_reset, sends(legacy.encode_result(5))]
-    assert call(peer) == 5
+    peer.greetings = [answer_and_reset, sends(legacy.encode_result(5))]
+    assert call() == 5
 
 
-def test_who_answers_in_the_old_dialect_on_a_used_connection_is_not_taken_for_an_old_peer(peer):
+def test_who_answers_in_the_old_dialect_on_a_used_connection_is_not_taken_for_an_old_peer(
+        call, peer):
     # The call may have run: it must not be sent again.
     peer.replies = [FIVE, sends(OLD_ERROR)]
-    assert call(peer) == 5
+    assert call() == 5
     with pytest.raises(net.ProtocolError) as caught:
-        call(peer)
+        call()
     assert caught.value.ran == "maybe"
-    assert len(peer.requests) == 2
+    assert len(peer.requests) == 2 and peer.connections == 1
 
 
-def test_a_new_peer_at_the_address_of_an_old_one_is_called_in_the_modern_dialect(peer):
-    peer.replies = [sends(OLD_ERROR), sends(legacy.encode_result(5))]
-    assert call(peer) == 5
-    assert client._pools[peer.address].legacy
+def test_a_new_peer_at_the_address_of_an_old_one_is_called_in_the_modern_dialect(call, peer, pool):
+    peer.greetings = [sends(OLD_ERROR), sends(legacy.encode_result(5))]
+    assert call() == 5
+    assert pool.legacy
     peer.close()
     with pytest.raises(net.PeerUnreachable):
-        call(peer)
-    assert not client._pools[peer.address].legacy
+        call()
+    assert not pool.legacy
 
 
-def test_a_long_first_request_is_preceded_by_a_short_one(peer):
-    peer.replies = [FIVE, FIVE, FIVE]
-    assert call(peer, "x" * 2000) == 5
-    short, long = peer.requests
-    assert len(short) < 1024 and b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLm51bGw=" in short
-    assert len(long) > 2000
-    assert call(peer, "x" * 2000) == 5
-    assert len(peer.requests) == 3
+def test_nothing_that_an_old_peer_could_not_read_whole_is_sent_to_it(call, peer, pool):
+    peer.greetings = [sends(OLD_ERROR), sends(legacy.encode_result(5))]
+    with pytest.raises(net.MessageTooLarge) as caught:
+        call("x" * 2000)
+    assert caught.value.ran == "no" and pool.legacy
+    assert call("x") == 5
+    assert [len(sent) < 1024 for sent in peer.prefaces] == [True, True]
+    assert peer.prefaces == [encode_preface(settings.group),
+                             legacy.encode_call(Call(TAG, ["x"], {}))]
 
 
 # -------------------------------------------------------------------------------------- the rest
 
-def test_every_form_of_one_peer_shares_its_pool(peer):
+def test_every_form_of_one_peer_shares_its_pool(call, client, peer):
     peer.replies = [FIVE] * 4
     host, port = peer.address
     identity = net.Peer().generate_id(port, host)
     for form in (peer.address, f"{host}:{port}", identity, bytes(identity).decode()):
-        assert client.call(form, TAG, (), {}) == 5
+        assert call(at=form) == 5
     assert peer.connections == 1
 
 
-def test_the_memory_for_forms_of_peers_is_bounded(peer, monkeypatch):
-    monkeypatch.setattr(client, "MAX_ARGUMENTS", 3)
-    monkeypatch.setattr(client, "_by_argument", {})
+def test_the_memory_for_forms_of_peers_is_bounded(call, client, peer, monkeypatch):
+    monkeypatch.setattr(module, "MAX_ARGUMENTS", 3)
     host, port = peer.address
     peer.replies = [FIVE] * 8
     for number in range(8):
         identity = net.Peer().generate_id(port, host, f"group {number}")
-        assert client.call(identity, TAG, (), {}) == 5
+        assert call(at=identity) == 5
         assert len(client._by_argument) <= 3
     assert peer.connections == 1
 
 
-def test_a_connection_of_ones_own_is_in_no_pool(peer):
-    from net.wire.messages import encode_call
-
+def test_a_connection_of_ones_own_is_in_no_pool(client, peer):
     peer.replies = [FIVE]
-    connection, frame = client.open_connection(peer.address, encode_call(TAG, (), {}), 5)
-    assert connection is not None and frame is not None
-    assert frame.text == b"5"
+    connection = client.connect(peer.address, 5)
+    assert connection is not None and connection.hello.instance == "scripted"
+    reply = connection.exchange(encode_call(1, TAG, (), {}), NUMBER, Deadline(5))
+    assert reply.text == b"5"
     assert peer.address not in client._pools
     connection.close()
+    peer.greetings = [sends(OLD_ERROR)]
+    assert client.connect(peer.address, 5) is None
     with pytest.raises(socket.timeout):
         Deadline(-1).remaining()

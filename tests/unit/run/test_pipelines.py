@@ -10,12 +10,17 @@ from typing import Iterator, List, Tuple
 import pytest
 
 from net.errors import ProtocolError
-from net.wire.frames import CALL, CHUNK, EndOfStream, FrameReader, NotAFrame, pack
-from net.wire.messages import encode_call, encode_failure, encode_result
+from net.link.streams import Stream
 from net.run import pipelines as module
 from net.run.client import Connection
 from net.run.pipelines import Pipeline, Pipelines
-from net.link.streams import Stream
+from net.run.reading import next_event
+from net.wire.frames import CALL, CHUNK, EndOfStream, HEADER, NotAFrame, RESULT, pack
+from net.wire.limits import Limits
+from net.wire.messages import encode_call, encode_failure, encode_result
+from net.wire.session import caller_session, encode_hello, server_session
+
+LIMITS = Limits(text=100_000, buffers=10 ** 7)
 
 
 @pytest.fixture
@@ -25,7 +30,10 @@ def ends() -> Iterator[Tuple[Pipeline, socket.socket]]:
         ours, theirs = socket.socketpair()
         stack.enter_context(theirs)
         theirs.settimeout(10)
-        pipeline = Pipeline(Connection(("127.0.0.1", 3010), Stream(ours)), "owner")
+        session = caller_session(LIMITS)
+        hello = session.receive(b"".join(encode_hello("abc", LIMITS)))
+        pipeline = Pipeline(Connection(("127.0.0.1", 3010), Stream(ours), session, hello, 0),
+                            "owner")
         stack.callback(pipeline.close)
         yield pipeline, theirs
 
@@ -38,7 +46,7 @@ def pipelines() -> Iterator[Pipelines]:
 
 
 def call(number: int) -> List[bytes]:
-    return encode_call(b"dGFn", (number,), {})
+    return encode_call(number, b"dGFn", (number,), {})
 
 
 def test_requests_leave_at_once_and_replies_are_found_later(ends):
@@ -48,14 +56,16 @@ def test_requests_leave_at_once_and_replies_are_found_later(ends):
     assert not pipeline.writing
     assert peer.recv(CHUNK) == b"".join(b"".join(call(number)) for number in range(3))
     assert pipeline.replies() == []
-    peer.sendall(b"".join(encode_result(1)) + b"".join(encode_result("two")))
-    assert [frame.text for frame in pipeline.replies()] == [b"1", b'"two"']
+    peer.sendall(b"".join(encode_result(0, 1)) + b"".join(encode_result(1, "two")))
+    assert [(frame.number, frame.text) for frame in pipeline.replies()] == [
+        (0, b"1"), (1, b'"two"')]
 
 
 @pytest.mark.parametrize("step", [1, 7, 10 ** 6])
 def test_replies_survive_any_split(ends, step):
     pipeline, peer = ends
-    replies = [encode_result(None), encode_result("x" * 9000), encode_failure(ValueError("no"))]
+    replies = [encode_result(1, None), encode_result(2, "x" * 9000),
+               encode_failure(3, ValueError("no"))]
     data = b"".join(b"".join(reply) for reply in replies)
     found = []
     for start in range(0, len(data), step):
@@ -67,16 +77,16 @@ def test_replies_survive_any_split(ends, step):
 
 def test_what_the_peer_does_not_take_waits_and_nobody_else_does(ends):
     pipeline, peer = ends
-    message = [pack(CALL, b"{}", [b"x" * 5_000_000]), b"x" * 5_000_000]
+    message = pack(CALL, 1, b"{}", True, [b"x" * 5_000_000])
     began = time.monotonic()
     pipeline.send(message)
     assert pipeline.writing
     pipeline.send(message)
     assert time.monotonic() - began < 1.0
-    reader = FrameReader(peer.recv, peer.recv_into, frozenset((CALL,)), (100, 10 ** 7))
+    session, stream = server_session(LIMITS), Stream(peer)
     frames = []
     receiving = threading.Thread(
-        target=lambda: frames.extend(reader.frame() for _ in range(2)))
+        target=lambda: frames.extend(next_event(stream, session) for _ in range(2)))
     receiving.start()
     while pipeline.writing:
         pipeline.write()
@@ -98,11 +108,27 @@ def test_what_is_no_reply_is_refused(ends):
         pipeline.replies()
 
 
-def test_a_reply_of_absurd_size_is_refused_before_it_comes(ends, monkeypatch):
+@pytest.mark.parametrize("kind", [CALL, 99])
+def test_what_is_another_kind_of_frame_is_refused(ends, kind):
+    pipeline, peer = ends
+    peer.sendall(b"".join(pack(kind, 1, b"{}")))
+    with pytest.raises(ProtocolError):
+        pipeline.replies()
+
+
+@pytest.mark.parametrize("size", [LIMITS.text + 1, 2 ** 31])
+def test_a_reply_over_the_limits_is_refused_before_it_comes(ends, size):
+    pipeline, peer = ends
+    peer.sendall(HEADER.pack(RESULT, 0, 0, 1, size))
+    with pytest.raises(ProtocolError, match="NET_MAX_TEXT"):
+        pipeline.replies()
+
+
+def test_a_reply_of_absurd_size_is_refused_before_it_has_come(ends, monkeypatch):
     pipeline, peer = ends
     monkeypatch.setattr(module, "MAX_REPLY", 1000)
-    peer.sendall(b"".join(encode_result("x" * 2000))[:100])
-    with pytest.raises(ProtocolError, match="a reply of"):
+    peer.sendall(b"".join(encode_result(1, "x" * 2000))[:1100])
+    with pytest.raises(ProtocolError, match="a reply of more than 1,000 bytes"):
         pipeline.replies()
 
 

@@ -14,12 +14,17 @@ from net.dispatch import Dispatch, caller
 from net.settings import settings
 from net.identity import encode_text
 from net.wire import legacy
-from net.wire.frames import CALL, FAILURE, FLAG, FrameReader, MAGIC, PREFACE, RESULT, pack
+from net.link.streams import Stream
 from net.run import server as server_module
 from net.run import server_connection
+from net.run.reading import next_event
 from net.run.server import Server
+from net.wire.frames import CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, RESULT, SUBSCRIBE, pack
+from net.wire.limits import Limits
+from net.wire.session import MAGIC, Hello, caller_session, encode_preface
+from service import after_hello
 
-ALL_REPLIES = frozenset((RESULT, FAILURE, FLAG))
+PREFACE = encode_preface()
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def functions() -> Dict[bytes, Callable[..., Any]]:
 
 @pytest.fixture
 def server(functions) -> Iterator[Server]:
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True, instance="abc")
     yield served
     served.close()
 
@@ -45,8 +50,7 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.sock = socket.create_connection(server.address, timeout=5)
-        self.reader = FrameReader(self.sock.recv, self.sock.recv_into, ALL_REPLIES,
-                                  (10 ** 6, 10 ** 6))
+        self.session = caller_session(Limits())
 
     def __enter__(self) -> "Client":
         return self
@@ -55,30 +59,41 @@ class Client:
         self.sock.close()
 
     def reply(self) -> Any:
-        """``(kind, content)`` of the next reply."""
-        frame = self.reader.frame()
+        """``(kind, content)`` of the next reply, past the HELLO."""
+        frame = self.event()
+        if type(frame) is Hello:
+            frame = self.event()
         return frame.kind, json.loads(frame.text)
+
+    def event(self) -> Any:
+        """HELLO, or the next reply."""
+        return next_event(Stream(self.sock), self.session)
 
     def ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
         self.sock.sendall(request(name, *args, **kwargs))
         return self.reply()
 
     def rest(self) -> bytes:
-        """What still comes until the server closes."""
+        """What still comes until the server closes, past the HELLO."""
+        assert not self.session.held
         received = b""
         while True:
             try:
                 piece = self.sock.recv(100_000)
             except ConnectionResetError:
-                return received
+                piece = b""
             if not piece:
-                return received
+                return received if self.session.hello else after_hello(received)
             received += piece
+
+
+def frame(kind: int, text: bytes, number: int = 1, **more: Any) -> bytes:
+    return b"".join(pack(kind, number, text, **more))
 
 
 def request(name: str, *args: Any, **kwargs: Any) -> bytes:
     tag = encode_text(name).decode()
-    return pack(CALL, json.dumps({"connection": tag, "args": args, "kwargs": kwargs}).encode())
+    return frame(CALL, json.dumps({"tag": tag, "args": args, "kwargs": kwargs}).encode())
 
 
 @pytest.fixture
@@ -92,6 +107,36 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+# ------------------------------------------------------------------------------------- greeting
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_hello_comes_as_soon_as_the_preface_is_whole(client, server, step):
+    for start in range(0, len(PREFACE), step):
+        client.sock.sendall(PREFACE[start:start + step])
+    hello = client.event()
+    assert hello == Hello(1, "abc", 0, {"text": settings.max_text, "buffers": settings.max_buffers})
+    assert not server.tally()
+
+
+def test_the_group_of_a_preface_is_that_of_the_caller(server, functions):
+    functions[encode_text("group")] = lambda: caller.group
+    for group in ("render", None, "\U0001f600" * 64):
+        with Client(server) as client:
+            client.sock.sendall(encode_preface(group) + request("group"))
+            assert client.reply() == (RESULT, group)
+
+
+@pytest.mark.parametrize("fields", [b"", b"{", b"5", b'{"group":5}', b'{"features":"x"}',
+                                    b'{"group":"%s"}' % (b"x" * 65), b"[" * 700])
+def test_a_preface_without_sense_is_refused(client, server, fields):
+    client.sock.sendall(MAGIC + b"\1\0" + len(fields).to_bytes(2, "big") + fields
+                        + request("add", 1))
+    kind, content = client.reply()
+    assert kind == FAILURE and content["refused"] == "ProtocolError" and content["ran"] == "no"
+    assert client.rest() == b""
+    assert client.session.hello is None and not server.tally()
 
 
 # ------------------------------------------------------------------------------------- requests
@@ -118,6 +163,68 @@ def test_preface_and_requests_may_come_in_pieces(client, step):
     assert client.reply() == (RESULT, 42)
 
 
+def test_a_reply_carries_the_number_of_its_request(client):
+    client.sock.sendall(PREFACE)
+    assert type(client.event()) is Hello
+    add = b'{"tag":"%s","args":[1],"kwargs":{}}' % encode_text("add")
+    for number in (0, 1, 1, 77, 2 ** 32 - 1):
+        for kind, text, answer in ((CALL, add, RESULT), (CALL, b'{"tag":"eA=="}', FLAG),
+                                   (CALL, b"[", FAILURE), (CALL, add[:-15] + b"}", FAILURE),
+                                   (99, b"", FAILURE)):
+            client.sock.sendall(frame(kind, text, number))
+            event = client.event()
+            assert (event.kind, event.number) == (answer, number)
+
+
+def test_a_kind_of_later_versions_is_refused_and_the_connection_goes_on(client, server):
+    client.sock.sendall(PREFACE)
+    for kind in (0, 16, 255):
+        for more in ({}, {"buffers": [b"x" * 100, b""], "tagged": True}):
+            client.sock.sendall(frame(kind, b"anything", 5, **more))
+            answer, content = client.reply()
+            assert answer == FAILURE and content["refused"] == "ProtocolError"
+            assert content["ran"] == "no" and f"kind {kind}" in content["reason"]
+    assert client.ask("add", 1) == (RESULT, 2)
+
+
+@pytest.mark.parametrize("kind", [RESULT, FAILURE, FLAG, HELLO, CANCEL, 15])
+def test_a_kind_that_no_caller_may_send_ends_the_connection(client, server, kind):
+    client.sock.sendall(PREFACE + frame(kind, b"{}", 5) + request("add", 1))
+    assert type(client.event()) is Hello
+    event = client.event()
+    content = json.loads(event.text)
+    assert (event.kind, event.number, content["refused"]) == (FAILURE, 0, "ProtocolError")
+    assert f"kind {kind} may not come now" in content["reason"]
+    assert client.rest() == b""
+    assert not server.tally()
+
+
+def test_a_server_without_events_refuses_subscriptions_and_goes_on(client):
+    client.sock.sendall(PREFACE + frame(SUBSCRIBE, b'{"event":"done","tag":"eA=="}', 3))
+    kind, content = client.reply()
+    assert kind == FAILURE and content["refused"] == "ProtocolError"
+    assert client.ask("add", 1) == (RESULT, 2)
+
+
+def test_a_subscription_hands_its_connection_over(server, functions):
+    handed = []
+    server.hand_over = handed.append
+    with Client(server) as client:
+        client.sock.sendall(encode_preface("render") + request("add", 1))
+        assert client.reply() == (RESULT, 2)
+        rest = frame(SUBSCRIBE, b"2", 10)
+        client.sock.sendall(frame(SUBSCRIBE, b"1", 9) + rest)
+        until(lambda: handed and server.connections == 0)
+        (taken,) = handed
+        assert (taken.first.number, taken.first.text, taken.group) == (9, b"1", "render")
+        assert taken.address == client.sock.getsockname()
+        assert next_event(taken.stream, taken.session).number == 10
+        taken.stream.send([b"".join(pack(RESULT, 9, b"0"))])
+        assert client.reply() == (RESULT, 0)
+        taken.stream.close()
+        assert client.rest() == b""
+
+
 def test_a_reply_is_delivered_after_the_client_has_ended_its_half(client):
     client.sock.sendall(PREFACE + request("add", 1))
     client.sock.shutdown(socket.SHUT_WR)
@@ -138,9 +245,12 @@ def test_an_error_and_an_unknown_tag_leave_the_connection(client):
 
 def test_a_call_without_sense_gets_a_refusal_and_the_connection_goes_on(client):
     client.sock.sendall(PREFACE)
-    for text in (b"5", b"[", b"{}", b'{"connection": 5, "args": [], "kwargs": {}}', b"\xff",
-                 b'{"connection": "x", "args": {}, "kwargs": {}}', b"[" * 3000 + b"]" * 3000):
-        client.sock.sendall(pack(CALL, text))
+    tag = encode_text("add")
+    for text in (b"5", b"[", b"{}", b'{"tag": 5, "args": [], "kwargs": {}}', b"\xff",
+                 b'{"tag":"%s", "args": {}, "kwargs": {}}' % tag, b"[" * 3000 + b"]" * 3000,
+                 b'{"tag":"%s","args":' % tag + b"[" * 3000 + b"]" * 3000 + b"}",
+                 b'{"connection": "%s", "args": [], "kwargs": {}}' % tag):
+        client.sock.sendall(frame(CALL, text))
         kind, content = client.reply()
         assert kind == FAILURE and content["refused"] == "ProtocolError"
         assert content["ran"] == "no"
@@ -167,8 +277,8 @@ def test_a_registry_is_looked_up_anew_for_each_request(client, functions):
 @pytest.mark.parametrize("data", [
     b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n",
     b"\x00", b"\xff" * 100, MAGIC[:2] + b"xx", b"\xabnex\x01\0\0\0" + request("add", 1),
-    PREFACE + b"\x09\0\0\0\0\0\0\0", PREFACE + pack(RESULT, b"5"), PREFACE + PREFACE,
-    PREFACE + b"\x01\xff\0\0\0\0\0\0",
+    PREFACE + PREFACE, PREFACE + b"\x01\xff" + bytes(10), MAGIC + b"\1\1\0\0",
+    MAGIC + b"\1\0\xff\xff",
 ])
 def test_anything_else_is_closed_at_once_without_a_reply(client, server, data):
     client.sock.sendall(data)
@@ -188,12 +298,13 @@ def test_another_version_is_refused_by_a_frame_that_names_both(client, version):
     client.sock.sendall(MAGIC + bytes((version, 0, 0, 0)) + request("add", 1))
     kind, content = client.reply()
     assert kind == FAILURE and content["refused"] == "ProtocolError"
+    assert client.session.hello is None
     assert f"version {version} " in content["reason"] and "version 1" in content["reason"]
     assert client.rest() == b""
 
 
 def test_a_frame_over_the_limit_is_refused_before_it_has_come(client, server):
-    client.sock.sendall(PREFACE + b"\x01\0\0\0\xff\xff\xff\xff")
+    client.sock.sendall(PREFACE + HEADER.pack(CALL, 0, 0, 1, 0xffffffff))
     kind, content = client.reply()
     assert kind == FAILURE and content["refused"] == "MessageTooLarge"
     assert content["setting"] == "NET_MAX_TEXT"
@@ -202,9 +313,12 @@ def test_a_frame_over_the_limit_is_refused_before_it_has_come(client, server):
 
 # -------------------------------------------------------------------------------------------- time
 
-@pytest.mark.parametrize("data", [b"", b"\xab", PREFACE[:7], PREFACE])
+@pytest.mark.parametrize("data", [b"", b"\xab", PREFACE[:7], PREFACE[:-1], PREFACE,
+                                  PREFACE + request("add", 1)[:-1]])
 def test_a_connection_that_does_not_begin_is_closed(functions, monkeypatch, data):
     monkeypatch.setattr(server_connection, "GREETING_TIME", 0.05)
+    # For the first request, from the HELLO on.
+    monkeypatch.setitem(vars(settings), "request_time", 0.05)
     monkeypatch.setattr(server_module, "TICK", 0.02)
     served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
     with Client(served) as client:
