@@ -288,8 +288,8 @@ def test_a_later_kind_with_buffers_is_skipped_whole_and_a_large_one_is_refused()
     for step in STEPS:
         assert events(opened(), later + good, step) == [Unknown(99, 2),
                                                         Frame(RESULT, 3, False, b"5")]
-    for large in (frames.HEADER.pack(99, 0, 0, 2, 64 * KIB) + b"x",
-                  frames.HEADER.pack(99, 1, 1, 2, 2) + frames.LENGTH.pack(64 * KIB)):
+    for large in (frames.HEADER.pack(99, 0, 0, 2, frames.CHUNK + 1),
+                  frames.HEADER.pack(99, 1, 1, 2, 2) + frames.LENGTH.pack(frames.CHUNK)):
         with pytest.raises(ProtocolError, match="large frame of the unknown kind 99"):
             caller = caller_session(Limits())
             caller.receive(GREETING)
