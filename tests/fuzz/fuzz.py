@@ -7,7 +7,6 @@ good ones, mutated; the seed of a run is all that is needed to repeat it::
 """
 from __future__ import annotations
 
-import io
 import random
 import sys
 import time
@@ -18,8 +17,14 @@ from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import PeerId, encode_text
 from net.wire import frames, legacy
+from net.wire.limits import Limits
 from net.wire.messages import (Call, decode_call, decode_reply, encode_call, encode_failure,
                                encode_refusal, encode_result)
+from net.wire.session import (Hello, PrefaceParser, Unknown, caller_session, encode_hello,
+                              encode_preface, server_session)
+
+# Small: what is declared beyond them must be refused, not waited for.
+LIMITS = Limits(2 ** 20, 2 ** 20)
 
 # Bytes and words that parsers treat in a special way.
 SPICE = [b"\x00", b"\xff", b"\x80", b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"e", b"=",
@@ -52,8 +57,8 @@ def _calls() -> List[bytes]:
         (), (1, 2.5, None, True), ("text", "\u20ac\ud800"), ([1, [2, [3]]], {"a": {"b": "c"}}),
         ((1, 2), {3}, frozenset((4,)), {5: 6}, 7j), (b"short", b"x" * 5000, "y" * 5000),
         (10 ** 700, float("inf"), -0.0), ({"!tuple": [1]},)]
-    calls = [_joined(encode_call(encode_text("add"), args, {})) for args in values]
-    return calls + [_joined(encode_call(encode_text("x.y"), (), {"peer": 1, "b": (2,)}))]
+    calls = [_joined(encode_call(1, encode_text("add"), args, {})) for args in values]
+    return calls + [_joined(encode_call(2, encode_text("x.y"), (), {"peer": 1, "b": (2,)}))]
 
 
 def _replies() -> List[bytes]:
@@ -62,16 +67,17 @@ def _replies() -> List[bytes]:
     except KeyError as problem:
         failure = problem
     errors = [failure, OSError(2, "no", "file"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")]
-    return [_joined(encode_result(value)) for value in (1, "x", [1, {"a": (2,)}], b"z" * 5000)] \
-        + [_joined(encode_failure(error)) for error in errors] \
-        + [_joined(encode_refusal(error)) for error in (
+    return [_joined(encode_result(1, value)) for value in (1, "x", [1, {"a": (2,)}], b"z" * 5000)] \
+        + [_joined(encode_failure(2, error)) for error in errors] \
+        + [_joined(encode_refusal(0, error)) for error in (
             ProtocolError(None, "why"), MessageTooLarge("x", 5, 4, "NET_MAX_TEXT"))]
 
 
 def _frame(data: bytes, kinds: frozenset) -> frames.Frame:
-    source = io.BytesIO(data)
-    # Small limits: what is declared beyond them must be refused, not waited for.
-    return frames.FrameReader(source.read, source.readinto, kinds, (2 ** 20, 2 ** 20)).frame()
+    frame = frames.FrameParser(LIMITS, kinds).receive(data)
+    if frame is None:
+        raise frames.EndOfStream(len(data))
+    return frame
 
 
 def read_call(data: bytes) -> None:
@@ -92,6 +98,31 @@ def read_old_call(data: bytes) -> None:
     session = legacy.LegacySession()
     if session.receive(data) is not None:
         assert len(_dispatch.answer_legacy(session, Tally())) <= legacy.MAX_MESSAGE
+
+
+def read_preface(data: bytes) -> None:
+    """The first bytes of a connection, as its server reads them."""
+    preface = PrefaceParser().receive(data)
+    assert preface is None or preface.group is None or 0 < len(preface.group) <= 64
+
+
+def read_greeting(data: bytes) -> None:
+    """What follows a preface on the caller's side: HELLO and replies, in pieces."""
+    _read_all(caller_session(LIMITS), data, (Hello, frames.Frame, Unknown))
+
+
+def read_requests(data: bytes) -> None:
+    """What follows HELLO on the server's side."""
+    _read_all(server_session(LIMITS), data, (frames.Frame, Unknown))
+
+
+def _read_all(session: Any, data: bytes, kinds: Tuple[type, ...]) -> None:
+    step = 1 + len(data) % 40
+    for start in range(0, len(data), step):
+        event = session.receive(data[start:start + step])
+        while event is not None:
+            assert isinstance(event, kinds)
+            event = session.receive()
 
 
 def read_old_reply(data: bytes) -> None:
@@ -142,6 +173,12 @@ _ARP = [b"? (10.0.0.7) at 02:00:00:00:00:07 [ether] on eth0\nhost (10.0.0.8) at 
 TARGETS: Dict[str, Target] = {
     "call": Target(read_call, (NetError, frames.EndOfStream), _calls()),
     "reply": Target(read_reply, (NetError, frames.EndOfStream), _replies()),
+    "preface": Target(read_preface, (ProtocolError,), [
+        encode_preface(), encode_preface("render", 5), encode_preface("\u20ac" * 64)]),
+    "greeting": Target(read_greeting, (NetError,), [
+        _joined(encode_hello("ab" * 16, LIMITS)) + reply for reply in _replies()]),
+    "requests": Target(read_requests, (NetError,), [
+        call + _joined(frames.pack(99, 7, b"later")) + call for call in _calls()]),
     "old call": Target(read_old_call, (NetError,), [
         legacy.encode_call(Call(encode_text("add"), [1, "x", {"a": None}], {"b": 2})),
         encode_text('{"connection": 1}'), encode_text("[]")]),
@@ -185,21 +222,23 @@ def mutated(chance: random.Random, seed: bytes, others: List[bytes]) -> bytes:
 
 def with_right_lengths(chance: random.Random, data: bytes) -> bytes:
     """Often, a frame whose lengths fit again, so that what is inside gets read."""
-    if len(data) < 8 or chance.random() < 0.3:
+    if len(data) < frames.HEAD or chance.random() < 0.3:
         return data
-    kind, flags, count, _ = frames.HEADER.unpack_from(data)
-    start = 8 + 8 * count
+    kind, flags, count, number, _ = frames.HEADER.unpack_from(data)
+    start = frames.HEAD + 8 * count
     if count > 50 or len(data) < start:
         return data
-    buffers = sum(frames.LENGTH.unpack_from(data, at)[0] for at in range(8, start, 8))
+    buffers = sum(frames.LENGTH.unpack_from(data, at)[0] for at in range(frames.HEAD, start, 8))
     size = max(0, len(data) - start - buffers) % 2 ** 32
-    return frames.HEADER.pack(kind, flags, count, size) + data[8:]
+    return frames.HEADER.pack(kind, flags, count, number, size) + data[frames.HEAD:]
 
 
 def repaired(chance: random.Random, name: str, data: bytes) -> bytes:
     """Past the first check of a target, so that the next ones are reached."""
-    if name in ("call", "reply"):
+    if name in ("call", "reply", "greeting", "requests"):
         return with_right_lengths(chance, data)
+    if name == "preface" and len(data) > 8 and chance.random() < 0.7:
+        return data[:6] + (len(data) - 8).to_bytes(2, "big") + data[8:]
     if name.startswith("old") and chance.random() < 0.7:
         import base64
 

@@ -4,7 +4,6 @@ No socket: the frame reader, the decoders of both dialects and the dispatch get 
 """
 from __future__ import annotations
 
-import io
 import random
 import traceback
 from typing import Any, Callable, List
@@ -16,12 +15,13 @@ from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import Flag, encode_text
 from net.wire import legacy, messages
-from net.wire.frames import CALL, EndOfStream, FAILURE, FLAG, Frame, FrameReader, RESULT, TAGGED
+from net.wire.frames import CALL, FAILURE, FLAG, Frame, FrameParser, RESULT, TAGGED
+from net.wire.limits import Limits
 
 SEEDS = range(8)
 ROUNDS = 150
 KINDS = frozenset((CALL, RESULT, FAILURE, FLAG))
-LIMITS = (2 ** 20, 2 ** 20)
+LIMITS = Limits(2 ** 20, 2 ** 20)
 
 VALUES: List[Any] = [
     None, 1.5, "text \ud800", [1, [2, {"a": None}]], {"!tuple": [1]}, (1, b"x", {2,
@@ -35,11 +35,11 @@ ERRORS: List[BaseException] = [
 ]
 TAG = encode_text("echo")
 
-CALLS = [b"".join(messages.encode_call(TAG, (value,), {"k": value})) for value in VALUES]
-REPLIES = [b"".join(messages.encode_result(value)) for value in VALUES] \
-    + [b"".join(messages.encode_failure(error)) for error in ERRORS] \
-    + [b"".join(messages.encode_result(Flag(encode_text("INVALID_CONNECTION"), ("near",)))),
-       b"".join(messages.encode_refusal(MessageTooLarge("text", 2, 1, "NET_MAX_TEXT")))]
+CALLS = [b"".join(messages.encode_call(1, TAG, (value,), {"k": value})) for value in VALUES]
+REPLIES = [b"".join(messages.encode_result(1, value)) for value in VALUES] \
+    + [b"".join(messages.encode_failure(1, error)) for error in ERRORS] \
+    + [b"".join(messages.encode_result(1, Flag(encode_text("INVALID_CONNECTION"), ("near",)))),
+       b"".join(messages.encode_refusal(0, MessageTooLarge("text", 2, 1, "NET_MAX_TEXT")))]
 OLD = [legacy.encode_call(messages.Call(TAG, [1, {"a": "}"}], {"k": []})),
        legacy.encode_result({"a": [1]}), legacy.encode_result("text"), encode_text("NULL"),
        legacy.encode_error("Traceback (most recent call last):\nValueError: x"),
@@ -89,18 +89,18 @@ def fuzz(samples: List[bytes], seed: int, feed: Callable[[bytes, random.Random],
 
 def frames_of(data: bytes, source: random.Random) -> List[Frame]:
     """All frames that a stream of these bytes gives, in pieces of random length."""
-    stream = io.BytesIO(data)
-
-    def recv(size: int) -> bytes:
-        return stream.read(min(size, source.choice((1, 7, 100, 10 ** 6))))
-
-    reader = FrameReader(recv, stream.readinto, KINDS, LIMITS)
-    found = []
+    parser, found, at = FrameParser(LIMITS, KINDS), [], 0
     try:
-        while True:
-            found.append(reader.frame())
-    except (EndOfStream, ProtocolError, MessageTooLarge):
-        return found
+        while at < len(data):
+            size = source.choice((1, 7, 100, 10 ** 6))
+            frame = parser.receive(data[at:at + size])
+            at += size
+            while frame is not None:
+                found.append(frame)
+                frame = parser.receive(b"")
+    except (ProtocolError, MessageTooLarge):
+        pass
+    return found
 
 
 def feed_call(data: bytes, source: random.Random) -> None:
@@ -161,7 +161,7 @@ def test_the_text_of_a_reply_may_be_anything(seed):
 
     def feed(text: bytes, source: random.Random) -> None:
         buffers = [bytes(source.randrange(20)) for _ in range(2)]
-        feed_frame(Frame(source.choice((RESULT, FAILURE, FLAG)), source.random() < 0.7, text,
+        feed_frame(Frame(source.choice((RESULT, FAILURE, FLAG)), 1, source.random() < 0.7, text,
                          buffers))
 
     fuzz(texts, seed, feed)
