@@ -38,8 +38,22 @@ def test_the_other_defaults(fresh_settings):
     assert fresh_settings.timeout is None and fresh_settings.host is None
     assert (fresh_settings.max_text, fresh_settings.max_buffers) == (16 * MIB, GIB)
     assert (fresh_settings.max_depth, fresh_settings.max_connections) == (100, 512)
+    assert fresh_settings.max_calls == 64
     assert (fresh_settings.request_time, fresh_settings.idle_time) == (30.0, 300.0)
     assert fresh_settings.traceback == "full" and fresh_settings.facts == {}
+
+
+def test_every_setting_is_on_the_page_about_them():
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "environment.rst").read_text()
+    assert not [name for name in TABLE if f"``NET_{name.upper()}``" not in page]
+
+
+@pytest.mark.parametrize("value", [0, -1, 65536, 1.5, "many", None])
+def test_a_number_of_calls_is_at_least_one(fresh_settings, value):
+    with pytest.raises(SettingError, match="MAX_CALLS"):
+        fresh_settings.set("max_calls", value)
+    fresh_settings.set("max_calls", "1")
+    assert fresh_settings.max_calls == 1
 
 
 def test_every_default_is_a_value_that_the_setting_takes():

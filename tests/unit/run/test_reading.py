@@ -8,6 +8,7 @@ from typing import Any, List
 import pytest
 
 from net.errors import MessageTooLarge
+from net.link.streams import fill
 from net.run.reading import next_event, rest_of_event
 from net.wire import frames
 from net.wire.frames import CALL, CHUNK, EndOfStream, FIRST, TAGGED, pack
@@ -37,6 +38,9 @@ class Stream:
         data = self._file.read(min(len(view), self._step))
         view[:len(data)] = data
         return len(data)
+
+    def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
+        return fill(self.recv_into, size, prefix)
 
 
 def session() -> Session:
