@@ -80,7 +80,7 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...],
 
 
 # With the white space that JSON allows: some libraries write it.
-_TAG = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([A-Za-z0-9+/=]{1,4096})"'
+_TAG = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([A-Za-z0-9+/=]{0,4096})"'
                   rb'[ \t\n\r]*[,}]')
 
 

@@ -22,7 +22,7 @@ import net
 from chaos import Proxy
 from net.settings import settings
 from net.identity import encode_text
-from net.run import client
+from net.process import process
 from ports import PortRange
 from processes import PeerProcess
 from service import Raw, memory
@@ -95,8 +95,8 @@ class Soak:
             place = chance.randrange(4)
             address = self.peers[place].address if place < 3 else self._proxy.address[:2]
             try:
-                reply = client.call(address, encode_text("work"),
-                                    (token, data, chance.choice((0, 0, 0.01))), {}, 2.0)
+                reply = process.client.call(address, encode_text("work"),
+                                            (token, data, chance.choice((0, 0, 0.01))), {}, 2.0)
                 os.write(self._fates, f"{token} yes\n".encode())
                 self.outcomes["right"] += 1
                 if reply != [token, data]:
@@ -159,7 +159,7 @@ class Soak:
         return [memory(), memory(self.peers[0].pid)]
 
     def _state(self) -> Any:
-        return client.call(self.peers[0].address, encode_text("state"), (), {}, 20)
+        return process.client.call(self.peers[0].address, encode_text("state"), (), {}, 20)
 
     def _check(self, before: Any, after_memory: List[int]) -> None:
         ran = Counter(self._log.read_text().split())
@@ -170,9 +170,7 @@ class Soak:
             token, fate = line.split()
             if fate == "yes" and not ran[token] or fate == "no" and ran[token]:
                 self.problems.append(f"{token}: ran is {fate!r}, but it ran {ran[token]} times")
-        for connection in list(client._open):
-            connection.close()
-        client.forget_connections()
+        process.client.forget()
         deadline = time.monotonic() + 10
         state: Any = None
         while time.monotonic() < deadline:

@@ -24,7 +24,7 @@ def failure(*names: Any, **more: Any) -> net.NetError:
     """What a caller gets when a peer says that the function raised a class of these names."""
     described = {"types": list(names), "text": "x", "args": ["x"], **more}
     with pytest.raises(net.NetError) as caught:
-        decode_reply(Frame(FAILURE, False, encode_plain({"raised": described}).encode()),
+        decode_reply(Frame(FAILURE, 1, False, encode_plain({"raised": described}).encode()),
                      ("127.0.0.1", 1), None, b"")
     return caught.value
 
@@ -129,7 +129,7 @@ def test_a_tag_and_a_refusal_are_escaped_where_they_show(service: Service):
     assert str(caught.value).isprintable()
     text = encode_plain({"refused": "PeerBusy", "ran": "no", "reason": ESCAPES}).encode()
     with pytest.raises(net.PeerBusy) as refused:
-        decode_reply(Frame(FAILURE, False, text), ("127.0.0.1", 1), None, b"")
+        decode_reply(Frame(FAILURE, 1, False, text), ("127.0.0.1", 1), None, b"")
     assert str(refused.value).isprintable()
 
 

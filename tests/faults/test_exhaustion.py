@@ -8,10 +8,9 @@ import time
 import pytest
 
 import net
-from net.wire.frames import PREFACE
 from net.run import server as server_module
 from processes import run_python
-from service import Raw, Service, greeted, memory, request, until
+from service import PREFACE, Raw, Service, greeted, memory, request, until
 
 ADD = request("add", 2, 3)
 
@@ -192,9 +191,8 @@ end = time.monotonic() + 2
 while True:
     try:
         with socket.create_connection(address, 1) as raw:
-            from net.wire.frames import PREFACE
-            from net.wire.messages import encode_call
-            raw.sendall(PREFACE + encode_call(net.encode_tag("add"), (2, 3), {})[0])
+            from net.wire.session import encode_preface
+            raw.sendall(encode_preface())
             if raw.recv(100): break
     except OSError:
         assert time.monotonic() < end, "not back within 2 s"
@@ -206,8 +204,7 @@ print("fine")
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs POSIX limits")
 def test_at_the_limit_of_descriptors_it_neither_spins_nor_dies():
-    script = AT_THE_DESCRIPTOR_LIMIT.replace("net.encode_tag", "net.identity.encode_text")
-    assert "fine" in run_python("-c", script).stdout
+    assert "fine" in run_python("-c", AT_THE_DESCRIPTOR_LIMIT).stdout
 
 
 LARGE_REQUESTS = """
@@ -215,17 +212,17 @@ import sys, threading, time
 import net
 from net.peer import _Peer
 from net.identity import encode_text
-from net.wire.frames import PREFACE, HEADER
-from net.run import client
-from service import memory, Raw
+from net.process import process
+from net.wire.frames import HEADER
+from service import PREFACE, Raw, memory
 peer = _Peer(test=True)
 address = peer.host, peer.port
 tag = encode_text("net.defaults.handlers.null")
-head = b'{"connection":"%s","args":[[' % tag
+head = b'{"tag":"%s","args":[[' % tag
 body = b"{}," * ((16 * 2 ** 20 - len(head) - 30) // 3) + b"{}"
 text = head + body + b']],"kwargs":{}}'
 assert len(text) <= 16 * 2 ** 20
-message = PREFACE + HEADER.pack(1, 0, 0, len(text)) + text
+message = PREFACE + HEADER.pack(1, 0, 0, 1, len(text)) + text
 del body
 start = memory()
 outcomes = []
@@ -247,7 +244,7 @@ assert all("NET_MAX_MEMORY" in str(one) for one in outcomes if one not in served
 # PyPy collects garbage when memory has grown by four fifths.
 allowed = 2 * 2 ** 30 if sys.implementation.name == "cpython" else 4 * 2 ** 30
 assert most < allowed, f"{most:,} bytes"
-assert client.call(address, tag, (), {}) == served[0]
+assert process.client.call(address, tag, (), {}) == served[0]
 print(len(served), most // 2 ** 20, "MiB, then", memory() // 2 ** 20, "from", start // 2 ** 20)
 """
 

@@ -12,7 +12,7 @@ import pytest
 
 import net
 from net.identity import encode_text
-from net.run import client
+from net.process import process
 from processes import environment, run_python
 from service import until
 
@@ -50,7 +50,7 @@ MODES = pytest.mark.parametrize("mode", [{}, {"NET_SECRET": SECRET}], ids=["open
 
 
 def call(address: tuple, name: str, *args: Any, timeout: float = 15) -> Any:
-    return client.call(address, encode_text(name), args, {}, timeout)
+    return process.client.call(address, encode_text(name), args, {}, timeout)
 
 
 class Later(threading.Thread):
@@ -225,8 +225,8 @@ threading.stack_size({stack})
 import net
 from net.settings import settings
 from net.peer import _Peer
-from net.wire.frames import HEADER, PREFACE
-from service import Raw
+from net.wire.frames import HEADER
+from service import PREFACE, Raw
 
 @net.connect("echo")
 def echo(value): return value
@@ -246,9 +246,11 @@ def work():
         try: echo(nested(depth), peer=address)
         except net.ValueNotSupported: pass
         else: raise SystemExit("too deep was sent")
+    call = b'{{"tag":"%s","args":' % net.identity.encode_text("echo")
     for text in (b"[" * 100_000, b'{{"a":' * 100_000, b'["",' * 50_000, b'{{"!tuple":[' * 100_000):
+        text = call + text
         for flags in (0, 1):
-            with Raw(address, PREFACE + HEADER.pack(1, flags, 0, len(text)) + text) as raw:
+            with Raw(address, PREFACE + HEADER.pack(1, flags, 0, 1, len(text)) + text) as raw:
                 try: raw.reply()
                 except net.ProtocolError: pass
                 else: raise SystemExit("too deep was read")

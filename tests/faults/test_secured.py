@@ -22,13 +22,15 @@ from chaos import Proxy, Way
 from net.settings import settings
 from net.identity import encode_text
 from net.wire import legacy
-from net.wire.frames import FAILURE, PREFACE
-from net.wire.messages import Call, encode_refusal
+from net.process import process
+from net.wire.frames import FAILURE, HEADER
+from net.wire.limits import Limits
+from net.wire.messages import Call, decode_reply, encode_refusal
+from net.wire.session import Hello, caller_session, encode_preface
 from net.link import tls
-from net.run import client, server_connection
+from net.run import server_connection
 from net.link.authority import make_leaf
 from net.run.server_connection import GREETING_TIME
-from net.link.streams import Deadline
 from processes import run_python
 from service import Raw, Service, greeted, request, until
 from strangers import Stranger, says
@@ -62,7 +64,7 @@ def secured(configure) -> Any:
 
 
 def call(peer: Any, name: str, *args: Any) -> Any:
-    return client.call(peer.address, encode_text(name), args, {}, 10)
+    return process.client.call(peer.address, encode_text(name), args, {}, 10)
 
 
 # ------------------------------------------------------------------------------ both are right
@@ -209,24 +211,19 @@ def test_a_peer_refuses_a_caller_with_a_bad_certificate(configure, tmp_path: Pat
 def exchange(service: Service, known: tls.Credentials, message: bytes = greeted(ADD)) -> Any:
     """Send a request as a caller with these credentials does; what came, or what it raises."""
     session = tls.Session(known, service.address, server=False)
+    replies = caller_session(Limits())
     session.write(message)
     with Raw(service.address, session.output()) as raw:
-        received = b""
         while True:
             data = raw.sock.recv(65536)
-            received += session.feed(data)
+            event: Any = replies.receive(session.feed(data))
             raw.send(session.output())
+            if type(event) is Hello:
+                event = replies.receive()
+            if event is not None:
+                return decode_reply(event, service.address, None, b"")
             if not data:
-                break
-            if received:
-                return client.decode_reply(frame_of(received), service.address, None, b"")
-    raise AssertionError("no answer and no refusal")
-
-
-def frame_of(data: bytes) -> Any:
-    reader = client.FrameReader(lambda size: b"", lambda size: b"", client.REPLIES, (2 ** 20, 0))
-    reader.rest = data
-    return reader.frame()
+                raise AssertionError("no answer and no refusal")
 
 
 def context(**changes: Any) -> ssl.SSLContext:
@@ -305,15 +302,13 @@ def test_a_full_peer_says_so_in_the_clear_and_is_believed(secured: Service, conf
 
 
 def exchange_fresh(service: Service) -> Any:
-    """A call on a connection of its own, beside the pooled one."""
-    pool = client.Pool(service.address)
-    frame = pool.exchange(client.encode_call(encode_text("add"), (1, 1), {}), Deadline(5))
-    return client.decode_reply(frame, service.address, None, b"")
+    """A connection of its own, beside the pooled one."""
+    return process.client.connect(service.address, 5)
 
 
 @pytest.mark.parametrize("answer", [
-    b"HTTP/1.1 400 Bad Request\r\n\r\n", b"".join(encode_refusal(net.NetError("not believed"))),
-    bytes((FAILURE,)) + b"\0\0\0\0\xff\xff\xff{", bytes((FAILURE,)),
+    b"HTTP/1.1 400 Bad Request\r\n\r\n", b"".join(encode_refusal(0, net.NetError("not believed"))),
+    HEADER.pack(FAILURE, 0, 0, 0, 0xffffff) + b"{", bytes((FAILURE,)),
 ], ids=["HTTP", "another refusal", "a long refusal", "the beginning of one"])
 def test_what_answers_without_tls_is_not_believed(configure, port_range, answer: bytes):
     configure(secret=SECRET)
@@ -515,7 +510,7 @@ def test_a_hello_says_neither_who_nor_where(secured: Service, configure):
     session.write(greeted(ADD))
     hello = session.output()
     assert b"127.0.0.1" not in hello and b"app-net" not in hello and b"render" not in hello
-    assert PREFACE not in hello and b"connection" not in hello
+    assert encode_preface()[:8] not in hello and b'"tag"' not in hello
 
 
 # ------------------------------------------------------------------------------ roles
@@ -548,7 +543,7 @@ def test_under_certificates_the_group_is_that_of_the_certificate(peer_process, c
 
 
 def test_under_a_secret_the_group_in_the_preface_counts_for_nothing(secured: Service):
-    claim = PREFACE[:6] + b"\0\6render"
+    claim = encode_preface("render")
     secured.server._dispatch._groups[encode_text("add")] = frozenset({"render"})
     with pytest.raises(net.AuthenticationError, match="caller's is None"):
         exchange(secured, tls.credentials(), claim + ADD)

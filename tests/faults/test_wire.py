@@ -10,11 +10,11 @@ import pytest
 import net
 from net.identity import encode_text
 from net.wire import legacy
-from net.wire.frames import HEADER, LENGTH, PREFACE
+from net.wire.frames import HEADER, LENGTH
 from net.wire.messages import Call
 from net.run import server_connection
 from net.run.server_connection import GREETING_TIME
-from service import Raw, Service, greeted, memory, request, until
+from service import PREFACE, Raw, Service, greeted, memory, request, until
 
 ADD = request("add", 2, 3)
 OLD = legacy.encode_call(Call(encode_text("add"), [2, 3], {}))
@@ -38,7 +38,8 @@ BANNERS = {
     "a pickle": b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00",
     "zeros": bytes(100),
     "0xff": b"\xff" * 100,
-    "an overlong group": PREFACE[:6] + b"\xff\xff" + ADD,
+    "a preface of many fields": PREFACE[:6] + b"\xff\xff" + ADD,
+    "a preface of another time": PREFACE[:5] + b"\1" + PREFACE[6:] + ADD,
 }
 
 
@@ -78,11 +79,18 @@ def test_silence_ends_after_the_time_for_a_greeting(service: Service, greeting_t
     assert silent[0].seconds > greeting_time - 0.5
 
 
-def test_a_preface_and_nothing_more_is_no_longer_life_than_silence(
-        service: Service, greeting_time: float):
-    with Raw(service.address, PREFACE) as raw:
+def test_half_a_preface_is_no_longer_life_than_silence(service: Service, greeting_time: float):
+    with Raw(service.address, PREFACE[:-1]) as raw:
         assert raw.rest() == b""
         assert greeting_time - 0.5 < raw.seconds < greeting_time + 2
+
+
+def test_a_preface_and_nothing_more_ends_after_the_time_for_a_request(service: Service, configure):
+    configure(request_time=1.0)
+    with Raw(service.address) as raw:
+        raw.greet()
+        assert raw.rest() == b""
+        assert 0.5 < raw.seconds < 3
 
 
 def test_a_preface_in_single_bytes_works(service: Service):
@@ -112,13 +120,24 @@ def test_another_version_is_told_both_versions(service: Service):
 
 def frame(kind: int = 1, flags: int = 0, lengths: tuple = (), size: int = 0,
           rest: bytes = b"") -> bytes:
-    return HEADER.pack(kind, flags, len(lengths), size) \
+    return HEADER.pack(kind, flags, len(lengths), 1, size) \
         + b"".join(LENGTH.pack(length) for length in lengths) + rest
 
 
+@pytest.mark.parametrize("kind", [0, 16, 99, 255])
+def test_an_unknown_kind_of_frame_is_refused_and_the_next_one_works(service: Service, kind: int):
+    with Raw(service.address, greeted(frame(kind), frame(kind, 1, (3,), 2, b"[]abc"), ADD)) as raw:
+        for _ in range(2):
+            with pytest.raises(net.ProtocolError, match=f"kind {kind}"):
+                raw.reply()
+        assert raw.reply() == 5
+    assert len(service.ran) == 1
+
+
 @pytest.mark.parametrize("data", [
-    frame(kind=0), frame(kind=99), frame(kind=255), frame(flags=2), frame(flags=0xff),
-], ids=["kind 0", "kind 99", "kind 255", "flag 2", "all flags"])
+    frame(flags=2), frame(flags=0xff), frame(kind=99, size=2 ** 20),
+    frame(kind=99, lengths=(2 ** 20,)),
+], ids=["flag 2", "all flags", "a large one of an unknown kind", "with a large buffer"])
 def test_an_unknown_frame_ends_the_connection(service: Service, data: bytes):
     with Raw(service.address, greeted(ADD, data, ADD)) as raw:
         assert raw.reply() == 5
@@ -127,9 +146,11 @@ def test_an_unknown_frame_ends_the_connection(service: Service, data: bytes):
     assert len(service.ran) == 1
 
 
-@pytest.mark.parametrize("kind", [2, 3, 4])
-def test_a_reply_sent_to_a_server_ends_the_connection(service: Service, kind: int):
-    with Raw(service.address, greeted(frame(kind, size=1, rest=b"1"))) as raw:
+@pytest.mark.parametrize("kind", [2, 3, 4, 5, 13])
+def test_what_only_a_server_sends_ends_the_connection(service: Service, kind: int):
+    with Raw(service.address, greeted(frame(kind, size=1, rest=b"1"), ADD)) as raw:
+        with pytest.raises(net.ProtocolError, match=f"kind {kind} may not come now"):
+            raw.reply()
         assert raw.rest() == b""
     assert service.ran == []
 
@@ -174,8 +195,10 @@ def test_declared_lengths_take_no_memory_and_end_at_the_deadline(service: Servic
 
 def test_a_request_in_drops_ends_at_its_total_deadline(service: Service, configure):
     configure(request_time=1.0)
-    whole = greeted(request("echo", "x" * 1000))
-    with Raw(service.address, whole[:100]) as raw:
+    whole = request("echo", "x" * 1000)
+    with Raw(service.address) as raw:
+        raw.greet()
+        raw.send(whole[:100])
         raw.sock.settimeout(0.2)
         sent = 100
         while raw.seconds < 8:
@@ -222,18 +245,21 @@ def test_requests_sent_ahead_are_answered_in_order(service: Service):
 
 @pytest.mark.parametrize("text", [
     b'"text"', b"1", b"[]", b"null", b"{}", b"", b"{",
-    b'{"connection":null,"args":[],"kwargs":{}}',
-    b'{"connection":["YWRk"],"args":[],"kwargs":{}}',
-    b'{"connection":7,"args":[],"kwargs":{}}',
-    b'{"connection":"YWRk","args":{},"kwargs":{}}',
-    b'{"connection":"YWRk","args":[],"kwargs":[]}',
-    b'{"connection":"YWRk","args":[2,3]}',
-    b'{"connection":"YWRk","args":[2,3],"kwargs":{},"peer":"MTI3"}',
-    b'{"connection":"YWRk","args":[2,3],"kwargs":{}}{}',
-    '{"connection":"YWRk","args":[2,3],"kwargs":{}}'.encode("utf-16"),
-    '{"connection":"YWRk","args":[2,3],"kwargs":{}}'.encode("utf-32"),
-    '\ufeff{"connection":"YWRk","args":[2,3],"kwargs":{}}'.encode(),
-    b'{"connection":"YWRk","args":["\xff\xfe"],"kwargs":{}}',
+    b'{"tag":null,"args":[],"kwargs":{}}',
+    b'{"tag":["YWRk"],"args":[],"kwargs":{}}',
+    b'{"tag":7,"args":[],"kwargs":{}}',
+    b'{"tag":"YWRk","args":{},"kwargs":{}}',
+    b'{"tag":"YWRk","args":[],"kwargs":[]}',
+    b'{"tag":"YWRk","args":[2,3]}',
+    b'{"connection":"YWRk","args":[2,3],"kwargs":{}}',
+    b'{"args":[2,3],"kwargs":{},"tag":"YWRk"}',
+    b'{"tag":"YWRk","args":' + b"[" * 100_000, b'{"tag":"YWRk","args":' + b'{"a":' * 100_000,
+    b'{"tag":"YWRk","args":["' + b"\\" * 50_000 + b'",' + b"[" * 50_000,
+    b'{"tag":"YWRk","args":[2,3],"kwargs":{}}{}',
+    '{"tag":"YWRk","args":[2,3],"kwargs":{}}'.encode("utf-16"),
+    '{"tag":"YWRk","args":[2,3],"kwargs":{}}'.encode("utf-32"),
+    '\ufeff{"tag":"YWRk","args":[2,3],"kwargs":{}}'.encode(),
+    b'{"tag":"YWRk","args":["\xff\xfe"],"kwargs":{}}',
     b"[" * 100_000, b'{"a":' * 100_000, b'["' + b"\\" * 50_000 + b'",' + b"[" * 50_000,
 ])
 def test_a_request_without_sense_is_a_typed_error_and_the_next_one_works(service, text):
@@ -253,9 +279,15 @@ def test_a_name_that_is_not_registered_runs_nothing(service: Service, name: str)
     assert service.ran == []
 
 
+def test_fields_of_a_request_that_this_version_does_not_know_are_ignored(service: Service):
+    text = b'{"tag":"YWRk","peer":"MTI3","args":[2,3],"kwargs":{},"left":1.5,"more":[{}]}'
+    with Raw(service.address, greeted(frame(size=len(text), rest=text))) as raw:
+        assert raw.reply() == 5
+
+
 def test_kwargs_that_mean_something_to_us_reach_only_the_function(service: Service):
     with Service() as other_hand:
-        text = (b'{"connection":"%s","args":[],"kwargs":{"peer":"%s:%d","a":1,"b":2}}'
+        text = (b'{"tag":"%s","args":[],"kwargs":{"peer":"%s:%d","a":1,"b":2}}'
                 % (encode_text("add"), b"127.0.0.1", other_hand.address[1]))
         with Raw(service.address, greeted(frame(size=len(text), rest=text))) as raw:
             with pytest.raises(TypeError, match="peer"):

@@ -735,7 +735,7 @@ def in_main():
 def work(parent, other):
     # Calls need no peer of one's own, and no worker takes a port for having loaded this file.
     launched = [sample.where(peer=parent), sample.where(peer=other), in_main(peer=parent)]
-    server = net.peer._process.peer
+    server = net.process.process.peer
     return os.getpid(), launched, server is not None and server.launched
 
 def use_a_peer(parent):

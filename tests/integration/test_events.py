@@ -13,7 +13,9 @@ import pytest
 import net
 from hearing import (PUBLISHER, ask, subscriber, until, wait_for_subscribers, wait_until_heard)
 from net.identity import Flag, make_id
+from net.wire.limits import Limits
 from net.wire.messages import encode_result
+from net.wire.session import encode_hello
 from processes import PeerProcess, run_python
 
 #: Times that are short enough for a test; what they decide stays the same.
@@ -331,6 +333,17 @@ def test_the_memory_of_a_publisher_does_not_grow_with_a_frozen_subscriber(publis
     wait_for_subscribers(publisher, 0)
 
 
+TAKEN = b"".join(encode_result(0, None))
+
+
+def greet(connection: socket.socket) -> None:
+    """What a subscriber's process says to a publisher, and its answer to the first delivery."""
+    connection.recv(65536)
+    connection.sendall(b"".join(encode_hello("stranger", Limits())))
+    connection.recv(65536)
+    connection.sendall(TAKEN)
+
+
 def test_a_subscriber_that_reads_nothing_is_cut_off(impatient):
     """A stranger's program that answers the first call and then never reads again."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -339,9 +352,8 @@ def test_a_subscriber_that_reads_nothing_is_cut_off(impatient):
 
         def accept() -> None:
             connection, _ = listener.accept()
-            connection.recv(65536)
-            connection.sendall(b"".join(encode_result(None)))
             connections.append(connection)
+            greet(connection)
 
         accepting = threading.Thread(target=accept)
         accepting.start()
@@ -356,9 +368,9 @@ def test_a_subscriber_that_reads_nothing_is_cut_off(impatient):
 
 
 @pytest.mark.parametrize("answer, text", [
-    (b"".join(encode_result(None)) * 20, "more replies than deliveries"),
+    (TAKEN * 20, "more replies than deliveries"),
     (b"HTTP/1.1 400 Bad Request\r\n", "does not follow the protocol"),
-    (b"".join(encode_result(Flag(b"TlVMTA=="))), "cannot take 1 events 'number': a flag"),
+    (b"".join(encode_result(0, Flag(b"TlVMTA=="))), "cannot take 1 events 'number': a flag"),
 ], ids=["too many replies", "no replies", "a flag"])
 def test_a_subscriber_that_answers_nonsense_disturbs_no_other(publisher, peer_process, answer,
                                                               text):
@@ -372,10 +384,9 @@ def test_a_subscriber_that_answers_nonsense_disturbs_no_other(publisher, peer_pr
         def accept() -> None:
             connection, _ = listener.accept()
             connections.append(connection)
-            connection.recv(65536)
-            connection.sendall(b"".join(encode_result(None)))
+            greet(connection)
             connection.recv(65536)  # what its subscription begins with
-            connection.sendall(b"".join(encode_result(None)))
+            connection.sendall(TAKEN)
             begun.set()
             connection.recv(65536)
             connection.sendall(answer)

@@ -12,6 +12,7 @@ import pytest
 
 import net
 import sample
+from net.process import process as here
 from processes import run_python
 
 
@@ -137,7 +138,7 @@ def test_a_peer_that_restarts_again_and_again_runs_each_call_once_at_most(sample
 def test_a_connection_that_the_peer_let_go_of_is_replaced(sample_process):
     process = sample_process(NET_IDLE_TIME=0.1)
     assert sample.count("idle", peer=process.id) == 1
-    (connection,) = net.run.client._pools[process.address]._idle
+    (connection,) = here.client._pools[process.address]._idle
     until(connection.stream.is_readable)
     assert sample.count("idle", peer=process.id) == 2
 
@@ -221,7 +222,7 @@ def test_a_stopped_callers_connection_is_still_right_when_it_goes_on(sample_proc
 def test_a_caller_keeps_few_descriptors_for_peers_that_come_and_go(sample_process):
     # Peers of one process: what counts is the caller's side.
     def sockets() -> int:
-        return sum(len(pool._idle) for pool in net.run.client._pools.values())
+        return sum(len(pool._idle) for pool in here.client._pools.values())
 
     before = sockets()
     for _ in range(20):
@@ -229,12 +230,12 @@ def test_a_caller_keeps_few_descriptors_for_peers_that_come_and_go(sample_proces
         assert sample.where(peer=peer.id) == os.getpid()
         peer.close()
     assert sockets() - before <= 20
-    for pool in net.run.client._pools.values():
+    for pool in here.client._pools.values():
         for connection in pool._idle:
             connection.idle_since -= 61
-    net.run.client.Pool.next_look = 0
-    process = sample_process()
-    assert sample.where(peer=process.id) == process.pid
+    here.client.next_look = 0
+    other = sample_process()
+    assert sample.where(peer=other.id) == other.pid
     assert sockets() == 1
 
 

@@ -92,8 +92,7 @@ def test_a_cable_pulled_in_a_call_is_noticed_and_the_next_call_after_it_works(la
 def test_packets_that_vanish_before_the_connection_cost_three_seconds(lan, pair, firewall):
     caller, peer = pair
     lan.hosts[1].block("input tcp")
-    caller.execute("import net.run.client as c\n"
-                   "for pool in c._pools.values():\n    while pool._idle: pool._idle.pop().close()")
+    caller.execute("from net.process import process\nprocess.client.close_idle()")
     outcome, fate, seconds = attempt(caller, "add, 1, 2", peer)
     assert (outcome, fate) == ("PeerUnreachable", "no")
     assert seconds < 3.5

@@ -256,7 +256,7 @@ def test_names_near_an_unknown_tag_have_the_same_last_part_first(tally):
                           "b3Muc3lzdGVt", "multiply", "__class__"])
 def test_only_what_was_registered_can_be_called(dispatch, tally, tag):
     request = {"tag": tag, "args": ["true"], "kwargs": {}}
-    if tag.isalnum() and len(tag) < 4097:
+    if not tag or tag.isalnum() and len(tag) < 4097:
         answer = ask_raw(dispatch, tally, request)
         assert type(answer) is Flag and answer == encode_text("INVALID_CONNECTION")
     else:

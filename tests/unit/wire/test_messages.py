@@ -135,7 +135,7 @@ def test_the_tag_of_a_call_is_known_before_anything_else_is_read(text):
 
 
 @pytest.mark.parametrize("text", [
-    b"", b"{}", b'{"tag"', b'{"tag":"eA=="', b'{"tag":""}', b'{"tag":null}', b'{"tag":["eA=="]}',
+    b"", b"{}", b'{"tag"', b'{"tag":"eA=="', b'{"tag":null}', b'{"tag":["eA=="]}',
     b' {"tag":"eA=="}', b'{"tag":"eA ="}', b'{"args":[],"tag":"eA=="}',
     b'{"connection":"eA=="}', b'{"tag":"os.system"}', b'{"tag":"e\\u0041=="}',
     b'{"tag":"' + b"A" * 4097 + b'"}', b'[{"tag":"eA=="}]',
