@@ -10,14 +10,16 @@ import socket
 import stat
 import sys
 import threading
+from time import monotonic, sleep
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Union
 
 from .dispatch import Dispatch, caller
 from .log import warn
 from .settings import is_loopback, parse_group, settings
+from .hosting import announce_to_children, is_token, stale_parent, why_not_here
 from .errors import NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
-                       make_id, printable, tag_name)
+                       make_id, make_tag, printable, tag_name)
 from .process import process
 from .wire.memo import Memo
 from .run.server import Server
@@ -331,6 +333,10 @@ _counts = Memo(_positional, 256)
 
 
 VERSION = "1.0.0"
+#: By this a process that a reloader has started asks the one that started it to stop serving.
+LEAVE = make_tag("net.defaults.handlers", "leave")
+# Seconds for that.
+LEAVE_TIME = 2.0
 #: How the names of the functions begin that every peer has.
 DEFAULTS = ("net.defaults.", "net.events.")
 
@@ -402,7 +408,9 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
                     # Also what this process calls as.
                     settings.set("group", peer.group)
                 if launch and settings.launch:
+                    _take_over_from_parent()
                     _launch_or_warn(peer)
+                    _leave_to_children(peer)
             except BaseException:
                 # Not a peer that silently serves nobody: the next use raises again.
                 process.peer = None
@@ -414,12 +422,17 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
 def launch_by_decorator() -> None:
     """Launch the peer of this process, as the first decorated function does.
 
-    Not in a child of multiprocessing, which loads the main module again and would take a port for
-    each worker.
+    Not where the same application is loaded in several processes and this one is only a worker or
+    a loader of it; see :mod:`net.hosting`.
     """
     with process.lock:
-        if process.peer is None and settings.launch and not _is_multiprocessing_child():
+        if process.peer is not None or not settings.launch:
+            return
+        problem = why_not_here()
+        if problem is None:
             Peer()
+        elif problem:
+            _warn_once(problem)
 
 
 def _launch_or_warn(peer: _Peer) -> None:
@@ -432,6 +445,37 @@ def _launch_or_warn(peer: _Peer) -> None:
                    f"processes on all hosts, makes it {room + 10}")
     except OSError as problem:
         _warn_once(f"this process can find and call others but serves none: {problem}")
+
+
+def _leave_to_children(peer: _Peer) -> None:
+    """Stop serving once a reloader has started a process that has newer code than this one."""
+    token = announce_to_children(peer.port) if peer.port is not None else None
+    if token is None:
+        return
+
+    def leave(given: object) -> bool:
+        if not is_token(given, token):
+            return False
+        # Not in the thread of the connection that this came on.
+        threading.Thread(target=peer.close, name="net-leave", daemon=True).start()
+        return True
+
+    _Peer.CONNECTIONS[LEAVE] = leave
+
+
+def _take_over_from_parent() -> None:
+    parent = stale_parent()
+    if parent is None:
+        return
+    address = (_bind_host(), parent.port)
+    try:
+        left = process.client.call(address, LEAVE, (parent.token,), {}, LEAVE_TIME) is True
+        ends = monotonic() + LEAVE_TIME
+        while left and monotonic() < ends:  # until its port is free
+            socket.create_connection(address, LEAVE_TIME).close()
+            sleep(0.01)
+    except (NetError, OSError):
+        pass  # it serves no more
 
 
 def _warn_of_readable_secret() -> None:
@@ -451,16 +495,6 @@ def _warn_once(text: str) -> None:
     if text not in process.warned:
         process.warned.add(text)
         warn(text)
-
-
-def _is_multiprocessing_child() -> bool:
-    loaded = sys.modules.get("multiprocessing.process")
-    if loaded is None:
-        return False
-    # While a spawned child loads the main module it does not know its parent yet, and a fork
-    # server, which loads it too, never does.
-    return loaded.parent_process() is not None or \
-        getattr(loaded.current_process(), "_inheriting", False)
 
 
 def _bind_host() -> str:

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^\.\. code-block:: (python|pycon)\n\n((?:    .*\n|\n)+)", re.M)
 
 #: Pages that are run here.
-PAGES = ["README.rst", "docs/usage.rst", "docs/logging.rst", "docs/applications.rst"]
+PAGES = ["README.rst", "docs/usage.rst", "docs/logging.rst", "docs/applications.rst",
+         "docs/webservers.rst"]
 #: Pages with python examples that other tests run.
 ELSEWHERE = {"docs/events.rst", "docs/discovery.rst", "docs/security.rst", "docs/reliability.rst",
              "docs/performance.rst"}

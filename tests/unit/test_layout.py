@@ -30,6 +30,7 @@ FLOORS = [
     "dispatch",
     "run",
     "process",
+    "hosting",
     "peer",
     "discovery",
     "decorators",

@@ -534,11 +534,6 @@ def test_without_a_way_it_is_that_of_any_network(monkeypatch, kept_settings, add
     assert peer_module.route_address() == own
 
 
-def test_a_program_that_never_loaded_multiprocessing_is_no_child_of_it(monkeypatch):
-    monkeypatch.delitem(sys.modules, "multiprocessing.process", raising=False)
-    assert not peer_module._is_multiprocessing_child()
-
-
 def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
         kept_settings, port_range, own_process, monkeypatch):
     monkeypatch.setattr(peer_module, "launch_hooks", [net.discovery._light])
