@@ -9,7 +9,7 @@ from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple
 from ..errors import NetError
 from ..identity import PeerId, decode_text, functions_digest, make_tag
 from ..peer import DEFAULTS, function_names
-from ..run import client
+from ..process import process
 from . import Groups, peers
 from .listing import Peers
 
@@ -142,7 +142,7 @@ def _key(peer: PeerId) -> str:
 
 
 def _call(peer: PeerId, tag: bytes) -> Dict[str, Any]:
-    answer = client.call(peer, tag, (), {}, ASK_SECONDS)
+    answer = process.client.call(peer, tag, (), {}, ASK_SECONDS)
     return answer if isinstance(answer, dict) else {}
 
 
