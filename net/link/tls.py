@@ -10,14 +10,14 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..settings import settings
 from ..errors import Address, AuthenticationError, NetError, PeerBusy, SettingError
 from ..wire.frames import FAILURE, FIRST, CHUNK, Buffer, EndOfStream
 from ..wire.messages import decode_reply, encode_refusal
 from ..wire.limits import Limits
-from ..wire.session import caller_session
+from ..wire.session import Session as FrameSession, caller_session
 from .authority import Leaf, PEER_NAME, make_leaf
 from .forking import fork_lock
 from .streams import Deadline, NO_SIGNAL, Stream, gathered
@@ -408,6 +408,66 @@ class TlsStream(Stream):
         return self.holds_data or super().is_readable()
 
 
+class ClientHandshake:
+    """What a client does until its connection is secured, without a socket: bytes in, bytes out.
+
+    Send :meth:`output` first, and after each :meth:`receive`, also when that raises.
+    """
+
+    def __init__(self, known: Credentials, address: Address) -> None:
+        self._session = Session(known, address, server=False)
+        self._session.shake_hands(b"")
+        self._address = address
+        self._begun = False
+        # Reads what a peer says in the clear.
+        self._refusal: Optional[FrameSession] = None
+
+    def output(self) -> bytes:
+        """What is to be sent now."""
+        return self._session.output()
+
+    def receive(self, data: bytes) -> bool:
+        """Take what was received, no bytes at the end of the connection; whether the handshake has
+        ended.
+
+        :raises AuthenticationError: the two sides do not match.
+        :raises PeerBusy: the peer has no room; it says so in the clear.
+        :raises ConnectionResetError: the connection ended in the middle.
+        """
+        if not self._begun:
+            self._begun = True
+            if not data:
+                # A peer in open mode does so at once. One that was killed mostly resets it.
+                raise self._session.error("it closed the connection instead of speaking TLS: it "
+                                          "has no secret, or is no peer, or was just ending")
+            if data[0] == FAILURE:
+                self._refusal = caller_session(Limits(MAX_REFUSAL, 0))
+        if self._refusal is not None:
+            self._read_refusal(self._refusal, data)
+            return False
+        if not data:
+            raise ConnectionResetError("it closed the connection during the TLS handshake")
+        return self._session.shake_hands(data)
+
+    def _read_refusal(self, refusal: FrameSession, data: bytes) -> None:
+        """The one thing that is believed without TLS: that the peer has no room."""
+        try:
+            frame: Any = refusal.receive(data)
+            if frame is None and data:
+                return
+            if frame is not None:
+                decode_reply(frame, self._address, self._address, b"")
+        except PeerBusy:
+            raise
+        except NetError:
+            pass
+        raise self._session.error("it does not speak TLS")
+
+    def secured(self, stream: Stream) -> TlsStream:
+        """The stream over the connection, once the handshake has ended."""
+        return TlsStream(stream, self._session)
+
+
 def connect(stream: Stream, known: Credentials, address: Address,
             deadline: Deadline) -> TlsStream:
     """Secure a connection that was just made to a peer.
@@ -416,54 +476,30 @@ def connect(stream: Stream, known: Credentials, address: Address,
     :raises PeerBusy: the peer has no room; it says so in the clear.
     :raises OSError: the connection broke, or the time ran out; nothing has left but the handshake.
     """
-    session = Session(known, address, server=False)
+    handshake = ClientHandshake(known, address)
     sock = stream.sock
-    data, first = b"", True
-    while not _shake_hands(session, stream, data):
+    ended = False
+    while not ended:
+        _send_output(handshake, stream)
         sock.settimeout(deadline.remaining())
-        data = sock.recv(CHUNK)
-        if not data and not first:
-            raise ConnectionResetError("it closed the connection during the TLS handshake")
-        if not data:
-            # A peer in open mode does so at once. One that was killed mostly resets it.
-            raise session.error("it closed the connection instead of speaking TLS: it has no "
-                                "secret, or is no peer, or was just ending")
-        if first and data[0] == FAILURE:
-            raise _refusal(data, stream, address) or session.error("it does not speak TLS")
-        first = False
+        try:
+            ended = handshake.receive(sock.recv(CHUNK))
+        except NetError:
+            _send_output(handshake, stream)
+            raise
+    _send_output(handshake, stream)
     sock.settimeout(None)
-    return TlsStream(stream, session)
+    return handshake.secured(stream)
 
 
-def _shake_hands(session: Session, stream: Stream, data: bytes) -> bool:
-    """One step of a handshake; whether it has ended. The other side is told if it fails."""
-    try:
-        return session.shake_hands(data)
-    finally:
-        output = session.output()
-        if output:
-            try:
-                stream.send((output,))
-            except ConnectionError:
-                pass  # what the other side said before it closed can still be received
-
-
-def _refusal(data: bytes, stream: Stream, address: Address) -> Optional[NetError]:
-    """The one thing that is believed without TLS: that the peer has no room."""
-    session = caller_session(Limits(MAX_REFUSAL, 0))
-    try:
-        frame: Any = session.receive(data)
-        while frame is None:
-            data = stream.recv(CHUNK)
-            if not data:
-                return None
-            frame = session.receive(data)
-        decode_reply(frame, address, address, b"")
-    except PeerBusy as problem:
-        return problem
-    except (NetError, EndOfStream, OSError):
-        pass
-    return None
+def _send_output(session: Union[Session, ClientHandshake], stream: Stream) -> None:
+    """Send what a handshake wants to: in the end the other side is told if it failed."""
+    output = session.output()
+    if output:
+        try:
+            stream.send((output,))
+        except ConnectionError:
+            pass  # what the other side said before it closed can still be received
 
 
 def accept(stream: Stream, known: Credentials, address: Optional[Address],
@@ -476,7 +512,7 @@ def accept(stream: Stream, known: Credentials, address: Optional[Address],
     """
     session = Session(known, address, server=True)
     try:
-        while not _shake_hands(session, stream, data):
+        while not _accept_step(session, stream, data):
             data = stream.recv(CHUNK)
             if not data:
                 raise EndOfStream(1)
@@ -485,3 +521,10 @@ def accept(stream: Stream, known: Credentials, address: Optional[Address],
             TlsStream(stream, session).send(encode_refusal(0, problem))
         raise
     return TlsStream(stream, session)
+
+
+def _accept_step(session: Session, stream: Stream, data: bytes) -> bool:
+    try:
+        return session.shake_hands(data)
+    finally:
+        _send_output(session, stream)
