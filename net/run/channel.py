@@ -62,7 +62,7 @@ class Receiver:
         raise NotImplementedError
 
     def drained(self, channel: Channel) -> None:
-        """All that was queued has been sent."""
+        """What the socket did not take at once has been sent."""
 
     def ended(self, channel: Channel, problem: NetError) -> None:
         """The channel has ended and is closed. Called once, and not after :meth:`Channel.close`.
@@ -79,7 +79,7 @@ class Channel:
 
     Any thread may make one; it starts with the next turn of the loop.
 
-    :param stream: of a connected socket, which belongs to the channel from here on.
+    :param stream: of a connected socket, which belongs to the channel unless this raises.
     :param session: what it received so far goes to the receiver first.
     :param address: ``(host, port)`` of the other side, for errors.
     :raises OSError: the loop cannot start.
@@ -131,13 +131,14 @@ class Channel:
         not change until :attr:`queued` is 0. Of a closed channel nothing is sent."""
         if self.closed or self._broken is not None:
             return
-        self._queue.extend(pieces)
+        self._queue.extend(filter(len, pieces))
         self.queued += sum(map(len, pieces))
         if not self._in_turn and not len(self._part):
             self._write()
 
     def pause(self) -> None:
-        """Receive nothing until :meth:`resume`: the other side has to wait, sooner or later."""
+        """Receive nothing until :meth:`resume`: the other side has to wait, sooner or later. Its
+        end is not noticed either, unless something is sent."""
         self._paused = True
         self._watch()
 
@@ -257,8 +258,7 @@ class Channel:
         self._more = False
         while event is not None:
             if type(event) is Unknown:
-                self.send(encode_refusal(event.number, ProtocolError(
-                    None, f"this peer knows no frames of kind {event.kind}")))
+                self._refuse(event)
             else:
                 self._receive(self, event)
             self._left -= 1
@@ -268,6 +268,12 @@ class Channel:
                     self.loop.call_soon(self._turn)
                 return
             event = receive(b"")
+
+    def _refuse(self, event: Unknown) -> None:
+        if self.queued > MAX_SENT:
+            raise ProtocolError(None, "it asks for what is unknown, and takes no answers")
+        self.send(encode_refusal(event.number, ProtocolError(
+            None, f"this peer knows no frames of kind {event.kind}")))
 
     def _write(self) -> None:
         """Send what the socket takes, some of it in one turn."""
@@ -396,7 +402,10 @@ class _Dialed(Channel):
         except OSError as problem:
             self.loop.call_soon(partial(self._fail, problem))
             return
-        self.loop.call_soon(partial(self._take_connected, sock))
+        try:
+            self.loop.call_soon(partial(self._take_connected, sock))
+        except OSError:  # the channel is closed, or its timer would keep the loop
+            sock.close()
 
     def _take_connected(self, sock: socket.socket) -> None:
         if self.closed:

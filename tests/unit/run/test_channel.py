@@ -205,6 +205,23 @@ def test_a_frame_of_an_unknown_kind_is_refused_and_the_connection_goes_on(wire):
     assert event.kind == FAILURE and event.number == 5 and b"kind 77" in event.text
 
 
+def test_a_peer_that_asks_for_the_unknown_and_takes_no_answers_is_cut_off(wire):
+    many = b"".join(b"".join(pack(77, number, b"{}")) for number in range(1, 1000))
+
+    def ask() -> None:
+        try:
+            while True:
+                wire.other.send([many])
+        except OSError:
+            pass
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    problem = wire.recorder.next()
+    assert isinstance(problem, ProtocolError) and "takes no answers" in problem.reason
+    asker.join()
+
+
 # ------------------------------------------------------------------ sending
 
 def test_what_is_sent_arrives_in_order_small_and_large(wire):
