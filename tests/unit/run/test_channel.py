@@ -257,6 +257,17 @@ def test_a_peer_that_does_not_read_fills_the_queue_and_not_the_loop(wire):
     assert wire.recorder.next() == "drained"
 
 
+def test_a_peer_that_takes_all_does_not_hold_up_another(wire, monkeypatch):
+    """In each turn a bounded number of bytes is sent."""
+    sent: List[int] = []
+    monkeypatch.setattr(Stream, "send_some", lambda stream, piece: (
+        sent.append(len(piece)), len(piece))[1])
+    piece = bytes(module.MAX_SENT)
+    assert wire.run(lambda: (wire.channel.send([piece] * 5), len(sent))[1]) == 1
+    assert wire.recorder.next() == "drained"
+    assert sent == [len(piece)] * 5
+
+
 def test_a_paused_channel_still_sends(wire):
     wire.run(wire.channel.pause)
     wire.run(lambda: wire.channel.send([b"x" * 5_000_000]))
@@ -421,6 +432,19 @@ def test_a_peer_is_dialled_greeted_and_talked_to(loop, far):
     assert dialed.recorder.next().kind == EVENT
     stream.close()
     assert type(dialed.recorder.next()) is PeerLost
+
+
+def test_once_it_is_greeted_a_channel_has_all_the_time(loop, far):
+    dialed = Dialed(loop, far, timeout=0.2)
+    stream = far.greeted()
+    stream.send(encode_hello("an instance", LIMITS))
+    assert [type(dialed.recorder.next()) for _ in range(2)] == [str, Hello]
+    passed = threading.Event()
+    loop.call_later(0.25, passed.set)
+    assert passed.wait(PATIENCE)
+    stream.send(pack(EVENT, 1, b"{}"))
+    assert dialed.recorder.next().kind == EVENT
+    run(loop, dialed.channel.close)
 
 
 def test_a_greeting_that_comes_with_more_gives_it_all(loop, far):
@@ -642,6 +666,21 @@ def test_many_events_in_one_record_are_all_given(loop, far, credentials):
     assert dialed.recorder.next() == "connected"
     assert type(dialed.recorder.next()) is Hello
     assert [dialed.recorder.next().number for _ in range(many)] == list(range(1, many + 1))
+    run(loop, dialed.channel.close)
+
+
+def test_many_records_that_come_at_once_are_all_given(loop, far, credentials):
+    """Though no selector knows of those that were received with the first."""
+    dialed = Dialed(loop, far, credentials)
+    stream = secured(far, credentials)
+    stream.send(encode_hello("an instance", LIMITS))
+    assert [type(dialed.recorder.next()) for _ in range(2)] == [str, Hello]
+    all_sent = threading.Event()
+    loop.call_soon(lambda: all_sent.wait(PATIENCE))
+    for number in range(50):
+        stream.send(pack(EVENT, number, b"{}"))
+    all_sent.set()
+    assert [dialed.recorder.next().number for _ in range(50)] == list(range(50))
     run(loop, dialed.channel.close)
 
 
