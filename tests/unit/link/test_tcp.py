@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -58,6 +59,19 @@ def test_the_addresses_of_a_name_are_tried_in_turn(listener, monkeypatch):
         places.pop()
         with pytest.raises(ConnectionRefusedError):
             TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(5))
+
+
+def test_a_silent_address_of_a_name_leaves_time_for_the_next(listener, monkeypatch):
+    silent = TcpCarrier().listen(Endpoint("tcp", "127.0.0.1", 0), 0)
+    with ExitStack() as filling:
+        filling.callback(silent.close)
+        with pytest.raises(socket.timeout):
+            while True:
+                filling.enter_context(TcpCarrier().connect(silent.endpoint, Deadline(0.2)))
+        places = [(socket.AF_INET, 1, 6, "", one.endpoint.address) for one in (silent, listener)]
+        monkeypatch.setattr(tcp.socket, "getaddrinfo", lambda *arguments: places)
+        TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(0.4)).close()
+    _accept(listener)[0].close()
 
 
 @pytest.mark.parametrize("host", ["peer.example", "h\xf6st", "", "300.1.2.3"])
