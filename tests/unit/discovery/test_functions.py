@@ -133,3 +133,17 @@ def test_many_are_asked_at_the_same_time_and_what_is_remembered_is_bounded(netwo
     assert network.having("app7.f", *peers[:15]) == "7"
     assert network.having("none.f", *peers) == ""
     assert len(network.cache._sets) <= 21 and len(network.cache._looks) <= 20
+
+
+@pytest.mark.parametrize("answer, facts", [({"app.f": 1}, {"app.f": 1}), (None, {}), (["x"], {})])
+def test_a_peer_is_asked_by_a_call_of_this_process(monkeypatch, answer, facts):
+    asked = []
+
+    def call(*given: Any) -> Any:
+        asked.append(given)
+        return answer
+
+    monkeypatch.setattr(functions.process.client, "call", call)
+    peer = make_id(3010, "192.0.2.1")
+    assert functions._call(peer, functions.CONNECTIONS) == facts
+    assert asked == [(peer, functions.CONNECTIONS, (), {}, functions.ASK_SECONDS)]
