@@ -6,6 +6,7 @@ import time
 from typing import Any, Callable
 
 from processes import PeerProcess
+from times import patience
 
 #: An application with an event; ``many(first, last)`` triggers it with each number in between.
 PUBLISHER = """
@@ -52,7 +53,7 @@ def ask(process: PeerProcess, expression: str, timeout: float = 10.0) -> Any:
 
 def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
     """What ``check()`` gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while True:
         found = check()
         if found:

@@ -11,6 +11,8 @@ import time
 import traceback
 from pathlib import Path
 
+from times import patience
+
 # Seconds for threads to notice that their connection closed and for children to be reaped,
 # on a busy machine; a clean test does not wait at all.
 GRACE = 5.0
@@ -28,7 +30,7 @@ class Snapshot:
 
     def leaks(self, grace: float = GRACE) -> list[str]:
         """Describe what has come since and does not go within the grace time (seconds)."""
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + patience(grace)
         pause = 0.005
         while self._newer():
             # PyPy closes forgotten sockets at a collection only; on CPython a socket freed

@@ -14,6 +14,8 @@ from collections import deque
 from pathlib import Path
 from typing import Optional, Sequence
 
+from times import patience
+
 READY = "app-net is ready:"
 
 # Seconds until a peer must have said that it is ready: a slow interpreter on a busy machine.
@@ -75,7 +77,7 @@ def run_python(
         start_new_session=True,
     ) as process:
         try:
-            output, errors = process.communicate(timeout=timeout)
+            output, errors = process.communicate(timeout=patience(timeout))
         except BaseException:
             _kill_group(process.pid)  # with what it has forked
             raise
@@ -131,7 +133,7 @@ class PeerProcess:
             raise
 
     def _wait_until_ready(self) -> bytes:
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + patience(START_LIMIT)
         while True:
             line = self._next_line(deadline)
             if line.startswith(READY):
@@ -147,7 +149,7 @@ class PeerProcess:
         """The next line that it printed, without its end; AssertionError after `timeout` s."""
         if self._early:
             return self._early.popleft()
-        return self._next_line(time.monotonic() + timeout)
+        return self._next_line(time.monotonic() + patience(timeout))
 
     def _next_line(self, deadline: float) -> str:
         assert self.stdout is not None
@@ -205,7 +207,7 @@ class PeerProcess:
 
     def _ended(self, timeout: float) -> Optional[int]:
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             return None
 

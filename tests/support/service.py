@@ -19,6 +19,7 @@ from net.wire.frames import FrameParser, HELLO, KNOWN
 from net.wire.limits import Limits
 from net.wire.messages import decode_reply, encode_call
 from net.wire.session import Hello, caller_session, encode_preface
+from times import patience
 
 #: What a caller without a group begins a connection with.
 PREFACE = encode_preface()
@@ -154,7 +155,7 @@ def after_hello(data: bytes) -> bytes:
 
 def until(fact: Any, seconds: float = 5.0) -> None:
     """Return as soon as a function gives something true; an AssertionError after some time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not fact():
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
         time.sleep(0.005)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Iterable, Optional, Sequence
 
 from processes import PeerProcess, environment
+from times import patience
 
 # Seconds for a tool that configures the network.
 TOOL_LIMIT = 20.0
@@ -74,7 +75,7 @@ class Namespace:
         done = subprocess.run(
             [*self.prefix, find(command[0]) or command[0], *command[1:]],
             input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=TOOL_LIMIT,
+            timeout=patience(TOOL_LIMIT),
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}\n{text}"
         return done.stdout
@@ -115,7 +116,7 @@ class Host(Namespace):
         done = subprocess.run(
             [*self.prefix, sys.executable, "-c", script],
             env=lan_environment(**settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, timeout=timeout,
+            stderr=subprocess.PIPE, text=True, timeout=patience(timeout),
         )
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
