@@ -1,17 +1,21 @@
 """A request and the registry in, a reply out. No socket and no thread of its own."""
 from __future__ import annotations
 
+import logging
 import threading
 import traceback
 from time import perf_counter
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
 
+from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .errors import Address, AuthenticationError, NetError, PeerBusy
 from .identity import Flag, encode_text, tag_name, tag_of_old_peer
 from .wire import messages
 from .wire.frames import Buffer, Frame
 from .wire.legacy import LegacySession, is_marked
+
+note = RateLimitedLog(logging.getLogger(CALLS))
 
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
@@ -149,15 +153,16 @@ class Dispatch:
             result = function(*args, **kwargs)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
-            return self._failure(number, error)
+            return self._failure(number, tag, error)
         tally.add(tag, False, perf_counter() - started)
         try:
             return messages.encode_result(number, result, settings.limits)
         except NetError as problem:
             problem.ran = "yes"
+            _log_failure(tag, problem)
             return messages.encode_refusal(number, problem)
         except Exception as error:  # changed by another thread while it was read
-            return self._failure(number, error)
+            return self._failure(number, tag, error)
 
     def answer_legacy(self, session: LegacySession, tally: Tally) -> bytes:
         """The reply to the request of an old program; no bytes for a reset, see there."""
@@ -176,11 +181,13 @@ class Dispatch:
             result = function(*args, **kwargs)
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
+            _log_failure(tag, error)
             return session.fail(_legacy_traceback(error))
         tally.add(tag, False, perf_counter() - started)
         try:
             return session.reply(result, list(self._connections))
         except Exception as error:  # changed by another thread while it was read
+            _log_failure(tag, error)
             return session.fail(_legacy_traceback(error))
 
     def _stranger(self, tag: bytes) -> AuthenticationError:
@@ -207,7 +214,8 @@ class Dispatch:
         return tuple(dict.fromkeys(found))[:3]
 
     @staticmethod
-    def _failure(number: int, error: BaseException) -> List[Buffer]:
+    def _failure(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
+        _log_failure(tag, error)
         try:
             return messages.encode_failure(number, error, settings.traceback,
                                            settings.limits)
@@ -218,6 +226,17 @@ class Dispatch:
         finally:
             # The traceback holds the frames of the function, and they hold its arguments.
             error.__traceback__ = None
+
+
+def _log_failure(tag: bytes, error: BaseException) -> None:
+    """Tell of a function that failed; called while its exception is handled."""
+    name = tag_name(tag)
+    try:
+        kind = f"{name} {type(error).__name__}"
+        host, port = caller.address or ("nowhere", 0)
+        note(logging.ERROR, "%s, called by %s:%d, raised", name, host, port, kind_of=kind)
+    except BaseException:  # its class may do anything when it is looked at
+        pass
 
 
 def _legacy_traceback(error: BaseException) -> str:

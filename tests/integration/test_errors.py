@@ -15,7 +15,7 @@ import pytest
 
 import net
 import sample
-from processes import environment
+from processes import environment, run_python
 
 # Errors of the interpreter itself; what ends a thread is not sent as what it is.
 BUILT_IN = sorted(
@@ -333,3 +333,78 @@ def test_a_limit_of_the_other_peer_is_an_error_that_names_the_setting(sample_pro
     error = raised_by(sample.relay, [], "multiply", [1], 1500, peer=process.id)
     assert isinstance(error, net.MessageTooLarge) and error.ran == "yes"
     assert sample.echo(os.getpid(), peer=process.id) == os.getpid()
+
+
+# ------------------------------------------------------------------------------- being seen
+
+def test_what_goes_wrong_where_nobody_looks_is_printed(peer_process):
+    first = peer_process("""
+        import net
+
+        @net.connect("sample failing")
+        def failing():
+            raise ValueError("seen there")
+
+        @net.event("tick")
+        def tick():
+            return (5,), {}
+    """)
+    second = peer_process(f"""
+        import net
+
+        @net.subscribe("tick", {first.id!r})
+        def on_tick(number):
+            raise KeyError("in a handler")
+
+        def watching(change, peer):
+            raise RuntimeError("in a watch")
+
+        stop = net.watch(watching)
+
+        @net.connect("sample failing")
+        def failing():
+            pass
+    """)
+    with pytest.raises(ValueError, match="seen there"):
+        second_failing = net.connect("sample failing of the test")(lambda: None)
+        second_failing.tag = net.identity.encode_text("sample failing")
+        second_failing(peer=first.id)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not (
+            "in a handler" in second.errors() and "in a watch" in second.errors()):
+        first.execute("tick()")
+        time.sleep(0.1)
+    assert 'raise ValueError("seen there")' in first.errors()
+    assert "sample failing, called by 127.0.0.1:" in first.errors()
+    assert 'raise KeyError("in a handler")' in second.errors()
+    assert 'raise RuntimeError("in a watch")' in second.errors()
+
+
+@pytest.mark.parametrize("call", [
+    "net.null(peer='127.0.0.1:1')", "net.null.on('127.0.0.1:1', timeout=1)()",
+    "net.null(peer=closing)", "net.null(peer=web)", "net.null(peer='nowhere')",
+    "net.pass_through(object(), peer='127.0.0.1:1')",
+])
+def test_an_error_of_ours_shows_one_traceback(call):
+    done = run_python("-c", f"""
+import socket, threading, traceback, net
+
+def serve(answer):
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def accept():
+        connection, _ = server.accept()
+        connection.recv(1000)
+        connection.sendall(answer)
+        connection.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return server.getsockname()
+
+closing, web = serve(b""), serve(b"HTTP/1.0 400 Bad Request")
+try:
+    {call}
+except net.NetError:
+    print(traceback.format_exc())
+""", NET_LAUNCH=0)
+    assert done.stdout.count("Traceback (most recent call last)") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import sys
 import threading
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 import net
+from net import dispatch as dispatch_module
 from net.dispatch import Dispatch, Tally, caller
 from net.errors import (InvalidConnection, MessageTooLarge, NetError, ProtocolError, RemoteError,
                         ValueNotSupported)
 from net.identity import Flag, encode_text, public_module
+from net.log import CALLS, RateLimitedLog
 from net.wire import legacy, messages
 from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
@@ -350,7 +353,46 @@ def test_nobody_has_called_a_local_function():
     assert caller.address is None and caller.group is None and caller.server is None
 
 
-def test_an_error_does_not_keep_the_arguments_alive(dispatch, tally):
+@pytest.fixture
+def fresh_log(monkeypatch) -> None:
+    """Nothing has been logged yet, so that nothing is left out."""
+    monkeypatch.setattr(dispatch_module, "note", RateLimitedLog(logging.getLogger(CALLS)))
+
+
+def test_a_function_that_fails_leaves_a_line_with_its_traceback(dispatch, tally, fresh_log, caplog,
+                                                                monkeypatch):
+    monkeypatch.setattr(caller, "address", ("192.0.2.9", 4000))
+    for ask_it in (ask, ask, ask_old):
+        try:
+            ask_it(dispatch, tally, "divide", 1, 0)
+        except ZeroDivisionError:
+            pass
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("net.calls", "ERROR")
+    assert record.getMessage() == "divide, called by 192.0.2.9:4000, raised"
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_each_function_and_each_error_has_lines_of_its_own(dispatch, tally, fresh_log, caplog):
+    for name, args in [("divide", (1, 0)), ("divide", (1, "x")), ("leave", ()), ("divide", (1, 0)),
+                       ("unsendable", ())]:
+        with pytest.raises(Exception):
+            ask(dispatch, tally, name, *args)
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "divide", "divide", "leave", "unsendable"]
+    assert [record.exc_info[0].__name__ for record in caplog.records] == [
+        "ZeroDivisionError", "TypeError", "SystemExit", "ValueNotSupported"]
+
+
+def test_a_call_that_did_not_run_leaves_no_line(dispatch, tally, fresh_log, caplog):
+    ask(dispatch, tally, "unknown")
+    ask(dispatch, tally, "multiply", 1)
+    assert not caplog.records
+
+
+def test_an_error_does_not_keep_the_arguments_alive(dispatch, tally, monkeypatch):
+    # What the test itself captures of the log would.
+    monkeypatch.setattr(dispatch_module, "note", lambda *values, kind_of: None)
     import gc
     import weakref
 
