@@ -10,6 +10,7 @@ from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, 
 
 from .log import warn
 from .settings import is_address
+from .errors import RemoteError
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
 from .peer import _Peer, handle_flag, launch_by_decorator
 from .process import process
@@ -107,11 +108,25 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
     def __call__(self, /, *args: Any, peer: Any = HERE,  # type: ignore[misc]
                  **kwargs: Any) -> Any:
         """Run it here, or on a peer."""
-        result = self.__wrapped__(*args, **kwargs) if peer is HERE else \
-            process.client.call(peer, self.tag, args, kwargs)
+        if peer is HERE:
+            result: Any = self.__wrapped__(*args, **kwargs)
+        else:
+            try:
+                result = process.client.call(peer, self.tag, args, kwargs)
+            except TypeError as error:
+                self._hint_at_timeout(error, peer, kwargs)
+                raise
         if type(result) is not Flag:
             return result
         return handle_flag(result, self.tag, None if peer is HERE else peer)
+
+    def _hint_at_timeout(self, error: TypeError, peer: Any, kwargs: Any) -> None:
+        for name in ("timeout", "time_out"):
+            text = str(error)
+            if name in kwargs and isinstance(error, RemoteError) \
+                    and f"unexpected keyword argument '{name}'" in text:
+                error.args = (f"{text}; a time limit for the call is given by {self.__name__}.on("
+                              f"{peer!r}, timeout={kwargs[name]!r})(...)",)
 
     def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> Callable[P, R_co]:
         """A callable of the function's own signature that runs it on a peer. It can be pickled.

@@ -93,7 +93,8 @@ class Client:
         if len(self._by_argument) >= MAX_ARGUMENTS:
             self._by_argument.clear()
         pool = self._pools.setdefault(address, Pool(self, address))
-        self._by_argument[peer] = pool
+        if isinstance(peer, (bytes, str, tuple)):  # net.Peer() may move to another port
+            self._by_argument[peer] = pool
         return pool
 
     def connect(self, address: Address, timeout: float) -> Optional[Connection]:

@@ -398,3 +398,18 @@ def test_the_test_run_itself_is_kept_on_this_host():
     assert settings.loopback_only
     with pytest.raises(net.PeerUnreachable, match="NET_HOST"):
         sample.where(peer="192.0.2.1:3010")
+
+
+@pytest.mark.parametrize("name", ["timeout", "time_out"])
+def test_a_timeout_among_the_arguments_hints_at_the_way(other, name):
+    with pytest.raises(TypeError, match=r"multiply.on\(.*, timeout=1\)\(...\)") as caught:
+        sample.multiply(5, 6, peer=other.id, **{name: 1})
+    assert isinstance(caught.value, net.RemoteError)
+    with pytest.raises(TypeError) as caught:
+        sample.multiply(5, 6, peer=other.id, tmeout=1)
+    assert "on(" not in str(caught.value)
+
+
+def test_the_peer_of_this_process_can_be_called_through_its_object(session_peer):
+    assert net.pass_through(5, peer=session_peer) == 5
+    assert net.pass_through.on(session_peer, timeout=5)(5) == 5
