@@ -18,7 +18,7 @@ from ..errors import Address, NetError, PeerLost, PeerUnreachable, ProtocolError
 from ..link.base import RETRY, Carrier, Deadline, Endpoint
 from ..link.streams import Stream
 from ..link.tcp import TcpCarrier
-from ..log import RateLimitedLog
+from ..log import CONNECTIONS, RateLimitedLog
 from ..wire.frames import CHUNK, FIRST, Buffer, EndOfStream, Frame, NotAFrame
 from ..wire.messages import decode_reply, encode_refusal
 from ..wire.session import Unknown
@@ -27,7 +27,7 @@ from .loop import READ, WRITE, Loop, Timer
 if TYPE_CHECKING:
     from ..link.tls import Credentials
 
-note = RateLimitedLog(logging.getLogger(__name__))
+note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Of one connection in one turn of the loop: events that are given to its receiver, receives, and
 # bytes that are sent. The other connections have their turn after it.

@@ -18,9 +18,9 @@ from time import monotonic, sleep
 from typing import Any, Callable, Deque, Dict, List, Optional, Protocol, Tuple
 
 from ..link.base import LONGEST
-from ..log import RateLimitedLog
+from ..log import CONNECTIONS, RateLimitedLog
 
-note = RateLimitedLog(logging.getLogger(__name__))
+note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 

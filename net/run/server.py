@@ -16,11 +16,11 @@ from ..errors import Address, AuthenticationError, NetError, NoFreePort, PeerBus
 from ..link import security
 from . import access
 from .refusals import RefusedClients
-from ..log import RateLimitedLog
+from ..log import CONNECTIONS, RateLimitedLog
 from .server_connection import Handover, ServerConnection, Terms
 from ..link.streams import Stream, host_port, tune
 
-note = RateLimitedLog(logging.getLogger(__name__))
+note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Seconds between looks at the clock while there are connections.
 TICK = 0.25

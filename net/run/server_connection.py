@@ -11,7 +11,7 @@ from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, P
                       ProtocolError)
 from ..identity import printable
 from ..link.streams import Stream
-from ..log import RateLimitedLog
+from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
 from ..wire.frames import CALL, CHUNK, FIRST, SUBSCRIBE, EndOfStream, Frame, NotAFrame
 from ..wire.legacy import FIRST_BYTES, LegacySession
@@ -20,7 +20,7 @@ from ..wire.session import MAGIC, Preface, PrefaceParser, Session, encode_hello,
 from .reading import next_event, rest_of_event
 from .refusals import REFUSAL_TIME
 
-note = RateLimitedLog(logging.getLogger(__name__))
+note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Seconds for the preface of a connection, a TLS handshake before it included.
 GREETING_TIME = 3.0

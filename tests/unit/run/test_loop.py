@@ -110,7 +110,7 @@ def test_only_its_own_thread_is_the_loop(loop, pair):
 
 
 def test_a_callback_that_raises_harms_no_other(loop, caplog):
-    with caplog.at_level(logging.ERROR, "net.run.loop"):
+    with caplog.at_level(logging.ERROR, "net.connections"):
         loop.call_soon(lambda: 1 / 0)
         loop.call_soon(sys.exit)
         loop.call_later(0, lambda: 1 / 0)
