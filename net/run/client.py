@@ -37,6 +37,9 @@ IDLE_TIME = 60.0
 # Seconds from one look for such connections to the next. Calls do it in passing.
 LOOK_TIME = 5.0
 NEVER = float("inf")
+# Seconds after which a call that waits for a free connection looks for itself: nobody tells of one
+# that an interrupt dropped.
+WAIT_TIME = 1.0
 # Seconds for the rest of an old peer's answer to our preface, once it began.
 LEGACY_ANSWER_TIME = 1.0
 # Arguments that are remembered; one entry is some 200 bytes.
@@ -183,6 +186,10 @@ def _within(deadline: Optional[Deadline], seconds: float) -> float:
     return seconds if deadline is None else min(seconds, deadline.remaining())
 
 
+class _Place:
+    """Stands for a connection that is being opened."""
+
+
 class Pool:
     """The connections to one address.
 
@@ -198,10 +205,10 @@ class Pool:
         self._idle: List[Connection] = []
         # Guards what follows; told when a connection is free, or gone.
         self._freed = threading.Condition()
-        # All that are open, those in use too. Weak references: a connection that an interrupt
-        # dropped is closed by the collector and counts no more.
+        # All that are open, those in use too, and the places of those that are being opened. Weak
+        # references: what an interrupt dropped is closed by the collector and counts no more.
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._opening = 0
+        self._opening: weakref.WeakSet[_Place] = weakref.WeakSet()
         self._waiting = 0
 
     def exchange(self, message: List[Buffer], number: int,
@@ -289,34 +296,37 @@ class Pool:
                         and not connection.stream.is_readable():
                     return connection
                 self._close(connection)
-            if self._may_open(deadline):
-                return self._open_counted(deadline)
+            place = self._take_place(deadline)
+            if place is not None:
+                return self._open_at(place, deadline)
 
-    def _may_open(self, deadline: Optional[Deadline]) -> bool:
-        """Take a place for one more connection. Waits while there are enough of them; False if one
-        got free meanwhile."""
+    def _take_place(self, deadline: Optional[Deadline]) -> Optional[_Place]:
+        """A place for one more connection. Waits while there are enough of them; None if one may
+        have got free meanwhile."""
+        place = _Place()
         # Calls that a served call makes do not wait: that one holds a place elsewhere, and two
         # peers could wait for each other.
         most = self._settings.max_calls if caller.address is None else NEVER
         with self._freed:
-            if len(self._open) + self._opening >= most:
+            if len(self._open) + len(self._opening) >= most:
                 self._waiting += 1
                 try:
                     if not self._idle:
-                        self._freed.wait(None if deadline is None else self._left(deadline))
+                        self._freed.wait(self._patience(deadline))
                 finally:
                     self._waiting -= 1
-                return False
-            self._opening += 1
-            return True
+                return None
+            self._opening.add(place)
+            return place
 
-    def _left(self, deadline: Deadline) -> float:
+    def _patience(self, deadline: Optional[Deadline]) -> float:
         try:
-            return deadline.remaining()
+            return _within(deadline, WAIT_TIME)
         except socket.timeout:
+            assert deadline is not None
             raise CallTimeout(self.address, deadline.seconds, "no") from None
 
-    def _open_counted(self, deadline: Optional[Deadline]) -> Optional[Connection]:
+    def _open_at(self, place: _Place, deadline: Optional[Deadline]) -> Optional[Connection]:
         try:
             connection = self.open(deadline)
             if connection is not None:
@@ -324,7 +334,7 @@ class Pool:
             return connection
         finally:
             with self._freed:
-                self._opening -= 1
+                self._opening.discard(place)
                 self._freed.notify()
 
     def _wake(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import gc
 import itertools
 import socket
+import sys
 import threading
 import time
 from typing import Any, Callable, Iterator, List, Optional
@@ -605,6 +606,45 @@ def test_a_peer_that_goes_away_leaves_nobody_waiting(call, peer, pool, gate, kep
         thread.join(5)
     assert len(found) == 4 and not pool._waiting and not pool._opening
     assert all(one == 5 or isinstance(one, net.NetError) for one in found)
+
+
+# What an interrupt drops is closed by the interpreter, with a warning.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_an_interrupt_at_any_moment_leaves_the_place_to_the_next_call(call, peer, pool,
+                                                                      kept_settings):
+    kept_settings.set("max_calls", 1)
+    steps = {"_take", "_take_place", "_open_at", "_close", "_give_back", "exchange", "open"}
+
+    def interrupt_at(number: int) -> bool:
+        """Call, with an interrupt at some line of ours; False if there are not so many."""
+        left = iter(range(number))
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            if frame.f_code.co_name not in steps or frame.f_code.co_filename != module.__file__:
+                return None
+            if event == "line" and next(left, None) is None:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            call(timeout=5)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    before = sys.gettrace()
+    number = 0
+    peer.replies = [FIVE] * 200
+    while interrupt_at(number):
+        number += 1
+        pool.close_old(float("inf"))
+        gc.collect()
+        assert (len(pool._open), len(pool._opening), pool._waiting) == (0, 0, 0), number
+    assert number > 20
 
 
 def test_calls_that_a_served_call_makes_do_not_wait(call, peer, pool, gate, kept_settings):
