@@ -90,8 +90,9 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     same event twice hears it once.
 
     :param peers: a peer, several, or what :func:`net.peers` gave; their processes may come later or
-        start anew. None means all peers, also those that come later.
-    :param groups: only peers of this group, or of one of these; ``"None"`` is no group.
+        start anew. None means all peers, also those that come later, and this process.
+    :param groups: only peers of this group, or of one of these; ``"None"`` is no group. This
+        process is heard, too, if it is of such a group.
     :param hubs_only: only hubs.
     :param on_host: only peers on this host.
     :param on_gap: called as ``on_gap(event, peer_id, missed)`` in the same thread, in between the

@@ -126,6 +126,7 @@ class Subscriber:
         self._lock = threading.Lock()  # guards what follows, and what links and sources hold
         self._visited = threading.Condition(self._lock)
         self._own_id: Optional[PeerId] = None
+        self._own_address: Optional[Address] = None
         self._handlers: Dict[Pair, Handler] = {}
         self._links: Dict[Address, Link] = {}
         self._sources: Dict[str, Source] = {}
@@ -188,11 +189,12 @@ class Subscriber:
             for handler in handlers:
                 for address in handler.addresses or ():
                     self._links.setdefault(address, Link(address))
+            watching = self._own_id is not None \
+                and any([handler.addresses is None for handler in handlers])
+            self._find_own(self._own_id if watching else None)
             links = list(self._links.values())
             for link in links:
                 link.problem = None
-            watching = self._own_id is not None \
-                and any([handler.addresses is None for handler in handlers])
             stop = None
             if watching and self._stop_watching is None:
                 self._stop_watching = self._watch(self._on_change)
@@ -205,6 +207,15 @@ class Subscriber:
                 self._schedule.put(link, 0)
         if not handlers:
             self.runner.stop()
+
+    def _find_own(self, own_id: Optional[PeerId]) -> None:
+        """Handlers of all peers hear this process, too, which no search finds."""
+        own = None if own_id is None else own_id.address
+        if self._own_address not in (None, own):
+            self._links[self._own_address].found = False
+        if own is not None:
+            self._links.setdefault(own, Link(own)).found = True
+        self._own_address = own
 
     def _on_change(self, change: str, peer: PeerId) -> None:
         """Visit whoever comes. That one goes is noticed by its connection."""

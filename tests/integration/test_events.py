@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import net
-from hearing import (PUBLISHER, ask, subscriber, until, wait_for_subscribers, wait_until_heard)
+from hearing import (PUBLISHER, SUBSCRIBER, ask, subscriber, until, wait_for_subscribers,
+                     wait_until_heard)
 from net.identity import Flag, make_id
 from net.wire.limits import Limits
 from net.wire.messages import encode_result
@@ -131,6 +132,28 @@ def test_a_subscriber_of_all_peers_hears_one_that_was_there_before(publisher, pe
     wait_for_subscribers(publisher, 1)
     publisher.execute("many(0, 100)")
     assert wait_until_heard(process, 100) == numbers(0, 100)
+
+
+def test_a_subscriber_of_all_peers_hears_its_own_process_too(peer_process):
+    both = peer_process(PUBLISHER + SUBSCRIBER.format(options=""), NET_GROUP="blue")
+    wait_for_subscribers(both, 1)
+    both.execute("many(0, 100)")
+    assert wait_until_heard(both, 100) == numbers(0, 100)
+    both.execute("net.Peer().close(); net.Peer().launch()")
+    wait_for_subscribers(both, 1)
+    both.execute("many(100, 200)")
+    assert wait_until_heard(both, 200)[-100:] == numbers(100, 200)
+
+
+def test_a_subscriber_of_others_does_not_hear_its_own_process(publisher, peer_process):
+    both = peer_process(PUBLISHER + subscriber(publisher))
+    red = peer_process(PUBLISHER + SUBSCRIBER.format(options="groups='red', "), NET_GROUP="blue")
+    wait_for_subscribers(publisher, 1)
+    for process in (both, red):
+        process.execute("many(0, 3)")
+    publisher.execute("many(100, 103)")
+    assert wait_until_heard(both, 3) == numbers(100, 103)
+    assert ask(red, "heard") == []
 
 
 def test_groups_and_hubs_are_chosen(peer_process):
