@@ -29,10 +29,11 @@ from .settings import settings as _settings
 from .errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
                      MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost, PeerUnreachable,
                      ProtocolError, RemoteError, SettingError, ValueNotSupported)
-from .events import event, flush, stats, subscribe, unsubscribe
+from .events import event, flush, subscribe, unsubscribe
 from .identity import PeerId
 from .log import LastResort as _LastResort
 from .peer import Peer
+from .statistics import stats
 
 if TYPE_CHECKING:
     from .settings import Secret

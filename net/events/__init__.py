@@ -14,7 +14,7 @@ from ..dispatch import caller
 from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
-from ..peer import _Peer, existing_peer, launch_by_decorator, launch_hooks, own_instance
+from ..peer import _Peer, launch_by_decorator, launch_hooks, own_instance
 from ..wire.deliveries import DELIVER
 from ..log import SafeLog
 from ..link.streams import is_own_address
@@ -158,43 +158,6 @@ def flush(timeout: Optional[float] = None) -> Dict[bytes, Dict[str, int]]:
     :returns: what was not taken: ``{peer id: {event: count}}``, empty if everything was.
     """
     return publisher.flush(timeout)
-
-
-class Stats(Dict[str, Any]):
-    """What :func:`stats` gives: a dict, and a table for people as ``str()``."""
-
-    def __str__(self) -> str:
-        lines: List[str] = []
-        for name, facts in sorted(self["events"].items()):
-            lines.append(f"event {name}: triggered {facts['triggered']:,}")
-            for peer, counts in facts["subscribers"].items():
-                lines.append(f"  {peer}: " + ", ".join(f"{number:,} {what}"
-                                                       for what, number in counts.items()))
-        lines.append(f"subscribers cut off: {self['cut off']:,}")
-        for name, facts in sorted(self["connections"].items()):
-            lines.append(f"connection {name}: {facts['calls']:,} calls, {facts['errors']:,} errors,"
-                         f" {facts['seconds']:.3f} s")
-        return "\n".join(lines)
-
-
-def stats() -> Stats:
-    """What this process has sent and done so far.
-
-    ``stats()["events"]["done"]`` is ``{"triggered": 12, "subscribers": {peer_id: {"sent": 9,
-    "queued": 1, "dropped": 2}}}``: taken by the subscriber's process, waiting for it, and lost
-    because it was cut off, is gone or could not read them. ``stats()["cut off"]`` is the number of
-    subscribers that were too slow. ``stats()["connections"]["module.function"]`` is ``{"calls": 3,
-    "errors": 0, "seconds": 0.1}`` of what other peers ran here, handlers of events included.
-    Printed, it is a table.
-    """
-    peer = existing_peer()
-    tally = dict(peer.server.tally()) if peer is not None and peer.server is not None else {}
-    for tag, numbers in list(subscriber.runner.tally.by_tag.items()):
-        before = tally.get(tag, (0, 0, 0.0))
-        tally[tag] = [a + b for a, b in zip(before, numbers)]
-    connections = {tag_name(tag): dict(zip(("calls", "errors", "seconds"), numbers))
-                   for tag, numbers in tally.items()}
-    return Stats(publisher.stats(), connections=connections)
 
 
 # ------------------------------------------------------- what peers call of each other for events

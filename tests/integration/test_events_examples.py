@@ -108,7 +108,8 @@ def test_the_page_about_events_is_true(peer_process):
     publisher.execute("net.flush()")
     assert stats.source == "print(net.stats())\n"
     printed = ask(publisher, "str(net.stats())").replace(str(process.address[1]), "3011")
-    assert printed.splitlines()[:3] == stats.want.splitlines()[:3]
+    assert [line.split() for line in printed.splitlines()[:2]] == [
+        line.split() for line in stats.want.splitlines()[:2]]
     # The rest of the page, in one process that has such a peer.
     other = peer_process("import net\nsome_value = 5\n" + some + missed)
     until(lambda: [len(tags) for tags in ask(

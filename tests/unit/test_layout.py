@@ -35,6 +35,7 @@ FLOORS = [
     "discovery",
     "decorators",
     "events",
+    "statistics",
     "defaults",
     "demo",
     "cli",
