@@ -17,18 +17,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
+from .context import cancelled, caller, remaining
 from .decorators import connect, flag, value
 from .defaults import (connections, info, invalid_connection, null, null_response, pass_through,
                        subscription_handler)
 from .discovery import get_peers, peer_group, peers, watch
 from .settings import TABLE
 from .settings import settings as _settings
-from .errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
-                     MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost, PeerUnreachable,
-                     ProtocolError, RemoteError, SettingError, ValueNotSupported)
+from .errors import (AuthenticationError, CallCancelled, CallTimeout, InvalidConnection,
+                     InvalidPeer, MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost,
+                     PeerUnreachable, ProtocolError, RemoteError, SettingError, ValueNotSupported)
 from .events import event, flush, subscribe, unsubscribe
 from .identity import PeerId
 from .log import LastResort as _LastResort
@@ -36,17 +38,26 @@ from .peer import Peer
 from .statistics import stats
 
 if TYPE_CHECKING:
+    from .calls.start import Call
+    from .objects import disconnect, remote
+    from .serving import main_thread, serve, serve_async
     from .settings import Secret
+
+#: What is loaded at its first use: public name -> module.
+_LATER = {"Call": "calls.start", "disconnect": "objects", "main_thread": "serving",
+          "remote": "objects", "serve": "serving", "serve_async": "serving"}
 
 __version__ = "1.0.0"
 
 __all__ = [
-    "AuthenticationError", "CallTimeout", "InvalidConnection", "InvalidPeer", "LOGGER",
-    "MessageTooLarge", "NetError", "NoFreePort", "Peer", "PeerBusy", "PeerId", "PeerLost",
-    "PeerUnreachable", "ProtocolError", "RemoteError", "SettingError", "ValueNotSupported",
-    "configure", "connect", "connections", "event", "flag", "flush", "get_peers", "info",
-    "invalid_connection", "null", "null_response", "pass_through", "peer_group", "peers", "stats",
-    "subscribe", "subscription_handler", "unsubscribe", "value", "watch",
+    "AuthenticationError", "Call", "CallCancelled", "CallTimeout", "InvalidConnection",
+    "InvalidPeer", "LOGGER", "MessageTooLarge", "NetError", "NoFreePort", "Peer", "PeerBusy",
+    "PeerId", "PeerLost", "PeerUnreachable", "ProtocolError", "RemoteError", "SettingError",
+    "ValueNotSupported", "caller", "cancelled", "configure", "connect", "connections",
+    "disconnect", "event", "flag", "flush", "get_peers", "info", "invalid_connection",
+    "main_thread", "null", "null_response", "pass_through", "peer_group", "peers", "remaining",
+    "remote", "serve", "serve_async", "stats", "subscribe", "subscription_handler",
+    "unsubscribe", "value", "watch",
 ]
 
 #: The logger of app-net, under which all of its modules log.
@@ -83,6 +94,8 @@ MAX_CONNECTIONS: int
 MAX_CALLS: int
 REQUEST_TIME: float
 IDLE_TIME: float
+UNIX: bool
+GRACE: float
 BACKLOG: int
 
 
@@ -104,6 +117,10 @@ class _Module(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.isupper() and name.lower() in TABLE:
             return getattr(_settings, name.lower())
+        if name in _LATER:
+            found = getattr(import_module(f"{self.__name__}.{_LATER[name]}"), name)
+            self.__dict__[name] = found
+            return found
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, given: Any) -> None:

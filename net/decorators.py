@@ -8,6 +8,8 @@ import typing
 from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Optional, Type,
                     TypeVar, Union, overload)
 
+from .calls.ways import Way, way_of
+from .handles import Handle, methods_of
 from .log import warn
 from .settings import is_address
 from .errors import RemoteError
@@ -19,6 +21,7 @@ from .wire import registered
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
 
+    from .calls.start import Call
     from .discovery.listing import Peers
 
     P = ParamSpec("P")
@@ -62,6 +65,8 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
     """
 
     tag: bytes
+    #: How it is called on a peer.
+    there: Way
     __name__: str
     __qualname__: str
     __wrapped__: Callable[P, R_co]
@@ -69,6 +74,7 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
     def __init__(self, function: Callable[P, R_co], tag: bytes) -> None:
         functools.update_wrapper(self, function)
         self.tag = tag
+        self.there = way_of(process, function, handle_flag)
         name = getattr(function, "__name__", "it")
         told = f"Connected with app-net as {tag_name(tag)!r}: {name}(..., peer=p) and " \
                f"{name}.on(p, timeout=None)(...) run it on a peer."
@@ -108,17 +114,22 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
     def __call__(self, /, *args: Any, peer: Any = HERE,  # type: ignore[misc]
                  **kwargs: Any) -> Any:
         """Run it here, or on a peer."""
-        if peer is HERE:
-            result: Any = self.__wrapped__(*args, **kwargs)
-        else:
+        if peer is not HERE:
             try:
-                result = process.client.call(peer, self.tag, args, kwargs)
+                return self.there(peer, self.tag, args, kwargs, None)
             except TypeError as error:
                 self._hint_at_timeout(error, peer, kwargs)
                 raise
-        if type(result) is not Flag:
-            return result
-        return handle_flag(result, self.tag, None if peer is HERE else peer)
+        result = self.__wrapped__(*args, **kwargs)
+        return result if type(result) is not Flag else handle_flag(result, self.tag, None)
+
+    def start(self, /, *args: Any, peer: Any = HERE, **kwargs: Any) -> Call:
+        """Start it and return at once, here (in a thread) or on a peer (without one).
+
+        :returns: a :class:`net.Call`, a future that can also be awaited and cancelled.
+        :raises InvalidPeer: not a peer id or an address.
+        """
+        return _start(self, peer, args, kwargs, None)
 
     def _hint_at_timeout(self, error: TypeError, peer: Any, kwargs: Any) -> None:
         for name in ("timeout", "time_out"):
@@ -179,9 +190,12 @@ class _OnPeer:
         self._timeout = timeout
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        tag = self._connected.tag
-        result = process.client.call(self._peer, tag, args, kwargs, self._timeout)
-        return result if type(result) is not Flag else handle_flag(result, tag, self._peer)
+        connected = self._connected
+        return connected.there(self._peer, connected.tag, args, kwargs, self._timeout)
+
+    def start(self, /, *args: Any, **kwargs: Any) -> Call:
+        """Start it there and return a :class:`net.Call` at once."""
+        return _start(self._connected, self._peer, args, kwargs, self._timeout)
 
     def __reduce__(self) -> Any:
         return _OnPeer, (self._connected, self._peer, self._timeout)
@@ -190,18 +204,42 @@ class _OnPeer:
         return f"<{tag_name(self._connected.tag)!r} on {self._peer!r}>"
 
 
-@overload
-def connect(tag: Optional[str] = None, *, groups: Optional[Iterable[str]] = None) \
-        -> Callable[[Callable[P, R]], Connected[P, R]]: ...
+def _start(connected: Any, peer: Any, args: Any, kwargs: Any, timeout: Optional[float]) -> Call:
+    if peer is not HERE:
+        return start_there(connected.tag, peer, args, kwargs, timeout)
+    from .calls import start  # with asyncio, which few need
+
+    return start.start_here(process.coroutines, connected, args, kwargs)
+
+
+def start_there(tag: bytes, peer: PeerArgument, args: Any, kwargs: Any,
+                timeout: Optional[float]) -> Call:
+    """Start the function of a tag on a peer."""
+    from .calls import start
+
+    def finish(result: Any) -> Any:
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+    return start.start(process.client, process.coroutines, peer, tag, args, kwargs, timeout,
+                       finish)
+
+
+def way_to(stub: Optional[Callable[..., Any]]) -> Way:
+    """How a function of another peer is called; ``stub`` tells its kind, if there is one."""
+    return way_of(process, stub, handle_flag)
 
 
 @overload
-def connect(tag: Callable[P, R], *, groups: Optional[Iterable[str]] = None) \
-        -> Connected[P, R]: ...
+def connect(tag: Optional[str] = None, *, groups: Optional[Iterable[str]] = None,
+            executor: Any = None) -> Callable[[Callable[P, R]], Connected[P, R]]: ...
+
+
+@overload
+def connect(tag: Callable[P, R], *, groups: Optional[Iterable[str]] = None,
+            executor: Any = None) -> Connected[P, R]: ...
 
 
 def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
-            groups: Optional[Iterable[str]] = None) -> Any:
+            groups: Optional[Iterable[str]] = None, executor: Any = None) -> Any:
     """Register a function as a connection, callable from other peers.
 
     Used as ``@net.connect``, ``@net.connect()`` or ``@net.connect("Tag")``. The first use launches
@@ -215,29 +253,39 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
         function. Two functions with one tag: the later one counts, with a warning.
     :param groups: only peers of these groups may call it; others get an AuthenticationError. It
         keeps nobody out by itself: in open mode a caller says of which group it is, and may lie.
-    :returns: a :class:`net.decorators.Connected`.
-    :raises TypeError: not a function or another callable, or one whose result could never travel
-        (a coroutine function or a generator); or groups that are not names.
+    :param executor: where it runs when a peer calls it: a :class:`concurrent.futures.Executor`, an
+        asyncio loop, or :data:`net.main_thread`. By default in the thread of the caller's
+        connection, coroutines on a loop that net runs. A local call runs where it is made.
+    :returns: a :class:`net.decorators.Connected`; of an object that cannot be called, a handle on
+        its public methods, which are connected as ``tag.method``.
+    :raises TypeError: not a function or another callable, groups that are not names, or
+        no executor.
     """
     allowed = None if groups is None else _checked_groups(groups)
+    if executor is not None:
+        from .executors import check_executor  # few need it
+
+        check_executor(executor)
     if tag is None or isinstance(tag, str):
-        return _Decorator(tag, allowed)
-    return _connect(tag, None, allowed)
+        return _Decorator(tag, allowed, executor)
+    return _connect(tag, None, allowed, executor)
 
 
 class _Decorator:
     """Connects a function under a tag."""
 
-    def __init__(self, tag: Optional[str], groups: Optional[FrozenSet[str]]) -> None:
+    def __init__(self, tag: Optional[str], groups: Optional[FrozenSet[str]],
+                 executor: Any) -> None:
         host, _, port = (tag or "").rpartition(":")
         if port.isdecimal() and is_address(host):
             raise ValueError(f"net.connect gives a function a tag and opens no connection; "
                              f"function(..., peer={tag!r}) calls that peer")
         self._tag = tag
         self._groups = groups
+        self._executor = executor
 
     def __call__(self, function: Any) -> Any:
-        return _connect(function, self._tag, self._groups)
+        return _connect(function, self._tag, self._groups, self._executor)
 
     def __repr__(self) -> str:
         named = "its own name" if self._tag is None else f"the tag {self._tag!r}"
@@ -260,18 +308,31 @@ def _checked_groups(groups: Iterable[str]) -> FrozenSet[str]:
     return frozenset(names)
 
 
-def _connect(function: Any, tag: Optional[str], groups: Optional[FrozenSet[str]]) -> Any:
-    connected = register(function, tag, groups)
+def _connect(function: Any, tag: Optional[str], groups: Optional[FrozenSet[str]],
+             executor: Any) -> Any:
+    if _is_object(function, tag):
+        connected: Any = Handle(str(tag), function, {
+            name: register(method, f"{tag}.{name}", groups, executor)
+            for name, method in methods_of(function).items()})
+    else:
+        connected = register(function, tag, groups, executor)
     launch_by_decorator()
     return connected
 
 
+def _is_object(function: Any, tag: Optional[str]) -> bool:
+    """Whether it is not one function, but an object that has some."""
+    return tag is not None and not callable(function) and not isinstance(
+        function, (staticmethod, classmethod, property, bytes, tuple, str, int, float, list, dict,
+                   _Peer, type(None)))
+
+
 def register(function: Callable[P, R], tag: Optional[str] = None,
-             groups: Optional[FrozenSet[str]] = None) -> Connected[P, R]:
+             groups: Optional[FrozenSet[str]] = None, executor: Any = None) -> Connected[P, R]:
     """What :func:`connect` does, without launching."""
     if isinstance(function, staticmethod):
         # In a class body the decorator may stand above @staticmethod.
-        return staticmethod(register(function.__func__, tag, groups))  # type: ignore
+        return staticmethod(register(function.__func__, tag, groups, executor))  # type: ignore
     if is_connected(function):
         # One function under two tags. Through our own wrapper a caller's keyword ``peer`` would
         # make this peer call another one.
@@ -285,13 +346,14 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
     # In an order in which nobody can call a function that is not for him, not even now.
     if groups is not None:
         _Peer.GROUPS[encoded] = groups
+    if executor is not None:
+        _Peer.EXECUTORS[encoded] = executor
+    else:
+        _Peer.EXECUTORS.pop(encoded, None)
     _Peer.CONNECTIONS[encoded] = function
     if groups is None:
         _Peer.GROUPS.pop(encoded, None)
     return Connected(function, encoded)
-
-
-_UNABLE = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
 
 
 def _check(function: Any) -> None:
@@ -307,9 +369,6 @@ def _check(function: Any) -> None:
                         f"{next(iter(inspect.signature(function).parameters))}; connect the method "
                         f"of an object, as in net.connect(tool.{function.__name__}), or a "
                         f"@staticmethod")
-    if any(makes(function) or makes(type(function).__call__) for makes in _UNABLE):
-        raise TypeError(f"{function!r} gives a coroutine or a generator, which cannot travel; "
-                        f"connect a function that returns the values")
 
 
 def _is_method(function: Any) -> bool:

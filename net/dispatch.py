@@ -4,13 +4,16 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from time import perf_counter
-from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
+import types
+from functools import partial
+from time import monotonic, perf_counter
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
+from .context import Context, current
+from .errors import AuthenticationError, NetError, PeerBusy
+from .identity import Flag, encode_text, tag_name, tag_of_old_peer
 from .log import CALLS, RateLimitedLog
 from .settings import settings
-from .errors import Address, AuthenticationError, NetError, PeerBusy
-from .identity import Flag, encode_text, tag_name, tag_of_old_peer
 from .wire import messages
 from .wire.frames import Buffer, Frame
 from .wire.legacy import LegacySession, is_marked
@@ -30,26 +33,6 @@ WEIGHTS = ((b",", 40), (b"{", 40), (b"[", 20), (b":", 160))
 MAX_COMPARED = 1000
 # How alike the last parts of two names are of which one may be the other misspelt.
 ALIKE = 0.8
-
-
-class Caller(threading.local):
-    """Who runs a function: set in the threads that serve connections, else nobody.
-
-    :ivar address: address that the request came from; None in a local call.
-    :ivar group: the group of the caller: the one of its certificate, or, in open mode, the one that
-        it claims. None for no group.
-    :ivar server: the server that the request came to; None in a local call.
-    :ivar ended: called when the TCP connection of the request has ended; a function that runs may
-        set it.
-    """
-
-    address: Optional[Address] = None
-    group: Optional[str] = None
-    server: Any = None
-    ended: Optional[Callable[[], None]] = None
-
-
-caller = Caller()
 
 
 class Tally:
@@ -103,23 +86,51 @@ def weight(text: bytes) -> int:
     return 2 * len(text) + sum(text.count(sign) * cost for sign, cost in WEIGHTS)
 
 
+class Stream(NamedTuple):
+    """In place of a reply: a generator, whose items are to be sent as they come.
+
+    :ivar number: of the call; ``tag``: of its function.
+    :ivar executor: where its items are made; None for the thread of the connection.
+    :ivar loop: gives the event loop of an async generator.
+    """
+
+    number: int
+    tag: bytes
+    generator: Any
+    executor: Any
+    loop: Callable[[], Any]
+
+
+#: What a function may return that is sent item by item.
+_STREAMED = frozenset((types.GeneratorType, types.AsyncGeneratorType))
+
+
 class Dispatch:
     """Answers requests from a registry of functions.
 
     :param connections: tag -> function. Looked up anew for each request.
     :param groups: tag -> the groups that alone may call it.
+    :param executors: tag -> where the function runs; the connection's thread where there is none.
     :param memory: what large requests may take; of all servers of a process.
+    :param coroutines: gives the loop that runs coroutines whose function has none of its own.
     """
 
     def __init__(self, connections: Dict[bytes, Callable[..., Any]],
                  groups: Optional[Dict[bytes, FrozenSet[str]]] = None,
-                 memory: Optional[MemoryBudget] = None) -> None:
+                 executors: Optional[Dict[bytes, Any]] = None,
+                 memory: Optional[MemoryBudget] = None,
+                 coroutines: Optional[Callable[[], Any]] = None) -> None:
         self._connections = connections
         self._groups = {} if groups is None else groups
+        self._executors = {} if executors is None else executors
         self._memory = MemoryBudget() if memory is None else memory
+        self._coroutines = coroutines
 
-    def answer(self, frame: Frame, tally: Tally) -> List[Buffer]:
-        """The reply to a call, ready to send. Whatever the function does, there is one."""
+    def answer(self, frame: Frame, context: Context, tally: Tally) -> Union[List[Buffer], Stream]:
+        """The reply to a call, ready to send. Whatever the function does, there is one.
+
+        :param context: of the calls of this connection, one at a time.
+        """
         number = frame.number
         try:
             # Before anything else of the request is read: it may be for nobody.
@@ -127,34 +138,42 @@ class Dispatch:
             function = self._connections.get(tag)
             if function is None:
                 return messages.encode_result(number, self._unknown(tag))
-            if tag in self._groups and caller.group not in self._groups[tag]:
-                raise self._stranger(tag)
+            if tag in self._groups and context.caller.group not in self._groups[tag]:
+                raise self._stranger(tag, context)
             if len(frame.text) < LARGE:
-                return self._run(frame, tag, function, tally)
+                return self._run(frame, tag, function, context, tally)
             size = weight(frame.text)
             if not self._memory.reserve(size):
                 raise PeerBusy(None, "no room for another large request (NET_MAX_MEMORY)")
         except NetError as problem:
             return messages.encode_refusal(number, problem)
         try:
-            return self._run(frame, tag, function, tally)
+            return self._run(frame, tag, function, context, tally)
         finally:
             self._memory.release(size)
 
-    def _run(self, frame: Frame, tag: bytes, function: Callable[..., Any],
-             tally: Tally) -> List[Buffer]:
+    def _run(self, frame: Frame, tag: bytes, function: Callable[..., Any], context: Context,
+             tally: Tally) -> Union[List[Buffer], Stream]:
         number = frame.number
         try:
-            _, args, kwargs = messages.decode_call(frame, settings.limits)
+            _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
+                                                            context.borrow)
         except NetError as problem:
             return messages.encode_refusal(number, problem)
+        context.seconds = seconds
+        context.deadline = None if seconds is None else monotonic() + seconds
         started = perf_counter()
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if tag not in self._executors else \
+                self._run_elsewhere(tag, function, context, args, kwargs)
+            if type(result) is types.CoroutineType:
+                result = self._await(tag, result, context)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
-            return self._failure(number, tag, error)
+            return encode_error(number, tag, error)
         tally.add(tag, False, perf_counter() - started)
+        if type(result) in _STREAMED:
+            return Stream(number, tag, result, self._executors.get(tag), partial(self._loop, tag))
         try:
             return messages.encode_result(number, result, settings.limits)
         except NetError as problem:
@@ -162,12 +181,44 @@ class Dispatch:
             _log_failure(tag, problem)
             return messages.encode_refusal(number, problem)
         except Exception as error:  # changed by another thread while it was read
-            return self._failure(number, tag, error)
+            return encode_error(number, tag, error)
 
-    def answer_legacy(self, session: LegacySession, tally: Tally) -> bytes:
+    def _run_elsewhere(self, tag: bytes, function: Callable[..., Any], context: Context,
+                       args: Any, kwargs: Any) -> Any:
+        """Run a function in the executor that it asks for."""
+        from . import executors  # few need it
+
+        return executors.run_in(self._executors[tag], context, function, args, kwargs)
+
+    def _await(self, tag: bytes, coroutine: Any, context: Context) -> Any:
+        """Run a coroutine on the loop of its function, or on the one that is there for all."""
+        from . import executors
+
+        try:
+            loop = self._loop(tag)
+        except PeerBusy:
+            coroutine.close()
+            raise
+        return executors.run_coroutine(loop, context, coroutine)
+
+    def _loop(self, tag: bytes) -> Any:
+        """The event loop of a function: its executor, or the one that is there for all.
+
+        :raises PeerBusy: there is none.
+        """
+        from . import executors
+
+        loop = self._executors.get(tag)
+        if loop is not None and executors.is_event_loop(loop):
+            return loop
+        if self._coroutines is None:
+            raise PeerBusy(None, "no event loop for coroutines there")
+        return self._coroutines()
+
+    def answer_legacy(self, session: LegacySession, context: Context, tally: Tally) -> bytes:
         """The reply to the request of an old program; no bytes for a reset, see there."""
         assert session.request is not None
-        tag, args, kwargs = session.request
+        tag, args, kwargs, _ = session.request
         if tag not in self._connections:
             tag = tag_of_old_peer(tag)
         function = self._connections.get(tag)
@@ -175,10 +226,13 @@ class Dispatch:
             # An event for a subscription that is over is no error to its publisher.
             return session.reply(None) if is_marked(tag) else session.unknown()
         if tag in self._groups:  # old programs do not say of which group they are
-            return session.refuse(self._stranger(tag))
+            return session.refuse(self._stranger(tag, context))
         started = perf_counter()
         try:
-            result = function(*args, **kwargs)
+            result = function(*args, **kwargs) if tag not in self._executors else \
+                self._run_elsewhere(tag, function, context, args, kwargs)
+            if type(result) is types.CoroutineType:
+                result = self._await(tag, result, context)
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
             _log_failure(tag, error)
@@ -190,10 +244,10 @@ class Dispatch:
             _log_failure(tag, error)
             return session.fail(_legacy_traceback(error))
 
-    def _stranger(self, tag: bytes) -> AuthenticationError:
-        allowed = ", ".join(sorted(self._groups[tag]))
+    def _stranger(self, tag: bytes, context: Context) -> AuthenticationError:
+        allowed, own = ", ".join(sorted(self._groups[tag])), context.caller.group
         return AuthenticationError(None, f"{tag_name(tag)!r} is for peers of the group {allowed}, "
-                                         f"and the caller's is {caller.group}; see NET_GROUP")
+                                         f"and the caller's is {own}; see NET_GROUP")
 
     def _unknown(self, tag: bytes) -> Flag:
         return Flag(INVALID_CONNECTION, self._near(tag))
@@ -213,19 +267,19 @@ class Dispatch:
         found += difflib.get_close_matches(wanted, names, 3)
         return tuple(dict.fromkeys(found))[:3]
 
-    @staticmethod
-    def _failure(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
-        _log_failure(tag, error)
-        try:
-            return messages.encode_failure(number, error, settings.traceback,
-                                           settings.limits)
-        except BaseException as problem:  # its class may do anything when it is looked at
-            return messages.encode_failure(number, RuntimeError(
-                f"{type(error).__name__}, which cannot be described because of "
-                f"{type(problem).__name__}"), "type")
-        finally:
-            # The traceback holds the frames of the function, and they hold its arguments.
-            error.__traceback__ = None
+
+def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
+    """The reply of a function that raised; called while its exception is handled."""
+    _log_failure(tag, error)
+    try:
+        return messages.encode_failure(number, error, settings.traceback, settings.limits)
+    except BaseException as problem:  # its class may do anything when it is looked at
+        return messages.encode_failure(number, RuntimeError(
+            f"{type(error).__name__}, which cannot be described because of "
+            f"{type(problem).__name__}"), "type")
+    finally:
+        # The traceback holds the frames of the function, and they hold its arguments.
+        error.__traceback__ = None
 
 
 def _log_failure(tag: bytes, error: BaseException) -> None:
@@ -233,7 +287,9 @@ def _log_failure(tag: bytes, error: BaseException) -> None:
     name = tag_name(tag)
     try:
         kind = f"{name} {type(error).__name__}"
-        host, port = caller.address or ("nowhere", 0)
+        context = current()
+        address = None if context is None else context.caller.address
+        host, port = address or ("this host", 0)
         note(logging.ERROR, "%s, called by %s:%d, raised", name, host, port, kind_of=kind)
     except BaseException:  # its class may do anything when it is looked at
         pass

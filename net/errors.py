@@ -8,6 +8,7 @@
     |-- AuthenticationError  ConnectionError   secrets do not match            did not run
     |-- PeerLost             ConnectionError   broke after the request left    may have run
     |-- CallTimeout          TimeoutError      no whole reply in time          may have run
+    |-- CallCancelled        Exception         nobody waits for it any more    see ``ran``
     |-- ProtocolError        ConnectionError   not our wire                    did not run
     |-- InvalidPeer          ValueError        not a peer id or address        did not run
     |-- InvalidConnection    LookupError       that peer has no such tag       did not run
@@ -126,6 +127,20 @@ class CallTimeout(NetError, TimeoutError):
             f"no whole reply from {_place(address)} within {timeout:g} s; the call {outcome}")
         self.address = address
         self.timeout = timeout
+        self.ran = ran
+
+
+class CallCancelled(NetError):
+    """Nobody waits for the call any more: it was cancelled, or the call that made it was.
+
+    :ivar reason: what ended it.
+    :ivar ran: ``"no"`` when it had not begun, else ``"maybe"``.
+    """
+
+    def __init__(self, reason: str, ran: str = "maybe") -> None:
+        outcome = "may have run" if ran == "maybe" else "did not run"
+        super().__init__(f"the call was cancelled: {reason}; it {outcome}")
+        self.reason = reason
         self.ran = ran
 
 
@@ -315,6 +330,7 @@ _REFUSALS: Dict[Type[NetError], Dict[str, Optional[_Fact]]] = {
     AuthenticationError: {"address": None, "reason": _TEXT},
     PeerLost: {"address": None, "reason": _TEXT},
     CallTimeout: {"address": None, "timeout": _Fact(float, _exactly(float, int)), "ran": _RAN},
+    CallCancelled: {"reason": _TEXT, "ran": _RAN},
     ProtocolError: {"address": None, "reason": _TEXT, "ran": _RAN},
     InvalidPeer: {"peer": _Fact(_as_text, _exactly(str)), "reason": _TEXT},
     InvalidConnection: {

@@ -13,13 +13,17 @@ import threading
 from time import monotonic, sleep
 from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Union
 
-from .dispatch import Dispatch, caller
+from .context import current
+from .dispatch import Dispatch
 from .log import warn
 from .settings import is_loopback, parse_group, settings
 from .hosting import announce_to_children, is_token, stale_parent, why_not_here
 from .errors import NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
                        make_id, make_tag, printable, tag_name)
+from .link import local
+from .link.base import Listener, listen_in_range
+from .link.tcp import TcpCarrier
 from .process import process
 from .wire.memo import Memo
 from .run.server import Server
@@ -69,6 +73,8 @@ class _Peer:
     CONNECTIONS: Dict[bytes, Callable[..., Any]] = {}
     #: tag -> the groups that alone may call it
     GROUPS: Dict[bytes, FrozenSet[str]] = {}
+    #: tag -> where the function runs, if not in the thread of its caller's connection
+    EXECUTORS: Dict[bytes, Any] = {}
     #: event -> peer id -> tags of that peer's handlers
     SUBSCRIPTIONS: Dict[str, Dict[bytes, Any]] = {}
     #: flag -> handler
@@ -101,10 +107,14 @@ class _Peer:
             if self._server is not None:
                 return self
             _warn_of_readable_secret()
-            host = "127.0.0.1" if self._test else _bind_host()
-            dispatch = Dispatch(self.CONNECTIONS, self.GROUPS, process.memory)
-            server = self._server = Server(dispatch, host, settings.ports, self._test,
-                                           self.instance)
+            listeners = self._listen()
+            try:
+                server = self._server = Server(self._dispatch(), listeners, process.loop, settings,
+                                               self.instance)
+            except BaseException:
+                for listener in listeners:
+                    listener.close()
+                raise
             try:
                 for hook in list(launch_hooks):
                     closer = hook(self)
@@ -116,8 +126,27 @@ class _Peer:
                 self.close()
         return self
 
-    def close(self) -> None:
-        """Stop serving and end every connection to this peer. May be called again."""
+    def _listen(self) -> List[Listener]:
+        """Listen at the address of this peer, and beside it for the processes of this host."""
+        host = "127.0.0.1" if self._test else _bind_host()
+        listeners = [listen_in_range(TcpCarrier(), host, settings.ports, settings.backlog,
+                                     self._test)]
+        beside = local.listen(listeners[0].endpoint.address, settings.backlog) \
+            if settings.unix else None
+        return listeners if beside is None else [*listeners, beside]
+
+    def _dispatch(self) -> Dispatch:
+        return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, process.memory,
+                        process.event_loop)
+
+    def close(self, drain: float = 0.0) -> None:
+        """Stop serving and end every connection to this peer. May be called again.
+
+        :param drain: seconds for running calls to end; no new one is taken meanwhile.
+        """
+        server = self._server
+        if drain > 0 and server is not None:
+            server.drain(drain)
         with self._changing:
             server, self._server = self._server, None
             closers, self._closers = self._closers, []
@@ -126,6 +155,12 @@ class _Peer:
             # After the server: they may tell others that nobody answers here any more.
             for close in closers:
                 close()
+
+    def __enter__(self) -> "_Peer":
+        return self.launch()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     @property
     def launched(self) -> bool:
@@ -379,8 +414,9 @@ def existing_peer() -> Optional[_Peer]:
 
 def serving_peer() -> _Peer:
     """The peer that the running function was called through; that of this process if locally."""
+    context = current()
     for peer in process.peers:
-        if caller.server is not None and peer.server is caller.server:
+        if context is not None and context.server is not None and peer.server is context.server:
             return peer
     return Peer()
 
@@ -479,16 +515,17 @@ def _take_over_from_parent() -> None:
 
 
 def _warn_of_readable_secret() -> None:
-    path = settings.secret_file
-    if path is None or os.name != "posix":
+    if os.name != "posix":
         return
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return  # whoever reads it says so
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        _warn_once(f"NET_SECRET_FILE={path} is not for its user alone, who reads it has the "
-                   f"secret: chmod 600 {path}")
+    for name, path in (("NET_SECRET_FILE", settings.secret_file),
+                       ("NET_TLS_KEY", settings.tls_key)):
+        try:
+            mode = 0 if path is None else os.stat(path).st_mode
+        except OSError:
+            continue  # whoever reads it says so
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _warn_once(f"{name}={path} is not for its user alone, and whoever reads it can pass "
+                       f"for this peer: chmod 600 {path}")
 
 
 def _warn_once(text: str) -> None:

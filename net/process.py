@@ -4,17 +4,22 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Any, Callable, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Set
 
 from .dispatch import MemoryBudget
 from .run.client import Client
+from .run.loop import Loop
 from .settings import Settings, settings
+
+if TYPE_CHECKING:
+    from .executors import Coroutines
 
 
 class Process:
     """What there is once in a process.
 
     :ivar instance: random id, so that a peer with two addresses is known as one.
+    :ivar loop: waits for all sockets that no thread waits for.
     :ivar client: calls to other peers.
     :ivar memory: what large requests may take, whatever peers a process has.
     :ivar lock: guards ``peer`` and ``warned``.
@@ -26,7 +31,9 @@ class Process:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.client = Client(settings)
+        self.loop = Loop("net-loop")
+        self.client = Client(settings, self.loop)
+        self._coroutines: Optional[Coroutines] = None
         self.peers: List[Any] = []
         self.forked: List[Callable[[], None]] = []
         self._begin()
@@ -38,10 +45,26 @@ class Process:
         self.lock = threading.RLock()
         self.peer: Optional[Any] = None
 
+    @property
+    def coroutines(self) -> Coroutines:
+        """The loop of served coroutines whose function has none of its own."""
+        with self.lock:
+            if self._coroutines is None:
+                from .executors import Coroutines  # few need it
+
+                self._coroutines = Coroutines()
+            return self._coroutines
+
+    def event_loop(self) -> Any:
+        """The asyncio loop of :attr:`coroutines`, which is started."""
+        return self.coroutines.loop()
+
     def on_fork(self) -> None:
         """Start anew in a child: no server, no connection, another identity."""
         self._begin()
         # The child can launch its peers again, and then has to forget them in a child of its own.
+        self.loop.abandon()
+        self._coroutines = None
         for peer in self.peers:
             peer.abandon()
         self.client.forget()

@@ -353,6 +353,10 @@ class Settings:
     request_time = Setting(30.0, _needed_seconds)
     # Seconds that a server keeps a connection without a request. Callers let go after 60.
     idle_time = Setting(300.0, _needed_seconds)
+    # Whether peers of this host and user are reached over Unix sockets, where there are such names.
+    unix = Setting(True, _boolean)
+    # Seconds that running calls have to end when net.serve() ends.
+    grace = Setting(5.0, _needed_seconds)
     # Connections that wait to be accepted; fewer make callers wait a second when many come at once.
     backlog = Setting(128, _whole(1, 65535))
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Dict, List, Union
 
 from ..decorators import Connected, register
-from ..dispatch import caller
+from ..context import caller
 from ..events import accept
 from ..identity import PeerArgument, tag_name
 from ..peer import Peer, function_names, serving_peer
@@ -30,7 +30,7 @@ def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
 
     :raises TypeError: a peer was given without ``peer=``.
     """
-    if args and caller.address is None:
+    if args and caller() is None:
         raise TypeError(f"this would tell of this process; net.info(peer={args[0]!r}) asks that "
                         f"peer")
     names = function_names()

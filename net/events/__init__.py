@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import logging
 import os
 from itertools import count
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, TypeVar, Union
 
 from .. import discovery
+from ..context import caller
 from ..decorators import Connected, P, R, is_connected, register
-from ..dispatch import caller
 from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
@@ -108,12 +109,26 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     def define(function: Any) -> Any:
         if isinstance(function, staticmethod):
             return staticmethod(define(function.__func__))
+        _check(function)
         connected = function if is_connected(function) else _connected(function)
         launch_by_decorator()
         subscriber.add(Handler(event, connected.tag, connected.__wrapped__, addresses, group_names,
                                hubs_only, on_host, on_gap))
         return connected
     return define
+
+
+def _check(function: Any) -> None:
+    """Refuse what nobody would await or iterate.
+
+    :raises TypeError: it makes a coroutine or a generator.
+    """
+    if is_connected(function):
+        function = function.__wrapped__
+    if any(makes(function) or makes(getattr(type(function), "__call__", None)) for makes in (
+            inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
+        raise TypeError(f"{function!r} gives a coroutine or a generator, which nobody would await "
+                        f"or iterate; an event is heard by a plain function")
 
 
 def _addresses(peers: Any) -> Optional[Set[Address]]:
@@ -185,11 +200,13 @@ def _subscription(peer_id: Any, tag: Any) -> Tuple[PeerId, bytes]:
 
 def _check_caller(peer: PeerId) -> None:
     # Events only go to where the subscription came from, so that nobody can aim them at others.
-    if caller.address is None or caller.address[0] == peer.host:
+    found = caller()
+    address = None if found is None else found.address
+    if address is None or address[0] == peer.host:
         return
-    if _is_here(caller.address[0]) and _is_here(peer.host):
+    if _is_here(address[0]) and _is_here(peer.host):
         return
-    raise PermissionError(f"a subscription for {peer.host} came from {caller.address[0]}; events "
+    raise PermissionError(f"a subscription for {peer.host} came from {address[0]}; events "
                           f"only go to the address that they were asked for from")
 
 

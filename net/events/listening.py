@@ -6,7 +6,7 @@ import time
 from typing import Any, List, Optional
 
 from . import subscribe
-from ..dispatch import caller
+from ..context import caller
 from ..errors import InvalidPeer, NetError
 from ..identity import PeerId, printable
 from ..peer import Peer
@@ -26,7 +26,8 @@ def listen(event: str, peers: Optional[List[str]], groups: Optional[List[str]], 
     lines: queue.Queue[str] = queue.Queue(MAX_LINES)
 
     def hear(*args: Any, **kwargs: Any) -> None:
-        host, port = caller.address or ("here", 0)
+        found = caller()
+        host, port = found.address or ("here", 0) if found is not None else ("here", 0)
         lines.put(f"{_now()} {host}:{port} {printable(f'{args!r} {kwargs!r}', MAX_SHOWN)}")
 
     def miss(event: str, peer: PeerId, missed: Optional[int]) -> None:

@@ -6,7 +6,8 @@ from collections import deque
 from time import perf_counter
 from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple
 
-from ..dispatch import Tally, caller
+from ..context import Caller, Context, enter
+from ..dispatch import Tally
 from ..settings import MIB
 from ..errors import Address
 
@@ -90,7 +91,7 @@ class Runner:
                 self._changed.notify_all()
 
     def _do(self, job: Job) -> None:
-        caller.address = job.address
+        enter(Context(Caller(job.address, None)))
         began = perf_counter()
         try:
             job.function(*job.args, **job.kwargs)

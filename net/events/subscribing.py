@@ -12,7 +12,8 @@ import threading
 from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from ..dispatch import INVALID_CONNECTION, caller
+from ..context import current
+from ..dispatch import INVALID_CONNECTION
 from ..settings import is_loopback
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import Flag, PeerId, encode_text, make_id, make_tag, printable, tag_name
@@ -372,7 +373,9 @@ class Subscriber:
         delivery: Optional[Delivery] = getattr(self._here, "delivery", None)
         if delivery is None or delivery.source is not source:
             delivery = self._here.delivery = Delivery(source, self._on_end)
-            caller.ended = delivery.ended
+            context = current()
+            if context is not None:
+                context.add_ending(delivery.ended)
             source.begin(delivery)
         elif source.delivery is not delivery:
             raise ConnectionError("another connection has taken its place")

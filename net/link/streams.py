@@ -19,6 +19,9 @@ __all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathe
 # name the flag; Linux has it all the same.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0x4000 if sys.platform == "linux" else 0)
 WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
+DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+# Bytes that are waited for at a time, so that progress can be seen.
+AT_A_TIME = 4 * 2 ** 20
 # Whether closing a socket waits or resets, and for how many seconds.
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
@@ -34,11 +37,13 @@ class Stream:
     poll for each of them, so one is only set for a call that asks for it. Of a non-blocking socket
     only :meth:`recv_some` and :meth:`send_some` are used.
 
+    :ivar received: bytes of large pieces so far: whether one that takes long makes progress.
     :ivar resets: see :meth:`reset_at_end`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.received = 0
         self.resets = False
         self.recv = sock.recv
         self._poll = poller(sock)
@@ -53,7 +58,9 @@ class Stream:
 
     def recv_into(self, view: memoryview) -> int:
         """Fill a buffer, wholly where the platform can; how many bytes that was, 0 at the end."""
-        return self.sock.recv_into(view, 0, WAIT_ALL)
+        size = self.sock.recv_into(view, min(len(view), AT_A_TIME), WAIT_ALL)
+        self.received += size
+        return size
 
     def send(self, pieces: Sequence[Buffer]) -> None:
         """Send each piece as it is; joining them would copy large ones."""
@@ -82,6 +89,16 @@ class Stream:
     def holds_data(self) -> bool:
         """Whether data was received that no selector knows of, because it waits in here."""
         return False
+
+    def has_ended(self) -> bool:
+        """Whether the other side has closed the connection, as far as that can be seen behind what
+        it has sent. Never waits; any thread may call."""
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK | DONT_WAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
 
     def is_readable(self) -> bool:
         """Whether there is something to receive, the end included, without waiting."""

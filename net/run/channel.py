@@ -163,6 +163,16 @@ class Channel:
             self.loop.unregister(self._stream.sock)
         self._close_stream()
 
+    def detach(self) -> Stream:
+        """Drive the connection no more, and give its stream back, blocking again. Nothing may be
+        queued; events that the receiver was not given yet stay in the session."""
+        assert self._stream is not None and not self.queued
+        self.closed = True
+        stream, self._stream = self._stream, None
+        self.loop.unregister(stream.sock)
+        stream.sock.setblocking(True)
+        return stream
+
     def abandon(self) -> None:
         """Close the copy of its socket in a forked child, after :meth:`Loop.abandon`."""
         self.closed = True

@@ -10,22 +10,29 @@ import itertools
 import socket
 import threading
 import weakref
-from time import monotonic
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from ..dispatch import caller
-from ..errors import (Address, CallTimeout, MessageTooLarge, NetError, PeerLost, PeerUnreachable,
-                      ProtocolError, RemoteError)
+from ..clock import uptime
+from ..context import Context, current
+from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerLost,
+                      PeerUnreachable, ProtocolError, RemoteError, ValueNotSupported)
 from ..identity import PeerArgument, address_of
-from ..link import security
-from ..link.streams import Deadline, Stream, Timed, tune
+from ..link import local, security
+from ..link.base import LONGEST, Endpoint
+from ..link.streams import Deadline, Stream, Timed
+from ..link.tcp import TcpCarrier
 from ..settings import Settings, is_loopback
 from ..wire import legacy
-from ..wire.frames import (FAILURE, FIRST, HEADER, MAX_NUMBER, Buffer, EndOfStream, Frame,
-                           NotAFrame)
+from ..wire.frames import (ASK, FAILURE, FIRST, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
+                           EndOfStream, Frame, NotAFrame)
+from ..wire.frames import pack as pack_frame
+from ..wire.limits import Limits
 from ..wire.messages import Call, decode_reply, encode_call
 from ..wire.session import Hello, Session, caller_session, encode_preface
+from .lending import Lender
+from .loop import Loop
 from .reading import next_event, rest_of_event
+from .streaming import STREAMED, Begun, RemoteIterator
 
 # Seconds to wait for a connection. The operating system would try for two minutes.
 CONNECT_TIME = 3.0
@@ -34,8 +41,12 @@ GREETING_TIME = 3.0
 # Seconds that an idle connection stays in the pool. Servers keep it for 300, so that it is always
 # the client that lets go and no request runs into a closing connection.
 IDLE_TIME = 60.0
-# Seconds from one look for such connections to the next. Calls do it in passing.
+# Seconds from one look for such connections to the next.
 LOOK_TIME = 5.0
+# Seconds after which an idle connection is tried before a call is trusted to it, and seconds that
+# the peer has for that: its host may have slept, moved or started anew meanwhile, silently.
+TRUST_TIME = 5.0
+TRIAL_TIME = 1.0
 NEVER = float("inf")
 # Seconds after which a call that waits for a free connection looks for itself: nobody tells of one
 # that an interrupt dropped.
@@ -49,16 +60,27 @@ MAX_ARGUMENTS = 4096
 class Client:
     """The calls of this process to others. Any thread may call.
 
-    :ivar next_look: monotonic time of the next look for connections that nobody uses.
+    :param loop: closes connections that nobody uses.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, loop: Loop) -> None:
         self.settings = settings
-        self.next_look = 0.0
+        self._loop = loop
+        self._looking = False
         self._pools: Dict[Address, Pool] = {}
         # The pool of a ``peer=`` argument, so that an id is decoded once.
         self._by_argument: Dict[Any, Pool] = {}
         self._numbers = itertools.count()
+        #: The asyncio loop of started calls; None until there is one.
+        self.own_loop: Any = None
+        #: Its tasks, which the loop itself does not hold.
+        self.started: Set[Any] = set()
+        #: The pools of each asyncio loop, see :mod:`net.calls.aio`.
+        self.by_loop: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    def next_number(self) -> int:
+        """A number for a request, which its reply will carry."""
+        return next(self._numbers) % MAX_NUMBER + 1
 
     def call(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
              timeout: Optional[float] = None) -> Any:
@@ -74,22 +96,52 @@ class Client:
             pool = self._by_argument[peer]
         except (KeyError, TypeError):
             pool = self._find_pool(peer)
+        context = current()
         if timeout is None:
             timeout = self.settings.timeout
-        deadline = None if timeout is None else Deadline(timeout)
-        if not pool.legacy:
-            number = next(self._numbers) % MAX_NUMBER + 1
-            frame = pool.exchange(
-                encode_call(number, tag, args, kwargs, self.settings.limits), number, deadline)
-            if frame is not None:
-                try:
-                    return decode_reply(frame, pool.address, peer, tag, self.settings.limits)
-                except ProtocolError:  # whatever comes next from such a peer
-                    pool.close_old(NEVER)
-                    raise
+        deadline = None if timeout is None and context is None else \
+            deadline_within(context, timeout, pool.address)
+        if pool.legacy:
+            return self._call_legacy(pool, peer, tag, args, kwargs, deadline)
+        number = next(self._numbers) % MAX_NUMBER + 1
+        limits = self.settings.limits
+        seconds = None if deadline is None or deadline.seconds > LONGEST else deadline.seconds
+        lender = None
+        try:
+            message = encode_call(number, tag, args, kwargs, limits, seconds)
+        except ValueNotSupported:  # unless it can be lent
+            lender = Lender(limits)
+            message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
+        frame = pool.exchange(message, number, deadline, context, lender)
+        if type(frame) is Begun:
+            return RemoteIterator(frame, peer, tag, limits)
+        if frame is None:
+            return self._call_legacy(pool, peer, tag, args, kwargs, deadline)
+        return pool.decode(frame, peer, tag, limits)
+
+    def _call_legacy(self, pool: Pool, peer: object, tag: bytes, args: Tuple[Any, ...],
+                     kwargs: Dict[str, Any], deadline: Optional[Deadline]) -> Any:
         message = legacy.encode_call(Call(tag, list(args), kwargs), self.settings.limits)
         data = pool.exchange_legacy(message, deadline)
         return legacy.decode_reply(data, peer, tag, self.settings.limits)
+
+    def stream(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
+               kwargs: Dict[str, Any], timeout: Optional[float] = None) -> RemoteIterator:
+        """The items of a generator function on another peer. Nothing is sent before the first one
+        is asked for.
+
+        :param timeout: seconds for all of it.
+        :raises InvalidPeer: not a peer.
+        """
+        address_of(peer)
+
+        def begin() -> Begun:
+            found = self.call(peer, tag, args, kwargs, timeout)
+            if type(found) is not RemoteIterator:
+                raise ProtocolError(address_of(peer), "the function there is no generator",
+                                    "maybe")
+            return found.begun()
+        return RemoteIterator(begin, peer, tag, self.settings.limits)
 
     def _find_pool(self, peer: Any) -> Pool:
         address = address_of(peer)
@@ -100,6 +152,15 @@ class Client:
             self._by_argument[peer] = pool
         return pool
 
+    def is_legacy(self, address: Address) -> bool:
+        """Whether the peer there is known to speak the old dialect."""
+        pool = self._pools.get(address)
+        return pool is not None and pool.legacy
+
+    def note_legacy(self, address: Address) -> None:
+        """The peer there speaks the old dialect."""
+        self._pools.setdefault(address, Pool(self, address)).legacy = True
+
     def connect(self, address: Address, timeout: float) -> Optional[Connection]:
         """A connection of one's own, in no pool; None if an old peer is there.
 
@@ -109,9 +170,23 @@ class Client:
 
     def close_old(self, now: float) -> None:
         """Close the connections to any peer that nobody has used for long."""
-        self.next_look = now + LOOK_TIME
         for pool in list(self._pools.values()):
             pool.close_old(now - IDLE_TIME)
+
+    def look_later(self) -> None:
+        """See to it that what gets idle is closed some day. Called for each new connection."""
+        if not self._looking:
+            self._looking = True
+            try:
+                self._loop.call_later(LOOK_TIME, self._look)
+            except OSError:
+                self._looking = False  # the next connection tries again
+
+    def _look(self) -> None:
+        self.close_old(uptime())
+        self._looking = False
+        if any(pool.connections for pool in list(self._pools.values())):
+            self.look_later()
 
     def close_idle(self) -> None:
         """Close all connections that wait for a call. A program that ends leaves none open."""
@@ -123,6 +198,10 @@ class Client:
             pool.abandon()
         self._pools.clear()
         self._by_argument.clear()
+        self._looking = False
+        for pools in list(self.by_loop.values()):
+            pools.close()
+        self.by_loop.clear()
 
 
 class Connection:
@@ -162,6 +241,19 @@ class Connection:
         self.stream.sock.settimeout(None)
         return event if event[1] == number else self._stray(event)
 
+    def exchange_lending(self, message: List[Buffer], number: int,
+                         deadline: Optional[Deadline], lender: Lender) -> Frame:
+        """Send a request that lends something, and do what is asked until its reply comes."""
+        stream = self.stream if deadline is None else Timed(self.stream, deadline)
+        self._send(message, stream)
+        message.clear()
+        event: Any = next_event(stream, self.session)
+        while event[0] == ASK:
+            stream.send(lender.answer(event))
+            event = next_event(stream, self.session)
+        self.stream.sock.settimeout(None)
+        return event if event[1] == number else self._stray(event)
+
     def _stray(self, event: Any) -> Frame:
         """A reply that carries another number: only a refusal of the whole connection may."""
         if type(event) is Frame and event.kind == FAILURE and not event.number \
@@ -180,6 +272,24 @@ class Connection:
 
     def close(self) -> None:
         self.stream.close()
+
+
+def deadline_within(context: Optional[Context], timeout: Optional[float],
+                    address: Address) -> Optional[Deadline]:
+    """When a call has to be over: after its time, or that of the served call that makes it.
+
+    :raises CallCancelled: nobody waits for that one any more.
+    :raises CallTimeout: its time is over.
+    """
+    if context is not None:
+        if context.cancelled:
+            raise CallCancelled("the call that makes it was cancelled", "no")
+        left = context.remaining()
+        if left is not None:
+            if not left:
+                raise CallTimeout(address, 0.0, "no")
+            timeout = left if timeout is None else min(left, timeout)
+    return None if timeout is None else Deadline(timeout)
 
 
 def _within(deadline: Optional[Deadline], seconds: float) -> float:
@@ -210,31 +320,77 @@ class Pool:
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._opening: weakref.WeakSet[_Place] = weakref.WeakSet()
         self._waiting = 0
+        # Where the peer also listens if it is one of this host's.
+        self._local: Optional[Endpoint] = None
+        self._knows_local = False
 
-    def exchange(self, message: List[Buffer], number: int,
-                 deadline: Optional[Deadline]) -> Optional[Frame]:
-        """One request and its reply; None if an old peer is there, which did not run it."""
-        connection = self._take(deadline)
+    def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline],
+                 context: Optional[Context], lender: Optional[Lender] = None) \
+            -> Union[None, Frame, Begun]:
+        """One request and its reply; None if an old peer is there, which did not run it.
+
+        :param context: of the served call that makes this one, if one does.
+        :param lender: does what is asked of the caller meanwhile.
+        """
+        connection = self._take(deadline, context)
         if connection is None:
             return None
         if len(message) > 1:
             self._check_size(connection, message)
+        if context is not None:
+            return self._exchange_within(context, connection, message, number, deadline, lender)
+        return self._exchange(connection, message, number, deadline, lender)
+
+    def _exchange_within(self, context: Context, connection: Connection, message: List[Buffer],
+                         number: int, deadline: Optional[Deadline],
+                         lender: Optional[Lender]) -> Union[Frame, Begun]:
+        """Ends when the served call is cancelled that makes this one."""
+        context.add_ending(connection.stream.abort)
         try:
-            frame = connection.exchange(message, number, deadline)
-            if connection.session.rest:
+            return self._exchange(connection, message, number, deadline, lender)
+        except Exception:
+            if context.cancelled:
+                raise CallCancelled("the call that made it was cancelled") from None
+            raise
+        finally:
+            context.remove_ending(connection.stream.abort)
+
+    def _exchange(self, connection: Connection, message: List[Buffer], number: int,
+                  deadline: Optional[Deadline],
+                  lender: Optional[Lender]) -> Union[Frame, Begun]:
+        try:
+            if lender is None:
+                frame = connection.exchange(message, number, deadline)
+            else:
+                frame = connection.exchange_lending(message, number, deadline, lender)
+            if connection.session.rest and frame[0] not in STREAMED:
                 raise ProtocolError(self.address, "more than one reply", "maybe")
         except BaseException as problem:  # KeyboardInterrupt too: the reply may be half read
-            self._close(connection)
+            self.discard(connection)
             failure = self._failure(problem, deadline)
             if failure is problem:
                 raise
             raise failure from None
+        if frame[0] != RESULT and frame[0] != FLAG and not self._is_final(connection, frame):
+            return frame if frame[0] == FAILURE else \
+                Begun(self, connection, number, deadline, frame, lender)
+        connection.idle_since = uptime()
+        self._idle.append(connection)
+        if self._waiting:
+            self._wake()
+        return frame
+
+    def _is_final(self, connection: Connection, frame: Frame) -> bool:
+        """Whether a frame that is no result ends its call and leaves the connection in order."""
         if frame.kind == FAILURE and b'"refused"' in frame.text:
             # A peer that could not read a request, or is at its limit, closes after its reply.
-            self._close(connection)
-            return frame
-        self._give_back(connection)
-        return frame
+            self.discard(connection)
+            return False
+        if frame.kind != FAILURE and frame.kind not in STREAMED:
+            # Such as what asks for something that was not lent.
+            self.discard(connection)
+            raise ProtocolError(self.address, f"a frame of kind {frame.kind} is no reply", "maybe")
+        return frame.kind == FAILURE
 
     def _check_size(self, connection: Connection, message: Sequence[Buffer]) -> None:
         """Refuse a request that the peer would refuse, before it is sent.
@@ -249,11 +405,12 @@ class Pool:
                 ("buffers of a message, in bytes", buffers, limits.get("buffers"),
                  "NET_MAX_BUFFERS")):
             if type(limit) is int and number > limit:
-                self._give_back(connection)
+                self.give_back(connection)
                 raise MessageTooLarge(what, number, limit, setting)
 
-    def _give_back(self, connection: Connection) -> None:
-        connection.idle_since = monotonic()
+    def give_back(self, connection: Connection) -> None:
+        """Let another call have a connection that was left in perfect order."""
+        connection.idle_since = uptime()
         self._idle.append(connection)
         if self._waiting:
             self._wake()
@@ -278,12 +435,19 @@ class Pool:
             return PeerLost(self.address, f"the peer closed the connection {how}")
         return PeerLost(self.address, str(problem))
 
+    def decode(self, frame: Frame, peer: object, tag: bytes, limits: Limits) -> Any:
+        """What a reply holds, as :func:`~net.wire.messages.decode_reply`."""
+        try:
+            return decode_reply(frame, self.address, peer, tag, limits)
+        except ProtocolError:  # whatever comes next from such a peer
+            self.close_old(NEVER)
+            raise
+
     # ------------------------------------------------------------------ taking one
 
-    def _take(self, deadline: Optional[Deadline]) -> Optional[Connection]:
-        now = monotonic()
-        if now >= self._client.next_look:
-            self._client.close_old(now)
+    def _take(self, deadline: Optional[Deadline],
+              context: Optional[Context]) -> Optional[Connection]:
+        now = uptime()
         revision = self._settings.revision
         while True:
             while self._idle:
@@ -292,21 +456,42 @@ class Pool:
                 except IndexError:
                     break  # another thread took the last one
                 # Nobody has asked anything, so what can be received is the end of the connection.
-                if now - connection.idle_since < IDLE_TIME and connection.revision == revision \
-                        and not connection.stream.is_readable():
+                idle = now - connection.idle_since
+                if idle < IDLE_TIME and connection.revision == revision \
+                        and not connection.stream.is_readable() \
+                        and (idle < TRUST_TIME or self._is_alive(connection, deadline)):
                     return connection
-                self._close(connection)
-            place = self._take_place(deadline)
+                self.discard(connection)
+            place = self._take_place(deadline, context is not None)
             if place is not None:
                 return self._open_at(place, deadline)
 
-    def _take_place(self, deadline: Optional[Deadline]) -> Optional[_Place]:
+    def _is_alive(self, connection: Connection, deadline: Optional[Deadline]) -> bool:
+        """Try a connection that was idle for long. If it is dead, so are those that were idle for
+        longer."""
+        number = self._client.next_number()
+        try:
+            patience = Deadline(_within(deadline, TRIAL_TIME))
+            connection.exchange(pack_frame(PING, number, b""), number, patience)
+            return True
+        except (OSError, EndOfStream, NetError):
+            self.close_old(connection.idle_since)
+            return False
+
+    @property
+    def connections(self) -> int:
+        """How many are open, those in use included."""
+        return len(self._open)
+
+    def _take_place(self, deadline: Optional[Deadline], nested: bool) -> Optional[_Place]:
         """A place for one more connection. Waits while there are enough of them; None if one may
-        have got free meanwhile."""
+        have got free meanwhile.
+
+        :param nested: whether a served call makes this one. It does not wait: that one holds a
+            place elsewhere, and two peers could wait for each other.
+        """
         place = _Place()
-        # Calls that a served call makes do not wait: that one holds a place elsewhere, and two
-        # peers could wait for each other.
-        most = self._settings.max_calls if caller.address is None else NEVER
+        most = NEVER if nested else self._settings.max_calls
         with self._freed:
             if len(self._open) + len(self._opening) >= most:
                 self._waiting += 1
@@ -331,6 +516,7 @@ class Pool:
             connection = self.open(deadline)
             if connection is not None:
                 self._open.add(connection)
+                self._client.look_later()
             return connection
         finally:
             with self._freed:
@@ -341,19 +527,21 @@ class Pool:
         with self._freed:
             self._freed.notify()
 
-    def _close(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
+        """Close a connection that no other call can have."""
         connection.close()
         with self._freed:
             self._open.discard(connection)
             self._freed.notify()
 
     def close_old(self, oldest: float) -> None:
-        """Close what nobody has used since a monotonic time; the list is in the order of use."""
+        """Close what nobody has used since a time of :func:`~net.clock.uptime`; the list is in the
+        order of use."""
         try:
             while self._idle[0].idle_since < oldest:
                 connection = self._idle.pop(0)
                 if connection.idle_since < oldest:
-                    self._close(connection)
+                    self.discard(connection)
                 else:
                     self._idle.append(connection)  # another thread took the old one
         except IndexError:
@@ -367,6 +555,7 @@ class Pool:
     def reset(self) -> None:
         """Forget what is known of the peer there: another may come to this address."""
         self.legacy = False
+        self._knows_local = False
 
     # ------------------------------------------------------------------ opening one
 
@@ -400,19 +589,28 @@ class Pool:
         return None
 
     def _connect(self, deadline: Optional[Deadline]) -> Stream:
-        host, port = self.address
+        host = self.address[0]
         if self._settings.loopback_only and not is_loopback(host):
             raise PeerUnreachable(self.address, f"NET_HOST={self._settings.host} keeps this "
                                                 f"process on its own host")
         try:
-            # Text would load the codec of international names, here and now.
-            sock = socket.create_connection((host.encode("ascii"), port),
-                                            _within(deadline, CONNECT_TIME))
-        except (OSError, UnicodeError) as problem:
+            patience = Deadline(_within(deadline, CONNECT_TIME))
+            sock = self._connect_locally(patience)
+            if sock is None:
+                sock = TcpCarrier().connect(Endpoint.of(self.address), patience)
+        except OSError as problem:
             self.reset()
             raise self._unreachable(problem, deadline, CONNECT_TIME) from None
-        tune(sock)
         return Stream(sock)
+
+    def _connect_locally(self, deadline: Deadline) -> Optional[socket.socket]:
+        """A shorter way to a peer of this host; None if there is none."""
+        if not self._settings.unix or self.legacy:
+            return None
+        if not self._knows_local:
+            self._knows_local = True
+            self._local = local.endpoint_of(self.address)
+        return None if self._local is None else local.connect(self._local, deadline)
 
     def _unreachable(self, problem: Exception, deadline: Optional[Deadline],
                      patience: float) -> NetError:

@@ -23,8 +23,8 @@ def rest_of_event(stream: Union[Stream, Timed], session: Session) -> Event:
     while True:
         missing = session.missing
         if missing is not None:
-            begun, size = missing
-            event = session.fill(stream.recv_exactly(size, begun))
+            prefix, size = missing
+            event = session.fill(stream.recv_exactly(size, prefix))
         else:
             data = stream.recv(CHUNK)
             if not data:

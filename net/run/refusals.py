@@ -1,9 +1,8 @@
 """Clients that were refused before they got a thread, until they have read why."""
 from __future__ import annotations
 
-import selectors
 import socket
-from time import monotonic
+from functools import partial
 from typing import Dict, Optional
 
 from ..errors import NetError, ProtocolError
@@ -11,6 +10,7 @@ from ..link.streams import NO_SIGNAL, reset_at_end
 from ..wire.frames import CHUNK
 from ..wire.legacy import FIRST_BYTES, LegacySession
 from ..wire.messages import encode_refusal
+from .loop import READ, Loop, Timer
 
 # Seconds for a client to take a refusal before the connection is closed under it.
 REFUSAL_TIME = 1.0
@@ -22,12 +22,12 @@ MAX_REFUSED = 64
 class RefusedClient:
     """One of them: what it begins with tells the dialect of its refusal.
 
-    :ivar deadline: monotonic time at which it is closed.
+    :ivar timer: closes it when its time is over.
     """
 
-    def __init__(self, sock: socket.socket, problem: NetError) -> None:
+    def __init__(self, sock: socket.socket, problem: NetError, timer: Timer) -> None:
         self.sock = sock
-        self.deadline = monotonic() + REFUSAL_TIME
+        self.timer = timer
         self._problem = problem
         self._told = False
         self._old: Optional[LegacySession] = None
@@ -87,13 +87,10 @@ class RefusedClient:
 
 
 class RefusedClients:
-    """Refused sockets of one thread.
+    """Refused sockets. In the loop's thread only."""
 
-    :param selector: of that thread; the data of each key is called when there is something to read.
-    """
-
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        self._selector = selector
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._waiting: Dict[socket.socket, RefusedClient] = {}
 
     def refuse(self, sock: socket.socket, problem: NetError) -> None:
@@ -102,21 +99,14 @@ class RefusedClients:
             sock.setblocking(False)
             while len(self._waiting) >= MAX_REFUSED:
                 self._close(next(iter(self._waiting)))
-            self._selector.register(sock, selectors.EVENT_READ, lambda: self._receive(sock))
+            self._loop.register(sock, READ, partial(self._receive, sock))
+            timer = self._loop.call_later(REFUSAL_TIME, partial(self._close, sock))
         except OSError:
+            self._loop.unregister(sock)
             sock.close()
             return
-        self._waiting[sock] = RefusedClient(sock, problem)
+        self._waiting[sock] = RefusedClient(sock, problem, timer)
         self._receive(sock)  # most clients have sent something already
-
-    @property
-    def empty(self) -> bool:
-        return not self._waiting
-
-    def close_overdue(self) -> None:
-        now = monotonic()
-        for sock in [one for one, client in self._waiting.items() if client.deadline < now]:
-            self._close(sock)
 
     def close(self) -> None:
         """Close them all."""
@@ -127,8 +117,9 @@ class RefusedClients:
         """Close our copies in a forked child; the parent still uses its own."""
         for sock in self._waiting:
             sock.close()
+        self._waiting.clear()
 
-    def _receive(self, sock: socket.socket) -> None:
+    def _receive(self, sock: socket.socket, mask: int = READ) -> None:
         client = self._waiting.get(sock)  # another one may have taken its place meanwhile
         if client is not None and not client.receive():
             self._close(sock)
@@ -136,5 +127,6 @@ class RefusedClients:
     def _close(self, sock: socket.socket) -> None:
         client = self._waiting.pop(sock, None)
         if client is not None:
-            self._selector.unregister(sock)
+            client.timer.cancel()
+            self._loop.unregister(sock)
             client.close()

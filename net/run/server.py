@@ -1,89 +1,95 @@
-"""The threaded TCP server: one thread accepts and watches the time, one serves each connection."""
+"""The threaded server: the loop accepts and watches the time, a thread serves each connection."""
 from __future__ import annotations
 
 import errno
 import logging
 import os
-import selectors
 import socket
 import threading
-from time import monotonic
-from typing import Any, Callable, Dict, Optional, Set
+from collections import Counter
+from functools import partial
+from time import monotonic, sleep
+from typing import Any, Callable, Dict, Optional, Sequence, Set
 
-from ..dispatch import Dispatch, Tally, caller
-from ..settings import settings
-from ..errors import Address, AuthenticationError, NetError, NoFreePort, PeerBusy
+from ..dispatch import Dispatch, Tally
+from ..errors import Address, AuthenticationError, NetError, PeerBusy
 from ..link import security
-from . import access
-from .refusals import RefusedClients
+from ..link.base import Listener
+from ..link.streams import Stream, host_port
 from ..log import CONNECTIONS, RateLimitedLog
+from ..settings import Settings
+from . import access
+from .loop import READ, Loop, Timer
+from .refusals import RefusedClients
 from .server_connection import Handover, ServerConnection, Terms
-from ..link.streams import Stream, host_port, tune
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Seconds between looks at the clock while there are connections.
 TICK = 0.25
-# Seconds without accepting when descriptors have run out: trying again at once would keep a core
-# busy for nothing.
+# Seconds without accepting after an error that another attempt would only meet again.
 PAUSE = 0.25
 # Seconds by which a look at the clock may be late before the whole process counts as held up, and
 # seconds that its connections get then to catch up: what waits in their sockets came in time.
 LATE = 1.0
-# Seconds without a request after which a connection may be closed to make room. Callers let go of
-# theirs after 60, so that none of them is about to be used.
-STALE_TIME = 90.0
-# Connections that were given up and still get a moment to read why. Each has a thread.
-MAX_DISMISSED = 64
+# Seconds between looks whether the last calls have ended.
+DRAIN_LOOK = 0.02
+# Connections that are accepted in one go, so that other sockets have their turn.
+AT_ONCE = 64
+# Places that are kept for sources with few connections: one source alone never fills them all. An
+# eighth, and at most so many.
+MAX_RESERVED = 64
+# Seconds that a connection must have been idle to give way to a newcomer. A caller that is about to
+# use it again may lose its call then, and cannot tell whether it ran.
+IDLE_GRACE = 1.0
+# Evicted connections that are still reading why; each has a thread.
+MAX_EVICTED = 64
 
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
 class Server:
-    """Serves a dispatch on the first free port of a range.
+    """Serves a dispatch at one or more listeners.
 
-    :param host: numeric address to bind; every address with ``0.0.0.0`` or ``::``.
-    :param ports: tried in order.
-    :param any_port: take any port of the operating system's if all are taken.
+    :param listeners: belong to the server from here on; the first one is at its address.
     :param instance: the random id of this process.
+    :ivar address: ``(host, port)`` that it listens at.
     :ivar hand_over: takes connections on which subscribers want their events; None where there are
         no events.
-    :raises NoFreePort: all are taken.
     :raises SettingError: the secret or the certificates cannot be used.
-    :raises OSError: the address cannot be bound at all, or no thread can be started.
+    :raises OSError: no thread can be started.
     """
 
-    def __init__(self, dispatch: Dispatch, host: str, ports: range, any_port: bool = False,
-                 instance: str = "") -> None:
+    def __init__(self, dispatch: Dispatch, listeners: Sequence[Listener], loop: Loop,
+                 settings: Settings, instance: str) -> None:
         self._dispatch = dispatch
+        self._listeners = listeners
+        self._loop = loop
+        self._settings = settings
         self._instance = instance
+        self.address: Address = listeners[0].endpoint.address
         self.hand_over: Optional[Callable[[Handover], None]] = None
-        self._revision = settings.revision
-        self._known = security.credentials()
-        self._listener = _listen(host, ports, any_port)
-        self.address: Address = self._listener.getsockname()[:2]
-        # Guards _served, _dismissed, _finished and ServerConnection.admitted.
+        # Guards what follows, and ServerConnection.admitted.
         self._lock = threading.Lock()
         self._served: Set[ServerConnection] = set()
-        self._dismissed: Dict[ServerConnection, None] = {}
+        self._evicted: Dict[ServerConnection, None] = {}
         self._finished = Tally()
         self._closed = False
+        # All that follows belongs to the loop's thread.
+        self._refused = RefusedClients(loop)
         self._misconfigured: Optional[str] = None
-        self._wake, self._woken = socket.socketpair()
-        self._woken.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._woken, selectors.EVENT_READ, self._nothing)
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        self._doorstep = RefusedClients(self._selector)
-        self._listening = True
-        self._resume = self._patient_until = 0.0
+        self._listening = False
+        self._ticking: Optional[Timer] = None
+        self._ticked = self._patient_until = 0.0
+        # Given up for a moment when there are no descriptors left, to tell a client so.
+        self._spare = _open_spare()
         try:
-            threading.Thread(target=self._run, name=f"net-server-{self.address[1]}",
-                             daemon=True).start()
-        except RuntimeError as problem:
+            self._revision = settings.revision
+            self._known = security.credentials()
+            loop.call_soon(self._listen)
+        except BaseException:
             self.abandon()  # nobody would ever accept on that port
-            raise OSError(errno.EAGAIN, str(problem)) from problem
+            raise
 
     def close(self) -> None:
         """Stop listening and end every connection. May be called again, and from a handler."""
@@ -91,33 +97,53 @@ class Server:
             if self._closed:
                 return
             self._closed = True
-            served = [*self._served, *self._dismissed]
-        self._listener.close()
+            served = [*self._served, *self._evicted]
+        self._close_listeners()
         for connection in served:
             connection.stream.abort()
         try:
-            self._wake.send(b"x")
+            self._loop.call_soon(self._end)
         except OSError:
-            pass
+            pass  # the loop has ended, and so has all that it knew of us
+
+    def drain(self, seconds: float) -> None:
+        """Take no new call, and let those that run end, for some seconds at most. Not from a
+        function that is called through this server, for which it would wait."""
+        end = monotonic() + seconds
+        self._close_listeners()
+        while True:
+            with self._lock:
+                served = list(self._served)
+            for connection in served:
+                if not connection.call:
+                    connection.stream.abort()
+            if not served or monotonic() >= end or self._closed:
+                return
+            sleep(DRAIN_LOOK)
 
     def abandon(self) -> None:
         """Close the copies of our sockets in a forked child, where no thread serves them."""
         self._closed = True
-        for connection in [*self._served, *self._dismissed]:
-            if not connection.handed_over:
-                connection.stream.close()
-            if caller.ended is not None:
-                caller.ended()
-        self._doorstep.abandon()
-        for sock in (self._listener, self._wake, self._woken, self._selector):
-            sock.close()
+        self._close_listeners()
+        for connection in [*self._served, *self._evicted]:
+            connection.stream.close()
+        self._refused.abandon()
+        self._close_spare()
+
+    def adopt(self, sock: socket.socket, address: Optional[Address]) -> None:
+        """Serve a socket that is connected already, as a carrier gives it. Any thread may call; the
+        socket belongs to the server from here on.
+
+        :param address: that it comes from, None for this host.
+        """
+        self._loop.call_soon(partial(self._start, sock, address))
 
     def tally(self) -> Dict[bytes, Any]:
         """``tag -> [calls, errors, seconds]`` since the start."""
         total = Tally()
         with self._lock:
             total.merge(self._finished)
-            for connection in (*self._served, *self._dismissed):
+            for connection in (*self._served, *self._evicted):
                 total.merge(connection.tally)
         return total.by_tag
 
@@ -126,82 +152,101 @@ class Server:
         """How many connections are open."""
         return len(self._served)
 
-    # ------------------------------------------------------------ the thread that accepts
+    # ------------------------------------------------------------ accepting, in the loop
 
-    def _run(self) -> None:
-        looked = monotonic()
-        while not self._closed:
-            try:
-                self._round(looked)
-            except Exception:  # without this thread nobody would be served any more
-                if not self._closed:
-                    note(logging.ERROR, "the server goes on after an error")
-                    self._pause()
-            looked = monotonic()
-        self._doorstep.close()
-        self._selector.close()
-        self._wake.close()
-        self._woken.close()
-
-    def _round(self, looked: float) -> None:
-        busy = self._served or self._dismissed or not self._listening or not self._doorstep.empty
-        timeout = TICK if busy else None
-        for key, _ in self._selector.select(timeout):
-            if self._closed:
-                return
-            key.data()
-        now = monotonic()
-        if timeout is not None and now - looked > timeout + LATE:
-            self._patient_until = now + LATE
-        if not self._listening and now >= self._resume:
-            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+    def _listen(self) -> None:
+        if not self._listening and not self._closed:
+            for listener in self._listeners:
+                self._loop.register(listener, READ, partial(self._accept, listener))
             self._listening = True
-        self._follow_settings()
-        if now >= self._patient_until:
-            self._close_overdue(now)
-        self._doorstep.close_overdue()
-
-    def _nothing(self) -> None:
-        """Woken up; what for is seen in the next round."""
-
-    def _accept(self) -> None:
-        """Accept what waits."""
-        for _ in range(settings.backlog):
-            try:
-                sock, address = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as problem:
-                if self._closed:
-                    return
-                note(logging.WARNING, "cannot accept: %s", problem)
-                if problem.errno in _OUT_OF:
-                    self._evict_one()
-                    self._pause()
-                return
-            self._start(sock, host_port(address))
 
     def _pause(self) -> None:
         if self._listening:
-            self._selector.unregister(self._listener)
+            for listener in self._listeners:
+                self._loop.unregister(listener)
             self._listening = False
-        self._resume = monotonic() + PAUSE
+            self._loop.call_later(PAUSE, self._listen)
+
+    def _end(self) -> None:
+        for listener in self._listeners:
+            self._loop.unregister(listener)
+        self._refused.close()
+        if self._ticking is not None:
+            self._ticking.cancel()
+        self._close_spare()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _accept(self, listener: Listener, mask: int) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as problem:
+                if not self._closed:
+                    note(logging.WARNING, "cannot accept: %s", problem)
+                    if problem.errno not in _OUT_OF or not self._refuse_one(listener, problem):
+                        self._pause()
+                return
+            self._start(sock, address)
+
+    def _refuse_one(self, listener: Listener, problem: OSError) -> bool:
+        """There are no descriptors left: make room, or at least tell one client. False if neither
+        can be done."""
+        if self._evict_one(None):
+            return False  # when its thread has ended there is one
+        if self._spare is None:
+            return False
+        self._close_spare()
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return False
+        else:
+            try:
+                sock.setblocking(False)
+                self._refused.refuse(sock, PeerBusy(None, f"{problem.strerror} there"))
+                self._refused.close()  # its descriptor is needed again at once
+            finally:
+                sock.close()
+            return True
+        finally:
+            self._spare = _open_spare()
+
+    def _close_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
 
     def _start(self, sock: socket.socket, address: Optional[Address]) -> None:
+        try:
+            self._take(sock, address)
+        except BaseException:  # an error of ours: nobody would serve it
+            sock.close()
+            raise
+
+    def _take(self, sock: socket.socket, address: Optional[Address]) -> None:
+        if self._closed:
+            sock.close()
+            return
         self._follow_settings()  # nothing else may have happened since they changed
         try:
             problem = self._why_not(sock, address)
-            sock.setblocking(True)
-            tune(sock)
         except OSError:  # it has gone already
             sock.close()
             return
         if problem is None:
             connection = ServerConnection(Stream(sock), address, Terms(
-                self._instance, self._known, self._admit, self.hand_over))
+                self._instance, self._known, self._admit, self.hand_over, self._loop), self)
             problem = self._start_thread(connection)
         if problem is not None:
-            self._doorstep.refuse(sock, problem)
+            self._refused.refuse(sock, problem)
+        elif self._ticking is None:
+            self._ticked = monotonic()
+            self._ticking = self._loop.call_later(TICK, self._tick)
 
     def _why_not(self, sock: socket.socket, address: Optional[Address]) -> Optional[NetError]:
         """The reason to refuse a client for what it is, or for how things are here."""
@@ -217,10 +262,8 @@ class Server:
 
     def _start_thread(self, connection: ServerConnection) -> Optional[NetError]:
         """Give a connection its place and its thread, or say why there is none."""
-        with self._lock:
-            full = len(self._served) >= settings.max_connections
-        if full and not self._evict_one():
-            return PeerBusy(None, f"{settings.max_connections} connections are open there "
+        if not self._has_place(connection.source) and not self._evict_one(connection.source):
+            return PeerBusy(None, f"{self._settings.max_connections} connections are open there "
                                   f"(NET_MAX_CONNECTIONS)")
         with self._lock:
             self._served.add(connection)
@@ -233,41 +276,93 @@ class Server:
             return PeerBusy(None, str(problem) or "no memory for a thread")
         return None
 
-    def _evict_one(self) -> bool:
-        """Make room: end a connection that has not brought a whole request yet, or that nobody has
-        used for long. False if there is none. One that works is never touched."""
+    def _has_place(self, source: str) -> bool:
+        most = self._settings.max_connections
+        reserved = min(most // 8, MAX_RESERVED)
         with self._lock:
-            connection = self._eviction_candidate()
+            if len(self._served) < most - reserved:
+                return True
+            of_source = sum(one.source == source for one in self._served)
+            return len(self._served) < most and of_source < reserved
+
+    def _evict_one(self, newcomer: Optional[str]) -> bool:
+        """Make room: end a connection that has not brought a whole request yet, or that nobody uses
+        now, of the source that has most. False if there is none. One that works is never touched.
+
+        :param newcomer: the source that needs the place; None if it is not about places.
+        """
+        with self._lock:
+            connection = self._eviction_candidate(newcomer)
             if connection is None:
                 return False
             self._served.discard(connection)
-            self._dismissed[connection] = None
-            first = next(iter(self._dismissed)) if len(self._dismissed) > MAX_DISMISSED else None
+            self._evicted[connection] = None
+            first = next(iter(self._evicted)) if len(self._evicted) > MAX_EVICTED else None
         if connection.admitted:
             connection.stream.abort()
         else:
-            connection.dismiss(PeerBusy(None, "too many connections come at once"))
+            connection.refuse(PeerBusy(None, "too many connections come at once"))
         if first is not None:
             first.stream.abort()
         return True
 
-    def _eviction_candidate(self) -> Optional[ServerConnection]:
+    def _eviction_candidate(self, newcomer: Optional[str]) -> Optional[ServerConnection]:
+        counts = Counter(one.source for one in self._served)
         unfinished = [one for one in self._served if not one.admitted]
         if unfinished:
-            # Those that have not even begun like one of ours go first, the oldest of them.
-            return min(unfinished, key=lambda one: (one.greeted, one.since))
-        stale = monotonic() - STALE_TIME
-        return min((one for one in self._served if one.idle_since() < stale),
-                   key=lambda one: one.deadline, default=None)
+            # Of the source with most of them; those without a valid preface first, oldest first.
+            pending = Counter(one.source for one in unfinished)
+            return min(unfinished, key=lambda one: (-pending[one.source], one.greeted, one.since))
+        idle_before = monotonic() - IDLE_GRACE
+        idle = [one for one in self._served if one.idle_since() < idle_before
+                and counts[one.source] >= counts.get(newcomer or "", 0)]
+        return min(idle, key=lambda one: (-counts[one.source], one.deadline), default=None)
 
-    def _close_overdue(self, now: float) -> None:
+    # ------------------------------------------------------------ the clock, in the loop
+
+    def _tick(self) -> None:
+        now = monotonic()
+        if now - self._ticked > TICK + LATE:
+            self._patient_until = now + LATE
+        self._ticked = now
+        self._follow_settings()
         with self._lock:
-            overdue = [one for one in (*self._served, *self._dismissed) if one.deadline < now]
-        for connection in overdue:
-            connection.stream.abort()
+            connections = [*self._served, *self._evicted]
+        for connection in connections:
+            if now >= self._patient_until and connection.is_overdue(now):
+                self._end_overdue(connection)
+            elif connection.call and not connection.watched:
+                # A call that takes longer than a tick.
+                if connection.call == connection.seen:
+                    self._watch(connection, connection.call)
+                connection.seen = connection.call
+        self._ticking = self._loop.call_later(TICK, self._tick) if connections else None
+
+    def _end_overdue(self, connection: ServerConnection) -> None:
+        with self._lock:
+            if connection in self._served:
+                self._served.discard(connection)
+                self._evicted[connection] = None
+        connection.end_overdue()
+
+    def _watch(self, connection: ServerConnection, call: int) -> None:
+        """Find out when the caller of a call that takes long is gone."""
+        connection.watched = True
+        try:
+            self._loop.register(connection.stream.sock, READ,
+                                partial(self._look, connection, call))
+        except OSError:
+            pass  # its thread has closed it
+
+    def _look(self, connection: ServerConnection, call: int, mask: int) -> None:
+        self._loop.unregister(connection.stream.sock)
+        connection.watched = False
+        if connection.call == call and connection.stream.has_ended():
+            connection.context.cancel()
 
     def _follow_settings(self) -> None:
         """When the settings have changed, who connected under others has to come again."""
+        settings = self._settings
         if self._revision == settings.revision:
             return
         self._revision = settings.revision
@@ -288,8 +383,6 @@ class Server:
     # --------------------------------------------------------- the thread of a connection
 
     def _serve(self, connection: ServerConnection) -> None:
-        caller.address = connection.address
-        caller.server = self
         try:
             connection.run(self._dispatch)
         except Exception:
@@ -298,12 +391,25 @@ class Server:
         finally:
             with self._lock:
                 self._served.discard(connection)
-                self._dismissed.pop(connection, None)
+                self._evicted.pop(connection, None)
                 self._finished.merge(connection.tally)
+            connection.context.cancel()
             if not connection.handed_over:
-                connection.stream.close()
-            if caller.ended is not None:
-                caller.ended()
+                self._close(connection)
+
+    def _close(self, connection: ServerConnection) -> None:
+        if connection.watched:
+            # The selector must not keep its number, which will be another socket's.
+            try:
+                self._loop.call_soon(partial(self._unwatch, connection))
+                return
+            except OSError:
+                pass
+        connection.stream.close()
+
+    def _unwatch(self, connection: ServerConnection) -> None:
+        self._loop.unregister(connection.stream.sock)
+        connection.stream.close()
 
     def _admit(self, connection: ServerConnection) -> bool:
         with self._lock:
@@ -311,26 +417,8 @@ class Server:
             return connection.admitted
 
 
-def _listen(host: str, ports: range, any_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in (*ports, 0) if any_port else ports:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if os.name == "posix":
-                # A closed port stays in TIME_WAIT for a minute; without this a restart fails.
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            else:
-                # On Windows the same option would let two peers share a port.
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-            listener.bind((host, port))
-            listener.listen(settings.backlog)
-            listener.setblocking(False)
-            return listener
-        except OSError as problem:
-            listener.close()
-            if problem.errno not in _TAKEN:
-                raise
-        except BaseException:
-            listener.close()
-            raise
-    raise NoFreePort(host, ports)
+def _open_spare() -> Optional[int]:
+    try:
+        return os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return None

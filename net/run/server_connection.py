@@ -3,27 +3,38 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 from time import monotonic
 from typing import Any, Callable, NamedTuple, Optional
 
-from ..dispatch import Dispatch, Tally, caller
+from ..context import Caller, Context, enter
+from ..dispatch import Dispatch, Tally
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
                       ProtocolError)
 from ..identity import printable
 from ..link.streams import Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
-from ..wire.frames import CALL, CHUNK, FIRST, SUBSCRIBE, EndOfStream, Frame, NotAFrame
+from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, EndOfStream,
+                           Frame, NotAFrame)
+from ..wire.frames import pack as pack_frame
 from ..wire.legacy import FIRST_BYTES, LegacySession
 from ..wire.messages import encode_refusal
-from ..wire.session import MAGIC, Preface, PrefaceParser, Session, encode_hello, server_session
+from ..wire.session import (LENT_OPEN, MAGIC, SERVER_OPEN, STREAMED_OPEN, Preface, PrefaceParser,
+                            Session, encode_hello, server_session)
+from .lending import Borrower
+from .loop import Loop
+from .producing import send_items
 from .reading import next_event, rest_of_event
 from .refusals import REFUSAL_TIME
+from .streaming import ItemSender
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Seconds for the preface of a connection, a TLS handshake before it included.
 GREETING_TIME = 3.0
+# Bytes a second from which on a large request, or a reply, has all the time that it takes.
+SLOWEST = 64 * 1024
 NEVER = float("inf")
 
 # To look at what has come and leave it there, without waiting.
@@ -53,32 +64,45 @@ class Terms(NamedTuple):
         up meanwhile, and the request must not run.
     :ivar hand_over: takes a connection on which a subscriber wants its events, as
         :class:`Handover`; None where there are no events.
+    :ivar loop: sends streamed results.
     """
 
     instance: str
     known: Any
     admit: Callable[[ServerConnection], bool]
     hand_over: Optional[Callable[[Handover], None]] = None
+    loop: Optional[Loop] = None
 
 
 class ServerConnection:
     """A connection that is being served.
 
+    :ivar source: the host that it comes from; empty for this one.
+    :ivar context: of the calls that come over it.
     :ivar deadline: monotonic time at which it is closed; NEVER while its function runs.
-    :ivar greeted: whether it began as a client of ours does.
+    :ivar greeted: whether it has brought a valid preface.
     :ivar admitted: whether it has brought a whole request.
-    :ivar handed_over: whether another thread has it now, which will close it.
+    :ivar handed_over: whether the loop has it now, which will close it.
+    :ivar call: number of the call that runs, 0 for none; and ``seen``, the one that the server has
+        seen last. ``watched``: whether the loop looks for the end of the connection meanwhile.
     """
 
-    def __init__(self, stream: Stream, address: Optional[Address], terms: Terms) -> None:
+    def __init__(self, stream: Stream, address: Optional[Address], terms: Terms,
+                 server: Any = None) -> None:
         self.stream = stream
         self.address = address
+        self.source = "" if address is None else address[0]
+        self.context = Context(Caller(address, None), server)
         self.terms = terms
         self.since = monotonic()
         self.deadline = self.since + GREETING_TIME
-        self.greeted = self.admitted = self.handed_over = False
+        self.greeted = self.admitted = self.handed_over = self.watched = False
+        self.call = self.seen = 0
         self.tally = Tally()
+        self._borrower: Optional[Borrower] = None
+        # Of a request that is on its way: when it has to be whole, and what had come before it.
         self._request_deadline = 0.0
+        self._received_before = 0
 
     def idle_since(self) -> float:
         """Monotonic time of the last reply; NEVER in the middle of a request or a call."""
@@ -90,11 +114,30 @@ class ServerConnection:
     def wait_for_request(self) -> None:
         """A part of a request has come; give the whole its time."""
         if self.deadline != self._request_deadline:
+            self._received_before = self.stream.received
             self._request_deadline = monotonic() + settings.request_time
             self.deadline = self._request_deadline
 
+    def is_overdue(self, now: float) -> bool:
+        """Whether it has to end now. A large request has its time as long as it makes progress."""
+        deadline = self.deadline
+        if deadline < now and deadline == self._request_deadline:
+            deadline += (self.stream.received - self._received_before) / SLOWEST
+        return deadline < now
+
+    def end_overdue(self) -> None:
+        """End it from another thread, because its time is over. It is not to be admitted any
+        more."""
+        if self.greeted and self.deadline == self._request_deadline:
+            self.refuse(ProtocolError(None, f"no whole request within {settings.request_time:g} s "
+                                            f"there (NET_REQUEST_TIME), nor {SLOWEST:,} bytes a "
+                                            f"second of it"))
+        else:
+            self.stream.abort()
+
     def run(self, dispatch: Dispatch) -> None:
-        """Serve it to its end. Closing it is left to who made it."""
+        """Serve it to its end. Closing it is left to the server."""
+        enter(self.context)
         try:
             self._greet(dispatch)
         except EndOfStream:
@@ -124,7 +167,7 @@ class ServerConnection:
         self.greeted = True
         if self.terms.known is None:
             # What strangers say of themselves; a certificate is what counts where there is one.
-            caller.group = preface.group
+            self.context.caller = Caller(self.address, preface.group)
         self.deadline = monotonic() + settings.request_time
         self.stream.send(encode_hello(self.terms.instance, settings.limits))
         session = server_session(settings.limits)
@@ -156,41 +199,94 @@ class ServerConnection:
         self.greeted = True
         stream = tls.accept(self.stream, self.terms.known, self.address, data)
         self.stream = stream
-        caller.group = stream.group
+        self.context.caller = Caller(self.address, stream.group)
         return stream.recv(CHUNK)
 
     def _serve(self, dispatch: Dispatch, session: Session) -> None:
-        stream = self.stream
-        answer, tally = dispatch.answer, self.tally
+        stream, context, tally = self.stream, self.context, self.tally
+        answer = dispatch.answer
         idle_time = settings.idle_time
+        context.borrow = partial(self._borrow, session)
         event: Any = next_event(stream, session)
         if not self.terms.admit(self):
             return
         while True:
             self.deadline = NEVER
-            if event[0] == CALL:
-                reply: Any = answer(event, tally)
-            elif event[0] == SUBSCRIBE:
-                if self.terms.hand_over is not None:
-                    self._hand_over(session, event)
+            self.call = event[1]
+            reply: Any = answer(event, context, tally) if event[0] == CALL \
+                else self._other(session, event)
+            if type(reply) is not list:
+                event = self._finish(session, reply)
+                if event is False:
                     return
-                reply = encode_refusal(event[1], ProtocolError(None, "no events here"))
-            else:
-                reply = encode_refusal(event[1], ProtocolError(
-                    None, f"this peer knows no frames of kind {event[0]}"))
+                if event is not None:
+                    continue
+                reply = []
+            if self._borrower is not None:
+                self._end_borrowing(session)
             self.deadline = monotonic() + idle_time
             stream.send(reply)
+            self.call = 0
             # An idle connection must not hold the last, perhaps large, messages.
             event = reply = None
             event = session.receive(b"" if session.rest else stream.recv(FIRST))
             if event is None:
                 self.wait_for_request()
                 event = rest_of_event(stream, session)
+                if not self.terms.admit(self):
+                    return
 
-    def _hand_over(self, session: Session, first: Frame) -> None:
-        assert self.terms.hand_over is not None
+    def _other(self, session: Session, event: Any) -> Any:
+        """The reply to what is no call; None if the connection was handed over."""
+        if event[0] == PING:
+            return pack_frame(RESULT, event[1], b"null")
+        if event[0] == TAKEN:  # of a stream that has ended meanwhile
+            return []
+        if event[0] != SUBSCRIBE:
+            return encode_refusal(event[1], ProtocolError(
+                None, f"this peer knows no frames of kind {event[0]}"))
+        if self.terms.hand_over is None:
+            return encode_refusal(event[1], ProtocolError(None, "no events there"))
         self.handed_over = True
-        self.terms.hand_over(Handover(self.stream, session, self.address, caller.group, first))
+        self.terms.hand_over(Handover(self.stream, session, self.address,
+                                      self.context.caller.group, event))
+        return None
+
+    def _finish(self, session: Session, reply: Any) -> Any:
+        """Send a streamed reply. Gives the next request if it has come already, else None; False
+        when the connection ends, or was handed over."""
+        if reply is None or self.terms.loop is None:
+            return False
+        self.call = 0  # the loop looks at the connection itself now
+        session.allow(STREAMED_OPEN)
+        sender = ItemSender(self.terms.loop, self.stream, session, reply.number, self.context,
+                            settings.limits, self._unwatch)
+        if self._borrower is not None:
+            sender.answered = self._borrower.answered
+            self._borrower.go_through(sender.send)
+        goes_on = sender.finish(send_items(sender, reply, self.context))
+        if self._borrower is not None:
+            self._end_borrowing(session)
+        session.allow(SERVER_OPEN)
+        return sender.early if goes_on else False
+
+    def _unwatch(self) -> None:
+        assert self.terms.loop is not None
+        self.terms.loop.unregister(self.stream.sock)
+        self.watched = False
+
+    def _borrow(self, session: Session, content: Any) -> Any:
+        """What stands for an argument of the call that its caller lends."""
+        if self._borrower is None:
+            session.allow(LENT_OPEN)
+            self._borrower = Borrower(self.stream, session, self.context, settings.limits)
+        return self._borrower.borrow(content)
+
+    def _end_borrowing(self, session: Session) -> None:
+        assert self._borrower is not None
+        self._borrower.close()
+        self._borrower = None
+        session.allow(SERVER_OPEN)
 
     def _serve_legacy(self, dispatch: Dispatch, data: bytes) -> None:
         self.greeted = True
@@ -208,7 +304,7 @@ class ServerConnection:
             if not self.terms.admit(self):
                 return
             self.deadline = NEVER
-            reply = dispatch.answer_legacy(session, self.tally)
+            reply = dispatch.answer_legacy(session, self.context, self.tally)
         except NotAFrame:
             raise
         except ProtocolError as problem:
@@ -246,7 +342,7 @@ class ServerConnection:
             pass  # its own thread was first
         return self.stream.resets
 
-    def dismiss(self, problem: NetError) -> None:
+    def refuse(self, problem: NetError) -> None:
         """End it from another thread, before its first request was whole."""
         if self.greeted and self.terms.known is not None or self._is_old():
             self.stream.abort()  # its TLS, or its reply, belongs to its own thread

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import MessageTooLarge, ProtocolError
 from .limits import Limits
@@ -20,8 +20,8 @@ LENGTH = struct.Struct("!Q")
 #: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
 #: goes on: that is how the wire can grow.
 CALL, RESULT, FAILURE, FLAG, HELLO, ITEM, END, ASK, ANSWER, CANCEL = range(1, 11)
-SUBSCRIBE, UNSUBSCRIBE, EVENT, TAKEN, FAILED = range(11, 16)
-KNOWN = frozenset(range(CALL, FAILED + 1))
+SUBSCRIBE, UNSUBSCRIBE, EVENT, TAKEN, FAILED, PING = range(11, 17)
+KNOWN = frozenset(range(CALL, PING + 1))
 REPLIES = frozenset((RESULT, FAILURE, FLAG))
 
 #: Flag bit: the JSON holds tagged objects or refers to buffers (see values.py).
@@ -101,8 +101,9 @@ class FrameParser:
         self._at = 0  # where in it the next frame begins
         self._partial: Optional[_Partial] = None
 
-    def receive(self, data: bytes) -> Optional[Frame]:
-        """Take what was received; give the next frame, None while it is not whole.
+    def receive(self, data: bytes = b"") -> Any:
+        """Take what was received; give the next frame, or what :meth:`other` makes of it; None
+        while it is not whole.
 
         One receive may bring several frames: ask again with no bytes until None comes.
 
@@ -118,7 +119,7 @@ class FrameParser:
         frame = self._cut(data)
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 
-    def other(self, frame: Frame) -> Optional[Frame]:
+    def other(self, frame: Frame) -> Any:
         """What becomes of a frame that is not of the plain kinds."""
         raise ProtocolError(None, f"a frame of kind {frame.kind} may not come now")
 
@@ -135,7 +136,7 @@ class FrameParser:
         :meth:`fill` spares a copy."""
         return None if self._partial is None else self._partial.missing
 
-    def fill(self, whole: bytes) -> Optional[Frame]:
+    def fill(self, whole: bytes) -> Any:
         """Take the whole of what :attr:`missing` named, in place of :meth:`receive`."""
         assert self._partial is not None
         self._partial.add(whole)

@@ -292,6 +292,9 @@ def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
     zoneinfo = sys.modules.get("zoneinfo")
     if zoneinfo is not None and cls is zoneinfo.ZoneInfo and value.key:
         return {"!zone": value.key}
+    lent = packer.lend(value)
+    if lent is not None:
+        return {"!lent": lent}
     raise ValueNotSupported("", _why_not(cls))
 
 
@@ -362,4 +365,5 @@ PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     "!array": _put_array,
     "!scalar": _put_scalar,
     "!zone": _put_zone_info,
+    "!lent": lambda restorer, content: restorer.lent(content),
 }

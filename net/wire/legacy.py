@@ -320,7 +320,9 @@ def decode_call(content: Dict[str, Any], dialect: str = BASE64) -> Call:
     tag = content.get("connection")
     if type(tag) is str:
         tag = encode_text(tag).decode("ascii") if dialect == PLAIN else _plain_tag(_unquoted(tag))
-    call = checked_call({**content, "connection": tag}, "connection")
+    if type(tag) is not str or not tag.isascii():
+        raise ProtocolError(None, "a call's connection is a base64 tag")
+    call = checked_call(tag.encode("ascii"), content)
     if call.tag == SUBSCRIBE:
         call = call._replace(args=_modern_subscription(call.args, dialect))
     return call if dialect == BASE64 else _without_peer(call)

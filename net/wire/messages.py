@@ -13,19 +13,24 @@ from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_
                       to_refusal)
 from ..identity import Flag, printable
 from .failures import describe, rebuild
-from .frames import CALL, CHUNK, FAILURE, FLAG, HEADER, RESULT, Buffer, Frame
+from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM, RESULT, TAKEN,
+                     Buffer, Frame)
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import DIGITS, FEW, Packer, encode_plain, fits, is_plain, pack, scalar, unpack
+from .values import DIGITS, FEW, Packed, Packer, encode_plain, fits, is_plain, pack, scalar, unpack
 
 
 class Call(NamedTuple):
-    """A request to run the connection of a tag."""
+    """A request to run the function of a tag.
+
+    :ivar seconds: for which the caller will wait; None for no limit.
+    """
 
     tag: bytes
     args: List[Any]
     kwargs: Dict[str, Any]
+    seconds: Optional[float] = None
 
 
 #: ``Call._make`` without its function in Python.
@@ -46,42 +51,51 @@ _beginnings = Memo(
 
 
 def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
-                limits: Limits = Limits()) -> List[Buffer]:
+                limits: Limits = Limits(), seconds: Optional[float] = None,
+                packer: Optional[Packer] = None) -> List[Buffer]:
     """The bytes of a call: a frame up to its buffers, then each buffer.
 
     :param number: which its reply will carry.
+    :param seconds: for which the caller will wait; None for no limit.
+    :param packer: for arguments of which some are lent.
     :raises ValueNotSupported: an argument cannot travel; says where it is.
     :raises MessageTooLarge: over a limit.
     """
+    if packer is not None:
+        return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
     text = None
+    end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
     if not kwargs and len(args) <= FEW:
         # The common small call: no container to look into.
         texts = list(map(scalar, args))
         if None not in texts:
-            text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}}}'
+            text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}{end}'
     if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):
         try:
-            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}}}'
+            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}{end}'
         except ValueError:
             pass  # an int of more digits than Python converts
     if text is not None and (len(text) < DIGITS or fits(text, limits)):
         return _message(CALL, number, text)
-    return _encode_tagged_call(number, tag, args, kwargs, limits)
+    return _encode_tagged_call(number, tag, args, kwargs, Packer(limits), seconds)
 
 
-def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...],
-                        kwargs: Dict[str, Any], limits: Limits) -> List[Buffer]:
-    packer = Packer(limits)
+def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                        packer: Packer, seconds: Optional[float]) -> List[Buffer]:
     # Depth -1: args and kwargs are not containers of the caller's.
-    tree = {"tag": tag.decode("ascii"),
-            "args": packer.under("args", lambda: packer.items(args, -1)),
-            "kwargs": packer.under("kwargs", lambda: packer.named(kwargs, -1))}
+    tree: Dict[str, Any] = {
+        "tag": tag.decode("ascii"),
+        "args": packer.under("args", lambda: packer.items(args, -1)),
+        "kwargs": packer.under("kwargs", lambda: packer.named(kwargs, -1))}
+    if seconds is not None:
+        tree["seconds"] = seconds
     return _message(CALL, number, *packer.packed(tree, "the arguments"))
 
 
-# With the white space that JSON allows: some libraries write it.
-_TAG = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([A-Za-z0-9+/=]{0,4096})"'
-                  rb'[ \t\n\r]*[,}]')
+# How a call begins, here and with the white space that JSON allows; and the most bytes of its tag.
+_BEGINNING = b'{"tag":"'
+_SPACED = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"')
+MAX_TAG = 4096
 
 
 def tag_of(frame: Frame) -> bytes:
@@ -89,36 +103,45 @@ def tag_of(frame: Frame) -> bytes:
 
     :raises ProtocolError: it does not begin as calls do.
     """
-    found = _TAG.match(frame.text)
+    text = frame.text
+    if text.startswith(_BEGINNING):
+        end = text.find(b'"', 8, MAX_TAG)
+        if end > 0:
+            return text[8:end]
+    found = _SPACED.match(text)
     if found is None:
         raise ProtocolError(None, "a call is an object whose first field is its base64 tag")
     return found[1]
 
 
-def decode_call(frame: Frame, limits: Limits = Limits()) -> Call:
+def decode_call(frame: Frame, tag: bytes, limits: Limits = Limits(),
+                borrow: Optional[Callable[[Any], Any]] = None) -> Call:
     """The call of a frame. Fields that this version does not know are ignored.
 
+    :param tag: what :func:`tag_of` gave.
+    :param borrow: makes what stands here for an argument that the caller lends.
     :raises ProtocolError: it is none, or not of the form that calls have.
     :raises ValueNotSupported: an argument of a class or library that is not there here.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits, borrow=borrow)
     if type(content) is not dict:
         raise ProtocolError(None, "a call is an object of tag, args and kwargs")
-    return checked_call(content, "tag")
+    return checked_call(tag, content)
 
 
-def checked_call(content: Dict[str, Any], name: str) -> Call:
+def checked_call(tag: bytes, content: Dict[str, Any]) -> Call:
     """A call from its parts, of either dialect.
 
     :param name: of the field that holds the tag.
     :raises ProtocolError: not of the form that calls have.
     """
-    tag, args, kwargs = content.get(name), content.get("args"), content.get("kwargs")
-    if type(tag) is not str or not tag.isascii():
-        raise ProtocolError(None, f"a call's {name} is base64")
+    get = content.get
+    args, kwargs, seconds = get("args"), get("kwargs"), get("seconds")
     if type(args) is not list or type(kwargs) is not dict:
         raise ProtocolError(None, "a call's args are a list and its kwargs an object")
-    return make_call((tag.encode("ascii"), args, kwargs))
+    if seconds is not None and (type(seconds) not in (float, int) or not 0 <= seconds < 1e9):
+        raise ProtocolError(None, "a call's seconds are a number from 0 to a billion")
+    return make_call((tag, args, kwargs, seconds))
 
 
 def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:
@@ -183,3 +206,123 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
         raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",
                             "maybe") from None
     raise error
+
+
+# ------------------------------------------------------------------ streams and what is lent
+
+
+def encode_items(number: int, packed: Sequence[Packed]) -> List[Buffer]:
+    """The bytes of a frame with items of a stream: any that have no buffers and are all tagged or
+    all plain, or a single one.
+
+    :param number: of the call.
+    """
+    text = ",".join([one.text for one in packed])
+    return _message(ITEM, number, f"[{text}]", packed[0].tagged, packed[0].buffers)
+
+
+def decode_items(frame: Frame, limits: Limits = Limits()) -> List[Any]:
+    """The items of a frame.
+
+    :raises ProtocolError: it holds none.
+    :raises ValueNotSupported: one of a class or library that is not there here.
+    """
+    items = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    if type(items) is not list or not items:
+        raise ProtocolError(None, "a frame of items is a list of them", "maybe")
+    return items
+
+
+def encode_end(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:
+    """The bytes that end a stream, with what its generator returned.
+
+    :raises ValueNotSupported: it cannot travel; says where.
+    """
+    return _message(END, number, *pack(value, "result", limits))
+
+
+def encode_taken(number: int, count: int) -> List[Buffer]:
+    """The bytes that say how many items of a stream, or frames of events, were taken so far."""
+    return _message(TAKEN, number, str(count))
+
+
+def decode_count(frame: Frame) -> int:
+    """A whole number.
+
+    :raises ProtocolError: the frame holds none.
+    """
+    if not frame.text.isdigit() or len(frame.text) > 18:
+        raise ProtocolError(None, "this kind of frame holds a whole number")
+    return int(frame.text)
+
+
+class Ask(NamedTuple):
+    """What a served call wants of something that its caller lends.
+
+    :ivar lent: its number among what is lent.
+    :ivar items: how many items of an iterator; None for a call of a function.
+    """
+
+    lent: int
+    args: List[Any]
+    kwargs: Dict[str, Any]
+    items: Optional[int] = None
+
+
+def encode_ask(number: int, ask: Ask, limits: Limits = Limits()) -> List[Buffer]:
+    """The bytes of what is wanted.
+
+    :param number: which its answer will carry.
+    :raises ValueNotSupported: an argument cannot travel; says where.
+    """
+    packer = Packer(limits)
+    tree = {"lent": ask.lent, "items": ask.items,
+            "args": packer.under("args", lambda: packer.items(ask.args, -1)),
+            "kwargs": packer.under("kwargs", lambda: packer.named(ask.kwargs, -1))}
+    return _message(ASK, number, *packer.packed(tree, "the arguments"))
+
+
+def decode_ask(frame: Frame, limits: Limits = Limits()) -> Ask:
+    """What is wanted.
+
+    :raises ProtocolError: not of the form that it has.
+    """
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    if type(content) is not dict:
+        raise ProtocolError(None, "what is asked of the caller is an object")
+    lent, args, kwargs, items = map(content.get, ("lent", "args", "kwargs", "items"))
+    if type(lent) is not int or type(args) is not list or type(kwargs) is not dict \
+            or items is not None and type(items) is not int:
+        raise ProtocolError(None, "what is asked of the caller has lent, args, kwargs and items")
+    return Ask(lent, args, kwargs, items)
+
+
+def encode_answer(number: int, name: str, value: Any, limits: Limits = Limits()) -> List[Buffer]:
+    """The bytes of an answer.
+
+    :param name: ``value``, ``items``, ``last`` (the items before the end of an iterator), or
+        ``raised`` with a description of the error.
+    :raises ValueNotSupported: the value cannot travel; says where.
+    """
+    packer = Packer(limits)
+    tree = {name: packer.under("answer", lambda: packer.tag(value, 0))}
+    return _message(ANSWER, number, *packer.packed(tree, "answer"))
+
+
+def decode_answer(frame: Frame, limits: Limits = Limits()) -> Tuple[str, Any]:
+    """The name of an answer and its value; an error is an exception object.
+
+    :raises ProtocolError: not of the form that answers have.
+    """
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    if type(content) is not dict or len(content) != 1:
+        raise ProtocolError(None, "an answer is an object with one field")
+    (name, value), = content.items()
+    if name == "raised":
+        try:
+            return name, rebuild(value)
+        except Exception:
+            raise ProtocolError(None, "an answer describes no error") from None
+    if name not in ("value", "items", "last") or name != "value" and type(value) is not list:
+        raise ProtocolError(None, "an answer has a value, items or an error")
+    return name, value

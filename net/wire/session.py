@@ -13,8 +13,9 @@ import struct
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Union
 
 from ..errors import ProtocolError
-from .frames import (CALL, EVENT, FAILED, FAILURE, HELLO, KNOWN, NotAFrame, Buffer, Frame,
-                     FrameParser, REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, pack)
+from .frames import (ANSWER, ASK, CALL, END, EVENT, FAILED, FAILURE, HELLO, ITEM, KNOWN, PING,
+                     REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame, FrameParser, NotAFrame,
+                     pack)
 from .limits import Limits
 
 # The first byte is no ASCII and no UTF-8: no text protocol, TLS hello or base64 starts like this.
@@ -33,9 +34,12 @@ MAX_GROUP = 64
 #: What may come when. Each role knows other kinds while the connection is being greeted and when
 #: it is open; a kind of later versions may come at any time then, and is refused.
 CALLER_GREETING = frozenset((HELLO, FAILURE))
-CALLER_OPEN = REPLIES
+CALLER_OPEN = REPLIES | {ITEM, END, ASK}
 SUBSCRIBER_OPEN = REPLIES | {EVENT}
-SERVER_OPEN = frozenset((CALL, SUBSCRIBE))
+SERVER_OPEN = frozenset((CALL, SUBSCRIBE, TAKEN, PING))
+#: While a call runs whose caller lends something, and while one is streamed.
+LENT_OPEN = frozenset((ANSWER, TAKEN))
+STREAMED_OPEN = frozenset((TAKEN, ANSWER, CALL))
 PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
 
 
@@ -143,9 +147,10 @@ def _fields(text: bytes, what: str) -> Dict[str, Any]:
 class Session(FrameParser):
     """An open connection of one role, or that of a caller that waits for its HELLO.
 
-    :meth:`receive` takes bytes and gives the next event; see
-    :class:`~net.wire.frames.FrameParser`. Make one with :func:`caller_session` or
-    :func:`server_session`.
+    :meth:`receive` takes bytes and gives the next event, a :class:`Hello`, :class:`Unknown` or
+    frame; see :class:`~net.wire.frames.FrameParser`. While HELLO is awaited it raises
+    :class:`~net.wire.frames.NotAFrame`, whose ``data`` is all that came, for anything that is not
+    of this wire. Make one with :func:`caller_session` or :func:`server_session`.
 
     :ivar hello: what the server has said; None before, and in the server's role.
     """
@@ -160,17 +165,11 @@ class Session(FrameParser):
         if self._greeting:
             self._max_text, self._max_buffers = MAX_HELLO, 0
 
-    def receive(self, data: bytes = b"") -> Optional[Event]:  # type: ignore[override]
-        """Take what was received; give the next event, None while none is whole.
-
-        :raises NotAFrame: the answer to our preface is nothing of ours; its ``data`` is all of it.
-        :raises MessageTooLarge: it declares more than the limits allow; nothing was allocated.
-        :raises ProtocolError: the other side breaks the rules.
-        """
+    def _cut(self, data: bytes) -> Optional[Frame]:
         if self._greeting and data and not self.held and data[0] not in CALLER_GREETING:
             # A wrong first byte is known at once; waiting for eleven more could take for ever.
             raise NotAFrame(data)
-        return super().receive(data)
+        return super()._cut(data)
 
     def allow(self, kinds: FrozenSet[int]) -> None:
         """Let other kinds come from now on: a connection that carries events, say."""

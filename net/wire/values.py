@@ -238,6 +238,11 @@ class Packer:
         self._division = 0
         self._tops: List[Any] = []
 
+    def lend(self, value: Any) -> Any:
+        """What stands for a value that stays here and can be used from there while a call lasts;
+        None for one that cannot be lent."""
+        return None
+
     def packed(self, tree: Any, path: str) -> Packed:
         """What :meth:`tag` and the like gave, as text.
 
@@ -477,12 +482,15 @@ _decode_carefully = _make_decode(parse_int=_short_int)
 
 
 def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
-           limits: Limits = Limits(), path: str = "", side: str = "where it arrived") -> Any:
+           limits: Limits = Limits(), path: str = "", side: str = "where it arrived",
+           borrow: Optional[Callable[[Any], Any]] = None) -> Any:
     """The value of JSON text and buffers.
 
     :param path: what errors call the value, such as ``result``; empty for an object whose keys are
         such names themselves.
     :param side: how errors call this process, such as ``at the peer``: they may be read elsewhere.
+    :param borrow: makes what stands here for a value that the other side lends; None where nothing
+        can be lent.
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
@@ -492,7 +500,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     try:
         string = text.decode("utf-8", "surrogatepass")
         if tagged:
-            return _restored(string, buffers, path, side)
+            return _restored(string, _Restorer(buffers, len(string), borrow), path, side)
         return (_decode_carefully if _has_long_number(string) else _decode_plain)(string)
     except (ValueNotSupported, MemoryError):
         raise
@@ -506,8 +514,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
                                   f"{_text_of(problem)}") from None
 
 
-def _restored(text: str, buffers: Sequence[bytes], path: str, side: str) -> Any:
-    restorer = _Restorer(buffers, len(text))
+def _restored(text: str, restorer: _Restorer, path: str, side: str) -> Any:
     try:
         if _has_long_number(text):
             return _make_decode(restorer.restore, parse_int=_short_int)(text)
@@ -555,8 +562,10 @@ class _Restorer:
     :ivar count: the objects of JSON so far, the one included that is put together.
     """
 
-    def __init__(self, buffers: Sequence[bytes], size: int) -> None:
+    def __init__(self, buffers: Sequence[bytes], size: int,
+                 borrow: Optional[Callable[[Any], Any]] = None) -> None:
         self._size = size
+        self._borrow = borrow
         self._division = self._compared = 0
         self._fractions: Dict[int, Any] = {}
         # The frame's own list, so that a large buffer is freed when its value has been made.
@@ -606,6 +615,12 @@ class _Restorer:
                 if self._compared > MAX_COMPARED:
                     raise Lacking("more keys of one hash arrived than can be compared in time")
         return keys
+
+    def lent(self, content: Any) -> Any:
+        """What stands for a value that the other side lends."""
+        if self._borrow is None:
+            raise Lacking("nothing can be lent")
+        return self._borrow(content)
 
     def bytes(self, content: Any) -> bytes:
         """Bytes from base64, or the buffer of that number."""

@@ -13,18 +13,25 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from net.discovery.lan import beacon, neighbours
+from net.context import Caller, Context
 from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import PeerId, encode_text
+from net.run.lending import Borrower, Lender
 from net.wire import frames, legacy
+from net.wire.failures import describe
 from net.wire.limits import Limits
-from net.wire.messages import (Call, decode_call, decode_reply, encode_call, encode_failure,
-                               encode_refusal, encode_result)
+from net.wire.messages import (Ask, Call, decode_answer, decode_call, decode_count, decode_items,
+                               decode_reply, encode_answer, encode_ask, encode_call, encode_end,
+                               encode_failure, encode_items, encode_refusal, encode_result,
+                               encode_taken, tag_of)
 from net.wire.session import (Hello, PrefaceParser, Unknown, caller_session, encode_hello,
                               encode_preface, server_session)
+from net.wire.values import pack, unpack
 
 # Small: what is declared beyond them must be refused, not waited for.
 LIMITS = Limits(2 ** 20, 2 ** 20)
+CALLER = Caller(("192.0.2.1", 40000), None)
 
 # Bytes and words that parsers treat in a special way.
 SPICE = [b"\x00", b"\xff", b"\x80", b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"e", b"=",
@@ -58,6 +65,9 @@ def _calls() -> List[bytes]:
         ((1, 2), {3}, frozenset((4,)), {5: 6}, 7j), (b"short", b"x" * 5000, "y" * 5000),
         (10 ** 700, float("inf"), -0.0), ({"!tuple": [1]},)]
     calls = [_joined(encode_call(1, encode_text("add"), args, {})) for args in values]
+    calls.append(_joined(encode_call(3, encode_text("add"), (1,), {}, seconds=2.5)))
+    calls.append(_joined(encode_call(4, encode_text("add"), (len,), {"b": iter("ab")},
+                                     packer=Lender(LIMITS))))
     return calls + [_joined(encode_call(2, encode_text("x.y"), (), {"peer": 1, "b": (2,)}))]
 
 
@@ -83,9 +93,11 @@ def _frame(data: bytes, kinds: frozenset) -> frames.Frame:
 def read_call(data: bytes) -> None:
     """A frame on the server's side, decoded and answered as the server does."""
     frame = _frame(data, frozenset((frames.CALL,)))
-    reply = _dispatch.answer(frame, Tally())
+    context = Context(CALLER)
+    context.borrow = Borrower(None, None, context, LIMITS).borrow  # type: ignore[arg-type]
+    reply = _dispatch.answer(frame, context, Tally())
     assert reply and isinstance(reply[0], bytes)
-    decode_call(frame)
+    decode_call(frame, tag_of(frame))
 
 
 def read_reply(data: bytes) -> None:
@@ -97,7 +109,7 @@ def read_old_call(data: bytes) -> None:
     """A request of the old dialect, answered as the server does."""
     session = legacy.LegacySession()
     if session.receive(data) is not None:
-        assert len(_dispatch.answer_legacy(session, Tally())) <= legacy.MAX_MESSAGE
+        assert len(_dispatch.answer_legacy(session, Context(CALLER), Tally())) <= legacy.MAX_MESSAGE
 
 
 def read_preface(data: bytes) -> None:
@@ -123,6 +135,38 @@ def _read_all(session: Any, data: bytes, kinds: Tuple[type, ...]) -> None:
         while event is not None:
             assert isinstance(event, kinds)
             event = session.receive()
+
+
+def read_items(data: bytes) -> None:
+    """A frame of a streamed result, on the caller's side."""
+    frame = _frame(data, frozenset((frames.ITEM, frames.END)))
+    if frame.kind == frames.ITEM:
+        assert decode_items(frame, LIMITS)
+    else:
+        unpack(frame.text, frame.tagged, frame.buffers, LIMITS)
+
+
+def read_ask(data: bytes) -> None:
+    """What is asked of a caller that lends a function and an iterator."""
+    lender = Lender(LIMITS)
+    encode_call(1, encode_text("add"), (lambda *args: args, iter(range(100))), {}, LIMITS, None,
+                lender)
+    frame = _frame(data, frozenset((frames.ASK,)))
+    assert lender.answer(frame)[0][:1] == bytes((frames.ANSWER,))
+
+
+def read_answer(data: bytes) -> None:
+    """What a caller answers about what it lends."""
+    frame = _frame(data, frozenset((frames.ANSWER,)))
+    name, value = decode_answer(frame, LIMITS)
+    assert name in ("value", "items", "last", "raised")
+    if name == "raised":
+        repr(value), str(value)
+
+
+def read_taken(data: bytes) -> None:
+    """How many items of a stream were taken."""
+    assert decode_count(_frame(data, frozenset((frames.TAKEN,)))) >= 0
 
 
 def read_old_reply(data: bytes) -> None:
@@ -179,6 +223,19 @@ TARGETS: Dict[str, Target] = {
         _joined(encode_hello("ab" * 16, LIMITS)) + reply for reply in _replies()]),
     "requests": Target(read_requests, (NetError,), [
         call + _joined(frames.pack(99, 7, b"later")) + call for call in _calls()]),
+    "items": Target(read_items, (NetError, frames.EndOfStream), [
+        *[_joined(encode_items(1, [pack(one, "item") for one in items])) for items in (
+            (1, 2, 3), ("x",), ([1], {"a": None}), ((1,), {2}), (b"z" * 5000,))],
+        _joined(encode_end(1, None)), _joined(encode_end(1, (1, b"x")))]),
+    "ask": Target(read_ask, (NetError, frames.EndOfStream), [
+        _joined(encode_ask(1, one)) for one in (
+            Ask(0, [1, (2,)], {"a": None}), Ask(1, [], {}, 64), Ask(0, [b"x" * 5000], {}))]),
+    "answer": Target(read_answer, (NetError, frames.EndOfStream), [
+        _joined(encode_answer(1, *one)) for one in (
+            ("value", None), ("value", {"a": (1,)}), ("items", [1, 2]), ("last", []),
+            ("raised", describe(KeyError("x"))))]),
+    "taken": Target(read_taken, (NetError, frames.EndOfStream), [
+        _joined(encode_taken(1, count)) for count in (0, 1, 256, 10 ** 17)]),
     "old call": Target(read_old_call, (NetError,), [
         legacy.encode_call(Call(encode_text("add"), [1, "x", {"a": None}], {"b": 2})),
         encode_text('{"connection": 1}'), encode_text("[]")]),
@@ -235,7 +292,7 @@ def with_right_lengths(chance: random.Random, data: bytes) -> bytes:
 
 def repaired(chance: random.Random, name: str, data: bytes) -> bytes:
     """Past the first check of a target, so that the next ones are reached."""
-    if name in ("call", "reply", "greeting", "requests"):
+    if name in ("call", "reply", "greeting", "requests", "items", "ask", "answer", "taken"):
         return with_right_lengths(chance, data)
     if name == "preface" and len(data) > 8 and chance.random() < 0.7:
         return data[:6] + (len(data) - 8).to_bytes(2, "big") + data[8:]

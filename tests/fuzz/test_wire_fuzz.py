@@ -11,17 +11,20 @@ from typing import Any, Callable, List
 import pytest
 
 import travel
+from net.context import Caller, Context
 from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
 from net.identity import Flag, encode_text
 from net.wire import legacy, messages
 from net.wire.frames import CALL, FAILURE, FLAG, Frame, FrameParser, RESULT, TAGGED
 from net.wire.limits import Limits
+from travel import read_call
 
 SEEDS = range(8)
 ROUNDS = 150
 KINDS = frozenset((CALL, RESULT, FAILURE, FLAG))
 LIMITS = Limits(2 ** 20, 2 ** 20)
+CALLER = Caller(("192.0.2.1", 40000), None)
 
 VALUES: List[Any] = [
     None, 1.5, "text \ud800", [1, [2, {"a": None}]], {"!tuple": [1]}, (1, b"x", {2,
@@ -106,7 +109,8 @@ def frames_of(data: bytes, source: random.Random) -> List[Frame]:
 def feed_call(data: bytes, source: random.Random) -> None:
     dispatch = Dispatch({TAG: lambda *args, **kwargs: (args, kwargs)})
     for frame in frames_of(data, source):
-        reply = frames_of(b"".join(dispatch.answer(frame, Tally())), random.Random(0))
+        answer = dispatch.answer(frame, Context(CALLER), Tally())
+        reply = frames_of(b"".join(answer), random.Random(0))
         assert len(reply) == 1 and reply[0].kind != CALL
         feed_frame(reply[0])
 
@@ -136,7 +140,7 @@ def feed_old(data: bytes, source: random.Random) -> None:
     except ProtocolError:
         return
     if request is not None:
-        answer = dispatch.answer_legacy(session, Tally())
+        answer = dispatch.answer_legacy(session, Context(CALLER), Tally())
         assert len(answer) <= legacy.MAX_MESSAGE
         if not session.searches:
             assert legacy.Reply(session.dialect, answer)
@@ -177,7 +181,7 @@ def test_the_samples_themselves_are_good():
         (frame,) = frames_of(data, random.Random(0))
         assert frame.tagged in (False, bool(TAGGED))
     for data in CALLS:
-        messages.decode_call(frames_of(data, random.Random(0))[0])
+        read_call(frames_of(data, random.Random(0))[0])
     for data in OLD:
         assert legacy.is_flag(data) or data.startswith(b"[") or legacy.read_object(
             data, dialect=legacy.FIRST_BYTES[data[:1]]) is not None

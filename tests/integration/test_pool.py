@@ -12,6 +12,7 @@ import pytest
 
 import net
 import sample
+from net.clock import uptime
 from net.process import process as here
 from processes import run_python
 
@@ -233,7 +234,7 @@ def test_a_caller_keeps_few_descriptors_for_peers_that_come_and_go(sample_proces
     for pool in here.client._pools.values():
         for connection in pool._idle:
             connection.idle_since -= 61
-    here.client.next_look = 0
+    here.client.close_old(uptime())
     other = sample_process()
     assert sample.where(peer=other.id) == other.pid
     assert sockets() == 1

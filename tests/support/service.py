@@ -11,10 +11,14 @@ import pytest
 
 from net.dispatch import Dispatch
 from net.identity import encode_text
+from net.link.base import listen_in_range
 from net.link.streams import Stream
+from net.link.tcp import TcpCarrier
 from net.process import process
+from net.run.loop import Loop
 from net.run.reading import next_event
 from net.run.server import Server
+from net.settings import settings
 from net.wire.frames import FrameParser, HELLO, KNOWN
 from net.wire.limits import Limits
 from net.wire.messages import decode_reply, encode_call
@@ -23,6 +27,13 @@ from times import patience
 
 #: What a caller without a group begins a connection with.
 PREFACE = encode_preface()
+
+
+def serve(dispatch: Dispatch, ports: range = range(0), any_port: bool = True,
+          instance: str = "service", host: str = "127.0.0.1") -> Server:
+    """A server on a loop of its own."""
+    listener = listen_in_range(TcpCarrier(), host, ports, settings.backlog, any_port)
+    return Server(dispatch, [listener], Loop("net-test"), settings, instance)
 
 
 class Service:
@@ -40,8 +51,7 @@ class Service:
                      "wait": lambda: self.go.wait(20), **more}
         registry = {encode_text(name): self._counted(name, function)
                     for name, function in functions.items()}
-        self.server = Server(Dispatch(registry), "127.0.0.1", range(0), any_port=True,
-                             instance="service")
+        self.server = serve(Dispatch(registry))
         self.address = self.server.address
 
     def _counted(self, name: str, function: Any) -> Any:

@@ -28,6 +28,11 @@ def read_frame(data: bytes) -> Frame:
     return frame
 
 
+def read_call(frame: Frame, limits: Limits = Limits()) -> messages.Call:
+    """The call of a frame, as a server reads it."""
+    return messages.decode_call(frame, messages.tag_of(frame), limits)
+
+
 def joined(message: Sequence[Any]) -> bytes:
     """What a message looks like on the wire."""
     return b"".join(message)
@@ -43,7 +48,7 @@ def as_result(value: Any) -> Any:
 def as_arguments(*args: Any, **kwargs: Any) -> tuple[list, dict]:
     """Arguments after their way in a call."""
     message = messages.encode_call(1, b"dGFn", args, kwargs, settings.limits)
-    call = messages.decode_call(read_frame(joined(message)), settings.limits)
+    call = read_call(read_frame(joined(message)), settings.limits)
     assert call.tag == b"dGFn"
     return call.args, call.kwargs
 

@@ -10,9 +10,10 @@ import pytest
 
 import net
 from net import errors
-from net.errors import (AuthenticationError, CallTimeout, InvalidConnection, InvalidPeer,
-                        MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost, PeerUnreachable,
-                        ProtocolError, RemoteError, SettingError, ValueNotSupported)
+from net.errors import (AuthenticationError, CallCancelled, CallTimeout, InvalidConnection,
+                        InvalidPeer, MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost,
+                        PeerUnreachable, ProtocolError, RemoteError, SettingError,
+                        ValueNotSupported)
 
 HERE = ("192.0.2.1", 3010)
 
@@ -31,6 +32,10 @@ TREE = [
      "no whole reply from 192.0.2.1:3010 within 2 s; the call may have run"),
     (CallTimeout(HERE, 0.5, "no"), TimeoutError, "no",
      "no whole reply from 192.0.2.1:3010 within 0.5 s; the call did not run"),
+    (CallCancelled("its caller has gone"), Exception, "maybe",
+     "the call was cancelled: its caller has gone; it may have run"),
+    (CallCancelled("it waited too long", "no"), Exception, "no",
+     "the call was cancelled: it waited too long; it did not run"),
     (ProtocolError(HERE, "noise"), ConnectionError, "no",
      "192.0.2.1:3010 does not follow the protocol: noise; the call did not run"),
     (ProtocolError(None, "noise", "maybe"), ConnectionError, "maybe",

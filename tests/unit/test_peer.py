@@ -328,8 +328,8 @@ def test_no_free_port_is_an_error_of_launch_and_a_warning_of_peer(own_process, k
 def test_a_secret_that_others_can_read_is_a_warning_at_launch(
         own_process, kept_settings, monkeypatch, tmp_path, mode, warns):
     class Server:
-        def __init__(self, *arguments: Any) -> None:
-            self.close = lambda: None
+        def __init__(self, dispatch: Any, listeners: Any, *arguments: Any) -> None:
+            self.close = lambda: [one.close() for one in listeners]
 
     # The warning comes with a server of any kind, and without the library that secrets take.
     monkeypatch.setattr(peer_module, "Server", Server)

@@ -11,7 +11,7 @@ import pytest
 
 import net
 from net import events
-from net.dispatch import caller
+from net.context import Caller, Context, enter
 from net.events import publishing
 from net.identity import make_id
 from net.peer import _Peer
@@ -272,9 +272,9 @@ def test_coroutines_cannot_hear():
 
 @pytest.fixture
 def from_elsewhere() -> Iterator[None]:
-    caller.address = ("198.51.100.7", 40000)
+    enter(Context(Caller(("198.51.100.7", 40000), None)))
     yield
-    caller.address = None
+    enter(None)
 
 
 @pytest.fixture
@@ -304,11 +304,11 @@ def test_events_only_go_to_the_address_that_asked_for_them(from_elsewhere, diall
 
 
 def test_own_addresses_stand_for_each_other(dialled):
-    caller.address = ("127.0.0.1", 40000)
+    enter(Context(Caller(("127.0.0.1", 40000), None)))
     try:
         assert net.subscription_handler("unit test", make_id(3010, "127.0.0.2"), TAG)
     finally:
-        caller.address = None
+        enter(None)
     assert len(dialled) == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any, Iterator, List
 
 import pytest
 
-from net.dispatch import caller
+from net.context import caller
 from net.events import runner as module
 from net.events.runner import Job, Runner
 from hearing import until
@@ -35,7 +35,7 @@ class Application:
 
     def hear(self, *args: Any, **kwargs: Any) -> None:
         assert self.open.wait(10)
-        self.calls.append((args, kwargs, threading.current_thread().name, caller.address))
+        self.calls.append((args, kwargs, threading.current_thread().name, caller().address))
         if "error" in kwargs:
             raise kwargs["error"]
 

@@ -11,11 +11,26 @@ from net.errors import PeerBusy, PeerUnreachable, ProtocolError
 from net.events import subscribing as module
 from net.events.subscribing import FAILED, INFO, SUBSCRIBE, UNSUBSCRIBE, Handler, Subscriber
 from net.identity import Flag, make_id
+from net.context import Caller, Context, current, enter
 from net.dispatch import INVALID_CONNECTION
 from hearing import until
 
 OWN_ID = make_id(3010, "127.0.0.1")
 A, B = ("198.51.100.1", 3010), ("198.51.100.2", 3010)
+
+
+def enter_call() -> Context:
+    """Serve a call in this thread, as that of a connection does."""
+    context = Context(Caller(None, None))
+    enter(context)
+    return context
+
+
+@pytest.fixture(autouse=True)
+def no_call() -> Iterator[None]:
+    """Serve no call in this thread any more."""
+    yield
+    enter(None)
 
 
 class Network:
@@ -55,10 +70,11 @@ class Network:
         begun, self._ends[instance] = threading.Event(), threading.Event()
 
         def connection(end: threading.Event = self._ends[instance]) -> None:
+            serving = enter_call()
             self.subscriber.deliver(instance, 0, args[0], 0, None, args[2])
             begun.set()
             end.wait(10)
-            module.caller.ended()
+            serving.cancel()
 
         threading.Thread(target=connection).start()
         assert begun.wait(5)
@@ -240,13 +256,13 @@ def test_nothing_is_asked_of_anyone_while_this_process_serves_no_peer(network):
 def test_a_second_connection_takes_the_place_of_the_first(network):
     network.peers = {A: modern("a")}
     network.subscriber.add(handler(A))
+    serving = enter_call()
     network.subscriber.deliver("a", 0, "done", 0, None, "dGFn")
     source = network.subscriber._sources["a"]
     taken_over = source.delivery
     network.cut("a")  # the end of the first one means nothing now
     assert source.delivery is taken_over
-    module.caller.ended()
-    module.caller.ended = None
+    serving.cancel()
     assert source.delivery is None
     until(lambda: network.whom("subscribe")[1:])
 
@@ -257,9 +273,11 @@ def test_deliveries_over_an_earlier_connection_are_refused(network):
     outcomes: List[Any] = []
 
     def deliver() -> None:
+        if current() is None:
+            enter_call()
         try:
             network.subscriber.deliver("a", 0, "done", 0, None, "dGFn")
-            outcomes.append(module.caller.ended)
+            outcomes.append(current().cancel)
         except ConnectionError as problem:
             outcomes.append(problem)
 
@@ -269,7 +287,6 @@ def test_deliveries_over_an_earlier_connection_are_refused(network):
     later.join(5)
     deliver()
     assert isinstance(outcomes[2], ConnectionError)
-    module.caller.ended = None
     outcomes[1]()
 
 

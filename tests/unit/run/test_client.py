@@ -12,14 +12,15 @@ from typing import Any, Callable, Iterator, List, Optional
 import pytest
 
 import net
-from net.dispatch import caller as serving
+from net.context import Caller, Context, enter
 from net.identity import make_tag
 from net.link.streams import Deadline
 from net.run import client as module
 from net.run.client import Client
+from net.run.loop import Loop
 from net.settings import settings
 from net.wire import legacy
-from net.wire.frames import CALL, FAILURE, FLAG, HEADER, HELLO, RESULT, pack
+from net.wire.frames import CALL, FAILURE, FLAG, HEADER, HELLO, PING, RESULT, pack
 from net.wire.limits import Limits
 from net.wire.messages import Call, encode_call, encode_refusal
 from net.wire.session import encode_hello, encode_preface
@@ -114,10 +115,16 @@ def peer() -> Iterator[ScriptedPeer]:
     scripted.close()
 
 
+@pytest.fixture(autouse=True)
+def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the loop of a client end soon after its last connection."""
+    monkeypatch.setattr(module, "LOOK_TIME", 0.05)
+
+
 @pytest.fixture
 def client() -> Iterator[Client]:
     """A client of the test's own, all of whose requests have one number."""
-    made = Client(settings)
+    made = Client(settings, Loop("net-test"))
     made._numbers = itertools.repeat(NUMBER - 1)  # type: ignore[assignment]
     yield made
     made.close_idle()
@@ -176,7 +183,7 @@ def test_nothing_but_the_preface_is_sent_before_hello(call, peer):
 
 
 def test_each_request_has_a_number_of_its_own(peer):
-    client = Client(settings)
+    client = Client(settings, Loop("net-test"))
 
     def answer(sock: socket.socket) -> bool:
         number = HEADER.unpack_from(peer.requests[-1])[3]
@@ -459,11 +466,11 @@ def test_a_port_without_a_listener_is_unreachable_and_nothing_ran(call):
 def test_a_host_that_does_not_answer_is_given_up_in_time(call, monkeypatch):
     given: List[float] = []
 
-    def never(address: Any, timeout: float) -> None:
-        given.append(timeout)
+    def never(carrier: Any, endpoint: Any, deadline: Any) -> None:
+        given.append(deadline.seconds)
         raise socket.timeout("timed out")
 
-    monkeypatch.setattr(module.socket, "create_connection", never)
+    monkeypatch.setattr(module.TcpCarrier, "connect", never)
     with pytest.raises(net.PeerUnreachable) as caught:
         call(at=("127.0.0.1", 9))
     assert caught.value.ran == "no" and given == [module.CONNECT_TIME]
@@ -653,11 +660,11 @@ def test_calls_that_a_served_call_makes_do_not_wait(call, peer, pool, gate, kept
     peer.replies = [gate, FIVE]
     found, threads = in_threads(1, call)
     until(lambda: peer.requests)
-    serving.address = ("127.0.0.1", 1)
+    enter(Context(Caller(("127.0.0.1", 1), None)))
     try:
         assert call(timeout=5) == 5
     finally:
-        del serving.address
+        enter(None)
     gate.open()
     threads[0].join(5)
     assert found == [5] and peer.connections == 2
@@ -695,20 +702,50 @@ def test_a_connection_that_was_idle_for_long_is_replaced(call, peer, pool):
     assert peer.connections == 2
 
 
-def test_a_call_to_anybody_closes_what_was_idle_for_long(call, client, peer, pool):
-    # Callers that never pause, or never come back to a peer, let go of their connections, too.
+def test_what_was_idle_for_long_is_closed_though_nobody_calls(call, client, peer, pool):
     other = ScriptedPeer()
-    peer.replies, other.replies = [FIVE], [FIVE] * 2
+    peer.replies, other.replies = [FIVE], [FIVE]
     assert call() == call(at=other.address) == 5
     (old,) = pool._idle
+    time.sleep(0.2)
+    assert old.stream.sock.fileno() > 0
     old.idle_since -= module.IDLE_TIME + 1
-    client.next_look = 0.0
-    assert call(at=other.address) == 5
-    assert not pool._idle and not pool._open and old.stream.sock.fileno() == -1
+    until(lambda: old.stream.sock.fileno() == -1)
+    assert not pool._idle and not pool._open
     assert (len(client._find_pool(other.address)._idle), other.connections) == (1, 1)
-    # The next look is not due for a while.
-    assert client.next_look > time.monotonic()
+    client.close_idle()
+    until(lambda: not client._loop._current)  # nothing is left to look at
     other.close()
+
+
+@pytest.mark.parametrize("answer, connections", [
+    (frame(RESULT, b"null"), 1), (b"", 2), (frame(FAILURE, b"{}"), 1), (frame(RESULT, b"5", 99), 2),
+    (None, 2)])
+def test_a_connection_that_was_idle_for_some_seconds_is_tried_first(
+        call, peer, pool, monkeypatch, answer, connections):
+    monkeypatch.setattr(module, "TRIAL_TIME", 0.1)
+    trial = sends(b"", close=False) if answer is None else sends(answer, close=not answer)
+    peer.replies = [FIVE, trial, FIVE]
+    assert call() == 5
+    pool._idle[0].idle_since -= module.TRUST_TIME + 1
+    assert call() == 5
+    assert peer.connections == connections
+    assert [HEADER.unpack_from(request)[0] for request in peer.requests] == [CALL, PING, CALL]
+
+
+def test_connections_that_were_idle_for_longer_than_a_dead_one_are_closed_with_it(
+        call, peer, pool, gate):
+    peer.replies = [gate, FIVE, sends(b""), FIVE]
+    found, threads = in_threads(1, call)
+    until(lambda: peer.requests)
+    assert call() == 5
+    gate.open()
+    threads[0].join(5)
+    assert len(pool._idle) == 2
+    for age, connection in zip((30, 20), pool._idle):
+        connection.idle_since -= age
+    assert call() == 5
+    assert len(pool._idle) == 1 and peer.connections == 3
 
 
 def test_only_the_old_ones_of_a_pool_are_closed(peer, pool):

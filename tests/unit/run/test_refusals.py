@@ -1,29 +1,31 @@
 """Refused clients learn why in the dialect that they speak."""
 from __future__ import annotations
 
-import selectors
 import socket
-from typing import Any, Iterator, List
+import threading
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from net.errors import PeerBusy, RemoteError
 from net.identity import encode_text
 from net.run import refusals
+from net.run.loop import Loop
 from net.run.refusals import RefusedClients
 from net.wire import legacy
 from net.wire.legacy import BASE64, INFO, PLAIN, LegacySession, Reply
+from service import until
 
 TAG = encode_text("app.f")
 FULL = PeerBusy(None, "full")
 
 
 class Door:
-    """The refused clients of a thread, which is this one."""
+    """The refused clients of a loop."""
 
     def __init__(self) -> None:
-        self.selector = selectors.DefaultSelector()
-        self.clients = RefusedClients(self.selector)
+        self.loop = Loop("net-test")
+        self.clients = RefusedClients(self.loop)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.opened: List[socket.socket] = []
 
@@ -34,17 +36,22 @@ class Door:
         for piece in data:
             client.sendall(piece)
         accepted, _ = self.listener.accept()
-        self.clients.refuse(accepted, FULL)
-        self.turn()
+        self.do(lambda: self.clients.refuse(accepted, FULL))
         return client
 
-    def turn(self) -> None:
-        for key, _ in self.selector.select(0.05):
-            key.data()
+    def do(self, step: Callable[[], None]) -> None:
+        """Have something done in the loop."""
+        done = threading.Event()
+        self.loop.call_soon(lambda: (step(), done.set()))
+        assert done.wait(5)
+
+    @property
+    def empty(self) -> bool:
+        """Whether none is left."""
+        return not self.clients._waiting
 
     def close(self) -> None:
-        self.clients.close()
-        self.selector.close()
+        self.do(self.clients.close)
         for sock in (self.listener, *self.opened):
             sock.close()
 
@@ -60,8 +67,7 @@ def test_who_speaks_our_wire_gets_a_frame(door):
     client = door.refuse(b"\xabnet\x01\0\0\0")
     assert b'"refused"' in client.recv(4096) and client.recv(1) == b""
     client.close()
-    door.turn()
-    assert door.clients.empty
+    until(lambda: door.empty)
 
 
 @pytest.mark.parametrize("dialect", [BASE64, PLAIN])
@@ -77,7 +83,6 @@ def test_it_may_come_in_pieces(door, dialect):
     request = LegacySession(dialect).call(TAG, [1], {})
     client = door.refuse(request[:10])
     client.sendall(request[10:])
-    door.turn()
     assert Reply(dialect, client.recv(1024)).dialect == dialect
 
 
@@ -89,32 +94,28 @@ def test_what_an_old_program_could_not_bear_is_a_reset(door, data):
     client = door.refuse(data[:60_000], data[60_000:])
     with pytest.raises(ConnectionResetError):
         client.recv(1024)
-    assert door.clients.empty
+    until(lambda: door.empty)
 
 
 def test_a_request_that_does_not_end_is_reset_in_time(door, monkeypatch):
+    monkeypatch.setattr(refusals, "REFUSAL_TIME", 0.2)
     client = door.refuse(b"eyJj")
-    assert not door.clients.empty
-    later = refusals.monotonic() + 2 * refusals.REFUSAL_TIME
-    monkeypatch.setattr(refusals, "monotonic", lambda: later)
-    door.clients.close_overdue()
+    assert not door.empty
     with pytest.raises(ConnectionResetError):
         client.recv(1024)
 
 
 def test_who_says_nothing_is_told_in_the_end(door, monkeypatch):
+    monkeypatch.setattr(refusals, "REFUSAL_TIME", 0.2)
     client = door.refuse()
-    later = refusals.monotonic() + 2 * refusals.REFUSAL_TIME
-    monkeypatch.setattr(refusals, "monotonic", lambda: later)
-    door.clients.close_overdue()
-    assert b'"refused"' in client.recv(4096) and door.clients.empty
+    assert b'"refused"' in client.recv(4096)
+    until(lambda: door.empty)
 
 
 def test_of_too_many_the_first_are_told_and_closed(door, monkeypatch):
     monkeypatch.setattr(refusals, "MAX_REFUSED", 2)
     clients: List[Any] = [door.refuse() for _ in range(3)]
     assert b'"refused"' in clients[0].recv(4096) and clients[0].recv(1) == b""
-    assert not door.clients.empty
+    assert not door.empty
     clients[1].sendall(legacy.LegacySession(BASE64).call(TAG, [], {}))
-    door.turn()
     assert legacy.dialect_of(clients[1].recv(1024)) == BASE64

@@ -10,19 +10,23 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 
 import net
-from net.dispatch import Dispatch, caller
+from net.context import caller
+from net.dispatch import Dispatch
 from net.settings import settings
 from net.identity import encode_text
 from net.wire import legacy
 from net.link.streams import Stream
+from net.log import RateLimitedLog
+from net.run import loop as loop_module
 from net.run import server as server_module
 from net.run import server_connection
 from net.run.reading import next_event
 from net.run.server import Server
-from net.wire.frames import CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, RESULT, SUBSCRIBE, pack
+from net.wire.frames import (CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, PING, RESULT, SUBSCRIBE,
+                             Frame, pack)
 from net.wire.limits import Limits
 from net.wire.session import MAGIC, Hello, caller_session, encode_preface
-from service import after_hello
+from service import after_hello, serve
 
 PREFACE = encode_preface()
 
@@ -34,13 +38,13 @@ def functions() -> Dict[bytes, Callable[..., Any]]:
         raise KeyError("x")
 
     found = {"echo": lambda value: value, "add": lambda a, b=1: a + b, "fail": fail,
-             "where": lambda: list(caller.address or ()), "exit": lambda: exit(3)}
+             "where": lambda: list(caller().address or ()), "exit": lambda: exit(3)}
     return {encode_text(name): function for name, function in found.items()}
 
 
 @pytest.fixture
 def server(functions) -> Iterator[Server]:
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True, instance="abc")
+    served = serve(Dispatch(functions), instance="abc")
     yield served
     served.close()
 
@@ -121,7 +125,7 @@ def test_hello_comes_as_soon_as_the_preface_is_whole(client, server, step):
 
 
 def test_the_group_of_a_preface_is_that_of_the_caller(server, functions):
-    functions[encode_text("group")] = lambda: caller.group
+    functions[encode_text("group")] = lambda: caller().group
     for group in ("render", None, "\U0001f600" * 64):
         with Client(server) as client:
             client.sock.sendall(encode_preface(group) + request("group"))
@@ -178,13 +182,23 @@ def test_a_reply_carries_the_number_of_its_request(client):
 
 def test_a_kind_of_later_versions_is_refused_and_the_connection_goes_on(client, server):
     client.sock.sendall(PREFACE)
-    for kind in (0, 16, 255):
+    for kind in (0, 17, 255):
         for more in ({}, {"buffers": [b"x" * 100, b""], "tagged": True}):
             client.sock.sendall(frame(kind, b"anything", 5, **more))
             answer, content = client.reply()
             assert answer == FAILURE and content["refused"] == "ProtocolError"
             assert content["ran"] == "no" and f"kind {kind}" in content["reason"]
     assert client.ask("add", 1) == (RESULT, 2)
+
+
+def test_whether_it_is_alive_can_be_asked_at_any_time(client, server):
+    client.sock.sendall(PREFACE)
+    assert client.ask("add", 1) == (RESULT, 2)
+    for number in (1, 77, 2 ** 32 - 1):
+        client.sock.sendall(frame(PING, b"", number))
+        assert client.event() == Frame(RESULT, number, False, b"null")
+    assert client.ask("add", 1) == (RESULT, 2)
+    assert list(server.tally()) == [encode_text("add")]
 
 
 @pytest.mark.parametrize("kind", [RESULT, FAILURE, FLAG, HELLO, CANCEL, 15])
@@ -260,7 +274,7 @@ def test_a_call_without_sense_gets_a_refusal_and_the_connection_goes_on(client):
 def test_the_function_knows_where_its_caller_is(client):
     client.sock.sendall(PREFACE)
     assert client.ask("where") == (RESULT, list(client.sock.getsockname()))
-    assert caller.address is None
+    assert caller() is None
 
 
 def test_a_registry_is_looked_up_anew_for_each_request(client, functions):
@@ -320,7 +334,7 @@ def test_a_connection_that_does_not_begin_is_closed(functions, monkeypatch, data
     # For the first request, from the HELLO on.
     monkeypatch.setitem(vars(settings), "request_time", 0.05)
     monkeypatch.setattr(server_module, "TICK", 0.02)
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    served = serve(Dispatch(functions))
     with Client(served) as client:
         client.sock.sendall(data)
         assert client.rest() == b""
@@ -332,7 +346,7 @@ def test_a_connection_without_requests_is_closed_and_one_in_a_call_is_not(functi
     monkeypatch.setattr(server_module, "TICK", 0.02)
     release = threading.Event()
     functions[encode_text("wait")] = lambda: release.wait(5)
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    served = serve(Dispatch(functions))
     with Client(served) as idle, Client(served) as busy:
         busy.sock.sendall(PREFACE + request("wait"))
         idle.sock.sendall(PREFACE)
@@ -347,7 +361,7 @@ def test_a_connection_without_requests_is_closed_and_one_in_a_call_is_not(functi
 def test_a_request_that_drips_is_closed_at_its_time(functions, monkeypatch):
     monkeypatch.setitem(vars(settings), "request_time", 0.2)
     monkeypatch.setattr(server_module, "TICK", 0.02)
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    served = serve(Dispatch(functions))
     with Client(served) as client:
         client.sock.sendall(PREFACE)
         start = time.monotonic()
@@ -387,15 +401,15 @@ def test_calls_errors_and_seconds_are_counted_for_each_tag(server):
 # ----------------------------------------------------------------------------------- begin and end
 
 def test_ports_are_tried_in_order(functions, port_range):
-    servers = [Server(Dispatch(functions), "127.0.0.1", port_range) for _ in port_range]
+    servers = [serve(Dispatch(functions), port_range, any_port=False) for _ in port_range]
     assert [one.address[1] for one in servers] == list(port_range)
     with pytest.raises(net.NoFreePort) as caught:
-        Server(Dispatch(functions), "127.0.0.1", port_range)
+        serve(Dispatch(functions), port_range, any_port=False)
     assert caught.value.ports == port_range
-    extra = Server(Dispatch(functions), "127.0.0.1", port_range, any_port=True)
+    extra = serve(Dispatch(functions), port_range)
     assert extra.address[1] not in port_range
     servers[2].close()
-    again = Server(Dispatch(functions), "127.0.0.1", port_range)
+    again = serve(Dispatch(functions), port_range, any_port=False)
     assert again.address[1] == port_range[2]
     for one in (*servers, extra, again):
         one.close()
@@ -404,7 +418,7 @@ def test_ports_are_tried_in_order(functions, port_range):
 def test_a_port_is_free_again_at_once_after_calls(functions, port_range):
     ports = port_range[:1]
     for _ in range(5):
-        served = Server(Dispatch(functions), "127.0.0.1", ports)
+        served = serve(Dispatch(functions), ports, any_port=False)
         with Client(served) as client:
             client.sock.sendall(PREFACE)
             assert client.ask("add", 1) == (RESULT, 2)
@@ -415,7 +429,7 @@ def test_a_port_is_free_again_at_once_after_calls(functions, port_range):
 
 def test_an_address_that_is_not_of_this_host_is_an_error(functions):
     with pytest.raises(OSError) as caught:
-        Server(Dispatch(functions), "192.0.2.1", range(20000, 20006))
+        serve(Dispatch(functions), range(20000, 20006), host="192.0.2.1")
     assert not isinstance(caught.value, net.NoFreePort)
 
 
@@ -426,8 +440,8 @@ def test_without_a_thread_the_port_is_left_free(functions, port_range, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread)
         with pytest.raises(OSError, match="can't start new thread"):
-            Server(Dispatch(functions), "127.0.0.1", port_range)
-    served = Server(Dispatch(functions), "127.0.0.1", port_range)
+            serve(Dispatch(functions), port_range, any_port=False)
+    served = serve(Dispatch(functions), port_range, any_port=False)
     assert served.address[1] == port_range[0]
     served.close()
 
@@ -441,7 +455,7 @@ def test_closing_ends_idle_and_working_connections(functions):
         release.wait(5)
 
     functions[encode_text("wait")] = wait
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    served = serve(Dispatch(functions))
     with Client(served) as idle, Client(served) as busy:
         idle.sock.sendall(PREFACE)
         idle.ask("add", 1)
@@ -456,7 +470,7 @@ def test_closing_ends_idle_and_working_connections(functions):
 
 
 def test_a_function_may_close_the_server_that_it_is_called_through(functions):
-    served = Server(Dispatch(functions), "127.0.0.1", range(0), any_port=True)
+    served = serve(Dispatch(functions))
     functions[encode_text("close")] = served.close
     with Client(served) as client:
         client.sock.sendall(PREFACE + request("close"))
@@ -481,20 +495,23 @@ def test_many_clients_at_once_are_all_served(server):
     until(lambda: server.connections == 0)
 
 
-def test_an_error_of_ours_in_the_accepting_thread_is_logged_and_it_goes_on(
+def test_an_error_of_ours_in_the_loop_is_logged_and_it_goes_on(
         server, monkeypatch, caplog):
     failed = threading.Event()
 
-    def fail(now: float) -> None:
+    def fail(*args: Any) -> None:
         failed.set()
         raise RuntimeError("ours")
 
     with monkeypatch.context() as patched:
-        patched.setattr(server, "_close_overdue", fail)
+        patched.setattr(loop_module, "note", RateLimitedLog(loop_module.note._log._logger))
+        patched.setattr(server, "_start_thread", fail)
         with Client(server) as client:
             client.sock.sendall(PREFACE)
             assert failed.wait(5)
-            until(lambda: "the server goes on after an error" in caplog.text)
+            until(lambda: any(one.exc_info and "ours" in str(one.exc_info[1])
+                              for one in caplog.records))
+            assert client.rest() == b""
     with Client(server) as client:
         client.sock.sendall(PREFACE)
         assert client.ask("add", 2, b=3) == (RESULT, 5)

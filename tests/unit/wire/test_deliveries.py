@@ -12,14 +12,13 @@ from net.wire import deliveries
 from net.wire.deliveries import (encode_delivery, entries, join, make_beginning, pack_arguments,
                                  values_of)
 from net.wire.limits import Limits
-from net.wire.messages import decode_call
 from net.wire.values import unpack
-from travel import joined, read_frame
+from travel import joined, read_call, read_frame
 
 
 def delivered(pieces: List[Any]) -> List[Any]:
     """The arguments of a delivery, as its receiver gets them."""
-    call = decode_call(read_frame(joined(pieces)))
+    call = read_call(read_frame(joined(pieces)))
     assert call.tag == deliveries.DELIVER and call.kwargs == {}
     return call.args
 

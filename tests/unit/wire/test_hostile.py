@@ -17,7 +17,9 @@ import pytest
 
 import travel
 from net.errors import ProtocolError, ValueNotSupported
+from net.run.lending import Borrower
 from net.wire import kinds, registered
+from net.wire.limits import Limits
 from net.wire.values import LONG, unpack
 from travel import as_result
 
@@ -39,6 +41,7 @@ INTRUDERS = {
     "!value": '{"!value":{"class":"travel.Pair","left":1,"right":2}}',
     "!path": '{"!path":["pure posix","a"]}', "!array": '{"!array":["<i4",[1],"C","AQAAAA=="]}',
     "!scalar": '{"!scalar":["<i4","AQAAAA=="]}', "!zone": '{"!zone":"UTC"}',
+    "!lent": '{"!lent":[0,"iterator","frames"]}',
 }
 BUFFER = b"x" * LONG
 
@@ -48,7 +51,8 @@ POSITIONS = [
         "tuple", "set", "frozenset", "deque", "ordered", "counter", "range", "complex", "bytes",
         "bytearray", "memoryview", "datetime", "date", "time", "timedelta", "timezone", "decimal",
         "fraction", "uuid", "peer", "dict", "int", "str", "value", "path", "array", "scalar",
-        "zone")],
+        "zone", "lent")],
+    '{"!lent":[@,"function","f"]}', '{"!lent":[0,@,"f"]}', '{"!lent":[0,"iterator",@]}',
     '{"!deque":[@,1]}', '{"!range":[@,2,1]}', '{"!range":[1,@,1]}', '{"!range":[1,2,@]}',
     '{"!complex":[@,1.0]}', '{"!complex":[1.0,@]}', '{"!date":[@]}', '{"!date":[@,1,1]}',
     '{"!datetime":[@]}', '{"!datetime":[@,1]}', '{"!datetime":[@,null]}',
@@ -78,9 +82,12 @@ POSITIONS = [
 SAME = {"!int", "!str", "!dict"}
 
 
+lent_to = Borrower(None, None, None, Limits()).borrow  # type: ignore[arg-type]
+
+
 def outcome(text: str) -> Optional[Any]:
     try:
-        return unpack(text.encode(), True, [BUFFER])
+        return unpack(text.encode(), True, [BUFFER], borrow=lent_to)
     except (ProtocolError, ValueNotSupported):
         return None
 

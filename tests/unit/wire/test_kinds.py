@@ -87,7 +87,8 @@ def test_each_kind_looks_as_documented_and_arrives_as_it_was(value, text):
 def test_every_kind_is_tried_here():
     tried = {text[2:text.index('"', 2)] for _, text in FORMS if text.startswith('{"!')}
     assert {kind.name for kind in kinds.KINDS} <= tried
-    assert set(kinds.PUT_TOGETHER) - tried == {"!str", "!value", "!array", "!scalar", "!zone"}
+    assert set(kinds.PUT_TOGETHER) - tried == {"!str", "!value", "!array", "!scalar", "!zone",
+                                               "!lent"}
 
 
 @pytest.mark.parametrize("value", [

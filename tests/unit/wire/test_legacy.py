@@ -131,7 +131,7 @@ CALLS: Dict[str, Tuple[str, List[Any], Dict[str, Any]]] = {
 def test_what_an_old_client_asks_is_understood(record):
     tag, args, kwargs = next(call for what, call in CALLS.items() if record.what.startswith(what))
     session = server(record.request)
-    assert session.request == (encode_text(tag), args, kwargs)
+    assert session.request == (encode_text(tag), args, kwargs, None)
     assert session.dialect == record.dialect
     assert session.searches == (record.what == "the scan's info request")
 
@@ -377,7 +377,7 @@ def test_the_repr_of_a_dict_is_a_request_of_0_6_too(data, call):
         assert session.receive(data[at:at + 1]) is None
     found = session.receive(data[-1:])
     tag, args, kwargs = call
-    assert_same(list(found), [encode_text(tag), args, kwargs])
+    assert_same(list(found), [encode_text(tag), args, kwargs, None])
 
 
 @pytest.mark.parametrize("data", [
@@ -471,7 +471,7 @@ def test_an_object_that_is_no_call_can_be_answered(dialect):
     with pytest.raises(ProtocolError) as caught:
         session.receive(coded({"connection": 5}, dialect))
     assert not isinstance(caught.value, NotAFrame)
-    with pytest.raises(RemoteError, match="connection is base64"):
+    with pytest.raises(RemoteError, match="connection is a base64 tag"):
         old_reply(session.refuse(caught.value), dialect)
 
 
@@ -639,7 +639,7 @@ def test_every_request_that_fits_comes_out_as_it_went_in(args, kwargs):
         return
     content = legacy.read_object(data)
     assert content is not None
-    assert_same(list(legacy.decode_call(content)), [TAG, args, kwargs])
+    assert_same(list(legacy.decode_call(content)), [TAG, args, kwargs, None])
 
 
 many_brackets = {"connection": TAG.decode(), "kwargs": {"a": {}, "}": "{"},
@@ -714,7 +714,7 @@ def test_an_object_that_is_no_call_is_refused(content):
 def test_more_members_than_documented_are_let_be():
     # Old peers may have added their own, such as time_out.
     call = legacy.decode_call({"connection": "eA==", "args": [1], "kwargs": {}, "time_out": 5})
-    assert call == (b"eA==", [1], {})
+    assert call == (b"eA==", [1], {}, None)
 
 
 # ---------------------------------------------------------------- what an old peer answers

@@ -248,8 +248,13 @@ def test_a_greeting_has_limits_of_its_own():
 #: Kinds that each role takes in each state; every other known one is against the rules there.
 TABLE = {
     "caller, greeting": (lambda: caller_session(LIMITS), {HELLO, FAILURE}),
-    "caller, open": (opened, set(REPLIES)),
-    "server, open": (lambda: server_session(LIMITS), {frames.CALL, frames.SUBSCRIBE}),
+    "caller, open": (opened, REPLIES | {frames.ITEM, frames.END, frames.ASK}),
+    "server, open": (lambda: server_session(LIMITS),
+                     {frames.CALL, frames.SUBSCRIBE, frames.TAKEN, frames.PING}),
+    "server, while something is lent": (lambda: server_session(LIMITS, session.LENT_OPEN),
+                                        {frames.ANSWER, frames.TAKEN}),
+    "server, while it sends a stream": (lambda: server_session(LIMITS, session.STREAMED_OPEN),
+                                        {frames.CALL, frames.ANSWER, frames.TAKEN}),
     "subscriber, open": (lambda: opened(kinds=session.SUBSCRIBER_OPEN), REPLIES | {frames.EVENT}),
     "publisher, open": (lambda: server_session(LIMITS, session.PUBLISHER_OPEN),
                         {frames.CALL, frames.SUBSCRIBE, frames.UNSUBSCRIBE, frames.TAKEN,
@@ -273,7 +278,7 @@ def test_what_may_come_when(state, kind):
 
 
 @pytest.mark.parametrize("state", [state for state in TABLE if "open" in state])
-@pytest.mark.parametrize("kind", [0, 16, 99, 255])
+@pytest.mark.parametrize("kind", [0, 17, 99, 255])
 def test_a_kind_of_later_versions_is_given_by_its_number_and_the_session_goes_on(state, kind):
     make, kinds = TABLE[state]
     good = frame(min(kinds), {}, 3)
@@ -308,10 +313,10 @@ def test_a_session_can_be_allowed_other_kinds_later():
     assert one.receive(frame(frames.EVENT, {})).kind == frames.EVENT
     other = server_session(LIMITS)
     with pytest.raises(ProtocolError):
-        other.receive(frame(frames.TAKEN, {}))
+        other.receive(frame(frames.FAILED, {}))
     other = server_session(LIMITS)
     other.allow(session.PUBLISHER_OPEN)
-    assert other.receive(frame(frames.TAKEN, {})).kind == frames.TAKEN
+    assert other.receive(frame(frames.FAILED, {})).kind == frames.FAILED
 
 
 def test_a_server_takes_what_the_preface_brought_along():

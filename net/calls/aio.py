@@ -1,0 +1,502 @@
+"""Awaited calls: on the application's own event loop, with connections of that loop's own.
+
+Nothing here blocks the loop or takes a thread, but for a peer of the old dialect.
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from typing import Any, AsyncIterator, Awaitable, Deque, Dict, List, Optional, Sequence, Tuple
+
+from ..clock import uptime
+from ..context import current
+from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError,
+                      ValueNotSupported)
+from ..identity import PeerArgument, address_of
+from ..link import security
+from ..link.base import LONGEST, Endpoint
+from ..link.tcp import TcpCarrier
+from ..run.client import CONNECT_TIME, GREETING_TIME, IDLE_TIME, Client, deadline_within
+from ..run.lending import Lender
+from ..run.streaming import STREAMED, TELL
+from ..settings import is_loopback
+from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, Buffer, EndOfStream, Frame, NotAFrame)
+from ..wire.messages import decode_items, decode_reply, encode_call, encode_taken
+from ..wire.legacy import may_be_old
+from ..wire.session import Hello, Session, caller_session, encode_preface
+from ..wire.values import unpack
+
+# Bytes of pieces that are joined for one send.
+JOINED = 256 * 1024
+
+
+async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
+               kwargs: Dict[str, Any], timeout: Optional[float] = None) -> Any:
+    """Run a function on another peer, as :meth:`Client.call` does. Cancelling it cancels the call
+    there."""
+    address = address_of(peer)
+    pool = _pools(client).pool(address)
+    if timeout is None:
+        timeout = client.settings.timeout
+    context = current()
+    if context is not None:
+        deadline = deadline_within(context, timeout, address)
+        timeout = None if deadline is None else deadline.seconds
+    if timeout is None or timeout > LONGEST:
+        return await _call(client, pool, peer, tag, args, kwargs, None)
+    try:
+        return await asyncio.wait_for(_call(client, pool, peer, tag, args, kwargs, timeout),
+                                      timeout)
+    except asyncio.TimeoutError:
+        raise CallTimeout(address, timeout) from None
+
+
+async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
+                args: Tuple[Any, ...], kwargs: Dict[str, Any], seconds: Optional[float]) -> Any:
+    number, limits = client.next_number(), client.settings.limits
+    lender = None
+    try:
+        message = encode_call(number, tag, args, kwargs, limits, seconds)
+    except ValueNotSupported:  # unless it can be lent
+        lender = Lender(limits)
+        message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
+    connection = await pool.take()
+    if connection is None:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            None, lambda: client.call(peer, tag, args, kwargs, seconds))
+    try:
+        frame = await connection.exchange(message, number, lender)
+    except BaseException:  # a cancelled task too: the end of the connection cancels the call there
+        pool.discard(connection)
+        raise
+    if frame.kind in STREAMED:
+        return AsyncRemoteIterator(_Begun(pool, connection, number, frame, lender), peer, tag,
+                                   client)
+    if frame.kind == FAILURE and b'"refused"' in frame.text:
+        pool.discard(connection)
+    else:
+        pool.give_back(connection)
+    return decode_reply(frame, pool.address, peer, tag, limits)
+
+
+def stream(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
+           kwargs: Dict[str, Any], timeout: Optional[float] = None) -> AsyncRemoteIterator:
+    """The items of an async generator function on another peer. Nothing is sent before the first
+    one is asked for.
+
+    :param timeout: seconds until the first item.
+    :raises InvalidPeer: not a peer.
+    """
+    address_of(peer)
+
+    async def begin() -> _Begun:
+        found = await call(client, peer, tag, args, kwargs, timeout)
+        if type(found) is not AsyncRemoteIterator:
+            raise ProtocolError(address_of(peer), "the function there is no generator", "maybe")
+        return found.begun()
+    return AsyncRemoteIterator(begin, peer, tag, client)
+
+
+class _Pools:
+    """The pools of one event loop. They are closed when that loop shuts down, as
+    :func:`asyncio.run` does at its end."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pools: Dict[Address, _Pool] = {}
+        self._guard: Any = None
+
+    def pool(self, address: Address) -> _Pool:
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = self._pools[address] = _Pool(self._client, self, address)
+        return pool
+
+    async def watch_loop(self) -> None:
+        """Close everything when the loop ends: it closes generators that have begun."""
+        if self._guard is None:
+            self._guard = self._until_the_end()
+            await self._guard.__anext__()
+
+    async def _until_the_end(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._guard = None
+            self.close()
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+
+
+def _pools(client: Client) -> _Pools:
+    loop = asyncio.get_running_loop()
+    pools = client.by_loop.get(loop)
+    if pools is None:
+        pools = client.by_loop[loop] = _Pools(client)
+    return pools  # type: ignore[no-any-return]
+
+
+class _Pool:
+    """The connections of one loop to one address."""
+
+    def __init__(self, client: Client, pools: _Pools, address: Address) -> None:
+        self.address = address
+        self.client = client
+        self._pools = pools
+        self._idle: List[_Connection] = []
+        self._open: List[_Connection] = []
+        self._opening = 0
+        self._waiting: Deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> Optional[_Connection]:
+        """A connection for one call; None if an old peer is there. Waits while there are as many
+        as there may be."""
+        while True:
+            now, revision = uptime(), self.client.settings.revision
+            while self._idle:
+                connection = self._idle.pop()
+                if now - connection.idle_since < IDLE_TIME and connection.revision == revision \
+                        and not connection.has_ended():
+                    return connection
+                self.discard(connection)
+            if self.client.is_legacy(self.address):
+                return None
+            if len(self._open) + self._opening < self.client.settings.max_calls:
+                return await self._connect()
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            try:
+                await future
+            except BaseException:
+                if future.done() and not future.cancelled():
+                    self._wake_one()  # it was meant for another then
+                raise
+
+    async def _connect(self) -> Optional[_Connection]:
+        await self._pools.watch_loop()
+        self._opening += 1
+        try:
+            connection = await _open(self.client, self.address)
+            if connection is not None:
+                self._open.append(connection)
+            return connection
+        finally:
+            self._opening -= 1
+            self._wake_one()
+
+    def give_back(self, connection: _Connection) -> None:
+        """Let another call have it."""
+        connection.idle_since = uptime()
+        self._idle.append(connection)
+        self._wake_one()
+
+    def discard(self, connection: _Connection) -> None:
+        """Close one that no other call can have."""
+        connection.close()
+        if connection in self._open:
+            self._open.remove(connection)
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
+        self._idle.clear()
+
+
+class _Connection:
+    """An open connection, for one call at a time."""
+
+    def __init__(self, address: Address, sock: socket.socket, session: Session, tls: Any,
+                 revision: int, in_thread: bool) -> None:
+        self.address = address
+        self.sock = sock
+        self.session = session
+        self.revision = revision
+        self.idle_since = 0.0
+        self._tls = tls
+        self._in_thread = in_thread
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, pieces: Sequence[Buffer]) -> None:
+        """Send all pieces."""
+        if self._tls is not None:
+            for piece in pieces:
+                self._tls.write(piece)
+            pieces = [self._tls.output()]
+        elif len(pieces) > 1 and sum(map(len, pieces)) <= JOINED:
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            await self._loop.sock_sendall(self.sock, piece)
+
+    async def event(self) -> Any:
+        """The next event of the session.
+
+        :raises EndOfStream: there is none.
+        """
+        event = self.session.receive(b"") if self.session.rest else None
+        while event is None:
+            data = await self._loop.sock_recv(self.sock, CHUNK)
+            if not data:
+                raise EndOfStream(self.session.held)
+            if self._tls is not None:
+                data = self._tls.feed(data)
+            event = self.session.receive(data) if data else None
+        return event
+
+    async def exchange(self, message: List[Buffer], number: int,
+                       lender: Optional[Lender]) -> Frame:
+        """Send a request, receive its reply, and do what is asked meanwhile."""
+        try:
+            await self.send(message)
+            message.clear()
+            return await self.reply(number, lender)
+        except EndOfStream as problem:
+            how = "within its reply" if problem.received else "without a reply"
+            raise PeerLost(self.address, f"the peer closed the connection {how}") from None
+        except ProtocolError as problem:
+            raise ProtocolError(self.address, problem.reason, "maybe") from None
+        except NetError:
+            raise
+        except OSError as problem:
+            raise PeerLost(self.address, str(problem)) from None
+
+    async def reply(self, number: int, lender: Optional[Lender]) -> Frame:
+        """The next frame that belongs to a request."""
+        event = await self.event()
+        while event[0] == ASK and lender is not None:
+            await self.send(await _answered(lender, event, self._in_thread))
+            event = await self.event()
+        if event[1] != number and not (type(event) is Frame and event.kind == FAILURE
+                                       and not event.number):
+            raise ProtocolError(self.address, "a reply to another request", "maybe")
+        return event  # type: ignore[no-any-return]
+
+    def has_ended(self) -> bool:
+        """Whether it can be used no more: nobody has asked anything, so what can be received is
+        its end."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            pass
+        return True
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+async def _answered(lender: Lender, frame: Frame, in_thread: bool) -> List[Buffer]:
+    """Do what is asked of the caller.
+
+    :param in_thread: in a thread: nobody waits on this loop, which other calls need.
+    """
+    if in_thread:
+        return await asyncio.get_running_loop().run_in_executor(None, lender.answer, frame)
+    return lender.answer(frame)
+
+
+async def _open(client: Client, address: Address) -> Optional[_Connection]:
+    """A new connection; None if the peer speaks the old dialect.
+
+    :raises NetError: nothing ran.
+    """
+    settings = client.settings
+    if settings.loopback_only and not is_loopback(address[0]):
+        raise PeerUnreachable(address, f"NET_HOST={settings.host} keeps this process on its own "
+                                       f"host")
+    revision = settings.revision
+    sock = await _in_time(_connect(address), CONNECT_TIME, address)
+    try:
+        return await _in_time(_greet(client, address, sock, revision), GREETING_TIME, address)
+    except _Legacy:
+        sock.close()
+        client.note_legacy(address)
+        return None
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _in_time(work: Awaitable[Any], seconds: float, address: Address) -> Any:
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:
+        raise PeerUnreachable(address, f"no answer within {seconds:g} s") from None
+    except EndOfStream:
+        raise PeerUnreachable(address, "it closed the connection without an answer") from None
+    except (NetError, _Legacy):
+        raise
+    except OSError as problem:
+        raise PeerUnreachable(address, str(problem)) from None
+
+
+async def _connect(address: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        sock = TcpCarrier().start(Endpoint.of(address))
+    except socket.gaierror:  # a name: looking it up may take long
+        places = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        sock = TcpCarrier().start(Endpoint.of(places[0][4][:2]))
+    try:
+        await _writable(loop, sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _writable(loop: Any, sock: socket.socket) -> None:
+    future = loop.create_future()
+    loop.add_writer(sock, lambda: future.done() or future.set_result(None))
+    try:
+        await future
+    finally:
+        loop.remove_writer(sock)
+
+
+class _Legacy(Exception):
+    """What answers our preface speaks the old dialect."""
+
+
+async def _greet(client: Client, address: Address, sock: socket.socket,
+                 revision: int) -> _Connection:
+    known = security.credentials()
+    session = caller_session(client.settings.limits)
+    tls = None
+    if known is not None:
+        from ..link.tls import Session as TlsSession  # loaded already, with the credentials
+
+        tls = TlsSession(known, address, server=False)
+    connection = _Connection(address, sock, session, tls, revision,
+                             asyncio.get_running_loop() is client.own_loop)
+    await connection.send([encode_preface(client.settings.group)])
+    try:
+        event = await connection.event()
+    except NotAFrame as problem:
+        if known is None and may_be_old(problem.data):
+            raise _Legacy from None
+        raise ProtocolError(address, problem.reason) from None
+    except ProtocolError as problem:
+        raise ProtocolError(address, problem.reason) from None
+    if type(event) is not Hello:
+        decode_reply(event, address, address, b"")
+        raise ProtocolError(address, "it answers a preface with a reply")
+    return connection
+
+
+class _Begun:
+    """A call whose reply is a stream, on a connection of its own until it ends."""
+
+    def __init__(self, pool: _Pool, connection: _Connection, number: int, first: Frame,
+                 lender: Optional[Lender]) -> None:
+        self.pool = pool
+        self.connection = connection
+        self.number = number
+        self.next: Optional[Frame] = first
+        self.lender = lender
+        self.items: Deque[Any] = deque()
+        self.taken = self.told = 0
+        self.in_order = False
+
+
+class AsyncRemoteIterator:
+    """The items of a generator on another peer, for ``async for``. See
+    :class:`~net.run.streaming.RemoteIterator`."""
+
+    def __init__(self, begin: Any, peer: object, tag: bytes, client: Client) -> None:
+        self._begin = begin
+        self._flow: Optional[_Begun] = begin if isinstance(begin, _Begun) else None
+        self._peer = peer
+        self._tag = tag
+        self._limits = client.settings.limits
+        self._ended = False
+
+    def begun(self) -> _Begun:
+        """The call, for another iterator to go on with."""
+        assert self._flow is not None
+        flow, self._flow, self._ended = self._flow, None, True
+        return flow
+
+    def __aiter__(self) -> AsyncRemoteIterator:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            if self._flow is None:
+                self._flow = await self._begin()
+            return await self._next(self._flow)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _next(self, flow: _Begun) -> Any:
+        if flow.taken - flow.told >= TELL:
+            await self._tell(flow)
+        while not flow.items:
+            await self._tell(flow)
+            frame = flow.next
+            flow.next = None
+            if frame is None:
+                frame = await self._receive(flow)
+            if frame.kind != ITEM:
+                flow.in_order = not flow.connection.session.rest \
+                    and b'"refused"' not in frame.text
+                if frame.kind == END:
+                    raise StopAsyncIteration(
+                        unpack(frame.text, frame.tagged, frame.buffers, self._limits))
+                decode_reply(frame, flow.pool.address, self._peer, self._tag, self._limits)
+                raise ProtocolError(flow.pool.address, "a stream ended with a result", "maybe")
+            flow.items.extend(decode_items(frame, self._limits))
+        flow.taken += 1
+        return flow.items.popleft()
+
+    async def _receive(self, flow: _Begun) -> Frame:
+        try:
+            return await flow.connection.reply(flow.number, flow.lender)
+        except EndOfStream:
+            raise PeerLost(flow.pool.address, "the peer closed the connection within a "
+                                              "stream") from None
+        except NetError:
+            raise
+        except OSError as problem:
+            raise PeerLost(flow.pool.address, str(problem)) from None
+
+    async def _tell(self, flow: _Begun) -> None:
+        if flow.taken != flow.told:
+            flow.told = flow.taken
+            await flow.connection.send(encode_taken(flow.number, flow.taken))
+
+    async def aclose(self) -> None:
+        """End it here and there."""
+        self._ended = True
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            if flow.in_order:
+                flow.pool.give_back(flow.connection)
+            else:
+                flow.pool.discard(flow.connection)
+
+    def __del__(self) -> None:
+        flow = self._flow
+        if flow is not None:
+            flow.connection.close()

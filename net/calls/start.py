@@ -1,0 +1,133 @@
+"""Started calls: futures. They run on an event loop of their own, without a thread for each."""
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Future
+from typing import Any, Callable, Dict, Generator, Optional, Tuple
+
+from ..context import current
+from ..executors import Coroutines
+from ..identity import PeerArgument, address_of
+from ..log import SafeLog
+from ..run.client import Client
+from . import aio
+
+log = SafeLog("net.calls")
+
+
+class Call(Future):  # type: ignore[type-arg]
+    """A call that was started: a :class:`concurrent.futures.Future`, which can also be awaited.
+
+    ``cancel()`` cancels it there, as long as its result has not come: the future is cancelled at
+    once, and whether the function has run meanwhile, nobody knows. A failure that nobody asks for
+    is logged.
+
+    :ivar peer: that was called, as it was given; None for this process.
+    """
+
+    def __init__(self, peer: Optional[PeerArgument]) -> None:
+        super().__init__()
+        self.peer = peer
+        self._observed = False
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        self._observed = True
+        return super().result(timeout)
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        self._observed = True
+        return super().exception(timeout)
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        self._observed = True
+        super().add_done_callback(fn)
+
+    def watch(self, fn: Callable[[Any], Any]) -> None:
+        """:meth:`add_done_callback` for those who do not look at the result."""
+        super().add_done_callback(fn)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self).__await__()
+
+    def __del__(self) -> None:
+        if self._observed or not self.done() or self.cancelled():
+            return
+        problem = super().exception(0)
+        if problem is not None:
+            log(logging.ERROR, "a started call failed, and nobody has asked for its result: %s",
+                self.peer, exc_info=problem)
+
+    def __repr__(self) -> str:
+        return f"<net.Call on {self.peer!r}: {self._state.lower()}>"
+
+
+def start(client: Client, coroutines: Coroutines, peer: PeerArgument, tag: bytes,
+          args: Tuple[Any, ...], kwargs: Dict[str, Any],
+          timeout: Optional[float] = None,
+          finish: Optional[Callable[[Any], Any]] = None) -> Call:
+    """Start a call and return at once.
+
+    :param finish: makes the result of what came, as the handler of a flag does.
+    :raises InvalidPeer: not a peer.
+    :raises PeerBusy: no thread can be started.
+    """
+    address_of(peer)
+    call = Call(peer)
+    loop = client.own_loop = coroutines.loop()
+    context = current()
+    if context is not None:
+        context.add_ending(call.cancel)
+        call.watch(lambda done: context.remove_ending(call.cancel))
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        call.watch(lambda done: done.cancelled() and loop.call_soon_threadsafe(task.cancel))
+        try:
+            result = await aio.call(client, peer, tag, args, kwargs, timeout)
+            result = result if finish is None else finish(result)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except BaseException as problem:
+            _settle(call.set_exception, problem)
+        else:
+            _settle(call.set_result, result)
+    tasks = client.started
+
+    def begin() -> None:
+        if not call.cancelled():
+            task = loop.create_task(run())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    loop.call_soon_threadsafe(begin)
+    return call
+
+
+def start_here(coroutines: Coroutines, function: Callable[..., Any], args: Tuple[Any, ...],
+               kwargs: Dict[str, Any]) -> Call:
+    """Start a local call, in a thread of the loop's."""
+    call = Call(None)
+    loop = coroutines.loop()
+
+    def run() -> None:
+        if not call.set_running_or_notify_cancel():
+            return
+        try:
+            result = function(*args, **kwargs)
+            if asyncio.iscoroutine(result):
+                result = asyncio.run_coroutine_threadsafe(result, loop).result()
+        except BaseException as problem:
+            call.set_exception(problem)
+        else:
+            call.set_result(result)
+    loop.call_soon_threadsafe(lambda: loop.run_in_executor(None, run))
+    return call
+
+
+def _settle(put: Callable[[Any], None], value: Any) -> None:
+    try:
+        put(value)
+    except Exception:
+        pass  # it was cancelled at this very moment

@@ -1,0 +1,47 @@
+"""How a connected function is called on a peer, by what kind of function it is."""
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from ..identity import Flag, PeerArgument
+from ..process import Process
+
+#: Runs a function of a tag on a peer: ``way(peer, tag, args, kwargs, timeout)``.
+Way = Callable[[PeerArgument, bytes, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
+#: What a flag becomes on the calling side: ``handler(flag, tag, peer)``.
+FlagHandler = Callable[[Flag, bytes, Any], Any]
+
+
+def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
+    """How a function like this one is called on a peer, so that the caller gets what a local call
+    gives: a value, a coroutine, a generator or an async generator."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)):
+        return _awaited(process, handle_flag)
+    if inspect.isasyncgenfunction(function):
+        def stream_async(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
+                         kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
+            from . import aio
+
+            return aio.stream(process.client, peer, tag, args, kwargs, timeout)
+        return stream_async
+    if inspect.isgeneratorfunction(function):
+        return process.client.stream
+    call = process.client.call
+
+    def call_there(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                   timeout: Optional[float]) -> Any:
+        result = call(peer, tag, args, kwargs, timeout)
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+    return call_there
+
+
+def _awaited(process: Process, handle_flag: FlagHandler) -> Way:
+    async def await_there(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
+                          kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
+        from . import aio  # asyncio is loaded by those who await only
+
+        result = await aio.call(process.client, peer, tag, args, kwargs, timeout)
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+    return await_there

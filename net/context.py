@@ -1,0 +1,110 @@
+"""The running call: who made it, how much time it has, and whether anybody still waits for it."""
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any, Callable, List, NamedTuple, Optional
+
+from .errors import Address
+
+
+class Caller(NamedTuple):
+    """The peer that made the running call.
+
+    :ivar address: ``(host, port)`` that the call came from; not where that peer serves.
+    :ivar group: the group of the caller's certificate, or, in open mode, the one that it claims;
+        None for no group.
+    """
+
+    address: Optional[Address]
+    group: Optional[str]
+
+
+class Context:
+    """The call that a thread, a coroutine or a generator works for, and what ends it.
+
+    :ivar caller: who made it.
+    :ivar server: the server that it came to.
+    :ivar seconds: that its caller gave it; None for no limit.
+    :ivar deadline: monotonic time after which nobody waits for it; None for no limit.
+    :ivar cancelled: whether the caller has given it up.
+    :ivar borrow: makes what stands for an argument that the caller lends; None where none can.
+    """
+
+    def __init__(self, caller: Caller, server: Any = None) -> None:
+        self.caller = caller
+        self.server = server
+        self.seconds: Optional[float] = None
+        self.deadline: Optional[float] = None
+        self.cancelled = False
+        self.borrow: Optional[Callable[[Any], Any]] = None
+        self._lock = threading.Lock()  # guards cancelled and _endings
+        self._endings: List[Callable[[], object]] = []
+
+    def cancel(self) -> None:
+        """The caller has given it up: end what it waits for. Any thread may call."""
+        with self._lock:
+            if self.cancelled:
+                return
+            self.cancelled = True
+            endings, self._endings = self._endings, []
+        for end in endings:
+            end()
+
+    def add_ending(self, end: Callable[[], object]) -> None:
+        """Have a function called, from any thread, when the call is cancelled; at once if it is."""
+        with self._lock:
+            if not self.cancelled:
+                self._endings.append(end)
+                return
+        end()
+
+    def remove_ending(self, end: Callable[[], object]) -> None:
+        """What it waited for has come. Nothing happens if it was called meanwhile."""
+        with self._lock:
+            if end in self._endings:
+                self._endings.remove(end)
+
+    def remaining(self) -> Optional[float]:
+        """Seconds until the deadline, 0 when it has passed, None for no limit."""
+        return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+    def is_over(self) -> bool:
+        """Whether nobody waits for the result any more."""
+        return self.cancelled or self.deadline is not None and monotonic() >= self.deadline
+
+
+_current: ContextVar[Optional[Context]] = ContextVar("net_call", default=None)
+
+#: The context of the running code; None where no call is served.
+current: Callable[[], Optional[Context]] = _current.get
+#: Let the running thread or coroutine work for a call, or, with None, for none.
+enter: Callable[[Optional[Context]], object] = _current.set
+
+
+def caller() -> Optional[Caller]:
+    """Who made the running call; None if it was made in this process.
+
+    Right in a served function, coroutine or generator, and in the handler of an event, where it is
+    the publisher. A thread that such a function starts belongs to nobody.
+    """
+    context = _current.get()
+    return None if context is None else context.caller
+
+
+def remaining() -> Optional[float]:
+    """Seconds that the caller will still wait for the running call; None if it has no limit, or was
+    made in this process; 0.0 when its time is over."""
+    context = _current.get()
+    return None if context is None else context.remaining()
+
+
+def cancelled() -> bool:
+    """Whether nobody waits for the running call any more: it was cancelled, its time is over, or
+    its caller has gone. What takes long looks at this now and then. False in a local call.
+
+    A caller that has gone is noticed within half a second.
+    """
+    context = _current.get()
+    return context is not None and context.is_over()

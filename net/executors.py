@@ -1,0 +1,206 @@
+"""Where functions run: in the connection's thread, in an executor, on an event loop."""
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Callable, Coroutine, Deque, Optional
+
+from .context import Context
+from .errors import CallCancelled, CallTimeout, PeerBusy
+
+
+class MainThread(Executor):
+    """Runs functions in the thread that asks for it: the main one, as a GUI or an instrument's
+    driver wants it.
+
+    Give it as ``executor=``. Its work is done by :func:`net.serve`, or by :meth:`run_pending` from
+    a timer of the application's own loop.
+    """
+
+    def __init__(self) -> None:
+        # Guards the queue; told when something comes. An RLock inside: a signal handler may submit.
+        self._changed = threading.Condition()
+        self._queue: Deque[Any] = deque()
+        #: Called, from any thread, when there is something to run.
+        self.on_submit: Optional[Callable[[], object]] = None
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Queue a call. Any thread may submit."""
+        future: Future[Any] = Future()
+        with self._changed:
+            self._queue.append((future, function, args, kwargs))
+            self._changed.notify()
+            told = self.on_submit
+        if told is not None:
+            told()
+        return future
+
+    def run_pending(self, timeout: float = 0.0) -> int:
+        """Run what is queued, in this thread; how many calls that were.
+
+        :param timeout: seconds to wait for the first one.
+        """
+        with self._changed:
+            if not self._queue and timeout > 0:
+                self._changed.wait(timeout)
+            waiting = len(self._queue)
+        for _ in range(waiting):  # what they queue in turn waits for the next time
+            future, function, args, kwargs = self._queue.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function(*args, **kwargs))
+            except BaseException as problem:
+                future.set_exception(problem)
+                if isinstance(problem, KeyboardInterrupt):
+                    raise
+        return waiting
+
+    def wake(self) -> None:
+        """Let :meth:`run_pending` go on without anything to do."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def __repr__(self) -> str:
+        return "net.main_thread"
+
+
+class Coroutines:
+    """An asyncio loop in a thread of its own, started by the first coroutine, for those whose
+    function has no loop of the application's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _loop
+        self._loop: Any = None
+
+    def loop(self) -> Any:
+        """The loop.
+
+        :raises PeerBusy: no thread can be started.
+        """
+        import asyncio  # few need it
+
+        with self._lock:
+            if self._loop is None or self._loop.is_closed():
+                loop = asyncio.new_event_loop()
+                try:
+                    threading.Thread(target=self._run, args=(loop,), name="net-coroutines",
+                                     daemon=True).start()
+                except RuntimeError as problem:
+                    loop.close()
+                    raise PeerBusy(None, str(problem)) from None
+                self._loop = loop
+            return self._loop
+
+    @staticmethod
+    def _run(loop: Any) -> None:
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    def close(self) -> None:
+        """End the thread, and the coroutines that are left."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+
+def is_event_loop(executor: Any) -> bool:
+    """Whether it is an asyncio loop rather than a :class:`concurrent.futures.Executor`."""
+    return hasattr(executor, "call_soon_threadsafe")
+
+
+def check_executor(executor: Any) -> None:
+    """Refuse what functions cannot run in.
+
+    :raises TypeError: neither an executor nor an event loop.
+    """
+    if executor is not None and not is_event_loop(executor) \
+            and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"an executor is a concurrent.futures.Executor, an asyncio loop or "
+                        f"net.main_thread, not {executor!r}")
+
+
+def run_in(executor: Any, context: Optional[Context], function: Callable[..., Any], args: Any,
+           kwargs: Any) -> Any:
+    """Run a function in an executor, and wait for what it returns or raises.
+
+    What was given up before it has begun never runs.
+
+    :raises PeerBusy: the executor takes nothing; the function did not run.
+    :raises CallCancelled: nobody waits for it any more.
+    :raises CallTimeout: its time is over.
+    """
+    run = contextvars.copy_context().run
+    try:
+        if is_event_loop(executor):
+            future = _submit_to_loop(executor, run, context, function, args, kwargs)
+        else:
+            future = executor.submit(run, _begin, context, function, args, kwargs)
+    except RuntimeError as problem:  # it was shut down, or its loop is closed
+        raise PeerBusy(None, f"the executor of {_name(function)} there takes no calls: "
+                             f"{problem}") from None
+    return wait_for(future, context)
+
+
+def _submit_to_loop(loop: Any, run: Any, context: Optional[Context],
+                    function: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+
+    def step() -> None:
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(run(_begin, context, function, args, kwargs))
+            except BaseException as problem:
+                future.set_exception(problem)
+    loop.call_soon_threadsafe(step)
+    return future
+
+
+def _begin(context: Optional[Context], function: Callable[..., Any], args: Any,
+           kwargs: Any) -> Any:
+    if context is not None and context.is_over():
+        raise CallCancelled("it waited for its executor until nobody wanted it any more", "no")
+    return function(*args, **kwargs)
+
+
+def run_coroutine(loop: Any, context: Optional[Context],
+                  coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on a loop, and wait for what it returns or raises. Cancelling the call
+    cancels it.
+
+    :raises PeerBusy: the loop is closed; the coroutine did not run.
+    """
+    import asyncio
+
+    if loop.is_closed():
+        coroutine.close()
+        raise PeerBusy(None, "the event loop of that function is closed")
+    return wait_for(asyncio.run_coroutine_threadsafe(coroutine, loop), context)
+
+
+def wait_for(future: Any, context: Optional[Context]) -> Any:
+    """The result of a future, as long as somebody waits for the call."""
+    if context is None:
+        return future.result()
+    context.add_ending(future.cancel)
+    try:
+        return future.result(context.remaining())
+    except CancelledError:
+        raise CallCancelled("nobody waits for it any more", "maybe") from None
+    except FutureTimeout:
+        if future.done():  # it is what the function raised
+            raise
+        future.cancel()
+        raise CallTimeout(None, context.seconds or 0.0) from None
+    finally:
+        context.remove_ending(future.cancel)
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", function))

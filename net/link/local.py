@@ -1,0 +1,55 @@
+"""Peers of this host and user are reached over Unix sockets: by the address alone, without asking.
+
+A peer that serves at an address also listens at a name made of that address and its user, in the
+abstract namespace of Linux: it belongs to the network namespace, as the address does, and leaves
+no file. Anybody may take a name first, so the other end has to be a process of the same user.
+"""
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Optional
+
+from ..errors import Address
+from .base import Deadline, Endpoint, Listener
+from .tcp import is_own_address
+from .unix import UnixCarrier, peer_credentials
+
+
+def endpoint_of(address: Address) -> Optional[Endpoint]:
+    """Where a peer of this host and user that serves at an address also listens; None where the
+    system has no such names, or the address is another host's."""
+    if sys.platform != "linux" or not is_own_address(address[0]):
+        return None
+    return _endpoint(address)
+
+
+def listen(address: Address, backlog: int) -> Optional[Listener]:
+    """Listen for the peers of this host and user, beside an address; None where that cannot be."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return UnixCarrier().listen(_endpoint(address), backlog)
+    except OSError:
+        return None  # no such sockets here, or another process has the name
+
+
+def connect(endpoint: Endpoint, deadline: Deadline) -> Optional[socket.socket]:
+    """A connected, blocking socket; None if nobody of the same user listens there."""
+    try:
+        sock = UnixCarrier().connect(endpoint, deadline)
+    except OSError:
+        return None
+    try:
+        found = peer_credentials(sock)
+        if found is not None and found.user == os.getuid():
+            return sock
+    except OSError:
+        pass
+    sock.close()
+    return None
+
+
+def _endpoint(address: Address) -> Endpoint:
+    return Endpoint("unix", f"@app-net/{os.getuid()}/{address[0]}:{address[1]}", 0)

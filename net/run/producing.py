@@ -1,0 +1,95 @@
+"""Runs a generator whose items are streamed: in the connection's thread, an executor or a loop."""
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, List, Tuple
+
+from ..context import Context
+from ..dispatch import Stream, encode_error
+from ..errors import MessageTooLarge, NetError, ValueNotSupported
+from ..settings import settings
+from ..wire.frames import Buffer
+from ..wire.messages import encode_end, encode_refusal
+from .streaming import ItemSender
+
+
+def send_items(sender: ItemSender, stream: Stream, context: Context) -> List[Buffer]:
+    """Send all items of a generator; gives the frame that ends the stream.
+
+    When nobody takes them any more the generator is closed, and its ``finally`` runs.
+    """
+    try:
+        if inspect.isasyncgen(stream.generator):
+            value = _send_async(sender, stream, context)
+        else:
+            value = _send(sender, stream, context)
+        return encode_end(stream.number, value, settings.limits)
+    except _Unsent as unsent:
+        return encode_refusal(stream.number, unsent.problem)
+    except (ValueNotSupported, MessageTooLarge) as problem:  # what it returned
+        problem.ran = "yes"
+        return encode_refusal(stream.number, problem)
+    except BaseException as error:  # SystemExit too: it must not end this thread
+        return encode_error(stream.number, stream.tag, error)
+
+
+class _Unsent(Exception):
+    """An item cannot travel."""
+
+    def __init__(self, problem: NetError) -> None:
+        super().__init__()
+        problem.ran = "yes"
+        self.problem = problem
+
+
+def _send(sender: ItemSender, stream: Stream, context: Context) -> Any:
+    generator, executor = stream.generator, stream.executor
+    try:
+        while True:
+            if executor is None:
+                there_is, item = _step(generator)
+            else:
+                from ..executors import run_in
+
+                there_is, item = run_in(executor, context, _step, (generator,), {})
+            if not there_is:
+                return item
+            try:
+                sender.put(item)
+            except (ValueNotSupported, MessageTooLarge) as problem:
+                raise _Unsent(problem) from None
+    finally:
+        generator.close()
+
+
+def _step(generator: Any) -> Tuple[bool, Any]:
+    """Whether there is another item, and that, or what the generator returned."""
+    try:
+        return True, next(generator)
+    except StopIteration as end:
+        return False, end.value
+
+
+def _put(sender: ItemSender, item: Any, listener: Callable[[], None]) -> bool:
+    try:
+        return sender.put_if_room(item, listener)
+    except (ValueNotSupported, MessageTooLarge) as problem:
+        raise _Unsent(problem) from None
+
+
+def _send_async(sender: ItemSender, stream: Stream, context: Context) -> None:
+    import asyncio
+
+    from ..executors import run_coroutine
+
+    async def send() -> None:
+        loop = asyncio.get_running_loop()
+        room = asyncio.Event()
+        try:
+            async for item in stream.generator:
+                while not _put(sender, item, lambda: loop.call_soon_threadsafe(room.set)):
+                    await room.wait()
+                    room.clear()
+        finally:
+            await stream.generator.aclose()
+    run_coroutine(stream.loop(), context, send())

@@ -1,0 +1,83 @@
+"""A process that serves: it keeps its main thread, and ends in order."""
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any, Dict, Optional
+
+from .executors import MainThread
+from .peer import Peer
+from .settings import settings
+
+#: Give it as ``executor=``: functions run in the main thread, by :func:`serve` or ``run_pending``.
+main_thread = MainThread()
+
+# Seconds between looks at the clock. Signals interrupt the wait on POSIX, not on Windows.
+LOOK = 0.5
+
+
+def serve(grace: Optional[float] = None) -> None:
+    """Serve until Ctrl-C or SIGTERM, and run what is given to :data:`net.main_thread` meanwhile.
+
+    Then no new call is taken, running ones have some seconds to end, the peer says goodbye, and
+    this returns. Call it in the main thread; elsewhere no signal ends it, but the end of the peer.
+
+    :param grace: seconds for running calls; None for ``NET_GRACE``.
+    :raises NoFreePort: every port of the range is taken.
+    """
+    peer = Peer()
+    peer.launch()
+    stop = threading.Event()
+
+    def end(*_: Any) -> None:
+        stop.set()
+        main_thread.wake()
+
+    before = _take_signals(end)
+    try:
+        while not stop.is_set() and peer.launched:
+            main_thread.run_pending(LOOK)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    peer.close(settings.grace if grace is None else grace)
+
+
+def _take_signals(end: Any) -> Dict[int, Any]:
+    """Have a function called by the signals that end a program; gives what they did before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+async def serve_async(grace: Optional[float] = None) -> None:
+    """Serve until SIGTERM, Ctrl-C or the cancellation of the task, for an application with an
+    asyncio loop. What is given to :data:`net.main_thread` runs on that loop meanwhile.
+
+    :param grace: seconds for running calls; None for ``NET_GRACE``.
+    :raises NoFreePort: every port of the range is taken.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    peer = Peer()
+    peer.launch()
+    stop = asyncio.Event()
+    taken = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+            taken.append(number)
+        except (NotImplementedError, RuntimeError, ValueError):
+            pass  # Windows, or not the main thread: the task is cancelled then
+    main_thread.on_submit = lambda: loop.call_soon_threadsafe(main_thread.run_pending)
+    try:
+        main_thread.run_pending()
+        await stop.wait()
+    finally:
+        main_thread.on_submit = None
+        for number in taken:
+            loop.remove_signal_handler(number)
+        await loop.run_in_executor(None, peer.close, settings.grace if grace is None else grace)
