@@ -120,7 +120,7 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
             except TypeError as error:
                 self._hint_at_timeout(error, peer, kwargs)
                 raise
-        result = self.__wrapped__(*args, **kwargs)
+        result: Any = self.__wrapped__(*args, **kwargs)
         return result if type(result) is not Flag else handle_flag(result, self.tag, None)
 
     def start(self, /, *args: Any, peer: Any = HERE, **kwargs: Any) -> Call:

@@ -415,6 +415,7 @@ def existing_peer() -> Optional[_Peer]:
 def serving_peer() -> _Peer:
     """The peer that the running function was called through; that of this process if locally."""
     context = current()
+    peer: _Peer
     for peer in process.peers:
         if context is not None and context.server is not None and peer.server is context.server:
             return peer

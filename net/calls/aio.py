@@ -139,7 +139,8 @@ def _pools(client: Client) -> _Pools:
     pools = client.by_loop.get(loop)
     if pools is None:
         pools = client.by_loop[loop] = _Pools(client)
-    return pools  # type: ignore[no-any-return]
+    found: _Pools = pools
+    return found
 
 
 class _Pool:
@@ -322,7 +323,9 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
     revision = settings.revision
     sock = await _in_time(_connect(address), CONNECT_TIME, address)
     try:
-        return await _in_time(_greet(client, address, sock, revision), GREETING_TIME, address)
+        connection: _Connection = await _in_time(_greet(client, address, sock, revision),
+                                                 GREETING_TIME, address)
+        return connection
     except _Legacy:
         sock.close()
         client.note_legacy(address)
@@ -351,7 +354,7 @@ async def _connect(address: Address) -> socket.socket:
         sock = TcpCarrier().start(Endpoint.of(address))
     except socket.gaierror:  # a name: looking it up may take long
         places = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        sock = TcpCarrier().start(Endpoint.of(places[0][4][:2]))
+        sock = TcpCarrier().start(Endpoint.of((str(places[0][4][0]), address[1])))
     try:
         await _writable(loop, sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

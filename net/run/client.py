@@ -113,7 +113,7 @@ class Client:
             lender = Lender(limits)
             message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
         frame = pool.exchange(message, number, deadline, context, lender)
-        if type(frame) is Begun:
+        if isinstance(frame, Begun):
             return RemoteIterator(frame, peer, tag, limits)
         if frame is None:
             return self._call_legacy(pool, peer, tag, args, kwargs, deadline)
@@ -237,7 +237,7 @@ class Connection:
         timed = Timed(self.stream, deadline)
         self._send(message, timed)
         message.clear()
-        event = next_event(timed, self.session)
+        event: Any = next_event(timed, self.session)
         self.stream.sock.settimeout(None)
         return event if event[1] == number else self._stray(event)
 

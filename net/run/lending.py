@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..context import Context
 from ..errors import CallCancelled, NetError, ProtocolError, ValueNotSupported
@@ -30,9 +30,8 @@ MAX_LENT = 1000
 ITEMS = 64
 # Seconds between looks whether the caller is still there, for those who wait for others to read.
 LOOK = 0.25
-_READY = (type(iter([])), type(iter(())), type(iter({})), type(iter({}.items())),
-          type(iter({}.values())), type(iter(range(0))), type(iter("")), type(iter(set())),
-          io.IOBase)
+_EXAMPLES: Tuple[Any, ...] = ([], (), {}, {}.items(), {}.values(), range(0), "", set())
+_READY: Tuple[Any, ...] = (*(type(iter(one)) for one in _EXAMPLES), io.IOBase)
 
 
 class Lender(Packer):

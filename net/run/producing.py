@@ -20,7 +20,8 @@ def send_items(sender: ItemSender, stream: Stream, context: Context) -> List[Buf
     """
     try:
         if inspect.isasyncgen(stream.generator):
-            value = _send_async(sender, stream, context)
+            _send_async(sender, stream, context)
+            value = None
         else:
             value = _send(sender, stream, context)
         return encode_end(stream.number, value, settings.limits)
@@ -70,7 +71,7 @@ def _step(generator: Any) -> Tuple[bool, Any]:
         return False, end.value
 
 
-def _put(sender: ItemSender, item: Any, listener: Callable[[], None]) -> bool:
+def _put(sender: ItemSender, item: Any, listener: Callable[[], object]) -> bool:
     try:
         return sender.put_if_room(item, listener)
     except (ValueNotSupported, MessageTooLarge) as problem:

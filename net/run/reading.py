@@ -1,7 +1,7 @@
 """The blocking reader: pulls from a stream what a session needs for its next event."""
 from __future__ import annotations
 
-from typing import Union
+from typing import Optional, Union
 
 from ..link.streams import Stream, Timed
 from ..wire.frames import CHUNK, FIRST, EndOfStream
@@ -24,7 +24,7 @@ def rest_of_event(stream: Union[Stream, Timed], session: Session) -> Event:
         missing = session.missing
         if missing is not None:
             prefix, size = missing
-            event = session.fill(stream.recv_exactly(size, prefix))
+            event: Optional[Event] = session.fill(stream.recv_exactly(size, prefix))
         else:
             data = stream.recv(CHUNK)
             if not data:

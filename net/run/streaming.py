@@ -227,7 +227,7 @@ class ItemSender(Receiver):
         self._bytes = 0
         self._taken = 0
         self._gone = self._last = self._finished = False
-        self._listeners: List[Callable[[], None]] = []
+        self._listeners: List[Callable[[], object]] = []
         self._channel: Optional[Channel] = None
 
         def start() -> None:
@@ -249,7 +249,7 @@ class ItemSender(Receiver):
                 self._changed.wait(self._context.remaining())
             self._add(packed)
 
-    def put_if_room(self, item: Any, listener: Callable[[], None]) -> bool:
+    def put_if_room(self, item: Any, listener: Callable[[], object]) -> bool:
         """Send an item if the window has room; if not, a function is called once when it may have,
         from another thread.
 

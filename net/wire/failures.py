@@ -125,7 +125,7 @@ def _contents(error: BaseException, depth: int, limits: Limits) -> Dict[str, Any
 
 def _arguments(error: BaseException) -> Tuple[Any, ...]:
     # An application's class may have an attribute of that name.
-    args = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    args: Tuple[Any, ...] = BaseException.args.__get__(error)  # type: ignore[attr-defined]
     return args[:1] if _is_group(error) else args
 
 
@@ -134,7 +134,8 @@ def _is_group(error: Any) -> bool:
 
 
 def _inner(group: Any) -> Tuple[Any, ...]:
-    return _Group.exceptions.__get__(group)  # type: ignore[union-attr]
+    inner: Tuple[Any, ...] = _Group.exceptions.__get__(group)  # type: ignore[union-attr]
+    return inner
 
 
 def _attributes(error: BaseException) -> Iterator[Tuple[str, Any]]:
@@ -287,6 +288,7 @@ _matching_classes = Memo(_make_matching_class, 256)
 def _instance(cls: type, described: Dict[str, Any]) -> RemoteError:
     base = _constructor(cls)
     args = tuple(described.get("args", ()))
+    error: RemoteError
     if _Group is not None and issubclass(cls, _Group):
         inner = [rebuild(one) for one in described.get("exceptions", ())]
         error = base.__new__(cls, str(args[0]) if args else "", inner or [RemoteError("unknown")])

@@ -67,7 +67,7 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
     if not kwargs and len(args) <= FEW:
         # The common small call: no container to look into.
-        texts = list(map(scalar, args))
+        texts: List[Any] = list(map(scalar, args))
         if None not in texts:
             text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}{end}'
     if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):

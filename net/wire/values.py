@@ -692,7 +692,7 @@ _PAIRS = frozenset({"!dict", "!ordered", "!counter"})
 
 def _steps(trail: Sequence[Tuple[Any, Any]], keys: List[Any], path: str) -> List[str]:
     """What leads along containers of JSON, each of which has the next under a key."""
-    steps = []
+    steps: List[str] = []
     tag = None  # of the tagged object that a container is the content of
     for (container, _), key in zip(trail, keys):
         if type(container) is dict and looks_tagged(container):
