@@ -89,6 +89,7 @@ def no_leaks(session_peer) -> Iterator[None]:
     before = Snapshot()
     yield
     _close_pooled_connections()
+    _end_coroutines()
     left = before.leaks()
     if left:
         pytest.fail("this test leaves behind:\n" + "\n".join(left), pytrace=False)
@@ -100,6 +101,16 @@ def _close_pooled_connections() -> None:
         pool.close_old(float("inf"))
         # What was learned of the peer at a port is wrong for the next test that is given it.
         pool.reset()
+
+
+def _end_coroutines() -> None:
+    """End the loop of started calls, if the test has used it; the next one starts another."""
+    if process._coroutines is None:
+        return
+    loop, pools = process._coroutines._loop, process.client.by_loop.get(process.client.own_loop)
+    if loop is not None and pools is not None:
+        loop.call_soon_threadsafe(pools.close)
+    process._coroutines.close()
 
 
 @pytest.fixture
