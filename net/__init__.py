@@ -30,7 +30,8 @@ from .settings import TABLE
 from .settings import settings as _settings
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, InvalidConnection,
                      InvalidPeer, MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost,
-                     PeerUnreachable, ProtocolError, RemoteError, SettingError, ValueNotSupported)
+                     PeerUnreachable, ProtocolError, RemoteError, SettingError, TooFewPeers,
+                     ValueNotSupported)
 from .events import event, flush, subscribe, unsubscribe
 from .identity import PeerId
 from .log import LastResort as _LastResort
@@ -38,26 +39,28 @@ from .peer import Peer
 from .statistics import stats
 
 if TYPE_CHECKING:
+    from .calls.many import Executor
     from .calls.start import Call
     from .objects import disconnect, remote
     from .serving import main_thread, serve, serve_async
     from .settings import Secret
 
 #: What is loaded at its first use: public name -> module.
-_LATER = {"Call": "calls.start", "disconnect": "objects", "main_thread": "serving",
+_LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "objects",
+          "main_thread": "serving",
           "remote": "objects", "serve": "serving", "serve_async": "serving"}
 
 __version__ = "1.0.0"
 
 __all__ = [
-    "AuthenticationError", "Call", "CallCancelled", "CallTimeout", "InvalidConnection",
-    "InvalidPeer", "LOGGER", "MessageTooLarge", "NetError", "NoFreePort", "Peer", "PeerBusy",
-    "PeerId", "PeerLost", "PeerUnreachable", "ProtocolError", "RemoteError", "SettingError",
-    "ValueNotSupported", "caller", "cancelled", "configure", "connect", "connections",
-    "disconnect", "event", "flag", "flush", "get_peers", "info", "invalid_connection",
-    "main_thread", "null", "null_response", "pass_through", "peer_group", "peers", "remaining",
-    "remote", "serve", "serve_async", "stats", "subscribe", "subscription_handler",
-    "unsubscribe", "value", "watch",
+    "AuthenticationError", "Call", "CallCancelled", "CallTimeout", "Executor",
+    "InvalidConnection", "InvalidPeer", "LOGGER", "MessageTooLarge", "NetError", "NoFreePort",
+    "Peer", "PeerBusy", "PeerId", "PeerLost", "PeerUnreachable", "ProtocolError", "RemoteError",
+    "SettingError", "TooFewPeers", "ValueNotSupported", "caller", "cancelled", "configure",
+    "connect", "connections", "disconnect", "event", "flag", "flush", "get_peers", "info",
+    "invalid_connection", "main_thread", "null", "null_response", "pass_through", "peer_group",
+    "peers", "remaining", "remote", "serve", "serve_async", "stats", "subscribe",
+    "subscription_handler", "unsubscribe", "value", "watch",
 ]
 
 #: The logger of app-net, under which all of its modules log.

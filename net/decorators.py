@@ -16,13 +16,14 @@ from .errors import RemoteError
 from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
 from .peer import _Peer, handle_flag, launch_by_decorator
 from .process import process
+from .spreading import OnPeers, make_target, start_there
 from .wire import registered
 
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
 
+    from .calls.many import Target
     from .calls.start import Call
-    from .discovery.listing import Peers
 
     P = ParamSpec("P")
 else:
@@ -57,7 +58,7 @@ class _Signature(Generic[F_co]):
     position, up to five; ``on()`` checks all."""
 
 
-class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
+class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
     """What :func:`connect` makes of a function: called without ``peer`` it runs here, with ``peer``
     on that peer. It has the function's name, signature and attributes, and can be pickled as it.
 
@@ -67,13 +68,16 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
     tag: bytes
     #: How it is called on a peer.
     there: Way
+    #: Whether it may run twice, where a call is given to another peer.
+    repeatable: bool
     __name__: str
     __qualname__: str
     __wrapped__: Callable[P, R_co]
 
-    def __init__(self, function: Callable[P, R_co], tag: bytes) -> None:
+    def __init__(self, function: Callable[P, R_co], tag: bytes, repeatable: bool = False) -> None:
         functools.update_wrapper(self, function)
         self.tag = tag
+        self.repeatable = repeatable
         self.there = way_of(process, function, handle_flag)
         name = getattr(function, "__name__", "it")
         told = f"Connected with app-net as {tag_name(tag)!r}: {name}(..., peer=p) and " \
@@ -151,20 +155,8 @@ class Connected(_Signature[Callable[P, R_co]], Generic[P, R_co]):
             _check_timeout(timeout)
         return _OnPeer(self, peer, timeout)
 
-    def peers(self, groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
-              on_host: bool = False) -> Peers:
-        """The peers that have this function, as far as they are known: those of other applications
-        are not among them. Searches at the first use in the process, as :func:`net.peers` does.
-
-        Peers that speak the old protocol do not tell what they have, and are left out.
-
-        :param groups: only peers of this group, or of one of these.
-        :param hubs_only: only hubs.
-        :param on_host: only peers on this host.
-        """
-        from .discovery import functions  # with what it needs, only if anybody searches
-
-        return functions.peers_with(self.tag, groups, hubs_only, on_host)
+    def _target(self) -> Target:
+        return make_target(self.tag, self.__wrapped__, self.there, self.repeatable)
 
     if not TYPE_CHECKING:  # it would hide the signature of what a class body holds
         def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -212,17 +204,6 @@ def _start(connected: Any, peer: Any, args: Any, kwargs: Any, timeout: Optional[
     return start.start_here(process.coroutines, connected, args, kwargs)
 
 
-def start_there(tag: bytes, peer: PeerArgument, args: Any, kwargs: Any,
-                timeout: Optional[float]) -> Call:
-    """Start the function of a tag on a peer."""
-    from .calls import start
-
-    def finish(result: Any) -> Any:
-        return result if type(result) is not Flag else handle_flag(result, tag, peer)
-    return start.start(process.client, process.coroutines, peer, tag, args, kwargs, timeout,
-                       finish)
-
-
 def way_to(stub: Optional[Callable[..., Any]]) -> Way:
     """How a function of another peer is called; ``stub`` tells its kind, if there is one."""
     return way_of(process, stub, handle_flag)
@@ -230,16 +211,18 @@ def way_to(stub: Optional[Callable[..., Any]]) -> Way:
 
 @overload
 def connect(tag: Optional[str] = None, *, groups: Optional[Iterable[str]] = None,
-            executor: Any = None) -> Callable[[Callable[P, R]], Connected[P, R]]: ...
+            executor: Any = None,
+            repeatable: bool = False) -> Callable[[Callable[P, R]], Connected[P, R]]: ...
 
 
 @overload
 def connect(tag: Callable[P, R], *, groups: Optional[Iterable[str]] = None,
-            executor: Any = None) -> Connected[P, R]: ...
+            executor: Any = None, repeatable: bool = False) -> Connected[P, R]: ...
 
 
 def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
-            groups: Optional[Iterable[str]] = None, executor: Any = None) -> Any:
+            groups: Optional[Iterable[str]] = None, executor: Any = None,
+            repeatable: bool = False) -> Any:
     """Register a function as a connection, callable from other peers.
 
     Used as ``@net.connect``, ``@net.connect()`` or ``@net.connect("Tag")``. The first use launches
@@ -256,6 +239,8 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
     :param executor: where it runs when a peer calls it: a :class:`concurrent.futures.Executor`, an
         asyncio loop, or :data:`net.main_thread`. By default in the thread of the caller's
         connection, coroutines on a loop that net runs. A local call runs where it is made.
+    :param repeatable: running it twice does no harm: ``any`` and ``map`` of it, and
+        :class:`net.Executor`, give a call to another peer also if it may have run.
     :returns: a :class:`net.decorators.Connected`; of an object that cannot be called, a handle on
         its public methods, which are connected as ``tag.method``.
     :raises TypeError: not a function or another callable, groups that are not names, or
@@ -267,15 +252,15 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
 
         check_executor(executor)
     if tag is None or isinstance(tag, str):
-        return _Decorator(tag, allowed, executor)
-    return _connect(tag, None, allowed, executor)
+        return _Decorator(tag, allowed, executor, repeatable)
+    return _connect(tag, None, allowed, executor, repeatable)
 
 
 class _Decorator:
     """Connects a function under a tag."""
 
     def __init__(self, tag: Optional[str], groups: Optional[FrozenSet[str]],
-                 executor: Any) -> None:
+                 executor: Any, repeatable: bool) -> None:
         host, _, port = (tag or "").rpartition(":")
         if port.isdecimal() and is_address(host):
             raise ValueError(f"net.connect gives a function a tag and opens no connection; "
@@ -283,9 +268,10 @@ class _Decorator:
         self._tag = tag
         self._groups = groups
         self._executor = executor
+        self._repeatable = repeatable
 
     def __call__(self, function: Any) -> Any:
-        return _connect(function, self._tag, self._groups, self._executor)
+        return _connect(function, self._tag, self._groups, self._executor, self._repeatable)
 
     def __repr__(self) -> str:
         named = "its own name" if self._tag is None else f"the tag {self._tag!r}"
@@ -309,13 +295,13 @@ def _checked_groups(groups: Iterable[str]) -> FrozenSet[str]:
 
 
 def _connect(function: Any, tag: Optional[str], groups: Optional[FrozenSet[str]],
-             executor: Any) -> Any:
+             executor: Any, repeatable: bool) -> Any:
     if _is_object(function, tag):
         connected: Any = Handle(str(tag), function, {
-            name: register(method, f"{tag}.{name}", groups, executor)
+            name: register(method, f"{tag}.{name}", groups, executor, repeatable)
             for name, method in methods_of(function).items()})
     else:
-        connected = register(function, tag, groups, executor)
+        connected = register(function, tag, groups, executor, repeatable)
     launch_by_decorator()
     return connected
 
@@ -328,11 +314,13 @@ def _is_object(function: Any, tag: Optional[str]) -> bool:
 
 
 def register(function: Callable[P, R], tag: Optional[str] = None,
-             groups: Optional[FrozenSet[str]] = None, executor: Any = None) -> Connected[P, R]:
+             groups: Optional[FrozenSet[str]] = None, executor: Any = None,
+             repeatable: bool = False) -> Connected[P, R]:
     """What :func:`connect` does, without launching."""
     if isinstance(function, staticmethod):
         # In a class body the decorator may stand above @staticmethod.
-        return staticmethod(register(function.__func__, tag, groups, executor))  # type: ignore
+        return staticmethod(register(  # type: ignore
+            function.__func__, tag, groups, executor, repeatable))
     if is_connected(function):
         # One function under two tags. Through our own wrapper a caller's keyword ``peer`` would
         # make this peer call another one.
@@ -353,7 +341,7 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
     _Peer.CONNECTIONS[encoded] = function
     if groups is None:
         _Peer.GROUPS.pop(encoded, None)
-    return Connected(function, encoded)
+    return Connected(function, encoded, repeatable)
 
 
 def _check(function: Any) -> None:

@@ -4,6 +4,7 @@
 
     NetError
     |-- PeerUnreachable      ConnectionError   nobody answers there            did not run
+    |-- TooFewPeers          ConnectionError   fewer peers than are needed     did not run
     |-- PeerBusy             ConnectionError   the peer is at its limit        did not run
     |-- AuthenticationError  ConnectionError   secrets do not match            did not run
     |-- PeerLost             ConnectionError   broke after the request left    may have run
@@ -65,6 +66,25 @@ class PeerUnreachable(NetError, ConnectionError):
     def __init__(self, address: Optional[Address], reason: str) -> None:
         super().__init__(f"no peer answers at {_place(address)}: {reason}; the call did not run")
         self.address = address
+        self.reason = reason
+
+
+class TooFewPeers(NetError, ConnectionError):
+    """Fewer peers have a function than are needed, or none of those that have it could be asked.
+    The call did not run.
+
+    :ivar name: of the function; empty for peers of any kind.
+    :ivar found: how many peers there are.
+    :ivar wanted: how many are needed.
+    :ivar reason: what was tried.
+    """
+
+    def __init__(self, name: str, found: int, wanted: int, reason: str) -> None:
+        what = f"that can run {name}" if name else "were found"
+        super().__init__(f"{found} of {wanted} peers {what}: {reason}")
+        self.name = name
+        self.found = found
+        self.wanted = wanted
         self.reason = reason
 
 
@@ -326,6 +346,7 @@ _RAN = _Fact(str, _read_ran)
 _REFUSALS: Dict[Type[NetError], Dict[str, Optional[_Fact]]] = {
     NetError: {"text": _TEXT},
     PeerUnreachable: {"address": None, "reason": _TEXT},
+    TooFewPeers: {"name": _TEXT, "found": _WHOLE, "wanted": _WHOLE, "reason": _TEXT},
     PeerBusy: {"address": None, "reason": _TEXT},
     AuthenticationError: {"address": None, "reason": _TEXT},
     PeerLost: {"address": None, "reason": _TEXT},

@@ -3,15 +3,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
-from .decorators import start_there, way_to
+from .decorators import way_to
 from .handles import Handle
 from .identity import PeerArgument, address_of, encode_text
 from .peer import _Peer
+from .spreading import OnPeers, make_target, start_there
+
+if TYPE_CHECKING:
+    from .calls.many import Target
 
 
-class Remote:
+class Remote(OnPeers):
     """A function, or an object with functions, of another peer by its name. It registers nothing.
 
     ``remote("scope.read")(1, peer=p)`` calls the function with that tag there;
@@ -54,6 +58,9 @@ class Remote:
     def start(self, /, *args: Any, peer: PeerArgument, **kwargs: Any) -> Any:
         """Start it and return a :class:`net.Call` at once."""
         return start_there(self.tag, peer, args, kwargs, None)
+
+    def _target(self) -> Target:
+        return make_target(self.tag, self._stub, self._way, False)
 
     def __getattr__(self, name: str) -> Remote:
         if name.startswith("_"):

@@ -13,6 +13,7 @@ from .settings import Settings, settings
 
 if TYPE_CHECKING:
     from .executors import Coroutines
+    from .run.balance import Balance
 
 
 class Process:
@@ -43,6 +44,7 @@ class Process:
         self.instance = os.urandom(16).hex()
         self.memory = MemoryBudget()
         self.lock = threading.RLock()
+        self._balance: Optional[Balance] = None
         self.peer: Optional[Any] = None
 
     @property
@@ -54,6 +56,16 @@ class Process:
 
                 self._coroutines = Coroutines()
             return self._coroutines
+
+    @property
+    def balance(self) -> Balance:
+        """Chooses a peer for calls that any may do."""
+        with self.lock:
+            if self._balance is None:
+                from .run.balance import Balance  # few need it
+
+                self._balance = Balance()
+            return self._balance
 
     def event_loop(self) -> Any:
         """The asyncio loop of :attr:`coroutines`, which is started."""

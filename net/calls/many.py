@@ -1,146 +1,346 @@
-"""One call, many peers: ``f.any()``, ``f.all()``, ``f.map()`` and :class:`net.Executor`."""
+"""One call, many peers: what ``f.any``, ``f.all`` and ``f.map`` are, and :class:`net.Executor`."""
 from __future__ import annotations
 
+import inspect
 import threading
-from collections import Counter, deque
 from collections.abc import Mapping
+from concurrent.futures import CancelledError, FIRST_COMPLETED, Future, wait
 from concurrent.futures import Executor as BaseExecutor
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
-from itertools import islice
+from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import (Any, AsyncIterator, Callable, Dict, Generator, Iterable, Iterator, List,
+                    NamedTuple, Optional, Sequence, Set, Tuple, Union)
 
-from ..errors import (AuthenticationError, CallTimeout, InvalidConnection, NetError, PeerBusy,
-                      PeerLost, PeerUnreachable)
-from ..identity import PeerId, printable
-from .spread import AT_A_TIME, Spread, Task
+from ..context import Caller, Context, current, enter
+from ..errors import CallTimeout, NetError, TooFewPeers, printable
+from ..identity import PeerArgument, address_of
+from ..run.balance import Balance
+from .spread import Task
 from .start import Call
+from .workers import ELSEWHERE, Outcome, Workers
 
-#: What says that a peer could not do it, so that another one may.
-ELSEWHERE = (PeerUnreachable, PeerBusy, PeerLost, InvalidConnection, AuthenticationError)
+#: The kinds of functions.
+PLAIN, COROUTINE, GENERATOR, ASYNC_GENERATOR = "function", "coroutine", "generator", "async"
 
-# Seconds between looks which peers there are.
-LOOK = 0.5
-# Seconds without any peer after which work that waits fails.
-WITHOUT_PEERS = 5.0
-# Threads of one map or executor.
-MAX_THREADS = 64
+# Tasks that a map reads ahead for each that can run: enough for one that takes longer than others.
+LOOK_AHEAD = 8
 
-#: Starts the function on a peer: ``start(peer, args, kwargs, timeout)``.
-Start = Callable[[PeerId, Tuple[Any, ...], Dict[str, Any], Optional[float]], Call]
-#: Runs the function on a peer and gives its value.
-Run = Callable[[PeerId, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
-#: The peers that have the function now.
-FindPeers = Callable[[], Sequence[PeerId]]
+Groups = Union[None, str, Iterable[str]]
+Peers = Optional[Iterable[PeerArgument]]
+#: Runs or starts it: ``way(peer, args, kwargs, timeout)``.
+Way = Callable[[Any, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
 
 
-class NoPeers(PeerUnreachable):
-    """No peer has the function, or none of those that do could be asked."""
+class Target(NamedTuple):
+    """A function that many peers have.
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(None, reason)
-        self.args = (f"no peer runs {name}: {reason}; the call did not run",)
-
-
-class Balance:
-    """Which peer is next: the one with the fewest calls of ours in flight, by turns among equals.
-    Any thread may call."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards what follows
-        self._flying: Counter[bytes] = Counter()
-        self._last: Dict[bytes, int] = {}
-        self._turn = 0
-
-    def take(self, peers: Iterable[PeerId]) -> Optional[PeerId]:
-        """Choose one, and count a call for it; None if there is none."""
-        with self._lock:
-            peer = min(peers, key=lambda one: (self._flying[one], self._last.get(one, 0)),
-                       default=None)
-            if peer is not None:
-                self._turn += 1
-                self._flying[peer] += 1
-                self._last[peer] = self._turn
-            return peer
-
-    def give_back(self, peer: PeerId) -> None:
-        """A call has ended."""
-        with self._lock:
-            self._flying[peer] -= 1
-            if self._flying[peer] <= 0:
-                del self._flying[peer]
-
-
-def run_any(name: str, find: FindPeers, run: Run, start: Start, balance: Balance,
-            args: Tuple[Any, ...], kwargs: Dict[str, Any], timeout: Optional[float] = None,
-            repeatable: bool = False, first: int = 1) -> Any:
-    """Run a function on one peer that has it; on another one if that did not run it.
-
-    :param repeatable: also if it may have run.
-    :param first: start it on so many, take the first result, and cancel the others.
-    :raises NoPeers: there is none, or none could be asked; the last reason is its cause.
+    :ivar find: the peers of these groups that have it.
+    :ivar there: what calling it with ``peer=`` gives.
+    :ivar call: its value, for a thread that waits.
+    :ivar call_async: its value, awaited.
+    :ivar start: a :class:`net.Call`.
+    :ivar missed: told of a peer that does not answer.
     """
-    tried: List[PeerId] = []
-    problem: Optional[NetError] = None
-    while True:
-        left = [peer for peer in find() if peer not in tried]
-        chosen = [peer for peer in (balance.take(left) for _ in range(min(first, len(left))))
-                  if peer is not None]
-        chosen = list(dict.fromkeys(chosen))
-        if not chosen:
-            raise NoPeers(name, "nobody has it" if problem is None else
-                          f"the last of {len(tried)} said: {problem}") from problem
-        tried += chosen
+
+    name: str
+    tag: bytes
+    kind: str
+    repeatable: bool
+    find: Callable[[Groups], Sequence[Any]]
+    there: Way
+    call: Way
+    call_async: Way
+    start: Way
+    balance: Balance
+    missed: Callable[[Any], object]
+
+
+def kind_of(function: Optional[Callable[..., Any]]) -> str:
+    """The kind of a function, which decides what calling it gives."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)):
+        return COROUTINE
+    if inspect.isasyncgenfunction(function):
+        return ASYNC_GENERATOR
+    return GENERATOR if inspect.isgeneratorfunction(function) else PLAIN
+
+
+def _finder(target: Target, peers: Peers, groups: Groups) -> Callable[[], Sequence[Any]]:
+    """What gives the peers to choose from.
+
+    :raises InvalidPeer: one of those given is none.
+    """
+    if peers is None:
+        return partial(target.find, groups)
+    given = tuple(peers)
+    for peer in given:
+        address_of(peer)
+    return lambda: given
+
+
+def _check(timeout: Optional[float], **counts: int) -> None:
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} is a number from 1, not {count!r}")
+
+
+# ---------------------------------------------------------------------- any
+
+
+class AnyPeer:
+    """``f.any``: runs the function on one peer that has it, see :meth:`on`."""
+
+    def __init__(self, target: Target, timeout: Optional[float] = None,
+                 repeatable: Optional[bool] = None, first: int = 1, peers: Peers = None,
+                 groups: Groups = None) -> None:
+        _check(timeout, first=first)
+        if first > 1 and target.kind in (GENERATOR, ASYNC_GENERATOR):
+            raise TypeError(f"{target.name} is a generator function: its items come from one peer")
+        self._target = target
+        self._timeout = timeout
+        self._repeatable = first > 1 or \
+            (target.repeatable if repeatable is None else repeatable)
+        self._first = first
+        self._find = _finder(target, peers, groups)
+
+    def on(self, *, timeout: Optional[float] = None, repeatable: Optional[bool] = None,
+           first: int = 1, peers: Peers = None, groups: Groups = None) -> AnyPeer:
+        """The same with other terms.
+
+        :param timeout: seconds for all of it; None for ``NET_TIMEOUT``, or no limit.
+        :param repeatable: whether another peer takes over when the first one may have run it; by
+            default as ``@net.connect(repeatable=...)`` says.
+        :param first: start it on so many peers, take the first value, and cancel the others.
+        :param peers: choose from these; by default from those that have the function.
+        :param groups: choose from the peers of these groups.
+        """
+        return AnyPeer(self._target, timeout, repeatable, first, peers, groups)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run it on the peer with the fewest calls of this process, on another one if that did not
+        run it.
+
+        :raises TooFewPeers: there is none, or each of them could not be asked.
+        """
+        kind = self._target.kind
+        if kind == COROUTINE:
+            return self._run_async(args, kwargs)
+        if kind == GENERATOR:
+            return self._iterate(args, kwargs)
+        if kind == ASYNC_GENERATOR:
+            return self._iterate_async(args, kwargs)
+        return self._run(args, kwargs)
+
+    def _run(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+        trial = self._trial()
+        while True:
+            chosen = trial.choose(self._find())
+            try:
+                if len(chosen) == 1:
+                    return self._target.call(chosen[0], args, kwargs, trial.left())
+                return _fastest(self._start(chosen, args, kwargs, trial))
+            except ELSEWHERE as problem:
+                if not trial.goes_on(problem):
+                    raise
+            finally:
+                trial.give_back(chosen)
+
+    async def _run_async(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
+        import asyncio
+
+        trial, loop = self._trial(), asyncio.get_running_loop()
+        while True:
+            # In a thread, since it may search.
+            chosen = trial.choose(await loop.run_in_executor(None, self._find))
+            try:
+                if len(chosen) == 1:
+                    return await self._target.call_async(chosen[0], args, kwargs, trial.left())
+                return await _fastest_async(self._start(chosen, args, kwargs, trial))
+            except ELSEWHERE as problem:
+                if not trial.goes_on(problem):
+                    raise
+            finally:
+                trial.give_back(chosen)
+
+    def _iterate(self, args: Tuple[Any, ...],
+                 kwargs: Dict[str, Any]) -> Generator[Any, Any, Any]:
+        return (yield from self._run(args, kwargs))
+
+    async def _iterate_async(self, args: Tuple[Any, ...],
+                             kwargs: Dict[str, Any]) -> AsyncIterator[Any]:
+        items = await self._run_async(args, kwargs)
         try:
-            if len(chosen) == 1:
-                return run(chosen[0], args, kwargs, timeout)
-            return _fastest([start(peer, args, kwargs, timeout) for peer in chosen])
-        except ELSEWHERE as failure:
-            if failure.ran == "yes" or failure.ran == "maybe" and not repeatable:
-                raise
-            problem = failure
+            async for item in items:
+                yield item
         finally:
-            for peer in chosen:
-                balance.give_back(peer)
+            await items.aclose()
+
+    def _start(self, peers: List[Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
+               trial: _Trial) -> List[Call]:
+        return [self._target.start(peer, args, kwargs, trial.left()) for peer in peers]
+
+    def _trial(self) -> _Trial:
+        return _Trial(self._target, self._repeatable, self._first, self._timeout)
+
+    def __repr__(self) -> str:
+        return f"<{self._target.name} on any peer>"
+
+
+class _Trial:
+    """Which peers were tried for one call."""
+
+    def __init__(self, target: Target, repeatable: bool, first: int,
+                 timeout: Optional[float]) -> None:
+        self._target = target
+        self._repeatable = repeatable
+        self._first = first
+        self._timeout = timeout
+        self._end = None if timeout is None else monotonic() + timeout
+        self._tried: Set[Any] = set()
+        self._problem: Optional[NetError] = None
+
+    def choose(self, peers: Iterable[Any]) -> List[Any]:
+        """The next peers to try.
+
+        :raises TooFewPeers: none is left.
+        """
+        chosen: List[Any] = []
+        for _ in range(self._first):
+            peer = self._target.balance.take(
+                [one for one in peers if one not in self._tried])
+            if peer is None:
+                break
+            self._tried.add(peer)
+            chosen.append(peer)
+        if not chosen:
+            why = "no peer has it" if self._problem is None else \
+                f"{len(self._tried)} could not run it, the last one: {self._problem}"
+            raise TooFewPeers(self._target.name, 0, 1, why) from self._problem
+        return chosen
+
+    def left(self) -> Optional[float]:
+        """Seconds that are left for all of it.
+
+        :raises CallTimeout: none.
+        """
+        if self._end is None:
+            return None
+        left = self._end - monotonic()
+        if left <= 0:
+            raise CallTimeout(None, self._timeout or 0.0, "no")
+        return left
+
+    def goes_on(self, problem: NetError) -> bool:
+        """Whether another peer may do what one could not do."""
+        self._problem = problem
+        return problem.ran == "no" or problem.ran == "maybe" and self._repeatable
+
+    def give_back(self, peers: List[Any]) -> None:
+        for peer in peers:
+            self._target.balance.give_back(peer)
 
 
 def _fastest(calls: List[Call]) -> Any:
-    """The first result; an error only if all fail."""
-    pending = set(calls)
+    """The first value; an error only if all fail."""
+    pending: Set[Any] = set(calls)
     try:
         while True:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)  # type: ignore[assignment]
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
             good = [call for call in done if call.exception() is None]
-            if good:
-                return good[0].result()
-            if not pending:
-                return next(iter(done)).result()
+            if good or not pending:
+                return (good or [_worst(calls)])[0].result()
     finally:
         for call in pending:
             call.cancel()
 
 
+async def _fastest_async(calls: List[Call]) -> Any:
+    import asyncio
+
+    pending: Set[Any] = {asyncio.wrap_future(call) for call in calls}
+    try:
+        while True:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            good = [call for call in done if call.exception() is None]
+            if good or not pending:
+                return good[0].result() if good else _worst(calls).result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _worst(calls: List[Call]) -> Call:
+    """The failed call of which most is known to have run."""
+    order = {"yes": 2, "maybe": 1}
+    return max(calls, key=lambda call: order.get(getattr(call.exception(), "ran", "yes"), 0))
+
+
+# ---------------------------------------------------------------------- all
+
+
+class AllPeers:
+    """``f.all``: runs the function on all peers that have it, see :meth:`on`."""
+
+    def __init__(self, target: Target, timeout: Optional[float] = None, peers: Peers = None,
+                 groups: Groups = None) -> None:
+        _check(timeout)
+        self._target = target
+        self._timeout = timeout
+        self._find = _finder(target, peers, groups)
+
+    def on(self, *, timeout: Optional[float] = None, peers: Peers = None,
+           groups: Groups = None) -> AllPeers:
+        """The same with other terms.
+
+        :param timeout: seconds for each peer; None for ``NET_TIMEOUT``, or no limit.
+        :param peers: these peers; by default those that have the function.
+        :param groups: the peers of these groups.
+        """
+        return AllPeers(self._target, timeout, peers, groups)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Results:
+        """Start it on all of them at once."""
+        target = self._target
+        if target.kind in (GENERATOR, ASYNC_GENERATOR):
+            return Results({peer: _done(peer, target.there(peer, args, kwargs, self._timeout))
+                            for peer in self._find()})
+        return Results({peer: target.start(peer, args, kwargs, self._timeout)
+                        for peer in self._find()})
+
+    def __repr__(self) -> str:
+        return f"<{self._target.name} on all peers>"
+
+
+def _done(peer: Any, value: Any) -> Call:
+    call = Call(peer)
+    call.set_result(value)
+    return call
+
+
 class Results(Mapping):  # type: ignore[type-arg]
-    """What :meth:`f.all` gives: peer id -> value, in the order of completion.
+    """What ``f.all()`` gives: peer -> value, in the order of completion.
 
-    It is there at once; iterating waits for the next result, and what a peer raised is raised when
-    its value is looked at. Awaiting it waits for all. ``str()`` is a table.
+    It is there at once. Iterating waits for the next result, looking up a peer for its own; what a
+    peer raised is raised when its value is looked at. Awaiting it waits for all, and gives it.
+    Its ``repr`` is a table of what has come.
 
-    :ivar calls: peer id -> the :class:`net.Call`.
+    :ivar calls: peer -> its :class:`net.Call`.
     """
 
-    def __init__(self, calls: Dict[PeerId, Call]) -> None:
+    def __init__(self, calls: Dict[Any, Call]) -> None:
         self.calls = calls
-        self._order: List[PeerId] = []
-        self._done = threading.Condition()  # guards _order
+        self._order: List[Any] = []
+        self._ended = threading.Condition()  # guards _order; told when a call ends
         for peer, call in calls.items():
-            call.add_done_callback(partial(self._note, peer))
+            call.watch(partial(self._note, peer))
 
-    def _note(self, peer: PeerId, call: Any) -> None:
-        with self._done:
+    def _note(self, peer: Any, call: Any) -> None:
+        with self._ended:
             self._order.append(peer)
-            self._done.notify_all()
+            self._ended.notify_all()
 
     def __getitem__(self, peer: Any) -> Any:
         return self.calls[peer].result()
@@ -148,23 +348,28 @@ class Results(Mapping):  # type: ignore[type-arg]
     def __len__(self) -> int:
         return len(self.calls)
 
-    def __iter__(self) -> Iterator[PeerId]:
+    def __contains__(self, peer: Any) -> bool:
+        return peer in self.calls
+
+    def __iter__(self) -> Iterator[Any]:
         for place in range(len(self.calls)):
-            with self._done:
-                self._done.wait_for(lambda: len(self._order) > place)
+            with self._ended:
+                while len(self._order) <= place:
+                    self._ended.wait()
                 peer = self._order[place]
             yield peer
 
     @property
-    def errors(self) -> Dict[PeerId, BaseException]:
-        """Peer id -> what it raised, of those that did; waits for all."""
-        found = {}
-        for peer in self:
-            call = self.calls[peer]
-            problem = None if call.cancelled() else call.exception()
-            if problem is not None:
-                found[peer] = problem
-        return found
+    def errors(self) -> Dict[Any, BaseException]:
+        """Peer -> what it raised, of those that did. Waits for all."""
+        return {peer: problem for peer in self
+                for problem in [_problem_of(self.calls[peer])] if problem is not None}
+
+    @property
+    def good(self) -> Dict[Any, Any]:
+        """Peer -> value, of those that raised nothing. Waits for all."""
+        return {peer: self.calls[peer].result() for peer in self
+                if _problem_of(self.calls[peer]) is None}
 
     def cancel(self) -> None:
         """Cancel what still runs."""
@@ -172,284 +377,387 @@ class Results(Mapping):  # type: ignore[type-arg]
             call.cancel()
 
     def __await__(self) -> Any:
+        return self._all_ended().__await__()
+
+    async def _all_ended(self) -> Results:
+        async for _ in self:
+            pass
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
         import asyncio
 
-        async def all_done() -> Results:
-            await asyncio.wait([asyncio.wrap_future(call) for call in self.calls.values()]) \
-                if self.calls else None
-            return self
-        return all_done().__await__()
+        pending = {asyncio.ensure_future(_ended(peer, call)) for peer, call in self.calls.items()}
+        try:
+            for peer in asyncio.as_completed(pending):
+                yield await peer
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            for task in pending:
+                task.cancel()
 
-    async def __aiter__(self) -> Any:
+    def __repr__(self) -> str:
+        from ..tables import as_text, terminal_width
+
+        if not self.calls:
+            return "no peers"
+        return as_text(_head(), self._rows(), terminal_width())
+
+    def _repr_html_(self) -> str:
+        from ..tables import as_html
+
+        return as_html(_head(), self._rows())
+
+    def _rows(self) -> List[List[str]]:
+        return [[str(peer), *_outcome(call)] for peer, call in self.calls.items()]
+
+
+def _head() -> Any:
+    from ..tables import Column
+
+    return [Column("peer", 12), Column("state", 9), Column("value", 20)]
+
+
+def _outcome(call: Call) -> List[str]:
+    """State and value of a call, for people."""
+    if not call.done():
+        return ["running", ""]
+    if call.cancelled():
+        return ["cancelled", ""]
+    problem = call.exception()
+    if problem is None:
+        return ["done", printable(repr(call.result()), 100)]
+    return ["failed", printable(f"{type(problem).__name__}: {problem}", 100)]
+
+
+def _problem_of(call: Call) -> Optional[BaseException]:
+    try:
+        return call.exception()
+    except CancelledError as problem:
+        return problem
+
+
+async def _ended(peer: Any, call: Call) -> Any:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def tell(done: Any) -> None:
+        try:
+            loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
+        except RuntimeError:
+            pass  # the loop was closed: nobody waits any more
+    call.watch(tell)
+    await future
+    return peer
+
+
+# ---------------------------------------------------------------------- map
+
+
+class OverPeers:
+    """``f.map``: spreads calls over the peers that have the function, see :meth:`on`."""
+
+    def __init__(self, target: Target, timeout: Optional[float] = None,
+                 repeatable: Optional[bool] = None, at_a_time: int = 1, peers: Peers = None,
+                 groups: Groups = None) -> None:
+        _check(timeout, at_a_time=at_a_time)
+        self._target = target
+        self._timeout = timeout
+        self._repeatable = target.repeatable if repeatable is None else repeatable
+        self._at_a_time = at_a_time
+        self._find = _finder(target, peers, groups)
+
+    def on(self, *, timeout: Optional[float] = None, repeatable: Optional[bool] = None,
+           at_a_time: int = 1, peers: Peers = None, groups: Groups = None) -> OverPeers:
+        """The same with other terms.
+
+        :param timeout: seconds for all of it, from the call on; None for no limit.
+        :param repeatable: whether another peer takes over a call that may have run; by default as
+            ``@net.connect(repeatable=...)`` says.
+        :param at_a_time: calls that each peer is given at a time.
+        :param peers: use these; by default those that have the function, and those that join.
+        :param groups: use the peers of these groups.
+        """
+        return OverPeers(self._target, timeout, repeatable, at_a_time, peers, groups)
+
+    def __call__(self, /, *iterables: Iterable[Any], chunk: int = 1,
+                 in_order: bool = True) -> Mapped:
+        """The values for each item, as ``map()`` gives them; a peer gets the next item when it is
+        done with one. The input is read as it is needed.
+
+        :param chunk: items that a peer is given at a time, for functions that take no time.
+        :param in_order: values in the order of the items, else as they come.
+        """
+        if not iterables:
+            raise TypeError(f"{self._target.name}.map() takes at least one iterable")
+        _check(None, chunk=chunk)
+        return Mapped(self._target, self._find, zip(*iterables), self._at_a_time,
+                      self._repeatable, chunk, in_order, self._timeout)
+
+    def __repr__(self) -> str:
+        return f"<{self._target.name} over peers>"
+
+
+class _Arrivals:
+    """Outcomes on their way from the threads of workers to the one that wants them."""
+
+    def __init__(self) -> None:
+        self.outcomes: SimpleQueue[List[Outcome]] = SimpleQueue()
+        #: Called, from any thread, when there are more.
+        self.wake: Optional[Callable[[], object]] = None
+
+    def put(self, outcomes: List[Outcome]) -> None:
+        self.outcomes.put(outcomes)
+        wake = self.wake
+        if wake is not None:
+            wake()
+
+
+class Mapped:
+    """What ``f.map()`` gives: an iterator, and an async iterator. For one thread at a time.
+
+    Closing it, an error that it raises, or letting go of it cancels what runs.
+    """
+
+    def __init__(self, target: Target, find: Callable[[], Sequence[Any]],
+                 source: Iterator[Tuple[Any, ...]], at_a_time: int, repeatable: bool, chunk: int,
+                 in_order: bool, timeout: Optional[float]) -> None:
+        self._source = source
+        self._chunk = chunk
+        self._in_order = in_order
+        self._timeout = timeout
+        self._scope = scope = _scope(timeout)
+        self._arrivals = _Arrivals()
+        self._results: Dict[int, Outcome] = {}
+        self._read = self._given = 0
+        self._exhausted = self._closed = False
+
+        def run(peer: Any, work: Tuple[int, Tuple[Any, ...]]) -> Any:
+            enter(scope)
+            return target.call(peer, work[1], {}, None)
+        self._workers = Workers(target.name, find, run, self._arrivals.put, at_a_time, repeatable,
+                                chunk, target.missed, scope)
+
+    def __iter__(self) -> Mapped:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            while True:
+                self._read_ahead()
+                outcome = self._pop()
+                if outcome is not None:
+                    break
+                if self._given == self._read:
+                    raise StopIteration
+                self._keep(self._arrivals.outcomes.get(timeout=self._left()))
+            if outcome[2] is not None:
+                raise outcome[2]
+            return outcome[1]
+        except Empty:
+            self.close()
+            raise CallTimeout(None, self._timeout or 0.0) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __aiter__(self) -> Mapped:
+        return self
+
+    async def __anext__(self) -> Any:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        iterator = iter(self)
-        for _ in self.calls:
-            yield await loop.run_in_executor(None, next, iterator)
-
-    def _rows(self) -> List[Tuple[str, str]]:
-        with self._done:
-            order = list(self._order)
-        rows = []
-        for peer in [*order, *(one for one in self.calls if one not in order)]:
-            call = self.calls[peer]
-            if not call.done():
-                text = "..."
-            elif call.cancelled():
-                text = "cancelled"
-            else:
-                problem = call.exception()
-                text = repr(call.result()) if problem is None else \
-                    f"{type(problem).__name__}: {problem}"
-            rows.append((f"{peer.host}:{peer.port}", printable(text, 100)))
-        return rows
-
-    def __repr__(self) -> str:
-        rows = self._rows()
-        width = max((len(peer) for peer, _ in rows), default=0)
-        return "\n".join([f"{len(rows)} peers",
-                          *(f"  {peer:{width}}  {text}" for peer, text in rows)])
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(f"<tr><td>{escape(peer)}</td><td><code>{escape(text)}</code></td></tr>"
-                       for peer, text in self._rows())
-        return f"<table><tr><th>peer</th><th>result</th></tr>{rows}</table>"
-
-
-class Job(Task):
-    """A call that some peer is to make."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, payload: Callable[[PeerId], Any]) -> None:
-        super().__init__(payload)
-        self.future: Future[Any] = Future()
-
-
-class Workers:
-    """Threads that bring jobs to peers, some for each peer, as long as there are jobs.
-
-    :param find: which peers there are.
-    :param name: of the function, for errors.
-    """
-
-    def __init__(self, find: FindPeers, name: str, repeatable: bool, at_a_time: int) -> None:
-        self._find = find
-        self._name = name
-        # Guards what follows; told when there is work, or its end.
-        self._changed = threading.Condition()
-        self._spread: Spread[PeerId] = Spread(at_a_time, repeatable)
-        self._at_a_time = at_a_time
-        self._threads: Counter[PeerId] = Counter()
-        self._looked = 0.0
-        self._peers_seen = monotonic()
-        self._looking = self._closed = False
-        self._last_problem: Optional[BaseException] = None
-
-    @property
-    def slots(self) -> int:
-        """Jobs that can run at a time now."""
-        with self._changed:
-            return max(1, len(self._spread.workers)) * self._at_a_time
-
-    def submit(self, payload: Callable[[PeerId], Any]) -> Future[Any]:
-        """Have a call made on some peer.
-
-        :raises RuntimeError: it was closed.
-        """
-        job = Job(payload)
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            self._spread.add(job)
-            self._changed.notify()
-            begin, self._looking = not self._looking, True
-        if begin:
-            self._look()
-            self._start_thread(self._watch, "net-many")
-        return job.future
-
-    def close(self, cancel: bool) -> None:
-        """Take no more jobs; the threads end when the last one is done.
-
-        :param cancel: also those that wait.
-        """
-        with self._changed:
-            self._closed = True
-            waiting = []
-            if cancel:
-                while self._spread.waiting:
-                    waiting.append(self._spread._waiting.popleft())
-            self._changed.notify_all()
-        for job in waiting:
-            job.future.cancel()
-
-    def join(self) -> None:
-        """Wait until all jobs are done."""
-        with self._changed:
-            self._changed.wait_for(lambda: not (self._spread.waiting or self._spread.running
-                                                or self._looking))
-
-    def _start_thread(self, target: Callable[[], None], name: str) -> None:
-        threading.Thread(target=target, name=name, daemon=True).start()
-
-    def _watch(self) -> None:
-        """Follow who is there, as long as there is work."""
-        while True:
-            with self._changed:
-                if self._closed and not self._spread.waiting and not self._spread.running:
-                    self._looking = False
-                    self._changed.notify_all()
-                    return
-                self._changed.wait(LOOK)
-                idle = not self._spread.waiting
-            if not idle:
-                self._look()
-
-    def _look(self) -> None:
-        peers = list(self._find())
-        now = monotonic()
-        hopeless: List[Task] = []
-        with self._changed:
-            self._spread.set_workers(peers)
-            if peers:
-                self._peers_seen = now
-            if now - self._peers_seen > WITHOUT_PEERS or peers:
-                hopeless = self._spread.hopeless()
-            new = [peer for peer in peers for _ in range(self._at_a_time - self._threads[peer])]
-            room = MAX_THREADS - sum(self._threads.values())
-            for peer in new[:room]:
-                self._threads[peer] += 1
-                self._start_thread(partial(self._work, peer), "net-many")
-        for job in hopeless:
-            assert isinstance(job, Job)
-            problem = NoPeers(self._name, "nobody has it" if self._last_problem is None
-                              else f"the last one said: {self._last_problem}")
-            job.future.set_exception(problem)
-
-    def _work(self, peer: PeerId) -> None:
-        while True:
-            with self._changed:
-                job = self._spread.take(peer)
-                while job is None:
-                    if self._closed and not self._spread.waiting \
-                            or peer not in self._spread.workers or not self._changed.wait(60.0):
-                        self._threads[peer] -= 1
-                        return
-                    job = self._spread.take(peer)
-            assert isinstance(job, Job)
-            self._do(peer, job)
-
-    def _do(self, peer: PeerId, job: Job) -> None:
-        if job.future.cancelled() or not (job.future.running()
-                                          or job.future.set_running_or_notify_cancel()):
-            self._finish(peer, job)
-            return
+        came = asyncio.Event()
+        self._arrivals.wake = lambda: loop.call_soon_threadsafe(came.set)
         try:
-            result = job.payload(peer)
-        except ELSEWHERE as problem:
-            with self._changed:
-                self._last_problem = problem
-                again = self._spread.lost(peer, job, problem.ran)
-                self._changed.notify_all()
-            if not again:
-                job.future.set_exception(problem)
-        except BaseException as problem:
-            self._finish(peer, job)
-            job.future.set_exception(problem)
-        else:
-            self._finish(peer, job)
-            job.future.set_result(result)
-
-    def _finish(self, peer: PeerId, job: Job) -> None:
-        with self._changed:
-            self._spread.done(peer, job)
-            self._changed.notify_all()
-
-
-def run_map(workers: Workers, run: Callable[[PeerId, Sequence[Tuple[Any, ...]]], List[Any]],
-            tuples: Iterable[Tuple[Any, ...]], chunk: int, in_order: bool,
-            timeout: Optional[float]) -> Iterator[Any]:
-    """The values of a function for each tuple of arguments, as peers get free.
-
-    The input is read ahead only as far as there is somebody to work on it.
-
-    :param chunk: tuples that one peer is given at a time.
-    :param timeout: seconds for all of it, from now; None for no limit.
-    :raises CallTimeout: the time is over.
-    """
-    end = None if timeout is None else monotonic() + timeout
-    source = iter(tuples)
-    flying: Deque[Future[List[Any]]] = deque()
-    try:
-        exhausted = False
-        while True:
-            while not exhausted and len(flying) < 2 * workers.slots:
-                some = list(islice(source, chunk))
-                if not some:
-                    exhausted = True
+            while True:
+                # In a thread, since it may search, and the input may take its time.
+                await loop.run_in_executor(None, self._read_ahead)
+                outcome = self._pop()
+                if outcome is not None or self._given == self._read:
                     break
-                flying.append(workers.submit(lambda peer, some=some: run(peer, some)))
-            if not flying:
+                await self._arrived(came)
+            if outcome is None:
+                raise StopAsyncIteration
+            if outcome[2] is not None:
+                raise outcome[2]
+            return outcome[1]
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._arrivals.wake = None
+
+    async def _arrived(self, came: Any) -> None:
+        import asyncio
+
+        came.clear()
+        while self._arrivals.outcomes.empty():
+            try:
+                await asyncio.wait_for(came.wait(), self._left())
+            except asyncio.TimeoutError:
+                raise CallTimeout(None, self._timeout or 0.0) from None
+            came.clear()
+        self._keep(self._arrivals.outcomes.get())
+
+    def _left(self) -> Optional[float]:
+        return self._scope.remaining()
+
+    def _read_ahead(self) -> None:
+        """Hand out as much as the peers that are there will take soon."""
+        while not self._exhausted and \
+                self._read - self._given < LOOK_AHEAD * self._workers.slots * self._chunk:
+            try:
+                arguments = next(self._source)
+            except StopIteration:
+                self._exhausted = True
                 return
-            left = None if end is None else max(0.0, end - monotonic())
-            done = wait([flying[0]] if in_order else flying, left, FIRST_COMPLETED).done
-            if not done:
-                raise CallTimeout(None, timeout or 0.0)
-            for future in [one for one in flying if one in done]:
-                flying.remove(future)
-                yield from future.result()
-    finally:
-        for future in flying:
-            future.cancel()
-        workers.close(cancel=True)
+            self._workers.add(Task((self._read, arguments)))
+            self._read += 1
+
+    def _keep(self, outcomes: List[Outcome]) -> None:
+        for outcome in outcomes:
+            self._results[outcome[0].work[0]] = outcome
+
+    def _pop(self) -> Optional[Outcome]:
+        number = self._given if self._in_order else next(iter(self._results), -1)
+        outcome = self._results.pop(number, None)
+        if outcome is not None:
+            self._given += 1
+        return outcome
+
+    def close(self) -> None:
+        """Cancel what runs, and end."""
+        if not self._closed:
+            self._closed = self._exhausted = True
+            self._results.clear()
+            self._given = self._read
+            self._workers.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._workers.let_go(self._workers.close)
+
+
+def _scope(timeout: Optional[float]) -> Context:
+    """What the calls of a map work for, so that they end together, and with the served call that
+    makes them."""
+    parent = current()
+    scope = Context(Caller(None, None) if parent is None else parent.caller)
+    if timeout is not None:
+        scope.deadline = monotonic() + timeout
+    if parent is not None:
+        if parent.deadline is not None:
+            scope.deadline = min(parent.deadline, scope.deadline or parent.deadline)
+        parent.add_ending(scope.cancel)
+        scope.add_ending(lambda: parent.remove_ending(scope.cancel))
+    return scope
+
+
+# ---------------------------------------------------------------------- executor
+
+
+class _Job(NamedTuple):
+    future: Future[Any]
+    context: Optional[Context]
+    args: Tuple[Any, ...]
+    kwargs: Dict[str, Any]
 
 
 class Executor(BaseExecutor):
     """A :class:`concurrent.futures.Executor` whose work is done by peers, for connected functions.
 
-    :param find: which peers there are for a function.
-    :param repeatable: whether work that may have run is given to another peer, too.
-    :param at_a_time: calls that one peer is given at a time.
+    What is submitted goes to the next peer that is free; to another one if that did not run it. A
+    future that runs cannot be cancelled, as in the standard library's executors.
+
+    :param peers: use these; by default those that have the function, and those that join.
+    :param groups: use the peers of these groups.
+    :param repeatable: whether another peer takes over a call that may have run; by default as
+        ``@net.connect(repeatable=...)`` of the function says.
+    :param at_a_time: calls of one function that each peer is given at a time.
+    :raises InvalidPeer: one of ``peers`` is none.
     """
 
-    def __init__(self, find: Callable[[Any], Sequence[PeerId]], repeatable: bool = False,
-                 at_a_time: int = AT_A_TIME) -> None:
-        self._find = find
+    def __init__(self, peers: Peers = None, groups: Groups = None,
+                 repeatable: Optional[bool] = None, at_a_time: int = 1) -> None:
+        _check(None, at_a_time=at_a_time)
+        self._peers = None if peers is None else tuple(peers)
+        for peer in self._peers or ():
+            address_of(peer)
+        self._groups = groups
         self._repeatable = repeatable
         self._at_a_time = at_a_time
         self._lock = threading.Lock()  # guards what follows
         self._workers: Dict[bytes, Workers] = {}
         self._closed = False
 
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have some peer run a connected function.
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a peer run a connected function.
 
         :raises TypeError: the function is not connected.
         :raises RuntimeError: the executor was shut down.
         """
-        if not isinstance(getattr(fn, "tag", None), bytes) or not hasattr(fn, "on"):
-            raise TypeError(f"peers can run connected functions only, not {fn!r}; see net.connect")
+        target_of = getattr(fn, "_target", None)
+        if target_of is None:
+            raise TypeError(f"peers run connected functions, not {fn!r}; see net.connect")
+        job = _Job(Future(), current(), args, kwargs)
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            workers = self._workers.get(fn.tag)
+            target = target_of()
+            workers = self._workers.get(target.tag)
             if workers is None:
-                workers = self._workers[fn.tag] = Workers(
-                    partial(self._find, fn), str(getattr(fn, "__name__", fn)), self._repeatable,
-                    self._at_a_time)
-        return workers.submit(lambda peer: fn.on(peer)(*args, **kwargs))
+                workers = self._workers[target.tag] = self._workers_of(target)
+        workers.add(Task(job))
+        return job.future
+
+    def _workers_of(self, target: Target) -> Workers:
+        def run(peer: Any, job: _Job) -> Any:
+            # It runs already if another peer did not do it.
+            if not job.future.running() and not job.future.set_running_or_notify_cancel():
+                return None
+            enter(job.context)
+            return target.call(peer, job.args, job.kwargs, None)
+        repeatable = target.repeatable if self._repeatable is None else self._repeatable
+        return Workers(target.name, _finder(target, self._peers, self._groups), run, _settle,
+                       self._at_a_time, repeatable, missed=target.missed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work; see :meth:`concurrent.futures.Executor.shutdown`."""
+        """Take no more work, as :meth:`concurrent.futures.Executor.shutdown` says."""
         with self._lock:
             self._closed = True
             all_workers = list(self._workers.values())
         for workers in all_workers:
-            workers.close(cancel_futures)
+            if not cancel_futures:
+                workers.finish_up()
+                continue
+            for task in workers.close():
+                task.work.future.cancel()
+                task.work.future.set_running_or_notify_cancel()
         if wait:
             for workers in all_workers:
                 workers.join()
+
+    def __del__(self) -> None:
+        for workers in getattr(self, "_workers", {}).values():
+            workers.let_go(workers.finish_up)
+
+
+def _settle(outcomes: List[Outcome]) -> None:
+    for task, value, problem in outcomes:
+        future = task.work.future
+        if future.cancelled():
+            continue
+        if not future.running():
+            # It never began, and can still be cancelled at this very moment.
+            if not future.set_running_or_notify_cancel():
+                continue
+        if problem is None:
+            future.set_result(value)
+        else:
+            future.set_exception(problem)

@@ -4,8 +4,11 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
+from ..errors import TooFewPeers
 from ..settings import settings
 from ..peer import _Peer, launch_hooks
 from ..log import SafeLog
@@ -36,9 +39,40 @@ def _groups_may_come_first(function: Callable[..., Peers]) -> Callable[..., Peer
     return peers
 
 
+# Seconds between looks of a caller that waits for peers: what is known costs nothing, a search of
+# the LAN does.
+LOOK_TIME = 0.1
+FIRST_SEARCH, MAX_SEARCH = 1.0, 8.0
+
+
+def wait_for_peers(look: Callable[[bool], Peers], name: str, at_least: int,
+                   timeout: Optional[float]) -> Peers:
+    """Look until there are so many peers.
+
+    :param look: gives those that there are; searches if its argument is true.
+    :param name: of the function that they are to have, for the error.
+    :raises TooFewPeers: there are fewer when the time is over.
+    """
+    found = look(False)
+    if len(found) >= at_least:
+        return found
+    timeout = settings.timeout if timeout is None else timeout
+    started = searched = monotonic()
+    pause = FIRST_SEARCH
+    while len(found) < at_least:
+        if timeout is not None and monotonic() - started >= timeout:
+            raise TooFewPeers(name, len(found), at_least, str(found.report))
+        time.sleep(LOOK_TIME)
+        search = monotonic() - searched >= pause
+        found = look(search)
+        if search:
+            searched, pause = monotonic(), min(2 * pause, MAX_SEARCH)
+    return found
+
+
 @_groups_may_come_first
 def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
-          hubs_only: bool = False) -> Peers:
+          hubs_only: bool = False, at_least: int = 0, timeout: Optional[float] = None) -> Peers:
     """Get the peers on this host and on the LAN, without this process.
 
     The first call searches, for a quarter of a second; later ones answer from a cache, which
@@ -51,14 +85,21 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
         means all peers, the text ``"None"`` those without a group.
     :param on_host: only those on this host; searches no network.
     :param hubs_only: only those that are hubs.
+    :param at_least: wait until there are so many.
+    :param timeout: seconds to wait for them; None for ``NET_TIMEOUT``, or no limit.
+    :raises TooFewPeers: there are fewer when the time is over.
     :raises SettingError: a setting has a value that it cannot take.
     """
-    found = known_peers.peers(bool(refresh), on_host)
-    if groups is None and not hubs_only:
-        return found
-    from .listing import filtered
+    def look(search: bool) -> Peers:
+        found = known_peers.peers(search, on_host)
+        if groups is None and not hubs_only:
+            return found
+        from .listing import filtered
 
-    return filtered(found, groups, hubs_only)
+        return filtered(found, groups, hubs_only)
+    if refresh:
+        look(True)
+    return wait_for_peers(look, "", at_least, timeout)
 
 
 #: The name that the documentation's first example uses.

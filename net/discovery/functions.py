@@ -4,13 +4,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from time import monotonic
-from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple
+from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple, Optional
 
 from ..errors import NetError
-from ..identity import PeerId, decode_text, functions_digest, make_tag
+from ..identity import PeerId, address_of, decode_text, functions_digest, make_tag
 from ..peer import DEFAULTS, function_names
 from ..process import process
-from . import Groups, peers
+from . import Groups, peers, wait_for_peers
+from .cache import known_peers
 from .listing import Peers
 
 INFO = make_tag("net.defaults.handlers", "info")
@@ -149,7 +150,19 @@ def _call(peer: PeerId, tag: bytes) -> Dict[str, Any]:
 function_cache = FunctionCache(_call)
 
 
-def peers_with(tag: bytes, groups: Groups, hubs_only: bool, on_host: bool) -> Peers:
+def peers_with(tag: bytes, groups: Groups = None, hubs_only: bool = False, on_host: bool = False,
+               at_least: int = 0, timeout: Optional[float] = None) -> Peers:
     """See :meth:`net.decorators.Connected.peers`."""
-    found = peers(groups=groups, on_host=on_host, hubs_only=hubs_only)
-    return function_cache.having(found, decode_text(tag))
+    name = decode_text(tag)
+
+    def look(refresh: bool) -> Peers:
+        found = peers(refresh=refresh, groups=groups, on_host=on_host, hubs_only=hubs_only)
+        return function_cache.having(found, name)
+    return wait_for_peers(look, name, at_least, timeout)
+
+
+def look_again(peer: PeerId) -> None:
+    """Find out whether a peer that did not answer is still there; returns at once."""
+    address = address_of(peer)
+    if known_peers.knows(address):
+        known_peers.look_at(address)

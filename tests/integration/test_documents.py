@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^\.\. code-block:: (python|pycon)\n\n((?:    .*\n|\n)+)", r
 #: Pages that are run here.
 PAGES = ["README.rst", "docs/usage.rst", "docs/logging.rst", "docs/applications.rst",
          "docs/webservers.rst", "docs/asyncio.rst", "docs/streams.rst",
-         "docs/objects.rst", "docs/cancelling.rst"]
+         "docs/objects.rst", "docs/many.rst", "docs/cancelling.rst"]
 #: Pages with python examples that other tests run.
 ELSEWHERE = {"docs/main-thread.rst", "docs/events.rst", "docs/discovery.rst", "docs/security.rst",
              "docs/reliability.rst", "docs/performance.rst"}

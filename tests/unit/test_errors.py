@@ -12,7 +12,7 @@ import net
 from net import errors
 from net.errors import (AuthenticationError, CallCancelled, CallTimeout, InvalidConnection,
                         InvalidPeer, MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost,
-                        PeerUnreachable, ProtocolError, RemoteError, SettingError,
+                        PeerUnreachable, ProtocolError, RemoteError, SettingError, TooFewPeers,
                         ValueNotSupported)
 
 HERE = ("192.0.2.1", 3010)
@@ -22,6 +22,10 @@ HERE = ("192.0.2.1", 3010)
 TREE = [
     (PeerUnreachable(HERE, "refused"), ConnectionError, "no",
      "no peer answers at 192.0.2.1:3010: refused; the call did not run"),
+    (TooFewPeers("f", 1, 2, "nobody else has it"), ConnectionError, "no",
+     "1 of 2 peers that can run f: nobody else has it"),
+    (TooFewPeers("", 0, 2, "the report"), ConnectionError, "no",
+     "0 of 2 peers were found: the report"),
     (PeerBusy(HERE, "full"), ConnectionError, "no",
      "192.0.2.1:3010 is busy: full; the call did not run"),
     (AuthenticationError(HERE, "no secret"), ConnectionError, "no",

@@ -38,6 +38,7 @@ FLOORS = [
     "peer",
     "discovery",
     "handles",
+    "spreading",
     "decorators",
     "objects",
     "serving",

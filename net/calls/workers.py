@@ -1,0 +1,266 @@
+"""Threads that bring tasks to peers."""
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from time import monotonic
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from ..context import Context
+from ..errors import (AuthenticationError, InvalidConnection, NetError, PeerBusy, PeerLost,
+                      PeerUnreachable, ProtocolError, TooFewPeers)
+from ..log import SafeLog
+from .spread import Spread, Task
+
+log = SafeLog("net.calls")
+
+#: What another peer may do better.
+ELSEWHERE = (PeerUnreachable, PeerBusy, PeerLost, InvalidConnection, AuthenticationError,
+             ProtocolError)
+
+# Seconds between looks which peers there are. A look is answered from memory.
+LOOK_TIME = 0.5
+# Seconds that a thread waits for more work.
+IDLE_TIME = 5.0
+# Threads of one map or executor: more peers than that are not used at the same time.
+MAX_THREADS = 256
+
+#: The peers that have the function now.
+Find = Callable[[], Sequence[Any]]
+#: Does a task on a peer: ``run(peer, work)``.
+Run = Callable[[Any, Any], Any]
+#: A task, and its value or what it raised.
+Outcome = Tuple[Task, Any, Optional[BaseException]]
+
+
+class Workers:
+    """Threads that bring tasks to peers, ``at_a_time`` for each peer, as long as there are tasks.
+
+    :param name: of the function, for errors.
+    :param find: which peers there are.
+    :param run: does a task.
+    :param finish: takes outcomes, in a thread of a worker's.
+    :param chunk: tasks that a thread takes together.
+    :param missed: told of a peer that does not answer.
+    :param scope: cancelled when it is closed.
+    """
+
+    def __init__(self, name: str, find: Find, run: Run,
+                 finish: Callable[[List[Outcome]], object], at_a_time: int, repeatable: bool,
+                 chunk: int = 1, missed: Optional[Callable[[Any], object]] = None,
+                 scope: Optional[Context] = None) -> None:
+        self._name = name
+        self._find = find
+        self._run = run
+        self._finish = finish
+        self._at_a_time = at_a_time
+        self._chunk = chunk
+        self._missed = missed
+        self._scope = scope
+        self._let_go: Optional[Callable[[], object]] = None
+        #: Tasks that run at the same time, with the peers that are there.
+        self.slots = at_a_time
+        self._lock = threading.Lock()  # guards what follows
+        self._spread: Spread[Any] = Spread(at_a_time, repeatable, monotonic())
+        self._threads: Counter[Any] = Counter()
+        # What wakes a thread that waits for a task, and its peer.
+        self._idle: Dict[threading.Condition, Any] = {}
+        # Told when nothing is left to do, and at the end.
+        self._ended = threading.Condition(self._lock)
+        self._watching = self._closed = False
+        self._problem: Optional[BaseException] = None
+
+    def add(self, task: Task) -> None:
+        """Have a task done. Looks for peers if that was not done lately.
+
+        :raises RuntimeError: it was closed, or no thread can be started.
+        """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._spread.add(task, monotonic())
+            self._wake_one()
+            begin, self._watching = not self._watching, True
+            look = begin or not self._threads
+        if look:
+            self._look()
+        if begin:
+            self._start_watching()
+
+    def close(self) -> List[Task]:
+        """Take no more tasks, give back those that wait, and cancel the scope."""
+        with self._lock:
+            self._closed = True
+            waiting = self._spread.clear()
+            self._wake_all()
+        if self._scope is not None:
+            self._scope.cancel()
+        return waiting
+
+    def finish_up(self) -> None:
+        """Take no more tasks. Threads end when all are done."""
+        with self._lock:
+            self._closed = True
+            self._wake_all()
+
+    def let_go(self, end: Callable[[], object]) -> None:
+        """Have ``close`` or ``finish_up`` called soon. For the collector, which may run in a thread
+        that holds the lock."""
+        self._let_go = end
+        if self._lock.acquire(blocking=False):
+            self._ended.notify_all()
+            self._lock.release()
+
+    def join(self) -> None:
+        """Wait until all tasks are done."""
+        with self._ended:
+            self._ended.wait_for(lambda: not self._is_busy())
+
+    def _is_busy(self) -> bool:
+        return bool(self._spread.waiting or self._spread.running)
+
+    def _wake_one(self) -> None:
+        """Wake a thread that can take a task."""
+        now = monotonic()
+        for more, peer in self._idle.items():
+            if self._spread.free(peer, now) > 0:
+                del self._idle[more]  # the next task wakes another one
+                more.notify()
+                return
+
+    def _wake_all(self) -> None:
+        for more in self._idle:
+            more.notify()
+        self._ended.notify_all()
+
+    # ------------------------------------------------------------------ who is there
+
+    def _start_watching(self) -> None:
+        try:
+            threading.Thread(target=self._watch, name="net-many", daemon=True).start()
+        except RuntimeError:
+            self._watching = False
+            raise
+
+    def _watch(self) -> None:
+        """Follow who is there, as long as there is work."""
+        busy_at = monotonic()
+        while True:
+            with self._lock:
+                if self._let_go is None:
+                    self._ended.wait(LOOK_TIME)
+                let_go, self._let_go = self._let_go, None
+            if let_go is not None:
+                let_go()
+            with self._lock:
+                busy, now = self._is_busy(), monotonic()
+                if not busy and (self._closed or now - busy_at > IDLE_TIME):
+                    self._watching = False
+                    return
+            if busy:
+                busy_at = now
+                self._look()
+
+    def _look(self) -> None:
+        try:
+            peers = list(self._find())
+        except (NetError, OSError) as problem:
+            log(logging.INFO, "looking for peers that have %s: %s", self._name, problem)
+            peers, self._problem = [], problem
+        with self._lock:
+            self._spread.set_workers(peers)
+            self.slots = max(1, len(peers)) * self._at_a_time
+            stranded = self._spread.stranded(monotonic())
+            self._start_threads(peers)
+            for _ in range(min(self._spread.waiting, len(self._idle))):
+                self._wake_one()
+        if stranded:
+            failure = self._too_few()
+            self._finish([(task, None, failure) for task in stranded])
+
+    def _too_few(self) -> TooFewPeers:
+        why = "nobody has it" if self._problem is None else f"the last one: {self._problem}"
+        found = TooFewPeers(self._name, 0, 1, why)
+        found.__cause__ = self._problem
+        return found
+
+    def _start_threads(self, peers: Sequence[Any]) -> None:
+        room = MAX_THREADS - sum(self._threads.values())
+        for peer in peers:
+            for _ in range(min(room, self._at_a_time - self._threads[peer])):
+                try:
+                    threading.Thread(target=self._work, args=(peer,), name="net-many",
+                                     daemon=True).start()
+                except RuntimeError as problem:
+                    log(logging.INFO, "no thread for another peer: %s", problem)
+                    return
+                self._threads[peer] += 1
+                room -= 1
+
+    # ------------------------------------------------------------------ in their threads
+
+    def _work(self, peer: Any) -> None:
+        more = threading.Condition(self._lock)
+        while True:
+            with self._lock:
+                tasks = self._next(peer, more)
+                if not tasks:
+                    self._threads[peer] -= 1
+                    if not self._threads[peer]:
+                        del self._threads[peer]
+                    return
+            self._do(peer, tasks)
+
+    def _next(self, peer: Any, more: threading.Condition) -> List[Task]:
+        """The next tasks for a thread; none if it is to end. Waits."""
+        started = monotonic()
+        while self._spread.has(peer):
+            now = monotonic()
+            tasks = self._spread.take(peer, now, self._chunk)
+            if tasks or self._closed and not self._is_busy() or now - started > IDLE_TIME:
+                return tasks
+            self._idle[more] = peer
+            woken = more.wait(self._spread.rest(peer, now) or IDLE_TIME)
+            self._idle.pop(more, None)
+            if woken and self._spread.waiting and self._spread.free(peer, monotonic()) <= 0:
+                self._wake_one()  # another thread of this peer was faster, and it has enough now
+        return []
+
+    def _do(self, peer: Any, tasks: List[Task]) -> None:
+        outcomes, problem = self._attempt(peer, tasks)
+        if problem is not None:
+            failed = tasks[len(outcomes)]
+            if not self._spread.may_run_again(failed, problem.ran):
+                outcomes.append((failed, None, problem))
+        # Before it counts as done: who waits for the end finds the results.
+        if outcomes:
+            self._finish(outcomes)
+        with self._lock:
+            if problem is None:
+                self._spread.done(peer, tasks[0])
+            else:
+                self._problem = problem
+                self._spread.lost(peer, tasks[0], monotonic())
+                self._spread.put_back(tasks[len(outcomes):])
+            if self._spread.waiting and self._idle:
+                self._wake_one()
+            elif self._closed and not self._is_busy():
+                self._wake_all()
+        if isinstance(problem, (PeerUnreachable, PeerLost)) and self._missed is not None:
+            self._missed(peer)
+
+    def _attempt(self, peer: Any, tasks: List[Task]) -> Tuple[List[Outcome], Optional[NetError]]:
+        """The outcomes of tasks one after the other; and, if the peer could not do one of them,
+        why."""
+        outcomes: List[Outcome] = []
+        for task in tasks:
+            try:
+                outcomes.append((task, self._run(peer, task.work), None))
+            except ELSEWHERE as problem:
+                if problem.ran != "yes":
+                    return outcomes, problem
+                outcomes.append((task, None, problem))
+            except BaseException as problem:
+                outcomes.append((task, None, problem))
+        return outcomes, None

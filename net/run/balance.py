@@ -1,0 +1,41 @@
+"""Which peer is next."""
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any, Dict, Iterable, Optional
+
+
+class Balance:
+    """Chooses the peer with the fewest calls of ours in flight, by turns among equals. Any thread
+    may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards what follows
+        self._in_flight: Counter[Any] = Counter()
+        # When each was chosen last, counted in turns.
+        self._chosen: Dict[Any, int] = {}
+        self._turn = 0
+
+    def take(self, peers: Iterable[Any]) -> Optional[Any]:
+        """Choose a peer, and count a call for it; None if there is none."""
+        with self._lock:
+            peer = min(peers, default=None,
+                       key=lambda one: (self._in_flight[one], self._chosen.get(one, 0)))
+            if peer is not None:
+                self._turn += 1
+                self._in_flight[peer] += 1
+                self._chosen[peer] = self._turn
+            return peer
+
+    def give_back(self, peer: Any) -> None:
+        """A call has ended."""
+        with self._lock:
+            self._in_flight[peer] -= 1
+            if self._in_flight[peer] <= 0:
+                del self._in_flight[peer]
+
+    def in_flight(self, peer: Any) -> int:
+        """How many calls a peer has of ours."""
+        with self._lock:
+            return self._in_flight.get(peer, 0)

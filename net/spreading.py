@@ -1,0 +1,99 @@
+"""A function on many peers: what a handle on it offers for that."""
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
+
+from .calls.ways import Way
+from .identity import Flag, PeerArgument, tag_name
+from .peer import handle_flag
+from .process import process
+
+if TYPE_CHECKING:
+    from .calls.many import AllPeers, AnyPeer, OverPeers, Target
+    from .calls.start import Call
+    from .discovery.listing import Peers
+
+
+class OnPeers:
+    """What a function has that many peers have, too. All that it takes is loaded when it is used.
+
+    :ivar tag: base64 tag of the function.
+    """
+
+    tag: bytes
+
+    def _target(self) -> Target:
+        raise NotImplementedError
+
+    def peers(self, groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
+              on_host: bool = False, at_least: int = 0,
+              timeout: Optional[float] = None) -> Peers:
+        """The peers that have this function, as far as they are known: those of other applications
+        are not among them. Searches at the first use in the process, as :func:`net.peers` does.
+
+        Peers that speak the old protocol do not tell what they have, and are left out.
+
+        :param groups: only peers of this group, or of one of these.
+        :param hubs_only: only hubs.
+        :param on_host: only peers on this host.
+        :param at_least: wait until there are so many.
+        :param timeout: seconds to wait for them; None for ``NET_TIMEOUT``, or no limit.
+        :raises TooFewPeers: there are fewer when the time is over.
+        """
+        from .discovery import functions
+
+        return functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)
+
+    @property
+    def any(self) -> AnyPeer:
+        """Runs it on one peer that has it: ``f.any(x)``; on another one if that did not run it."""
+        from .calls.many import AnyPeer
+
+        return AnyPeer(self._target())
+
+    @property
+    def all(self) -> AllPeers:
+        """Runs it on all peers that have it: ``f.all(x)`` maps each to its value."""
+        from .calls.many import AllPeers
+
+        return AllPeers(self._target())
+
+    @property
+    def map(self) -> OverPeers:
+        """Spreads calls over the peers that have it: ``f.map(items)``, as ``map(f, items)``."""
+        from .calls.many import OverPeers
+
+        return OverPeers(self._target())
+
+
+def make_target(tag: bytes, function: Optional[Callable[..., Any]], there: Way,
+                repeatable: bool) -> Target:
+    """What calling a function on many peers takes."""
+    from .calls import aio, many
+    from .discovery import functions
+
+    def call(peer: Any, args: Any, kwargs: Any, timeout: Optional[float]) -> Any:
+        result = process.client.call(peer, tag, args, kwargs, timeout)
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+
+    async def call_async(peer: Any, args: Any, kwargs: Any, timeout: Optional[float]) -> Any:
+        result = await aio.call(process.client, peer, tag, args, kwargs, timeout)
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+    return many.Target(
+        name=tag_name(tag), tag=tag, kind=many.kind_of(function), repeatable=repeatable,
+        find=functools.partial(functions.peers_with, tag),
+        there=lambda peer, *rest: there(peer, tag, *rest), call=call, call_async=call_async,
+        start=functools.partial(start_there, tag), balance=process.balance,
+        missed=functions.look_again)
+
+
+def start_there(tag: bytes, peer: PeerArgument, args: Any, kwargs: Any,
+                timeout: Optional[float]) -> Call:
+    """Start the function of a tag on a peer."""
+    from .calls import start
+
+    def finish(result: Any) -> Any:
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
+    return start.start(process.client, process.coroutines, peer, tag, args, kwargs, timeout,
+                       finish)

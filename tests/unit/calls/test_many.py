@@ -1,0 +1,479 @@
+"""any, all, map and the executor, with peers that are functions of the test."""
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import itertools
+import threading
+import time
+from typing import Any, Callable, Dict, List
+
+import pytest
+
+import net
+from net.calls import many, spread, workers
+from net.calls.start import Call
+from net.run.balance import Balance
+from times import patience
+
+A, B, C = (("127.0.0.1", port) for port in (1, 2, 3))
+
+
+class Fake:
+    """A connected function whose peers are played here: ``behave(peer, *args)``."""
+
+    def __init__(self, behave: Callable[..., Any], peers: List[Any],
+                 repeatable: bool = False) -> None:
+        self.behave = behave
+        self.there = list(peers)
+        self.asked: List[Any] = []
+        self.missed: List[Any] = []
+        self.target = many.Target(
+            "f", b"f", many.PLAIN, repeatable, lambda groups: list(self.there), self.call,
+            self.call, self.call_async, self.start, Balance(), self.missed.append)
+
+    def _target(self) -> many.Target:
+        return self.target
+
+    def call(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
+        self.asked.append(peer)
+        return self.behave(peer, *args, **kwargs)
+
+    async def call_async(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
+        return self.call(peer, args, kwargs, timeout)
+
+    def start(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Call:
+        call = Call(peer)
+
+        def run() -> None:
+            try:
+                result = self.call(peer, args, kwargs, timeout)
+            except BaseException as problem:
+                call.set_exception(problem)
+            else:
+                if not call.cancelled():
+                    call.set_result(result)
+        threading.Thread(target=run, daemon=True).start()
+        return call
+
+    any = property(lambda self: many.AnyPeer(self.target))
+    all = property(lambda self: many.AllPeers(self.target))
+    map = property(lambda self: many.OverPeers(self.target))
+
+
+def failing(**problems: Exception) -> Callable[..., Any]:
+    by_port = {int(name[1:]): problem for name, problem in problems.items()}
+
+    def behave(peer: Any, *args: Any) -> Any:
+        if peer[1] in by_port:
+            raise by_port[peer[1]]
+        return (peer, *args)
+    return behave
+
+
+GONE = net.PeerUnreachable(A, "gone")
+LOST = net.PeerLost(A, "lost")
+
+
+# ---------------------------------------------------------------------- any
+
+
+def test_any_takes_peers_by_turns():
+    f = Fake(lambda peer: peer, [A, B, C])
+    assert sorted(f.any() for _ in range(6)) == [A, A, B, B, C, C]
+
+
+def test_any_prefers_the_peer_with_the_fewest_calls_in_flight():
+    balance = Balance()
+    assert [balance.take([A, B]) for _ in range(4)] == [A, B, A, B]
+    balance.give_back(B)
+    assert balance.take([A, B]) == B
+    balance.give_back(A)
+    balance.give_back(A)
+    assert [balance.take([A, B]) for _ in range(2)] == [A, A]
+    assert balance.take([]) is None
+
+
+@pytest.mark.parametrize("problem", [
+    GONE, net.PeerBusy(A, "full"), net.InvalidConnection(b"f", "f"),
+    net.AuthenticationError(A, "no"), net.ProtocolError(A, "silent")])
+def test_any_goes_to_another_peer_if_one_did_not_run_it(problem):
+    f = Fake(failing(p1=problem, p2=problem), [A, B, C])
+    assert f.any(5) == (C, 5)
+    assert f.asked == [A, B, C]
+    assert f.target.balance.in_flight(A) == 0
+
+
+def test_any_says_that_none_could_run_it_and_why():
+    f = Fake(failing(p1=GONE, p2=GONE), [A, B])
+    with pytest.raises(net.TooFewPeers, match="0 of 1 peers that can run f: 2 could not") as caught:
+        f.any()
+    assert caught.value.__cause__ is GONE and caught.value.ran == "no"
+    f.there = []
+    with pytest.raises(net.TooFewPeers, match="no peer has it"):
+        f.any()
+
+
+def test_any_never_runs_twice_what_may_have_run_unless_it_is_repeatable():
+    f = Fake(failing(p1=LOST), [A, B])
+    with pytest.raises(net.PeerLost):
+        f.any()
+    assert f.asked == [A]
+    assert f.any.on(repeatable=True, peers=[A, B])() == (B,)
+    g = Fake(failing(p1=LOST), [A, B], repeatable=True)
+    assert g.any() == (B,)
+
+
+def test_any_does_not_go_on_when_the_function_itself_fails():
+    f = Fake(failing(p1=ValueError("x")), [A, B])
+    with pytest.raises(ValueError):
+        f.any()
+    # A peer that another peer could not reach: the function ran.
+    f.behave = failing(p1=GONE, p2=GONE)
+    ran = net.PeerUnreachable(B, "its own call")
+    ran.ran = "yes"
+    f.behave = failing(p1=ran, p2=ran)
+    with pytest.raises(net.PeerUnreachable):
+        f.any()
+    assert len(f.asked) == 2
+
+
+def test_the_timeout_of_any_is_for_all_peers_together():
+    def behave(peer):
+        time.sleep(0.05)
+        raise GONE
+    f = Fake(behave, [A, B, C])
+    with pytest.raises(net.CallTimeout) as caught:
+        f.any.on(timeout=0.04)()
+    assert caught.value.ran == "no" and f.asked == [A]
+
+
+def test_the_first_of_several_wins_and_the_others_are_cancelled():
+    go = threading.Event()
+
+    def behave(peer):
+        if peer == A:
+            go.wait(patience(5))
+        return peer
+    f = Fake(behave, [A, B, C])
+    assert f.any.on(first=2)() == B
+    go.set()
+    assert sorted(f.asked) == [A, B]
+    g = Fake(failing(p1=ValueError("x")), [A, B])
+    assert g.any.on(first=2)() == (B,)
+    g.behave = failing(p1=GONE, p2=ValueError("x"))
+    with pytest.raises(ValueError):  # what ran counts, not what was not there
+        g.any.on(first=2)()
+
+
+def test_any_awaited_goes_to_another_peer_too():
+    f = Fake(failing(p1=GONE), [A, B])
+    f.target = f.target._replace(kind=many.COROUTINE)
+
+    async def main() -> Any:
+        return await f.any(1), await f.any.on(first=2)(2)
+    assert asyncio.run(main()) == ((B, 1), (B, 2))
+
+
+@pytest.mark.parametrize("terms, error", [
+    ({"timeout": 0}, ValueError), ({"first": 0}, ValueError), ({"peers": [None]}, net.InvalidPeer)])
+def test_terms_are_checked_at_once(terms, error):
+    with pytest.raises(error):
+        Fake(lambda peer: 1, [A]).any.on(**terms)
+
+
+# ---------------------------------------------------------------------- all
+
+
+def test_all_maps_each_peer_to_its_value_in_the_order_of_completion():
+    gates: Dict[Any, threading.Event] = {peer: threading.Event() for peer in (A, B, C)}
+
+    def behave(peer):
+        gates[peer].wait(patience(5))
+        return peer[1]
+    results = Fake(behave, [A, B, C]).all()
+    order = iter(results)
+    for peer in (B, C, A):
+        gates[peer].set()
+        assert next(order) == peer
+    assert list(results.items()) == [(B, 2), (C, 3), (A, 1)]
+    assert list(results.values()) == [2, 3, 1]
+    assert len(results) == 3 and A in results and ("127.0.0.1", 9) not in results
+
+
+def test_errors_of_all_are_kept_and_raised_when_they_are_looked_at():
+    results = Fake(failing(p2=ValueError("two")), [A, B]).all(5)
+    assert results[A] == (A, 5)
+    with pytest.raises(ValueError):
+        results[B]
+    with pytest.raises(ValueError):
+        list(results.values())
+    assert list(results.errors) == [B] and results.good == {A: (A, 5)}
+    text = repr(results)
+    assert "ValueError: two" in text and "failed" in text
+    assert "<table" in results._repr_html_()
+
+
+def test_all_shows_what_runs_and_what_was_cancelled():
+    go = threading.Event()
+    results = Fake(lambda peer: go.wait(patience(5)), [A]).all()
+    assert "running" in repr(results)
+    results.cancel()
+    assert "cancelled" in repr(results)
+    assert list(results.errors) == [A]
+    go.set()
+    assert repr(Fake(failing(), []).all()) == "no peers"
+
+
+def test_awaiting_all_waits_for_all():
+    f = Fake(failing(p2=ValueError("two")), [A, B])
+
+    async def main() -> Any:
+        results = await f.all(1)
+        return results.good, [peer async for peer in f.all(1)]
+    good, peers = asyncio.run(main())
+    assert good == {A: (A, 1)} and sorted(peers) == [A, B]
+
+
+def test_cancelling_who_awaits_all_cancels_the_calls():
+    go = threading.Event()
+    f = Fake(lambda peer: go.wait(patience(5)), [A, B])
+
+    async def main() -> Any:
+        results = f.all()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(results, 0.05)
+        return results
+    results = asyncio.run(main())
+    go.set()
+    assert all(call.cancelled() for call in results.calls.values())
+
+
+# ---------------------------------------------------------------------- map
+
+
+def test_map_gives_values_in_the_order_of_the_items():
+    def behave(peer, number, other):
+        time.sleep(0.002 if number % 3 else 0)
+        return number * other
+    f = Fake(behave, [A, B, C])
+    assert list(f.map(range(20), range(100))) == [number * number for number in range(20)]
+    assert sorted(f.map(range(20), range(100), in_order=False, chunk=4)) == \
+        [number * number for number in range(20)]
+    assert set(f.asked) == {A, B, C}
+    assert list(f.map([])) == []
+
+
+def test_map_reads_an_endless_input_only_as_far_as_it_is_needed():
+    read = []
+    f = Fake(lambda peer, number: number, [A, B])
+    source = (read.append(number) or number for number in itertools.count())
+    mapped = f.map(source)
+    assert [next(mapped) for _ in range(5)] == list(range(5))
+    mapped.close()
+    assert len(read) <= 5 + many.LOOK_AHEAD * 2
+    assert list(mapped) == []
+
+
+def test_letting_go_of_a_map_ends_its_threads_and_cancels_what_runs():
+    cancelled = threading.Event()
+
+    def behave(peer, number):
+        context = many.current()
+        context.add_ending(cancelled.set)
+        if number:
+            cancelled.wait(patience(5))
+        return number
+    for _ in Fake(behave, [A]).map(range(5)):
+        break
+    assert cancelled.wait(patience(5))
+
+
+def test_an_error_ends_a_map():
+    f = Fake(lambda peer, number: 1 // number, [A])
+    mapped = f.map([1, 0, 1])
+    assert next(mapped) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(mapped)
+    assert list(mapped) == []
+    with pytest.raises(TypeError):
+        f.map()
+    with pytest.raises(ValueError):
+        f.map([1], chunk=0)
+
+    def broken():
+        yield 1
+        raise KeyError("input")
+    with pytest.raises(KeyError):
+        list(f.map(broken()))
+
+
+def test_a_peer_that_joins_gets_work_and_one_that_leaves_none(monkeypatch):
+    monkeypatch.setattr(workers, "LOOK_TIME", 0.01)
+    f = Fake(lambda peer, number: time.sleep(0.005) or peer, [A])
+    mapped = f.map(itertools.count())
+    assert next(mapped) == A
+    f.there = [A, B]
+    for peer in mapped:
+        if peer == B:
+            break
+    f.there = [B]
+    in_a_row = 0
+    for peer in mapped:
+        in_a_row = in_a_row + 1 if peer == B else 0
+        if in_a_row == 100:
+            break
+    mapped.close()
+
+
+def once_a_failed(problem: Exception) -> Fake:
+    """A fails, and B works when it has."""
+    failed = threading.Event()
+
+    def behave(peer: Any, number: int) -> Any:
+        if peer == A:
+            failed.set()
+            raise problem
+        assert failed.wait(patience(5))
+        return (peer, number)
+    return Fake(behave, [A, B])
+
+
+def test_what_a_lost_peer_did_not_run_goes_to_others():
+    f = once_a_failed(GONE)
+    assert list(f.map(range(20))) == [(B, number) for number in range(20)]
+    assert A in f.asked
+
+
+def test_a_peer_that_does_not_answer_is_looked_at_again():
+    f = Fake(failing(p1=GONE), [A], repeatable=True)
+    missed = threading.Event()
+    f.target = f.target._replace(missed=lambda peer: missed.set())
+    mapped = f.map([1])
+    threading.Thread(target=lambda: missed.wait(patience(5)) and f.there.append(B)).start()
+    assert next(mapped) == (B, 1)
+    mapped.close()
+
+
+def test_what_may_have_run_runs_again_only_if_repeatable():
+    f = once_a_failed(LOST)
+    with pytest.raises(net.PeerLost):
+        list(f.map(range(20)))
+    assert list(f.map.on(repeatable=True)(range(20))) == [(B, number) for number in range(20)]
+
+
+def test_what_ends_every_peer_is_given_up_after_some():
+    f = Fake(failing(p1=LOST, p2=LOST, p3=LOST), [A, B, C], repeatable=True)
+    with pytest.raises(net.PeerLost):
+        list(f.map([1]))
+    assert len(f.asked) == spread.MAX_LOSSES
+
+
+def test_work_without_any_peer_fails_with_the_reason(monkeypatch):
+    monkeypatch.setattr(workers, "LOOK_TIME", 0.01)
+    monkeypatch.setattr(spread, "PATIENCE", 0.05)
+    with pytest.raises(net.TooFewPeers, match="nobody has it"):
+        list(Fake(failing(), []).map([1]))
+    with pytest.raises(net.TooFewPeers, match="gone"):
+        list(Fake(failing(p1=GONE), [A]).map([1]))
+
+
+def test_the_timeout_of_a_map_is_for_all_of_it():
+    go = threading.Event()
+    f = Fake(lambda peer, number: go.wait(patience(5)), [A])
+    started = time.monotonic()
+    with pytest.raises(net.CallTimeout):
+        list(f.map.on(timeout=0.05)(range(3)))
+    assert time.monotonic() - started < patience(2)
+    go.set()
+
+
+def test_a_map_can_be_iterated_by_coroutines():
+    f = Fake(lambda peer, number: number * 2, [A, B])
+
+    async def main() -> List[Any]:
+        return [value async for value in f.map(range(10))]
+    assert asyncio.run(main()) == list(range(0, 20, 2))
+
+    async def failing_one() -> List[Any]:
+        return [value async for value in Fake(failing(p1=ValueError("x")), [A]).map([1])]
+    with pytest.raises(ValueError):
+        asyncio.run(failing_one())
+
+
+# ---------------------------------------------------------------------- executor
+
+
+@pytest.fixture
+def executor():
+    with net.Executor() as made:
+        yield made
+
+
+def test_an_executor_runs_what_is_submitted(executor):
+    f = Fake(lambda peer, a, b=1: a * b, [A, B])
+    assert executor.submit(f, 3, b=4).result(patience(5)) == 12
+    assert list(executor.map(f, range(10), range(10))) == [n * n for n in range(10)]
+    done, left = concurrent.futures.wait([executor.submit(f, n) for n in range(5)], patience(5))
+    assert len(done) == 5 and not left
+    called = []
+    executor.submit(f, 3).add_done_callback(called.append)
+    executor.shutdown()
+    assert called[0].result() == 3
+
+
+def test_an_executor_says_what_it_cannot_run(executor):
+    with pytest.raises(TypeError, match="connected functions"):
+        executor.submit(len, [])
+
+
+def test_an_executor_takes_nothing_after_its_end():
+    executor = net.Executor()
+    f = Fake(lambda peer: time.sleep(0.02) or peer, [A])
+    futures = [executor.submit(f) for _ in range(3)]
+    executor.shutdown(wait=True)
+    assert all(future.done() and future.result() == A for future in futures)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(f)
+    executor.shutdown()
+
+
+def test_an_executor_cancels_what_waits():
+    go = threading.Event()
+    executor = net.Executor()
+    f = Fake(lambda peer, n: go.wait(patience(5)) and n, [A])
+    futures = [executor.submit(f, n) for n in range(4)]
+    while not futures[0].running():
+        time.sleep(0.001)
+    assert futures[2].cancel() and not futures[0].cancel()
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert [future.cancelled() for future in futures] == [False, True, True, True]
+    go.set()
+    executor.shutdown()
+    assert futures[0].result(patience(5)) == 0
+    concurrent.futures.wait(futures, patience(5))
+
+
+def test_an_executor_serves_an_event_loop(executor):
+    f = Fake(lambda peer, n: n + 1, [A])
+
+    async def main() -> Any:
+        return await asyncio.get_running_loop().run_in_executor(executor, f, 1)
+    assert asyncio.run(main()) == 2
+
+
+def test_an_executor_keeps_errors_and_retries_what_did_not_run():
+    with net.Executor(peers=[A, B]) as executor:
+        f = Fake(failing(p1=GONE), [])
+        assert executor.submit(f, 1).result(patience(5)) == (B, 1)
+        g = Fake(failing(p1=ValueError("x"), p2=ValueError("x")), [])
+        g.target = g.target._replace(tag=b"g")
+        with pytest.raises(ValueError):
+            executor.submit(g).result(patience(5))
+    with pytest.raises(net.InvalidPeer):
+        net.Executor(peers=["nobody"])
+
+
+def test_letting_go_of_an_executor_ends_its_threads():
+    f = Fake(lambda peer: peer, [A])
+    assert net.Executor().submit(f).result(patience(5)) == A
