@@ -56,15 +56,17 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     """The bytes of a call: a frame up to its buffers, then each buffer.
 
     :param number: which its reply will carry.
-    :param seconds: for which the caller will wait; None for no limit.
+    :param seconds: for which the caller will wait; None, or more than a billion, for no limit.
     :param packer: for arguments of which some are lent.
     :raises ValueNotSupported: an argument cannot travel; says where it is.
     :raises MessageTooLarge: over a limit.
     """
+    text = None
+    if seconds is not None and seconds > MAX_SECONDS:
+        seconds = None
+    end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
-    text = None
-    end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
     if not kwargs and len(args) <= FEW:
         # The common small call: no container to look into.
         texts: List[Any] = list(map(scalar, args))
@@ -96,6 +98,8 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: 
 _BEGINNING = b'{"tag":"'
 _SPACED = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"')
 MAX_TAG = 4096
+# Seconds for which a caller waits at most; it would be the same to wait for ever.
+MAX_SECONDS = 1e9
 
 
 def tag_of(frame: Frame) -> bytes:
@@ -139,7 +143,8 @@ def checked_call(tag: bytes, content: Dict[str, Any]) -> Call:
     args, kwargs, seconds = get("args"), get("kwargs"), get("seconds")
     if type(args) is not list or type(kwargs) is not dict:
         raise ProtocolError(None, "a call's args are a list and its kwargs an object")
-    if seconds is not None and (type(seconds) not in (float, int) or not 0 <= seconds < 1e9):
+    if seconds is not None and not (
+            type(seconds) in (float, int) and 0 <= seconds <= MAX_SECONDS):
         raise ProtocolError(None, "a call's seconds are a number from 0 to a billion")
     return make_call((tag, args, kwargs, seconds))
 

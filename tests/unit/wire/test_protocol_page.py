@@ -7,11 +7,14 @@ import re
 import pytest
 
 from net.identity import encode_text
+from net.run import lending, server_connection, streaming
 from net.wire import frames, session
 from net.wire.limits import Limits
-from net.wire.messages import decode_call, encode_call, encode_result
+from net.wire.messages import (Ask, decode_answer, decode_ask, decode_items, encode_answer,
+                               encode_ask, encode_call, encode_end, encode_items, encode_result)
 from net.wire.session import Hello, PrefaceParser, caller_session, encode_hello, encode_preface
-from travel import read_frame
+from net.wire.values import pack
+from travel import read_call, read_frame
 
 PAGE = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "protocol.rst").read_text("utf-8")
 
@@ -43,6 +46,10 @@ SENT = {
     "a call": joined(encode_call(1, encode_text("app.multiply"), (5, 10), {})),
     "its reply": joined(encode_result(1, 50)),
     "a result with a buffer": joined(encode_result(2, (1, b"x" * 4096)))[:-4096],
+    "items": joined(encode_items(3, [pack(item, "item") for item in (1, 2)])),
+    "their end": joined(encode_end(3, None)),
+    "a question": joined(encode_ask(1, Ask(0, [5], {}))),
+    "its answer": joined(encode_answer(1, "value", 10)),
 }
 
 
@@ -58,20 +65,28 @@ def test_what_the_page_prints_is_what_is_sent(number, what):
 
 
 def test_what_the_page_prints_can_be_read():
-    preface, hello, call, reply, _ = [data for data, _ in dumps()]
+    preface, hello, call, reply, _, items, end, ask, answer = [data for data, _ in dumps()]
     assert PrefaceParser().receive(preface) == (1, 0, "render")
     assert caller_session(Limits()).receive(hello) == Hello(
         1, "9f" * 16, 0, {"text": 16 * 2 ** 20, "buffers": 2 ** 30})
-    assert decode_call(read_frame(call)) == (encode_text("app.multiply"), [5, 10], {})
+    assert read_call(read_frame(call)) == (encode_text("app.multiply"), [5, 10], {}, None)
     assert read_frame(reply)[:4] == (frames.RESULT, 1, False, b"50")
+    assert decode_items(read_frame(items)) == [1, 2]
+    assert read_frame(end)[:4] == (frames.END, 3, False, b"null")
+    assert decode_ask(read_frame(ask)) == (0, [5], {}, None)
+    assert decode_answer(read_frame(answer)) == ("value", 10)
 
 
 def test_the_page_names_every_kind_and_limit():
     table = PAGE[PAGE.index("Kind   Name"):PAGE.index("A kind that is not in this table")]
     for name in ("CALL", "RESULT", "FAILURE", "FLAG", "HELLO", "ITEM", "END", "ASK", "ANSWER",
-                 "CANCEL", "SUBSCRIBE", "UNSUBSCRIBE", "EVENT", "TAKEN", "FAILED"):
+                 "CANCEL", "SUBSCRIBE", "UNSUBSCRIBE", "EVENT", "TAKEN", "FAILED", "PING"):
         assert re.search(rf"\b{name}\b", table), name
         assert re.search(rf"\b{getattr(frames, name)}\b", table), name
     assert f"at most {session.MAX_FIELDS} bytes" in PAGE
     assert f"at most {session.MAX_GROUP} characters" in PAGE
+    assert f"At most {streaming.WINDOW_ITEMS:,} items and {streaming.WINDOW_BYTES // 2 ** 20} MiB" \
+        in PAGE
+    assert f"lends at most {lending.MAX_LENT:,} things" in PAGE
+    assert f"each {server_connection.SLOWEST // 1024} KiB of them" in PAGE
     assert f"at most {session.MAX_HELLO // 1024} KiB of text" in PAGE
