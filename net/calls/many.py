@@ -576,8 +576,10 @@ class Mapped:
         self._arrivals.wake = lambda: loop.call_soon_threadsafe(came.set)
         try:
             while True:
-                # In a thread, since it may search, and the input may take its time.
-                await loop.run_in_executor(None, self._read_ahead)
+                if self._read:
+                    self._read_ahead()
+                else:  # in a thread, since it may search
+                    await loop.run_in_executor(None, self._read_ahead)
                 outcome = self._pop()
                 if outcome is not None or self._given == self._read:
                     break

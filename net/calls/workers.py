@@ -64,6 +64,7 @@ class Workers:
         self._lock = threading.Lock()  # guards what follows
         self._spread: Spread[Any] = Spread(at_a_time, repeatable, monotonic())
         self._threads: Counter[Any] = Counter()
+        self._count = 0
         # What wakes a thread that waits for a task, and its peer.
         self._idle: Dict[threading.Condition, Any] = {}
         # Told when nothing is left to do, and at the end.
@@ -80,9 +81,10 @@ class Workers:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._spread.add(task, monotonic())
-            self._wake_one()
+            if not self._wake_one() and self._count < self.slots:
+                self._start_threads(self._spread.workers)  # some were idle for long, and ended
             begin, self._watching = not self._watching, True
-            look = begin or not self._threads
+            look = begin or not self._count
         if look:
             self._look()
         if begin:
@@ -120,14 +122,15 @@ class Workers:
     def _is_busy(self) -> bool:
         return bool(self._spread.waiting or self._spread.running)
 
-    def _wake_one(self) -> None:
-        """Wake a thread that can take a task."""
+    def _wake_one(self) -> bool:
+        """Wake a thread that can take a task, if one waits."""
         now = monotonic()
         for more, peer in self._idle.items():
             if self._spread.free(peer, now) > 0:
                 del self._idle[more]  # the next task wakes another one
                 more.notify()
-                return
+                return True
+        return False
 
     def _wake_all(self) -> None:
         for more in self._idle:
@@ -170,7 +173,7 @@ class Workers:
             peers, self._problem = [], problem
         with self._lock:
             self._spread.set_workers(peers)
-            self.slots = max(1, len(peers)) * self._at_a_time
+            self.slots = min(MAX_THREADS, max(1, len(peers)) * self._at_a_time)
             stranded = self._spread.stranded(monotonic())
             self._start_threads(peers)
             for _ in range(min(self._spread.waiting, len(self._idle))):
@@ -186,9 +189,9 @@ class Workers:
         return found
 
     def _start_threads(self, peers: Sequence[Any]) -> None:
-        room = MAX_THREADS - sum(self._threads.values())
         for peer in peers:
-            for _ in range(min(room, self._at_a_time - self._threads[peer])):
+            for _ in range(min(MAX_THREADS - self._count,
+                               self._at_a_time - self._threads[peer])):
                 try:
                     threading.Thread(target=self._work, args=(peer,), name="net-many",
                                      daemon=True).start()
@@ -196,7 +199,7 @@ class Workers:
                     log(logging.INFO, "no thread for another peer: %s", problem)
                     return
                 self._threads[peer] += 1
-                room -= 1
+                self._count += 1
 
     # ------------------------------------------------------------------ in their threads
 
@@ -206,6 +209,7 @@ class Workers:
             with self._lock:
                 tasks = self._next(peer, more)
                 if not tasks:
+                    self._count -= 1
                     self._threads[peer] -= 1
                     if not self._threads[peer]:
                         del self._threads[peer]

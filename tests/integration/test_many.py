@@ -159,6 +159,47 @@ def until_cancelled(number):
     assert process.read_line() == "cancelled 0.0"
 
 
+def test_what_is_lent_and_generators_work_in_all_ways(sample_process):
+    peer = sample_process("""
+@net.connect("count up")
+def count_up(number, progress):
+    for step in range(number):
+        progress(step)
+    return number
+
+@net.connect("items")
+def items(number):
+    yield from range(number)
+
+@net.connect("async items")
+async def async_items(number):
+    for item in range(number):
+        yield item
+""").id
+    steps = []
+    count_up = net.remote("count up")
+    assert count_up.any.on(peers=[peer])(3, steps.append) == 3
+    assert count_up.all.on(peers=[peer])(3, steps.append)[peer] == 3
+    assert list(count_up.map.on(peers=[peer])([3], [steps.append])) == [3]
+    assert steps == 3 * [0, 1, 2]
+
+    @net.remote("items")
+    def items(number):
+        yield
+
+    assert list(items.any.on(peers=[peer])(3)) == [0, 1, 2]
+    assert list(items.all.on(peers=[peer])(3)[peer]) == [0, 1, 2]
+    assert [list(each) for each in items.map.on(peers=[peer])([3, 2])] == [[0, 1, 2], [0, 1]]
+
+    @net.remote("async items")
+    async def async_items(number):
+        yield
+
+    async def main():
+        return [item async for item in async_items.any.on(peers=[peer])(3)]
+    assert asyncio.run(main()) == [0, 1, 2]
+
+
 def test_an_executor_of_peers(pair):
     with net.Executor(peers=pair) as executor:
         assert {executor.submit(sample.where).result() for _ in range(8)} <= \

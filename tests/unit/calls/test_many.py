@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 import net
+from net import context
 from net.calls import many, spread, workers
 from net.calls.start import Call
 from net.run.balance import Balance
@@ -386,6 +387,44 @@ def test_the_timeout_of_a_map_is_for_all_of_it():
         list(f.map.on(timeout=0.05)(range(3)))
     assert time.monotonic() - started < patience(2)
     go.set()
+
+
+def test_a_map_ends_with_the_served_call_that_makes_it():
+    served = context.Context(context.Caller(None, None))
+    served.deadline = time.monotonic() + 60
+    begun = threading.Event()
+
+    def behave(peer, number):
+        mine = context.current()
+        assert mine.deadline == served.deadline
+        over = threading.Event()
+        mine.add_ending(over.set)
+        begun.set()
+        assert over.wait(patience(5))
+        raise net.CallCancelled("over")
+    context.enter(served)
+    try:
+        mapped = Fake(behave, [A]).map([1])
+        threading.Thread(target=lambda: begun.wait(patience(5)) and served.cancel()).start()
+        with pytest.raises(net.CallCancelled):
+            next(mapped)
+    finally:
+        context.enter(None)
+    assert not served._endings
+
+
+def test_threads_that_ended_are_started_again(monkeypatch):
+    monkeypatch.setattr(workers, "IDLE_TIME", 0.01)
+    f = Fake(lambda peer, number: number, [A, B])
+    mapped = f.map(itertools.count())
+    assert next(mapped) == 0
+    made = mapped._workers
+    deadline = time.monotonic() + patience(5)
+    while made._count and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert made._count == 0
+    assert list(itertools.islice(mapped, 50)) == list(range(1, 51))
+    mapped.close()
 
 
 def test_a_map_can_be_iterated_by_coroutines():
