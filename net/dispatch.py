@@ -289,8 +289,8 @@ def _log_failure(tag: bytes, error: BaseException) -> None:
         kind = f"{name} {type(error).__name__}"
         context = current()
         address = None if context is None else context.caller.address
-        host, port = address or ("this host", 0)
-        note(logging.ERROR, "%s, called by %s:%d, raised", name, host, port, kind_of=kind)
+        place = "a process of this host" if address is None else "%s:%d" % address
+        note(logging.ERROR, "%s, called by %s, raised", name, place, kind_of=kind)
     except BaseException:  # its class may do anything when it is looked at
         pass
 
