@@ -354,9 +354,9 @@ def _check(function: Any) -> None:
         raise TypeError(f"net.connect takes a function, not {function!r}")
     if _is_method(function):
         raise TypeError(f"{function.__qualname__} is a method, and a call from another peer has no "
-                        f"{next(iter(inspect.signature(function).parameters))}; connect the method "
-                        f"of an object, as in net.connect(tool.{function.__name__}), or a "
-                        f"@staticmethod")
+                        f"{next(iter(inspect.signature(function).parameters))}; connect the "
+                        f"methods of an object, net.connect('tool')(tool), one of them, "
+                        f"net.connect(tool.{function.__name__}), or a @staticmethod")
 
 
 def _is_method(function: Any) -> bool:

@@ -16,6 +16,11 @@ def repeat(text: str, times: int = 2, *, gap: str = "") -> str:
     return gap.join([text] * times)
 
 
+@net.connect
+async def waiting(seconds: float) -> float:
+    return seconds
+
+
 class Tools:
     @staticmethod
     @net.connect
@@ -52,6 +57,11 @@ repeat.on(peer)("x", gab="-")              # mistake
 Tools.find(5)                              # mistake
 Tools.find(5, peer=peer)                   # mistake
 Tools().find(5, peer=peer)                 # mistake
+
+waiting("x", peer=peer)                    # mistake
+waiting(1.0, peer=peer).upper()            # mistake
+double.peers(5)                            # mistake
+double.peers()[0].hots                     # mistake
 
 wrong: Callable[[str], int] = double       # mistake
 host: int = peer.host                      # mistake

@@ -53,14 +53,17 @@ class Scope:
 read = net.connect("read")(Scope().read)
 
 
+@net.connect
 async def waiting(seconds: float) -> float:
     return seconds
 
 
+@net.connect
 def counting(limit: int) -> Iterator[int]:
     yield from range(limit)
 
 
+@net.connect
 async def ticking(limit: int) -> AsyncIterator[int]:
     for number in range(limit):
         yield number
@@ -126,8 +129,11 @@ def main() -> None:
 
 async def coroutines() -> None:
     # They are called as they are; what they give is what their functions give.
-    seconds: float = await net.decorators.register(waiting)(1.0, peer="render1:3010")
-    for number in net.decorators.register(counting)(3, peer="render1:3010"):
+    seconds: float = await waiting(1.0) + await waiting(1.0, peer="render1:3010")
+    seconds += await waiting.on("render1:3010", timeout=2)(1.0)
+    for number in counting(3, peer="render1:3010"):
         seconds += number
-    async for number in net.decorators.register(ticking)(3, peer="render1:3010"):
+    async for number in ticking(3, peer="render1:3010"):
         seconds += number
+    for peer in waiting.peers("render"):
+        seconds += await waiting(2.0, peer=peer)
