@@ -6,6 +6,8 @@ takes exactly the JSON type that our own side writes.
 """
 from __future__ import annotations
 
+import binascii
+import json
 from typing import Any, Dict, List, Optional
 
 
@@ -56,3 +58,26 @@ def wholes(content: Any, least: int = 0, most: Optional[int] = None) -> List[int
     for number in a_list(content, least, most):
         a_whole(number)
     return content  # type: ignore[no-any-return]
+
+
+#: What Python raises for content that makes no sense.
+_OF_THE_DATA = frozenset({
+    Malformed, ValueError, TypeError, OverflowError, IndexError, KeyError, StopIteration,
+    json.JSONDecodeError, UnicodeDecodeError, UnicodeEncodeError, binascii.Error})
+
+#: Where it is raised: here, and in parts of the standard library that are written in Python.
+_MODULES = frozenset({__name__.partition(".")[0], "abc", "base64", "datetime", "_pydatetime",
+                      "decimal", "_pydecimal", "fractions", "json", "pathlib", "uuid", "numpy"})
+
+
+def is_of_the_data(problem: Exception) -> bool:
+    """Whether an exception says that what arrived makes no sense.
+
+    Anything else is the application's own, such as one that its signal handler raises while a value
+    is made, or a class of its own as a key of a dict.
+    """
+    found = problem.__traceback__
+    while found is not None and found.tb_next is not None:
+        found = found.tb_next
+    module = "" if found is None else found.tb_frame.f_globals.get("__name__", "")
+    return type(problem) in _OF_THE_DATA and module.partition(".")[0] in _MODULES

@@ -1,54 +1,63 @@
 """Exceptions on their way: described as JSON values there, matching and raised here.
 
-Only a class that is loaded here already, and is an Exception, is ever used; nothing is imported
-and no ``__init__`` of an application's class runs.
+A description has the classes along the MRO, the text, the values that the exception holds, and its
+traceback as text. The exceptions that it is linked with (causes, contexts, those of a group, args
+or attributes) are beside it, in ``related``; they refer to each other by their places there, 0
+being the outermost.
+
+Only a class that is loaded here already, and is an Exception, is ever used; nothing is imported,
+and none of an application's code runs: see matching.py.
 """
 from __future__ import annotations
 
-import builtins
 import functools
-import sys
 import traceback
-import types
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ..errors import NetError, RemoteError
-from ..identity import MAIN, printable, printable_block, public_module
+from ..errors import RemoteError
+from ..identity import address_of, printable, printable_block
+from .checks import Malformed, a_list, a_text, a_whole, an_object, is_of_the_data
 from .limits import Limits
-from .memo import Memo
+from .matching import (GROUP, REMOTE_ERROR, Name, args_of, cause_of, constructor_of,
+                       context_of, derives, dict_of, find_loaded, inner_of, is_a, is_builtin,
+                       is_context_suppressed, is_group, matching_class, members_of, mro, name_of,
+                       owner_of, set_args, set_cause, set_context, set_traceback, suppress_context,
+                       traceback_of)
+from .matching import Rebuilt as _Rebuilt
 from .values import Packer
 
 # Characters of a remote traceback. The end, which says most, is what stays.
 MAX_TRACEBACK = 64 * 1024
-# Exceptions of a group, and groups in groups, that travel; the traceback text has them all.
+# Exceptions that travel with one: causes, contexts, those of groups. The traceback text has more.
 MAX_GROUP = 100
-MAX_GROUP_DEPTH = 5
+# Exceptions that Python is let write out. It writes those of groups once for each way to them.
+MAX_SHOWN = 5000
 
 # Characters of a text, where the whole description of an exception is too large to travel.
 MAX_BRIEF = 2000
+# Characters of what an exception's own repr gives.
+MAX_REPR = 64 * 1024
 # Largest line and column of a syntax error. Python marks as many characters when it shows one.
 MAX_POSITION = 1_000_000
 # Class names along an MRO, and characters in one.
 MAX_NAMES = 50
 MAX_NAME = 500
+# Notes on an exception.
+MAX_NOTES = 1000
 
-_OURS = frozenset({"traceback", "peer", "tag", "_described"})
-_LEFT_OUT = frozenset({"args", "obj", "exceptions", "message", "name_from"})
+#: What an exception has from Python and from us, and nobody else sets.
+_RESERVED = frozenset(dir(RemoteError)) | {"add_note", "_described"}
 _POSITIONS = ("lineno", "offset", "end_lineno", "end_offset")
-_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-_Group = getattr(builtins, "BaseExceptionGroup", None)
 _NO_TEXT = "<its text cannot be made"
-_REMOTE_ERROR = (RemoteError.__module__, RemoteError.__qualname__)
 _UNICODE_ERRORS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 
 
 def describe(error: BaseException, detail: str = "full", brief: bool = False,
-             depth: int = 0, limits: Limits = Limits()) -> Dict[str, Any]:
+             limits: Limits = Limits()) -> Dict[str, Any]:
     """An exception as values that can travel.
 
     :param detail: ``full``; ``type`` leaves out the traceback; ``none`` also args and text.
     :param brief: leave out the values that it holds, and of a long text all but the end.
-    :param depth: number of groups around it.
     """
     described: Dict[str, Any] = {"types": [list(name) for name in _names(error)]}
     if detail == "none":
@@ -56,108 +65,116 @@ def describe(error: BaseException, detail: str = "full", brief: bool = False,
     text = _text_of(error)
     described["text"] = text[-MAX_BRIEF:] if brief else text
     if not brief:
-        described.update(_contents(error, depth, limits))
+        # The containers around a value: description and args; further ones are in a list besides.
+        described.update(_contents(error, 3, limits))
+        _add_related(error, described, limits)
     if detail == "full":
         described["traceback"] = _traceback_of(error)
     return described
 
 
-def rebuild(described: Dict[str, Any], peer: object = None, tag: bytes = b"") -> RemoteError:
-    """The matching exception: a RemoteError and also of the remote class, or its nearest base.
-
-    :raises ValueError: the description makes no sense.
-    """
-    names = _checked_names(described["types"])
-    text = str(described["text"])
-    described = {**described, "types": names, "text": text}
-    plain = names[0] == _REMOTE_ERROR  # over several hops it stays what it is
-    known = None if plain else next((cls for cls in map(_loaded, names) if cls is not None), None)
-    error = _matching(known, names[0], described) if known is not None else _plain(described)
-    error.traceback = printable_block(str(described.get("traceback", "")), MAX_TRACEBACK)
-    error.peer = peer
-    error.tag = tag
-    if known is not None and issubclass(known, NetError) and "ran" in vars(error):
-        error.ran = "yes"  # what it says of a call that the function made is in its text
-    if error.traceback:
-        error.__cause__ = _RemoteTraceback(error.traceback)
-    return error
-
-
-class _Rebuilt(RemoteError):
-    """What every matching exception is besides the remote class."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Nothing: an application's class, which stands behind this one, need not know."""
-
-
-class _RemoteTraceback(Exception):
-    """Prints as the remote traceback, above the error that it is the cause of."""
-
-    def __str__(self) -> str:
-        return f"\n\n{self.args[0].rstrip()}\n"
-
-
-def _names(error: BaseException) -> List[Tuple[str, str]]:
+def _names(error: BaseException) -> List[Name]:
     """Module and name of the classes along the MRO, without those that every exception has."""
-    if isinstance(error, _Rebuilt):
+    if is_a(error, _Rebuilt):
         # It came from a third peer; what matters is the classes that it had there.
-        return [(module, name) for module, name in error.__dict__["_described"]["types"]]
-    return [(public_module(str(cls.__module__))[:MAX_NAME], cls.__qualname__[:MAX_NAME])
-            for cls in type(error).__mro__[:MAX_NAMES]
-            if cls not in (BaseException, object)] or [("builtins", "BaseException")]
+        found: List[Name] = dict_of(error)["_described"].names
+        return found
+    names = [name_of(cls) for cls in mro(type(error))[:MAX_NAMES]
+             if cls is not BaseException and cls is not object]
+    return [(module[:MAX_NAME], name[:MAX_NAME]) for module, name in names] \
+        or [("builtins", "BaseException")]
 
 
-def _contents(error: BaseException, depth: int, limits: Limits) -> Dict[str, Any]:
-    """The values that an exception holds, and the exceptions of a group."""
-    # The containers around a value: description, args, and both again for each group.
-    portable = functools.partial(_portable, depth=3 + 2 * depth, limits=limits)
+def _contents(error: BaseException, around: int, limits: Limits) -> Dict[str, Any]:
+    """The values that an exception holds."""
+    travels = functools.partial(_travels, depth=around, limits=limits)
+    args = args_of(error)[:1] if is_group(error) else args_of(error)
+    portable = [travels(value) for value in args]
     contents: Dict[str, Any] = {
-        "args": [portable(value) for value in _arguments(error)],
-        "members": {name: portable(value) for name, value in _members(error)},
-        "attributes": {name: portable(value) for name, value in _attributes(error)},
+        "args": [value if fine else _shown(value) for value, fine in zip(args, portable)],
+        "members": {name: value for name, value in _members(error) if travels(value)},
+        "attributes": {name: value for name, value in _attributes(error) if travels(value)},
     }
-    if _is_group(error) and depth < MAX_GROUP_DEPTH:
-        contents["exceptions"] = [
-            describe(inner, "type", depth=depth + 1, limits=limits)
-            for inner in _inner(error)[:MAX_GROUP]]
+    if _has_own_repr(type(error)) or not all(portable):
+        shown = _repr_of(error)
+        if shown is not None:
+            contents["repr"] = shown
     return contents
 
 
-def _arguments(error: BaseException) -> Tuple[Any, ...]:
-    # An application's class may have an attribute of that name.
-    args: Tuple[Any, ...] = BaseException.args.__get__(error)  # type: ignore[attr-defined]
-    return args[:1] if _is_group(error) else args
+def _has_own_repr(cls: type) -> bool:
+    owner = owner_of(cls, "__repr__")
+    return owner is not None and not is_builtin(owner)
 
 
-def _is_group(error: Any) -> bool:
-    return _Group is not None and isinstance(error, _Group)
+def _add_related(error: BaseException, described: Dict[str, Any], limits: Limits) -> None:
+    """Describe what an exception is linked with, nearest first."""
+    found: List[BaseException] = [error]
+    descriptions = [described]
+    places = {id(error): 0}
+
+    def place(other: Optional[BaseException]) -> Optional[int]:
+        if other is None or is_a(other, _RemoteTraceback):
+            return None
+        if id(other) not in places and len(found) <= MAX_GROUP:
+            places[id(other)] = len(found)
+            found.append(other)
+        return places.get(id(other))
+
+    for one in found:  # grows on the way
+        if one is not error:
+            descriptions.append({"types": [list(name) for name in _names(one)],
+                                 "text": _text_of(one), **_contents(one, 5, limits)})
+        links: Dict[str, Any] = {
+            "cause": place(cause_of(one)), "context": place(context_of(one)),
+            "suppress": is_context_suppressed(one) or None}
+        if is_group(one):
+            places_in = [place(inner) for inner in inner_of(one)]
+            links["exceptions"] = [number for number in places_in if number is not None]
+        else:
+            args = [[at, _places(value, place)] for at, value in enumerate(args_of(one))]
+            links["in_args"] = [pair for pair in args if pair[1] is not None] or None
+        held = {name: _places(value, place) for name, value in [*_members(one), *_attributes(one)]}
+        links["held"] = {name: found for name, found in held.items() if found is not None} or None
+        descriptions[-1].update({name: link for name, link in links.items() if link is not None})
+    if len(descriptions) > 1:
+        described["related"] = descriptions[1:]
 
 
-def _inner(group: Any) -> Tuple[Any, ...]:
-    inner: Tuple[Any, ...] = _Group.exceptions.__get__(group)  # type: ignore[union-attr]
-    return inner
+def _places(value: Any, place: Callable[[Any], Optional[int]]) -> Any:
+    """The place of an exception, or those of several in a list or tuple; None for all else."""
+    if is_a(value, BaseException):
+        return place(value)
+    if type(value) in (list, tuple) and value and all([is_a(one, BaseException) for one in value]):
+        places = [place(one) for one in value]
+        return None if None in places else type(value)(places)
+    return None
 
 
 def _attributes(error: BaseException) -> Iterator[Tuple[str, Any]]:
-    for name, value in list(vars(error).items()):
-        if _is_attribute(name) and not (name in _OURS and isinstance(error, RemoteError)):
+    for name, value in list(dict_of(error).items()):
+        if _is_attribute(name):
             yield name, value
 
 
 def _is_attribute(name: Any) -> bool:
-    return type(name) is str and (not name.startswith("__") or name == "__notes__")
+    return type(name) is str and name not in _RESERVED \
+        and (not name.startswith("__") or name == "__notes__")
 
 
-def _portable(value: Any, depth: int, limits: Limits) -> Any:
-    """The value if it can travel, else its repr."""
+def _travels(value: Any, depth: int, limits: Limits) -> bool:
     try:
         Packer(limits).tag(value, depth)
-        return value
+        return True
     except Exception:
-        try:
-            return printable(repr(value))
-        except Exception:
-            return f"<{type(value).__name__}>"
+        return False
+
+
+def _shown(value: Any) -> str:
+    try:
+        return printable(repr(value))
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def _text_of(error: BaseException) -> str:
@@ -167,19 +184,48 @@ def _text_of(error: BaseException) -> str:
         return f"{_NO_TEXT}: {type(problem).__name__}>"
 
 
+def _repr_of(error: BaseException) -> Optional[str]:
+    try:
+        return str.__str__(repr(error))[:MAX_REPR]
+    except BaseException:
+        return None
+
+
 def _traceback_of(error: BaseException) -> str:
     # The first entry is the line of ours that called the function.
-    called = error.__traceback__.tb_next if error.__traceback__ else None
+    found = traceback_of(error)
+    called = found.tb_next if found else None
     try:
-        text = "".join(traceback.format_exception(type(error), error, called))
+        if _is_too_much_to_show(error):
+            text = "".join(["Traceback (most recent call last):\n", *traceback.format_tb(called),
+                            f"{type(error).__name__}: {_text_of(error)}\n"])
+        else:
+            text = "".join(traceback.format_exception(type(error), error, called))
     except Exception as problem:
         text = f"<no traceback: {type(problem).__name__}>"
     return text[-MAX_TRACEBACK:]
 
 
+def _is_too_much_to_show(error: BaseException) -> bool:
+    """Whether an exception is linked with so many that to write them out would take long."""
+    left = [error]
+    chained: Set[int] = set()
+    shown = 0
+    while left and shown <= MAX_SHOWN:
+        one = left.pop()
+        shown += 1
+        if is_group(one):
+            left.extend(inner_of(one))
+        for other in (cause_of(one), context_of(one)):
+            if other is not None and id(other) not in chained:
+                chained.add(id(other))
+                left.append(other)
+    return shown > MAX_SHOWN
+
+
 def _members(error: BaseException) -> Iterator[Tuple[str, Any]]:
     """Attributes outside of ``__dict__``, such as ``filename`` or those of ``__slots__``."""
-    for name, descriptor in _descriptors[type(error)].items():
+    for name, descriptor in members_of(type(error)).items():
         value = _value_of(descriptor, error)
         if value is not None:
             yield name, value
@@ -188,184 +234,340 @@ def _members(error: BaseException) -> Iterator[Tuple[str, Any]]:
 def _value_of(descriptor: Any, error: BaseException) -> Any:
     try:
         return descriptor.__get__(error)
-    except Exception:  # it has none yet
+    except (AttributeError, TypeError):  # it has none yet
         return None
 
 
-def _find_descriptors(cls: type) -> Dict[str, Any]:
-    # obj is the object that lacks an attribute: any object of the application. With name_from,
-    # Python 3.12 imports the module of an ImportError to suggest other names when it shows it.
-    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()
-            if isinstance(value, _DESCRIPTORS) and not name.startswith("__")
-            and name not in _LEFT_OUT}
+def forget_traceback(error: BaseException) -> None:
+    """Let go of the frames that an exception went through, and of all that they hold."""
+    set_traceback(error, None)
 
 
-_descriptors = Memo(_find_descriptors, 256)
+# ------------------------------------------------------------------------------- and back again
 
 
-def _checked_names(names: Any) -> List[Tuple[str, str]]:
-    checked = [(module, name) for module, name in names[:MAX_NAMES]
-               if isinstance(module, str) and isinstance(name, str)
-               and len(module) <= MAX_NAME and len(name) <= MAX_NAME]
-    if not checked:
-        raise ValueError("an exception without a class")
-    return checked
+class Origin(NamedTuple):
+    """What a rebuilt exception was made of, so that it can be copied, pickled and sent on.
+
+    :ivar again: makes another one of ``parts``.
+    :ivar args: those that it had first.
+    :ivar held: attributes that are exceptions, as it had them first.
+    """
+
+    again: Any
+    parts: Tuple[Any, ...]
+    names: List[Name]
+    text: str
+    repr: Optional[str]
+    args: Tuple[Any, ...]
+    held: Dict[str, Any] = {}
 
 
-def _loaded(name: Tuple[str, str]) -> Optional[type]:
-    """An exception class that is loaded here; None if there is none, or it is no Exception."""
-    module, qualified = name
-    for found in _modules(module):
-        for part in qualified.split("."):
-            found = _own_names(found).get(part)
-        # type() tells the truth; an object may claim any class when isinstance asks it.
-        if issubclass(type(found), type) and issubclass(found, Exception) \
-                and found not in (Exception, RemoteError, NetError) \
-                and not issubclass(found, _Rebuilt):
-            return found  # type: ignore[no-any-return]
-    return Exception if name == ("builtins", "Exception") else None
+def rebuild(described: Dict[str, Any], peer: object = None, tag: bytes = b"",
+            place: int = 0) -> RemoteError:
+    """The matching exception: a RemoteError and also of the remote class, or its nearest base.
+
+    :param place: which of the exceptions of the description; 0 for the outermost.
+    :raises ValueError: the description makes no sense.
+    """
+    parts = [an_object(described), *a_list(described.get("related", []), 0, MAX_GROUP)]
+    shown = printable_block(_text_in(described, "traceback"), MAX_TRACEBACK)
+    errors = _Errors(described, peer, tag).all(list(map(_checked, parts)))
+    _link(errors, parts)
+    for error, part in zip(errors, parts):
+        _hold(error, part, errors)
+    error = errors[place]
+    dict_of(errors[0])["traceback"] = shown
+    if peer is not None or shown:
+        set_cause(_shown_first(errors[0]), _RemoteTraceback(_place_of(peer), shown))
+    return error
 
 
-def _modules(name: str) -> List[Any]:
-    """The loaded modules of a name: the main program is known by the one that others import."""
-    main = sys.modules.get("__main__")
-    if name in MAIN:
-        return [main]
-    loaded = sys.modules.get(name)
-    return [main, loaded] if name == public_module("__main__") else [loaded]
+class _RemoteTraceback(Exception):
+    """Prints as the remote traceback and where it is from, above the error that it caused."""
+
+    def __str__(self) -> str:
+        peer, shown = self.args
+        where = f"on the peer {peer}" if peer else "on another peer"
+        return f"{where}\n\n{shown.rstrip()}\n" if shown else f"{where}, which sent no traceback\n"
 
 
-def _own_names(owner: Any) -> Any:
-    # A module may import on any access of an attribute, that of __dict__ included.
+# As it is printed.
+_RemoteTraceback.__module__, _RemoteTraceback.__qualname__ = "net", "RemoteTraceback"
+
+
+def _place_of(peer: Any) -> str:
+    if peer is None:
+        return ""
     try:
-        names = object.__getattribute__(owner, "__dict__")
-    except AttributeError:
-        return {}
-    return names if isinstance(names, (dict, types.MappingProxyType)) else {}
+        host, port = address_of(peer)
+    except Exception:
+        return printable(repr(peer))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _plain(described: Dict[str, Any]) -> RemoteError:
+def _shown_first(error: BaseException) -> BaseException:
+    """The end of the chain that Python shows above an exception."""
+    seen = {id(error)}
+    while True:
+        before = cause_of(error)
+        if before is None and not is_context_suppressed(error):
+            before = context_of(error)
+        if before is None or id(before) in seen:
+            return error
+        error = before
+        seen.add(id(error))
+
+
+def _checked(described: Any) -> Dict[str, Any]:
+    """A description whose parts have the types that they must have."""
+    an_object(described)
+    names = [(module, name) for module, name in map(_name, a_list(described["types"])[:MAX_NAMES])
+             if len(module) <= MAX_NAME and len(name) <= MAX_NAME]
+    if not names:
+        raise Malformed("an exception without a class")
+    attributes = dict(an_object(described.get("attributes", {})))
+    if not _are_notes(attributes.get("__notes__")):
+        del attributes["__notes__"]
+    return {
+        "names": names, "text": a_text(described["text"]),
+        "repr": _text_in(described, "repr") or None,
+        "args": tuple(a_list(described.get("args", []))), "attributes": attributes,
+        "members": dict(an_object(described.get("members", {}))),
+        "exceptions": [a_whole(place) for place in
+                       a_list(described.get("exceptions", []), 0, MAX_GROUP)]}
+
+
+def _name(parts: Any) -> Name:
+    module, name = map(a_text, a_list(parts, 2, 2))
+    return module, name
+
+
+def _text_in(described: Dict[str, Any], name: str) -> str:
+    return a_text(described.get(name, ""))
+
+
+def _are_notes(notes: Any) -> bool:
+    # Python writes out whatever can be iterated.
+    return notes is None or type(notes) is list and len(notes) <= MAX_NOTES \
+        and {str}.issuperset(map(type, notes))
+
+
+class _Errors:
+    """Makes the exceptions of a description, those of a group before the group."""
+
+    def __init__(self, described: Dict[str, Any], peer: object, tag: bytes) -> None:
+        self._described = described
+        self._peer = peer
+        self._tag = tag
+        self._made: Dict[int, RemoteError] = {}
+
+    def all(self, parts: Sequence[Dict[str, Any]]) -> List[RemoteError]:
+        """The exceptions by their places.
+
+        :raises Malformed: a group that is in itself.
+        """
+        left = list(range(len(parts)))[::-1]
+        while left:
+            waiting = [place for place in left if not self._make(place, parts[place])]
+            if len(waiting) == len(left):
+                raise Malformed("a group of exceptions that is in itself")
+            left = waiting
+        return [self._made[place] for place in range(len(parts))]
+
+    def _make(self, place: int, part: Dict[str, Any]) -> bool:
+        inner = [self._made.get(other) for other in part["exceptions"]]
+        if None in inner:
+            return False
+        part["inner"] = inner
+        error = self._made[place] = _matching(part)
+        dict_of(error).update(traceback="", peer=self._peer, tag=self._tag)
+        if is_a(error, _Rebuilt):
+            dict_of(error)["_described"] = Origin(
+                rebuild, (self._described, self._peer, self._tag, place), part["names"],
+                part["text"], part["repr"], args_of(error))
+        return True
+
+
+def _matching(part: Dict[str, Any]) -> RemoteError:
+    """The exception of the first class that can be: the known one, then its bases."""
+    names = part["names"]
+    known = None
+    if names[0] != REMOTE_ERROR:  # over several hops it stays what it is
+        known = next((cls for cls in map(find_loaded, names) if cls is not None), None)
+    for cls in () if known is None else mro(known):
+        if derives(cls, Exception):
+            try:
+                return _instance(matching_class(cls, names[0], _sent(cls, part)), part)
+            except Exception as problem:  # of a layout that cannot be combined, final, ...
+                if not is_of_the_data(problem):
+                    raise
+    return _plain(part)
+
+
+def _sent(cls: type, part: Dict[str, Any]) -> Tuple[str, ...]:
+    return ("__repr__",) if part["repr"] is not None or _has_own_repr(cls) else ()
+
+
+def _plain(part: Dict[str, Any]) -> RemoteError:
     """An error for what is no Exception, or of no class that is known here."""
-    name, text = described["types"][0], described["text"]
-    if name != _REMOTE_ERROR:
+    name, text = part["names"][0], part["text"]
+    if name != REMOTE_ERROR:
         text = f"the function ended with {printable(name[1])}: {text}"
     return RemoteError(text)
 
 
-def _matching(known: type, name: Tuple[str, str], described: Dict[str, Any]) -> RemoteError:
-    error = _instance(_matching_classes[known, name, False], described)
-    text = _text_of(error)
-    if text != described["text"] or text.startswith(_NO_TEXT):
-        # The class is not known here, or makes its text of what did not travel.
-        error = _instance(_matching_classes[known, name, True], described)
-    return error
-
-
-def _make_matching_class(key: Tuple[type, Tuple[str, str], bool]) -> type:
-    """A class that is a RemoteError and a known class, or the nearest base that goes with it.
-
-    :param key: the known class, the name that was sent, and whether its text is the one that was
-        sent.
-    """
-    known, name, as_sent = key
-    body: Dict[str, Any] = {"__module__": printable(name[0]), "__qualname__": printable(name[1]),
-                            "__doc__": known.__doc__}
-    if as_sent:
-        body["__str__"] = lambda self: self.__dict__["_described"]["text"]
-    short = printable(name[1].rpartition(".")[2])
-    for base in known.__mro__:
-        bases = (_Rebuilt,) if issubclass(_Rebuilt, base) else (_Rebuilt, base)
-        try:
-            return type(short, bases, body)
-        except Exception:
-            continue  # the class forbids it, or its layout cannot be combined
-    raise AssertionError("Exception can always be combined")
-
-
-_matching_classes = Memo(_make_matching_class, 256)
-
-
-def _instance(cls: type, described: Dict[str, Any]) -> RemoteError:
-    base = _constructor(cls)
-    args = tuple(described.get("args", ()))
-    error: RemoteError
-    if _Group is not None and issubclass(cls, _Group):
-        inner = [rebuild(one) for one in described.get("exceptions", ())]
-        error = base.__new__(cls, str(args[0]) if args else "", inner or [RemoteError("unknown")])
+def _instance(cls: Any, part: Dict[str, Any]) -> RemoteError:
+    base = constructor_of(cls)
+    args = part["args"]
+    if is_builtin_group(base):
+        message = a_text(args[0]) if args else ""
+        error = base.__new__(cls, message, part["inner"] or [RemoteError("unknown")])
     else:
         try:
             error = base.__new__(cls, *args)
             base.__init__(error, *args)
-        except Exception:
+        except Exception as problem:
+            if not is_of_the_data(problem):
+                raise
             error = base.__new__(cls)
-        error.args = args
-    error.__dict__["_described"] = described
-    _restore_state(error, described)
-    return error
+    set_args(error, args)
+    _restore_state(error, part)
+    return error  # type: ignore[no-any-return]
 
 
-def _constructor(cls: Any) -> Any:
-    """The class of Python itself whose objects are laid out like those of ``cls``.
-
-    Its constructor may run; an application's may not.
-    """
-    while vars(builtins).get(cls.__name__) is not cls:
-        cls = cls.__base__
-    return cls
+def is_builtin_group(cls: type) -> bool:
+    return GROUP is not None and derives(cls, GROUP)
 
 
-def _restore_state(error: RemoteError, described: Dict[str, Any]) -> None:
-    members = dict(described.get("members", {}))
-    for name, descriptor in _descriptors[type(error)].items():
+def _restore_state(error: RemoteError, part: Dict[str, Any]) -> None:
+    members = part["members"]
+    for name, descriptor in members_of(type(error)).items():
         value = members.pop(name, None)
         # Without a value, too: the constructor may have made one of the arguments.
         if value is not _value_of(descriptor, error):
-            try:
-                descriptor.__set__(error, value)
-            except (AttributeError, TypeError, ValueError, OverflowError):
-                pass  # not settable in this version of Python
-    for name, value in members.items():
-        if _is_attribute(name) and name not in _LEFT_OUT:
-            error.__dict__[name] = value
-    for name, value in dict(described.get("attributes", {})).items():
-        if _is_attribute(name) and name not in _OURS:
-            error.__dict__[name] = value
+            _set(descriptor, error, value)
+    # What a class that is not known here kept outside of its dict becomes an attribute.
+    dict_of(error).update({name: value for name, value in {**members, **part["attributes"]}.items()
+                           if _is_attribute(name)})
     _make_sound(error)
+
+
+def _set(descriptor: Any, error: BaseException, value: Any) -> None:
+    try:
+        descriptor.__set__(error, value)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        pass  # not settable in this version of Python
 
 
 def _make_sound(error: RemoteError) -> None:
     """Take what Python cannot bear out of what was set."""
-    if isinstance(error, _UNICODE_ERRORS):
-        _keep_in_bounds(error)
-    elif isinstance(error, SyntaxError):
-        _keep_showable(error)
+    members = members_of(type(error))
+    if any(is_a(error, cls) for cls in _UNICODE_ERRORS):
+        _keep_in_bounds(error, members)
+    elif is_a(error, SyntaxError):
+        _keep_showable(error, members)
+    elif is_a(error, NameError) or is_a(error, AttributeError) or is_a(error, ImportError):
+        # Python looks for similar names when it shows one.
+        if "name" in members and not isinstance(_value_of(members["name"], error), str):
+            members["name"].__set__(error, None)
 
 
-def _keep_showable(error: Any) -> None:
+def _keep_showable(error: Any, members: Dict[str, Any]) -> None:
     """Python shows the line of a syntax error and marks its columns without a look at them."""
-    if type(error.text) is not str:
-        error.text = None
+    if type(_value_of(members["text"], error)) is not str:
+        members["text"].__set__(error, None)
     for name in _POSITIONS:
-        value = getattr(error, name, None)
+        value = _value_of(members[name], error) if name in members else None
         if value is not None and not (type(value) is int and abs(value) <= MAX_POSITION):
-            setattr(error, name, None)
+            members[name].__set__(error, None)
 
 
-def _keep_in_bounds(error: Any) -> None:
+def _keep_in_bounds(error: Any, members: Dict[str, Any]) -> None:
     """Python reads memory at ``object[start]`` without a look at its type or length."""
-    wanted = bytes if isinstance(error, UnicodeDecodeError) else str
-    whole = getattr(error, "object", None)
+    wanted = bytes if is_a(error, UnicodeDecodeError) else str
+    whole = _value_of(members["object"], error)
     positions = range(len(whole) + 1) if type(whole) is wanted else ()
-    if error.start not in positions or error.end not in positions:
-        error.object, error.start, error.end = wanted(), 0, 0
+    if any(_value_of(members[name], error) not in positions for name in ("start", "end")):
+        for name, value in (("object", wanted()), ("start", 0), ("end", 0)):
+            members[name].__set__(error, value)
 
 
-def _reduced(error: RemoteError) -> Any:
-    described = error.__dict__.get("_described")
-    if described is None:
-        return NetError.__reduce__(error)
-    return rebuild, (described, error.peer, error.tag)
+def _link(errors: Sequence[RemoteError], parts: Sequence[Dict[str, Any]]) -> None:
+    """Set causes and contexts, but for those that would close a circle."""
+    before: List[List[int]] = [[] for _ in errors]
+    for place, part in enumerate(parts):
+        for name, setter in (("cause", set_cause), ("context", set_context)):
+            other = part.get(name)
+            if other is None or not 0 <= a_whole(other) < len(errors):
+                continue
+            if not _leads_to(before, other, place):
+                before[place].append(other)
+                setter(errors[place], errors[other])
+        if part.get("suppress") is True:
+            suppress_context(errors[place], True)
 
 
-# Set here because errors.py, the lowest floor, knows nothing of descriptions.
-RemoteError.__reduce__ = _reduced  # type: ignore[method-assign,assignment]
+def _leads_to(before: Sequence[List[int]], start: int, end: int) -> bool:
+    left, seen = [start], {start}
+    while left:
+        place = left.pop()
+        if place == end:
+            return True
+        left.extend(other for other in before[place] if other not in seen)
+        seen.update(before[place])
+    return False
+
+
+def _hold(error: RemoteError, part: Dict[str, Any], errors: Sequence[RemoteError]) -> None:
+    """Set the attributes that are exceptions, and put those among the args in their places."""
+    args = list(args_of(error))
+    for pair in a_list(part.get("in_args", []), 0, MAX_GROUP):
+        at, place = a_list(pair, 2, 2)
+        if not 0 <= a_whole(at) < len(args):
+            raise Malformed("not the place of an argument")
+        args[at] = _at(place, errors)
+    if "in_args" in part:
+        set_args(error, tuple(args))
+    held = {name: _at(place, errors) for name, place in an_object(part.get("held", {})).items()
+            if _is_attribute(name)}
+    members = members_of(type(error))
+    for name, value in held.items():
+        if name in members:
+            _set(members[name], error, value)
+        else:
+            dict_of(error)[name] = value
+    origin = dict_of(error).get("_described")
+    if origin is not None:
+        dict_of(error)["_described"] = origin._replace(args=args_of(error), held=held)
+
+
+def _at(place: Any, errors: Sequence[RemoteError]) -> Any:
+    if type(place) in (list, tuple):
+        return type(place)([_at(a_whole(one), errors) for one in place])
+    if not 0 <= a_whole(place) < len(errors):
+        raise Malformed("not the place of an exception")
+    return errors[place]
+
+
+def throw(error: BaseException) -> None:
+    """Raise a rebuilt exception, with the context that it had there.
+
+    Python makes what is handled here the context of whatever is raised; that comes before the first
+    one there instead, as if the function had been called here.
+    """
+    context = context_of(error)
+    try:
+        raise error
+    finally:
+        handled = context_of(error)
+        if context is not None and handled is not context:
+            set_context(error, context)
+            if handled is not None:
+                set_context(_first_context(context), handled)
+
+
+def _first_context(error: BaseException) -> BaseException:
+    while context_of(error) is not None:
+        error = context_of(error)
+    return error

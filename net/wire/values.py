@@ -9,7 +9,6 @@ object.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections import Counter
 from itertools import accumulate, chain
@@ -20,7 +19,7 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, O
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
-from .checks import Lacking, Malformed
+from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
@@ -508,7 +507,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
         raise ValueNotSupported(path, f"nested too deep for what is left of Python's recursion "
                                       f"limit {side}") from None
     except Exception as problem:
-        if not _is_of_the_data(problem):
+        if not is_of_the_data(problem):
             raise
         raise ProtocolError(None, f"a value cannot be read: {type(problem).__name__}: "
                                   f"{_text_of(problem)}") from None
@@ -522,30 +521,6 @@ def _restored(text: str, restorer: _Restorer, path: str, side: str) -> Any:
     except Lacking as problem:
         where = _path_of(text, restorer.count, path)
         raise ValueNotSupported(where, f"{problem.before} {side}{problem.after}") from None
-
-
-#: What the functions of kinds.py, and what they call, raise for content that makes no sense.
-_OF_THE_DATA = frozenset({
-    Malformed, ValueError, TypeError, OverflowError, StopIteration, json.JSONDecodeError,
-    UnicodeDecodeError, UnicodeEncodeError, binascii.Error})
-
-
-def _is_of_the_data(problem: Exception) -> bool:
-    """Whether an exception says that what arrived makes no sense.
-
-    Anything else is the application's own, such as one that its signal handler raises here, or a
-    class of its own as a key of a dict.
-    """
-    found = problem.__traceback__
-    while found is not None and found.tb_next is not None:
-        found = found.tb_next
-    module = "" if found is None else found.tb_frame.f_globals.get("__name__", "")
-    return type(problem) in _OF_THE_DATA and module.partition(".")[0] in _MODULES
-
-
-#: Where these are raised: here, and in parts of the standard library that are written in Python.
-_MODULES = frozenset({__name__.partition(".")[0], "base64", "datetime", "_pydatetime", "decimal",
-                      "_pydecimal", "fractions", "json", "pathlib", "uuid", "numpy"})
 
 
 def _text_of(problem: Exception) -> str:

@@ -1,0 +1,267 @@
+"""Classes of exceptions: those that are loaded here, and those that match a remote one.
+
+None of an application's code runs here. What its classes, their metaclasses or their instances may
+do when one looks at them is passed by: everything is read and set by what Python itself has for it.
+"""
+from __future__ import annotations
+
+import abc
+import builtins
+import sys
+import types
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from ..errors import NetError, RemoteError
+from ..identity import MAIN, printable, public_module
+from .memo import Memo
+
+#: Module and qualified name of a class.
+Name = Tuple[str, str]
+
+REMOTE_ERROR: Name = (RemoteError.__module__, RemoteError.__qualname__)
+GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)
+
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+# obj is the object that lacks an attribute: any object of the application. With name_from, Python
+# 3.12 imports the module of an ImportError to suggest other names when it shows it.
+_NO_MEMBERS = frozenset({"args", "obj", "exceptions", "message", "name_from"})
+
+# ------------------------------------------------------------------------ below what can be changed
+
+mro: Callable[[type], Tuple[type, ...]] = vars(type)["__mro__"].__get__
+names_in: Callable[[type], Any] = vars(type)["__dict__"].__get__
+_name_of: Callable[[type], str] = vars(type)["__name__"].__get__
+_qualified_name_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
+_base_of: Callable[[type], Any] = vars(type)["__base__"].__get__
+
+_OF_EXCEPTIONS = vars(BaseException)
+dict_of: Callable[[BaseException], Dict[Any, Any]] = _OF_EXCEPTIONS["__dict__"].__get__
+args_of: Callable[[BaseException], Tuple[Any, ...]] = _OF_EXCEPTIONS["args"].__get__
+set_args: Callable[[BaseException, Tuple[Any, ...]], None] = _OF_EXCEPTIONS["args"].__set__
+traceback_of: Callable[[BaseException], Any] = _OF_EXCEPTIONS["__traceback__"].__get__
+set_traceback: Callable[[BaseException, Any], None] = _OF_EXCEPTIONS["__traceback__"].__set__
+cause_of: Callable[[BaseException], Any] = _OF_EXCEPTIONS["__cause__"].__get__
+set_cause: Callable[[BaseException, Any], None] = _OF_EXCEPTIONS["__cause__"].__set__
+context_of: Callable[[BaseException], Any] = _OF_EXCEPTIONS["__context__"].__get__
+set_context: Callable[[BaseException, Any], None] = _OF_EXCEPTIONS["__context__"].__set__
+is_context_suppressed: Callable[[BaseException], bool] = \
+    _OF_EXCEPTIONS["__suppress_context__"].__get__
+suppress_context: Callable[[BaseException, bool], None] = \
+    _OF_EXCEPTIONS["__suppress_context__"].__set__
+
+
+def derives(cls: type, base: type) -> bool:
+    """Whether a class is another one or derived from it, whatever its metaclass says."""
+    return type.__subclasscheck__(base, cls)
+
+
+def is_a(thing: Any, cls: type) -> bool:
+    """Whether a thing is of a class, whatever it says itself."""
+    return derives(type(thing), cls)
+
+
+def is_group(error: BaseException) -> bool:
+    return GROUP is not None and is_a(error, GROUP)
+
+
+def inner_of(group: BaseException) -> Tuple[BaseException, ...]:
+    found: Tuple[BaseException, ...] = GROUP.exceptions.__get__(group)
+    return found
+
+
+def is_builtin(cls: type) -> bool:
+    return vars(builtins).get(_name_of(cls)) is cls
+
+
+def owner_of(cls: type, name: str) -> Optional[type]:
+    """The class along the MRO that has an attribute of that name."""
+    return next((base for base in mro(cls) if name in names_in(base)), None)
+
+
+class _Same:
+    """A class as a key; an application's metaclass may change how it is compared."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+
+    def __hash__(self) -> int:
+        return id(self.cls)
+
+    def __eq__(self, other: Any) -> bool:
+        return self.cls is other.cls
+
+
+def members_of(cls: type) -> Dict[str, Any]:
+    """What holds the attributes of instances outside of their dict, by name."""
+    found: Dict[str, Any] = _members[_Same(cls)]
+    return found
+
+
+def _find_members(same: _Same) -> Dict[str, Any]:
+    members = {}
+    for base in reversed(mro(same.cls)):
+        # Those of a class written in C are its own business.
+        if is_builtin(base) or "__slots__" in names_in(base):
+            members.update({name: value for name, value in list(names_in(base).items())
+                            if type(value) in _DESCRIPTORS and not name.startswith("__")
+                            and name not in _NO_MEMBERS})
+    return members
+
+
+_members = Memo(_find_members, 256)
+
+
+def name_of(cls: type) -> Name:
+    module = names_in(cls).get("__module__", "builtins")
+    if type(module) is not str:
+        module = "builtins"
+    return public_module(module), _qualified_name_of(cls)
+
+
+# ------------------------------------------------------------------------------- loaded classes
+
+
+def find_loaded(name: Name) -> Optional[type]:
+    """An exception class that is loaded here; None if there is none, or it is no Exception."""
+    module, qualified = name
+    for found in _modules(module):
+        for part in qualified.split("."):
+            found = _own_names(found).get(part)
+        if is_a(found, type) and derives(found, Exception) and not derives(found, Rebuilt) \
+                and found is not Exception and found is not RemoteError and found is not NetError:
+            return found  # type: ignore[no-any-return]
+    return Exception if name == ("builtins", "Exception") else None
+
+
+def _modules(name: str) -> List[Any]:
+    """The loaded modules of a name: the main program is known by the one that others import."""
+    main = sys.modules.get("__main__")
+    if name in MAIN:
+        return [main]
+    loaded = sys.modules.get(name)
+    return [main, loaded] if name == public_module("__main__") else [loaded]
+
+
+def _own_names(owner: Any) -> Any:
+    # A module may import on any access of an attribute, that of __dict__ included.
+    holder = owner_of(type(owner), "__dict__")
+    descriptor: Any = None if holder is None else names_in(holder)["__dict__"]
+    if type(descriptor) not in _DESCRIPTORS:
+        return {}
+    names = descriptor.__get__(owner)
+    return names if type(names) in (dict, types.MappingProxyType) else {}
+
+
+# ------------------------------------------------------------------------------- matching classes
+
+
+class Rebuilt(RemoteError):
+    """What every matching exception is besides the remote class.
+
+    Its own methods stand before those of an application's class: they do not need what did not
+    travel. ``_described`` holds what came, as an :class:`Origin`.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Nothing: an application's class, which stands behind this one, need not know."""
+
+    def __str__(self) -> str:
+        origin = dict_of(self)["_described"]
+        return _as_sent(self, origin.text, "__str__")
+
+    def __reduce__(self) -> Any:
+        origin = dict_of(self)["_described"]
+        state = {name: value for name, value in dict_of(self).items()
+                 if name != "_described" and not (value is origin.held.get(name, origin))}
+        return origin.again, origin.parts, state
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Rebuilt.__reduce__(self)
+
+    def __setstate__(self, state: Any) -> None:
+        dict_of(self).update(state)
+
+    def __copy__(self) -> Any:
+        again, parts, state = Rebuilt.__reduce__(self)
+        copied = again(*parts)
+        dict_of(copied).update(state)
+        return copied
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        import copy
+
+        again, parts, state = Rebuilt.__reduce__(self)
+        copied = memo[id(self)] = again(*copy.deepcopy(parts, memo))
+        dict_of(copied).update(copy.deepcopy(state, memo))
+        return copied
+
+
+def matching_class(known: type, name: Name, sent: Tuple[str, ...]) -> type:
+    """A class that is a RemoteError and a known class, named like the remote one.
+
+    :param sent: names of methods that give what the remote ones gave, rather than run.
+    :raises TypeError: nothing can be derived from the known class, or not together with ours.
+    """
+    found: type = _matching_classes[_Same(known), name, sent]
+    return found
+
+
+def _make_matching_class(key: Tuple[_Same, Name, Tuple[str, ...]]) -> type:
+    same, (module, qualified), sent = key
+    known = same.cls
+    body: Dict[str, Any] = {"__module__": printable(module), "__qualname__": printable(qualified)}
+    doc = names_in(known).get("__doc__")
+    if type(doc) is str:
+        body["__doc__"] = doc
+    if "__repr__" in sent:
+        body["__repr__"] = _sent_repr
+    if owner_of(known, "__del__") is not None:
+        body["__del__"] = lambda self: None
+    if owner_of(known, "__getattr__") is not None:
+        body["__getattr__"] = _find_attribute
+    bases = (Rebuilt,) if derives(Rebuilt, known) else (Rebuilt, known)
+    metaclass = type(known)
+    own = [base for base in mro(metaclass) if not derives(abc.ABCMeta, base)]
+    if any(name in names_in(base) for base in own for name in ("__new__", "mro")):
+        # It may forbid what we are about to do, and to ask it would run its code.
+        raise TypeError("a metaclass that makes its classes itself")
+    make = abc.ABCMeta.__new__ if derives(metaclass, abc.ABCMeta) else type.__new__
+    return make(metaclass, printable(qualified.rpartition(".")[2]), bases, body)
+
+
+def _find_attribute(self: Any, name: str) -> Any:
+    """An attribute that an application's class makes. What it is made of may not have travelled."""
+    try:
+        return super(Rebuilt, self).__getattr__(name)
+    except AttributeError:
+        raise
+    except Exception as problem:
+        raise AttributeError(f"{name}: {type(problem).__name__}") from None
+
+
+def _sent_repr(self: Any) -> str:
+    shown: Optional[str] = dict_of(self)["_described"].repr
+    return _OF_EXCEPTIONS["__repr__"](self) if shown is None else \
+        _as_sent(self, shown, "__repr__")
+
+
+def _as_sent(error: BaseException, text: str, method: str) -> str:
+    """A text as it was made there, unless the application has changed the args since."""
+    if args_of(error) is not dict_of(error)["_described"].args:
+        cls = next(base for base in mro(type(error))
+                   if not derives(base, Rebuilt) and method in names_in(base))
+        text = names_in(cls)[method](error)
+    return text
+
+
+_matching_classes = Memo(_make_matching_class, 256)
+
+
+def constructor_of(cls: type) -> Any:
+    """The class of Python itself whose objects are laid out like those of ``cls``.
+
+    Its constructor may run; an application's may not.
+    """
+    while not is_builtin(cls):
+        cls = _base_of(cls)
+    return cls
