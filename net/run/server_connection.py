@@ -197,7 +197,9 @@ class ServerConnection:
             self.stream.reset_at_end(data[:1] in FIRST_BYTES)
             raise NotAFrame(data)
         self.greeted = True
-        stream = tls.accept(self.stream, self.terms.known, self.address, data)
+        # A Unix socket has no address. By TCP this client would come from the one that it called.
+        address = self.address or getattr(self.context.server, "address", None)
+        stream = tls.accept(self.stream, self.terms.known, address, data)
         self.stream = stream
         self.context.caller = Caller(self.address, stream.group)
         return stream.recv(CHUNK)
