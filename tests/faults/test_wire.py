@@ -124,7 +124,7 @@ def frame(kind: int = 1, flags: int = 0, lengths: tuple = (), size: int = 0,
         + b"".join(LENGTH.pack(length) for length in lengths) + rest
 
 
-@pytest.mark.parametrize("kind", [0, 16, 99, 255])
+@pytest.mark.parametrize("kind", [0, 17, 99, 255])
 def test_an_unknown_kind_of_frame_is_refused_and_the_next_one_works(service: Service, kind: int):
     with Raw(service.address, greeted(frame(kind), frame(kind, 1, (3,), 2, b"[]abc"), ADD)) as raw:
         for _ in range(2):

@@ -88,11 +88,14 @@ def request(name: str, *args: Any, **kwargs: Any) -> bytes:
 class Raw:
     """A plain TCP connection, for bytes that a client of ours would never send. In ``with``.
 
+    :param source: loopback address that it comes from.
+
     :ivar hello: what the server has said, once its first event was read.
     """
 
-    def __init__(self, address: tuple, *data: bytes, timeout: float = 10) -> None:
-        self.sock = socket.create_connection(address, timeout)
+    def __init__(self, address: tuple, *data: bytes, timeout: float = 10,
+                 source: Optional[str] = None) -> None:
+        self.sock = socket.create_connection(address, timeout, (source, 0) if source else None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.started = time.monotonic()
         self.hello: Optional[Hello] = None
