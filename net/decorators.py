@@ -22,7 +22,7 @@ from .wire import registered
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
 
-    from .calls.many import Target
+    from .calls.many import AllPeers, AnyPeer, Target
     from .calls.start import Call
 
     P = ParamSpec("P")
@@ -154,6 +154,13 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
         if timeout is not None:
             _check_timeout(timeout)
         return _OnPeer(self, peer, timeout)
+
+    if TYPE_CHECKING:
+        @property
+        def any(self) -> AnyPeer[P, R_co]: ...
+
+        @property
+        def all(self) -> AllPeers[P]: ...
 
     def _target(self) -> Target:
         return make_target(self.tag, self.__wrapped__, self.there, self.repeatable)

@@ -46,14 +46,14 @@ class OnPeers:
         return functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)
 
     @property
-    def any(self) -> AnyPeer:
+    def any(self) -> AnyPeer[..., Any]:
         """Runs it on one peer that has it: ``f.any(x)``; on another one if that did not run it."""
         from .calls.many import AnyPeer
 
         return AnyPeer(self._target())
 
     @property
-    def all(self) -> AllPeers:
+    def all(self) -> AllPeers[...]:
         """Runs it on all peers that have it: ``f.all(x)`` maps each to its value."""
         from .calls.many import AllPeers
 

@@ -3,14 +3,15 @@ from __future__ import annotations
 
 import inspect
 import threading
+import typing
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, FIRST_COMPLETED, Future, wait
 from concurrent.futures import Executor as BaseExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import (Any, AsyncIterator, Callable, Dict, Generator, Iterable, Iterator, List,
-                    NamedTuple, Optional, Sequence, Set, Tuple, Union)
+from typing import (TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Generator, Generic, Iterable,
+                    Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar, Union)
 
 from ..context import Caller, Context, current, enter
 from ..errors import CallTimeout, NetError, TooFewPeers, printable
@@ -19,6 +20,16 @@ from ..run.balance import Balance
 from .spread import Task
 from .start import Call
 from .workers import ELSEWHERE, Outcome, Workers
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+else:
+    # Python 3.9 has none, and needs none: type checkers alone look at it.
+    P = getattr(typing, "ParamSpec", TypeVar)("P")
+
+R_co = TypeVar("R_co", covariant=True)
 
 #: The kinds of functions.
 PLAIN, COROUTINE, GENERATOR, ASYNC_GENERATOR = "function", "coroutine", "generator", "async"
@@ -90,7 +101,7 @@ def _check(timeout: Optional[float], **counts: int) -> None:
 # ---------------------------------------------------------------------- any
 
 
-class AnyPeer:
+class AnyPeer(Generic[P, R_co]):
     """``f.any``: runs the function on one peer that has it, see :meth:`on`."""
 
     def __init__(self, target: Target, timeout: Optional[float] = None,
@@ -107,7 +118,7 @@ class AnyPeer:
         self._find = _finder(target, peers, groups)
 
     def on(self, *, timeout: Optional[float] = None, repeatable: Optional[bool] = None,
-           first: int = 1, peers: Peers = None, groups: Groups = None) -> AnyPeer:
+           first: int = 1, peers: Peers = None, groups: Groups = None) -> AnyPeer[P, R_co]:
         """The same with other terms.
 
         :param timeout: seconds for all of it; None for ``NET_TIMEOUT``, or no limit.
@@ -119,20 +130,15 @@ class AnyPeer:
         """
         return AnyPeer(self._target, timeout, repeatable, first, peers, groups)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run it on the peer with the fewest calls of this process, on another one if that did not
         run it.
 
         :raises TooFewPeers: there is none, or each of them could not be asked.
         """
-        kind = self._target.kind
-        if kind == COROUTINE:
-            return self._run_async(args, kwargs)
-        if kind == GENERATOR:
-            return self._iterate(args, kwargs)
-        if kind == ASYNC_GENERATOR:
-            return self._iterate_async(args, kwargs)
-        return self._run(args, kwargs)
+        run: Any = {COROUTINE: self._run_async, GENERATOR: self._iterate,
+                    ASYNC_GENERATOR: self._iterate_async}.get(self._target.kind, self._run)
+        return run(args, kwargs)  # type: ignore[no-any-return]
 
     def _run(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         trial = self._trial()
@@ -281,7 +287,7 @@ def _worst(calls: List[Call]) -> Call:
 # ---------------------------------------------------------------------- all
 
 
-class AllPeers:
+class AllPeers(Generic[P]):
     """``f.all``: runs the function on all peers that have it, see :meth:`on`."""
 
     def __init__(self, target: Target, timeout: Optional[float] = None, peers: Peers = None,
@@ -292,7 +298,7 @@ class AllPeers:
         self._find = _finder(target, peers, groups)
 
     def on(self, *, timeout: Optional[float] = None, peers: Peers = None,
-           groups: Groups = None) -> AllPeers:
+           groups: Groups = None) -> AllPeers[P]:
         """The same with other terms.
 
         :param timeout: seconds for each peer; None for ``NET_TIMEOUT``, or no limit.
@@ -301,7 +307,7 @@ class AllPeers:
         """
         return AllPeers(self._target, timeout, peers, groups)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Results:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Results:
         """Start it on all of them at once."""
         target = self._target
         if target.kind in (GENERATOR, ASYNC_GENERATOR):

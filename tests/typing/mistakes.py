@@ -42,6 +42,11 @@ double.on(peer)(1, 2)                      # mistake
 double.on(peer)(1, peer=peer)              # mistake
 double.on(3010)(1)                         # mistake
 double.on(peer, timeout="1")(1)            # mistake
+double.any("x")                            # mistake
+double.any(1, 2)                           # mistake
+double.any.on(timeout=1)("x")              # mistake
+double.any(1).upper()                      # mistake
+double.all("x")                            # mistake
 double(1).upper()                          # mistake
 double(1, peer=peer).upper()               # mistake
 double.on(peer)(1).upper()                 # mistake

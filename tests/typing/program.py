@@ -104,6 +104,12 @@ def main() -> None:
     found: bool = Scope.find("x", peer=first) and Scope().find("x")
     channel: List[float] = read(1) + read(1, peer=first)
     heard(frame, False, peer=first)
+    anywhere: str = send.any("x", peer="you") + send.any.on(timeout=2, first=2)("x", "you")
+    everywhere = send.all("x", peer="you")
+    texts: List[str] = [*everywhere.values(), *everywhere.errors, *send.map(["x"], ["you"])]
+    with net.Executor(repeatable=True) as executor:
+        future = executor.submit(send, "x", "you")
+    at_least = send.peers(at_least=2, timeout=3)
     tag: bytes = render.tag
     said = net.info(peer=first)["name"]
 
@@ -123,6 +129,7 @@ def main() -> None:
         print(error.address, error.ran)
     except net.RemoteError as problem:
         print(problem.traceback, problem.peer)
+    print(anywhere, texts, future.result(), at_least)
     print(host, here, there, bound, passed, every, numbers, both, large, own, found, channel, tag,
           said, limit)
 
