@@ -76,35 +76,47 @@ class SafeLog:
 
 
 class RateLimitedLog:
-    """Writes one line of each kind in ten seconds, with how many were left out before it.
+    """Writes one line of each kind in ten seconds, or a few, with how many were left out before.
 
     Any thread may call. For the life of the process: a module makes its own.
+
+    :param burst: lines of each kind in ten seconds.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, burst: int = 1) -> None:
         self._log = SafeLog(logger.name)
+        self._burst = burst
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()  # guards _kinds
-        self._kinds: Dict[str, List[float]] = {}  # text -> [time of the last line, left out since]
+        # text -> [when its seconds began, lines since, left out since]
+        self._kinds: Dict[str, List[float]] = {}
 
-    def __call__(self, level: int, text: str, *values: Any, kind_of: str = "") -> None:
-        """Write a line. From ERROR on, the exception that is being handled goes with it.
+    def __call__(self, level: int, text: str, *values: Any, kind_of: str = "",
+                 exc_info: Any = None) -> None:
+        """Write a line.
 
         :param text: the kind, with places for the values as in logging.
         :param kind_of: tells kinds of one text apart.
+        :param exc_info: an exception that goes with it; from ERROR on, by default, the one that is
+            being handled.
         """
         now = monotonic()
         with self._lock:
             if len(self._kinds) >= MAX_KINDS:
                 self._kinds.clear()
-            kind = self._kinds.setdefault(text + kind_of, [now - INTERVAL, 0])
-            if now - kind[0] < INTERVAL:
-                kind[1] += 1
+            kind = self._kinds.setdefault(text + kind_of, [now - INTERVAL, 0, 0])
+            left_out = 0
+            if now - kind[0] >= INTERVAL:
+                left_out = int(kind[2])
+                kind[:] = now, 0, 0
+            kind[1] += 1
+            if kind[1] > self._burst:
+                kind[2] += 1
                 return
-            left_out, kind[0], kind[1] = int(kind[1]), now, 0
         more = f" ({left_out} more like this before)" if left_out else ""
-        self._log(level, text + "%s", *values, more, exc_info=level >= logging.ERROR)
+        self._log(level, text + "%s", *values, more,
+                  exc_info=level >= logging.ERROR if exc_info is None else exc_info)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 import os
@@ -109,8 +110,10 @@ class _Peer:
             _warn_of_readable_secret()
             listeners = self._listen()
             try:
+                hand_over = None if process.hand_over is None else \
+                    functools.partial(process.hand_over, owner=self)
                 server = self._server = Server(self._dispatch(), listeners, process.loop, settings,
-                                               self.instance)
+                                               self.instance, hand_over)
             except BaseException:
                 for listener in listeners:
                     listener.close()

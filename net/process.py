@@ -27,6 +27,8 @@ class Process:
     :ivar peer: that of this process; None until it is made.
     :ivar peers: all peers that were made.
     :ivar warned: warnings that were given; once is enough.
+    :ivar hand_over: takes the connections on which subscribers want their events, and the peer that
+        they have connected to; None without events.
     :ivar forked: called in a forked child, in this order: what belongs to the parent is forgotten.
     """
 
@@ -36,6 +38,7 @@ class Process:
         self.client = Client(settings, self.loop)
         self._coroutines: Optional[Coroutines] = None
         self.peers: List[Any] = []
+        self.hand_over: Optional[Callable[..., None]] = None
         self.forked: List[Callable[[], None]] = []
         self._begin()
         self.warned: Set[str] = set()

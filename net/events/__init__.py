@@ -4,44 +4,42 @@ from __future__ import annotations
 import atexit
 import functools
 import inspect
-import logging
-import os
 from itertools import count
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple, TypeVar, Union
 
 from .. import discovery
 from ..context import caller
 from ..decorators import Connected, P, R, is_connected, register
-from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
-from ..peer import _Peer, launch_by_decorator, launch_hooks, own_instance
-from ..wire.deliveries import DELIVER
-from ..log import SafeLog
-from ..link.streams import is_own_address
+from ..link.tcp import is_own_address
+from ..peer import _Peer, launch_by_decorator, launch_hooks
+from ..process import process
+from ..settings import is_loopback, settings
+from ..wire.deliveries import MAX_NAME
+from .handlers import Handler
+from .old import OldSubscribers
 from .publishing import Publisher
-from .subscribing import FAILED, UNSUBSCRIBE, Handler, Subscriber
+from .shares import Places
+from .subscribing import Subscriber
 
 F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
 
-log = SafeLog(__name__)
-
-# Characters of an event's name, which travels with each event.
-MAX_NAME = 200
 # Seconds that events have to leave when the process ends.
 EXIT_TIME = 2.0
-# What of a failing handler is logged: a caller sends it, and could send anything.
-MAX_TOLD = 100
 
-publisher = Publisher(_Peer.SUBSCRIPTIONS, own_instance)
-subscriber = Subscriber(discovery.watch)
+#: The connections for events, of both halves.
+places = Places(settings)
+publisher = Publisher(_Peer.SUBSCRIPTIONS, process.loop, settings, places)
+subscriber = Subscriber(discovery.watch, process.loop, settings, places, process.client)
+old_subscribers = OldSubscribers(publisher, process.client)
 
 
 def event(name: str) -> Callable[[F], F]:
     """Make an event of a function that returns ``(args, kwargs)``.
 
     Calling the function sends these to every subscriber of the event, and returns them. It never
-    waits for the network: a thread of its own brings them to the subscribers, in order. A
+    waits for the network: another thread brings them to the subscribers, in order. A
     subscriber that does not keep up is cut off; see :func:`net.stats`.
 
     The call raises :exc:`net.ValueNotSupported` or :exc:`net.MessageTooLarge` if the values cannot
@@ -175,27 +173,20 @@ def flush(timeout: Optional[float] = None) -> Dict[bytes, Dict[str, int]]:
     return publisher.flush(timeout)
 
 
-# ------------------------------------------------------- what peers call of each other for events
+# -------------------------------------------------------- what programs before 1.0 call for events
 
 
 def accept(event: str, peer_id: PeerArgument, tag: Union[str, bytes]) -> bool:
     """See :func:`net.subscription_handler`."""
     _check_name(event)
-    publisher.subscribe(event, *_subscription(peer_id, tag))
-    return True
-
-
-def _subscription(peer_id: Any, tag: Any) -> Tuple[PeerId, bytes]:
-    """The parts of a subscription, checked.
-
-    :raises PermissionError: it is in the name of another host.
-    """
-    peer = PeerId(peer_id.encode("ascii") if isinstance(peer_id, str) else bytes(peer_id))
+    given: Any = peer_id.encode("ascii") if isinstance(peer_id, str) else peer_id
+    peer = PeerId(given)
     _check_caller(peer)
     encoded = tag.encode("ascii") if isinstance(tag, str) else bytes(tag)
     if len(decode_text(encoded)) > MAX_NAME:
         raise ValueError(f"a tag of more than {MAX_NAME} characters")
-    return peer, encoded
+    old_subscribers.subscribe(peer, (event, encoded))
+    return True
 
 
 def _check_caller(peer: PeerId) -> None:
@@ -214,44 +205,28 @@ def _is_here(host: str) -> bool:
     return is_loopback(host) or is_own_address(host)
 
 
-def _unsubscribe(event: str, peer_id: str, tag: str) -> None:
-    publisher.unsubscribe(event, *_subscription(peer_id, tag))
-
-
-def _failed(peer_id: str, failures: List[Any], unsaid: int) -> None:
-    """Handlers of a subscriber have raised: ``[event, tag, text]`` each."""
-    for event, tag, text in failures[:MAX_TOLD]:
-        publisher.log_failure(*_subscription(peer_id, tag), str(event), str(text))
-    if unsaid:
-        log(logging.WARNING, "handlers of the subscriber %s raised %d times more",
-            PeerId(peer_id.encode()), unsaid)
-
-
-register(subscriber.deliver, decode_text(DELIVER))
-register(_unsubscribe, decode_text(UNSUBSCRIBE))
-register(_failed, decode_text(FAILED))
-
-
 # ----------------------------------------------------------------------------- the process
 
 
 def _on_launch(peer: _Peer) -> Callable[[], None]:
-    if peer.test:
-        return lambda: None
-    subscriber.serve(peer.id)
+    if not peer.test:
+        subscriber.serve(peer.id)
 
     def close() -> None:
-        subscriber.pause()
-        publisher.close(EXIT_TIME)
+        if not peer.test:
+            subscriber.pause()
+        publisher.close(peer, EXIT_TIME)
     return close
 
 
 def _on_fork() -> None:
     publisher.forget()
     subscriber.forget()
+    old_subscribers.forget()
+    places.clear()
 
 
+process.hand_over = publisher.adopt
 launch_hooks.append(_on_launch)
+process.forked.append(_on_fork)
 atexit.register(publisher.flush, EXIT_TIME)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_on_fork)

@@ -3,14 +3,16 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import chain
-from typing import Any, Deque, Dict, List, Optional, Sequence
+from typing import Deque, Dict, List, Optional, Sequence
 
-from ..settings import MIB
+from ..errors import ProtocolError
 from ..identity import PeerId
+from ..settings import MIB
 from ..wire.deliveries import Events, MAX_JOINED
+from ..wire.frames import MAX_NUMBER
 
 # Events and bytes that may wait for a subscriber, and the seconds for which there may be more. A
-# burst is over before that; whoever needs longer is too slow and would only fall behind further.
+# burst is over before that; a subscriber that needs longer would only fall behind further.
 MAX_EVENTS = 1000
 MAX_BYTES = 8 * MIB
 PATIENCE = 2.0
@@ -23,9 +25,9 @@ OVERHEAD = 200
 # second that it may need more for large ones: a slow Wi-Fi.
 NO_PROGRESS = 10.0
 SLOWEST = MIB
-# Calls that may be on their way to a subscriber. While they are, further events gather and then
-# share a call: the busier a subscriber is, the less each event costs it.
-MAX_FLIGHTS = 16
+# Frames that may be on their way to a subscriber. While they are, further events gather and then
+# share a frame: the busier a subscriber is, the less each event costs it.
+MAX_IN_FLIGHT = 16
 
 
 class Count:
@@ -49,29 +51,31 @@ class Count:
 
 
 class Feed:
-    """The events that wait for one subscriber.
+    """The events that wait for one subscriber. It has one connection, and so has its feed.
 
     :ivar subscriber: its peer id.
-    :ivar subscriptions: how many it has.
-    :ivar pipeline: its connection; None until it is there, and for old peers.
-    :ivar flights: for each call on its way, the events in it.
-    :ivar counts: event name -> what became of its events.
+    :ivar source: where it comes from, as places are shared out.
+    :ivar tags: event -> the handlers there that hear it.
+    :ivar in_flight: for each frame on its way, the events in it.
+    :ivar counts: event -> what became of its events.
     :ivar accepted: events that were ever put in; ``finished``: those that wait no more.
     :ivar ended: why nothing is sent any more; empty while it is.
     :ivar cut_off: whether that is because it was too slow.
     :ivar lost: events that were queued then.
     """
 
-    def __init__(self, subscriber: PeerId) -> None:
+    def __init__(self, subscriber: PeerId, source: str = "") -> None:
         self.subscriber = subscriber
-        self.subscriptions = 0
-        self.pipeline: Any = None
+        self.source = source
+        self.tags: Dict[str, List[bytes]] = {}
         self.counts: Dict[str, Count] = {}
         self.accepted = self.finished = 0
         self.ended = ""
         self.cut_off = False
         self.lost = 0
-        self.flights: Deque[List[Events]] = deque()
+        self.in_flight: Deque[List[Events]] = deque()
+        # The number of the last frame that was acknowledged.
+        self._taken = 0
         self._queue: Deque[Events] = deque()
         # When each of what waits was put in.
         self._times: Deque[float] = deque()
@@ -85,7 +89,7 @@ class Feed:
 
     @property
     def busy(self) -> bool:
-        """Whether anything waits, the beginning of a subscription included."""
+        """Whether anything waits."""
         return bool(self._times)
 
     def put(self, events: Events, now: float) -> None:
@@ -96,15 +100,19 @@ class Feed:
         self._times.append(now)
         self._bytes += events.size + OVERHEAD
         self.accepted += events.total
-        if events.total:
-            self._count(events).queued += events.total
+        self._count(events.name).queued += events.total
+
+    @property
+    def overflows(self) -> bool:
+        """Whether more waits than there is memory for, however short the time."""
+        return self._bytes > MAX_BURST and self._bytes - self._first_size > MAX_BURST
 
     def falls_behind(self, now: float) -> str:
         """The reason to cut the subscriber off; empty if there is none."""
         if not self._times:
             return ""
         over = self.waiting > MAX_EVENTS or self._bytes > MAX_BYTES and len(self._times) > 1
-        if over and now - self._times[0] > PATIENCE or self._bytes - self._first_size > MAX_BURST:
+        if over and now - self._times[0] > PATIENCE or self.overflows:
             return (f"{self.waiting:,} events of {self._bytes:,} bytes wait for it, the first for "
                     f"{now - self._times[0]:.1f} s")
         if now - self._progress > NO_PROGRESS + self._bytes / SLOWEST:
@@ -113,51 +121,59 @@ class Feed:
 
     @property
     def _first_size(self) -> int:
-        return next(chain(*self.flights, self._queue)).size
+        return next(chain(*self.in_flight, self._queue)).size
+
+    @property
+    def sent(self) -> int:
+        """The number of the last frame that was sent."""
+        return (self._taken + len(self.in_flight)) & MAX_NUMBER
 
     def next_events(self) -> List[Events]:
-        """What goes into the next call; empty if there is nothing, or enough is on its way."""
-        if not self._queue or len(self.flights) >= MAX_FLIGHTS:
+        """What goes into the next frame; empty if there is nothing, or enough is on its way."""
+        if not self._queue or len(self.in_flight) >= MAX_IN_FLIGHT:
             return []
-        flight = [self._queue.popleft()]
-        room = MAX_JOINED - flight[0].size
-        while flight[0].joinable and self._queue and self._queue[0].joinable:
+        frame = [self._queue.popleft()]
+        room = MAX_JOINED - frame[0].size
+        while frame[0].joinable and self._queue and self._queue[0].joinable:
             room -= self._queue[0].size
             if room < 0:
                 break
-            flight.append(self._queue.popleft())
-        self.flights.append(flight)
-        return flight
+            frame.append(self._queue.popleft())
+        self.in_flight.append(frame)
+        return frame
 
-    def is_due(self, now: float, silence: float) -> bool:
-        """Whether there was nothing for so many seconds, and a call without events should show that
-        both sides are there. It counts as sent."""
-        if self._times or self.flights or now - self._progress < silence:
-            return False
-        self.flights.append([])
-        return True
+    def acknowledged(self, number: int, now: float,
+                     dropped: Optional[Sequence[int]] = ()) -> List[Events]:
+        """A frame was taken, and those before it that are still on their way.
 
-    def landed(self, now: float, dropped: Optional[Sequence[int]] = ()) -> List[Events]:
-        """The oldest call on its way was answered.
-
-        :param dropped: for each of what was in it, how many events the subscriber could not take;
-            empty if it took all, None if it took none.
-        :returns: what was in it.
+        :param dropped: for each of what was in that frame, how many events the subscriber could not
+            take; empty if it took all, None if it took none.
+        :returns: what was in that frame.
+        :raises ProtocolError: it is not on its way.
         """
+        count = (number - self._taken) & MAX_NUMBER
+        if not 0 < count <= len(self.in_flight):
+            raise ProtocolError(None, f"EVENT frame {number} is acknowledged, which is not on its "
+                                      f"way")
         self._progress = now
-        flight = self.flights.popleft()
-        for place, events in enumerate(flight):
+        self._taken = number
+        for _ in range(count - 1):
+            self._finish(self.in_flight.popleft(), ())
+        frame = self.in_flight.popleft()
+        self._finish(frame, dropped)
+        return frame
+
+    def _finish(self, frame: List[Events], dropped: Optional[Sequence[int]]) -> None:
+        for place, events in enumerate(frame):
             self._times.popleft()
             self._bytes -= events.size + OVERHEAD
             self.finished += events.total
-            if events.total:
-                lost = events.total if dropped is None else \
-                    min(dropped[place], events.total) if dropped else 0
-                count = self._count(events)
-                count.queued -= events.total
-                count.sent += events.total - lost
-                count.dropped += lost
-        return flight
+            lost = events.total if dropped is None else \
+                min(dropped[place], events.total) if dropped else 0
+            count = self._count(events.name)
+            count.queued -= events.total
+            count.sent += events.total - lost
+            count.dropped += lost
 
     def end(self, reason: str, cut_off: bool) -> None:
         """Send nothing any more; what is queued is lost."""
@@ -173,13 +189,13 @@ class Feed:
         were ever put in."""
         found: Counter[str] = Counter()
         room = until - self.finished
-        for events in chain(chain.from_iterable(self.flights), self._queue):
+        for events in chain(chain.from_iterable(self.in_flight), self._queue):
             found[events.name] += max(0, min(events.total, room))
             room -= events.total
         return {name: count for name, count in found.items() if count}
 
-    def _count(self, events: Events) -> Count:
-        count = self.counts.get(events.name)
+    def _count(self, name: str) -> Count:
+        count = self.counts.get(name)
         if count is None:
-            count = self.counts[events.name] = Count()
+            count = self.counts[name] = Count()
         return count

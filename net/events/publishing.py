@@ -1,7 +1,7 @@
-"""The publishing half: who has subscribed, and the thread that brings them the events.
+"""The publishing half: what each subscriber is sent, on the connection that it has opened.
 
-Whoever triggers an event only encodes it and puts it into the inbox. One thread hands it to the
-feed of each subscriber and writes to their connections, none of which it ever waits for.
+Triggering an event only encodes it and puts it into the inbox. The loop hands it to the feed of
+each subscriber and writes to their connections, none of which it ever waits for.
 """
 from __future__ import annotations
 
@@ -9,77 +9,84 @@ import logging
 import threading
 from collections import deque
 from time import monotonic
-from typing import Any, Callable, Deque, Dict, Optional, Sequence, Set, Tuple
+from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 
-from ..dispatch import INVALID_CONNECTION
-from ..settings import MIB, settings
-from ..errors import (MessageTooLarge, NetError, PeerBusy, PeerLost, ProtocolError, RemoteError,
-                      ValueNotSupported)
-from ..identity import Flag, PeerId, printable, tag_name
-from ..wire.deliveries import (DELIVER, Events, Triggered, encode_delivery, join, make_beginning,
-                               pack_arguments, size_of, values_of)
-from ..wire.frames import EndOfStream, Frame, RESULT
-from ..wire.messages import decode_reply
-from ..process import process
-from ..run.client import Connection
-from ..link.streams import Deadline
-from ..log import SafeLog
-from ..run.pipelines import Pipeline, Pipelines
-from .feeds import NO_PROGRESS, Count, Feed
+from ..errors import NetError, PeerBusy, ProtocolError
+from ..identity import PeerId, make_id, printable, tag_name
+from ..log import EVENTS, RateLimitedLog
+from ..run.channel import Channel, Receiver
+from ..run.loop import Loop, Timer
+from ..run.server_connection import Handover
+from ..settings import KIB, MIB, Settings
+from ..wire.deliveries import (MAX_REQUEST, Events, Pair, Triggered, encode_events,
+                               encode_subscribed, join, pack_arguments, read_failed,
+                               read_subscribe, read_taken, read_unsubscribe, size_of)
+from ..wire.frames import FAILED, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Frame
+from ..wire.limits import Limits
+from ..wire.messages import encode_refusal
+from ..wire.session import PUBLISHER_OPEN
+from ..wire.values import Packed
+from .feeds import Count, Feed
+from .registry import Registry, Subscriptions
+from .shares import Shares, source_of
 
-log = SafeLog(__name__)
+note = RateLimitedLog(logging.getLogger(EVENTS), burst=10)
 
-# Each is some hundred bytes here and an entry in every event; an application has a few.
-MAX_SUBSCRIPTIONS = 10_000
-MAX_SUBSCRIPTIONS_OF_A_PEER = 256
-# Events, and bytes, that wait for the thread. It never waits for the network, so that whoever
+# Events, and bytes, that wait for the loop. It never waits for the network, so that a thread that
 # triggers more at once only gives way to it; without that it would get no turn.
 MAX_INBOX = 5000
 MAX_INBOX_BYTES = 8 * MIB
-# Seconds after which whoever triggers goes on all the same.
+# Seconds after which a thread that gives way goes on all the same.
 GIVE_WAY = 1.0
 # Events that are handed to the feeds in one go. Meanwhile nobody can trigger.
 AT_ONCE = 500
-# Seconds for a subscriber to accept the connection that its events will come over.
-OPEN_TIME = 5.0
-# Seconds between looks at the clock while events wait for somebody.
+# Seconds between looks at the clock and the settings: while events wait for somebody, and while
+# there are only subscribers.
 TICK = 0.25
-# Seconds of silence after which a subscriber gets a delivery of nothing; its server closes
-# connections that are idle for 300.
-SILENCE = 60.0
+IDLE_TICK = 1.0
 # Subscribers that are gone and still counted.
 MAX_HISTORY = 1000
 
-#: event -> peer id -> tags
-Subscriptions = Dict[str, Dict[bytes, Any]]
+# Bytes that a subscriber may say at once, and per second, besides that it has taken events. All
+# subscriptions that it may have fit in, and as many failures of handlers as it tells of. One that
+# says more is read more slowly.
+MAX_SAID = 512 * KIB
+SAID_PER_SECOND = 128 * KIB
+# Bytes that each frame counts besides its text: what it costs to look at it.
+FRAME_COST = KIB
 
 
 class Publisher:
-    """Brings events to subscribers. Any thread may call.
+    """Brings events to subscribers. Any thread may call, but for what says "in the loop".
 
     :param subscriptions: the registry, which shows who has subscribed.
-    :param instance: gives the random id of this process.
+    :param places: those that connections for events may take, shared with the other half.
     """
 
-    def __init__(self, subscriptions: Subscriptions, instance: Callable[[], str]) -> None:
-        self._subscriptions = subscriptions
-        self._instance = instance
-        # Guards all that follows, and the registry. Reentrant: a signal handler may trigger, too.
-        self._lock = threading.RLock()
+    def __init__(self, subscriptions: Subscriptions, loop: Loop, settings: Settings,
+                 places: Shares) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.registry = Registry(subscriptions)
+        self._places = places
+        self._begin()
+
+    def _begin(self) -> None:
+        # Guards all that follows, the registry and the places. Reentrant: a signal handler may
+        # trigger, too.
+        self.lock = threading.RLock()
         # Told when the inbox was emptied, when subscribers took events, and when feeds ended.
-        self._changed = threading.Condition(self._lock)
+        self.changed = threading.Condition(self.lock)
+        # Events that have no number yet, and whether a thread is giving them theirs.
+        self._triggered: Deque[Tuple[str, Packed]] = deque()
+        self._numbering = False
         self._sequences: Dict[str, int] = {}
         self._inbox: Deque[Triggered] = deque()
         self._inbox_bytes = 0
         self._handed_out = 0
-        self._feeds: Dict[bytes, Feed] = {}
-        # Feeds that the thread is to take up, and those that it is to let go.
-        self._arrived: Deque[Feed] = deque()
-        self._departed: Deque[Feed] = deque()
-        # There is a thread as long as there are feeds.
-        self._thread: Optional[threading.Thread] = None
-        self._pipelines: Optional[Pipelines] = None
-        self._asleep = False
+        self._turn_is_due = False
+        self._look: Optional[Timer] = None
+        self._connections: Dict[Feed, SubscriberConnection] = {}
         self._gone: Dict[Tuple[str, bytes], Count] = {}
         self._cut_off = 0
 
@@ -91,312 +98,146 @@ class Publisher:
         :raises ValueNotSupported: a value cannot travel; says where it is.
         :raises MessageTooLarge: over a limit.
         """
-        values = pack_arguments(args, kwargs, settings.limits)
-        with self._lock:
-            sequence = self._sequences[name] = self._sequences.get(name, 0) + 1
-            if not self._feeds or name not in self._subscriptions:
-                return
+        self._triggered.append((name, pack_arguments(args, kwargs, self.settings.limits)))
+        with self.lock:
+            # A signal handler may interrupt this thread anywhere in here and trigger, too. Its
+            # event then gets its number from the thread that it has interrupted.
+            while self._triggered and not self._numbering:
+                self._numbering = True
+                try:
+                    while self._triggered:
+                        self._number(*self._triggered.popleft())
+                finally:
+                    self._numbering = False
+            if not (self._has_room() or self._numbering or self.loop.in_loop()):
+                self.changed.wait_for(self._has_room, GIVE_WAY)
+
+    def _number(self, name: str, values: Packed) -> None:
+        sequence = self._sequences[name] = self._sequences.get(name, 0) + 1
+        if self.registry.is_heard(name):
             self._inbox.append((name, sequence, values))
             self._inbox_bytes += size_of(values)
-            self._wake()
-            if self._has_room() or threading.current_thread() is self._thread:
-                return
-            self._changed.wait_for(self._has_room, GIVE_WAY)
+            if not self._turn_is_due:
+                self._call_turn()
 
     def _has_room(self) -> bool:
         return len(self._inbox) < MAX_INBOX and self._inbox_bytes < MAX_INBOX_BYTES
 
-    def _wake(self) -> None:
-        if self._asleep and self._pipelines is not None:
-            self._asleep = False
-            self._pipelines.wake()
+    def _call_turn(self) -> None:
+        try:
+            self.loop.call_soon(self._turn)
+            self._turn_is_due = True
+        except OSError as problem:  # no thread to be had; the next event tries again
+            note(logging.WARNING, "events have to wait: %s", problem)
+
+    def _turn(self) -> None:
+        """Hand out what the inbox holds, in the loop."""
+        with self.lock:
+            self._turn_is_due = False
+            feeds = self._empty_inbox(monotonic())
+            if self._inbox:
+                self._call_turn()
+            self.changed.notify_all()
+            connections = [self._connections[feed] for feed in feeds if feed in self._connections]
+        for connection in connections:
+            connection.send_events()
+
+    def _empty_inbox(self, now: float) -> List[Feed]:
+        """Give events to the feeds; those that got any."""
+        taken = [self._inbox.popleft() for _ in range(min(AT_ONCE, len(self._inbox)))]
+        self._inbox_bytes -= sum([size_of(values) for _, _, values in taken])
+        self._handed_out += len(taken)
+        feeds: Dict[Feed, None] = {}
+        for events in join(taken):
+            for feed in self.registry.hearers(events.name):
+                feed.put(events, now)
+                feeds[feed] = None
+                if feed.overflows:
+                    self.end(feed, feed.falls_behind(now), cut_off=True)
+        return list(feeds)
 
     # -------------------------------------------------------------------- subscribers
 
-    def subscribe(self, name: str, subscriber: PeerId, tag: bytes) -> int:
-        """Let a peer's handler hear an event, and connect to that peer if we are not.
+    def adopt(self, handover: Handover, owner: object = None) -> None:
+        """Take over the connection of a subscriber from the thread that has served it.
 
-        Whoever subscribes to what it has subscribed to already is a new process at the same
-        address, or has lost its connection: it starts anew.
+        :param owner: what :meth:`close` will name.
+        :raises PeerBusy: there are too many of them.
+        """
+        source = source_of(handover.address)
+        with self.lock:
+            if not self._places.take(source):
+                raise PeerBusy(None, f"of the {self._places.limit:,} connections for events that "
+                                     f"there may be, none is left for {source or 'this host'}")
+        try:
+            connection = SubscriberConnection(self, handover, source, owner)
+            self.loop.call_soon(connection.start)
+        except BaseException as problem:
+            self.give_back(source)
+            if isinstance(problem, OSError):  # no thread to be had
+                raise PeerBusy(None, str(problem)) from None
+            raise
+
+    def give_back(self, source: str) -> None:
+        """The place of a connection is free."""
+        with self.lock:
+            self._places.give_back(source)
+
+    def add(self, feed: Feed, connection: Optional[SubscriberConnection] = None) -> None:
+        """Take up a feed: that of a connection, or that of an old peer."""
+        with self.lock:
+            self.registry.add(feed, None if connection is None else connection.address)
+            if connection is not None:
+                self._connections[feed] = connection
+            if self._look is None:
+                self._look = self.loop.call_later(IDLE_TICK, self._look_around)
+
+    def subscribe(self, feed: Feed, pair: Pair) -> int:
+        """Let a handler of a subscriber hear an event.
 
         :returns: the number of the last event that it does not hear.
         :raises PeerBusy: too many subscriptions.
-        :raises NetError: that peer cannot be reached, or does not want events.
         """
-        with self._lock:
-            feed = self._feeds.get(subscriber)
-            if feed is not None and tag in self._subscriptions.get(name, {}).get(subscriber, ()):
-                self._end(feed, "it subscribes anew")
-                feed = None
-            self._check_limits(feed)
-            opened = feed
-            if feed is None:
-                feed = self._feeds[subscriber] = Feed(subscriber)
-            feed.subscriptions += 1
-            self._subscriptions.setdefault(name, {}).setdefault(subscriber, []).append(tag)
-            sequence = self._sequences.get(name, 0)
-            feed.put(make_beginning(name, sequence, tag), monotonic())
-            self._wake()
-        if opened is None:
-            self._open(feed)
-        return sequence
+        with self.lock:
+            self.registry.subscribe(feed, pair)
+            return self._sequences.get(pair[0], 0)
 
-    def _check_limits(self, feed: Optional[Feed]) -> None:
-        if feed is not None and feed.subscriptions >= MAX_SUBSCRIPTIONS_OF_A_PEER:
-            raise PeerBusy(None, f"a peer may have {MAX_SUBSCRIPTIONS_OF_A_PEER} subscriptions")
-        if sum([one.subscriptions for one in self._feeds.values()]) >= MAX_SUBSCRIPTIONS:
-            raise PeerBusy(None, f"there are {MAX_SUBSCRIPTIONS:,} subscriptions already")
-
-    def _open(self, feed: Feed) -> None:
-        connection = None
-        try:
-            connection = process.client.connect(feed.subscriber.address, OPEN_TIME)
-            if connection is not None:
-                frame = connection.exchange(encode_delivery(self._instance()), 0,
-                                            Deadline(OPEN_TIME))
-                decode_reply(frame, feed.subscriber.address, feed.subscriber, DELIVER)
-            self._take_up(feed, connection)
-        except BaseException as problem:
-            if connection is not None:
-                connection.close()
-            self._end(feed, f"it cannot be reached: {problem}")
-            raise
-
-    def _take_up(self, feed: Feed, connection: Optional[Connection]) -> None:
-        """Start to send; without a connection in the way of old peers."""
-        with self._lock:
-            if feed.ended:
-                raise PeerLost(feed.subscriber.address, feed.ended)
-            try:
-                if self._thread is None:
-                    self._begin()
-                if connection is None:
-                    threading.Thread(target=self._serve_old, args=(feed,), name="net-events-old",
-                                     daemon=True).start()
-            except RuntimeError as problem:  # can't start new thread
-                raise PeerBusy(None, str(problem)) from None
-            if connection is not None:
-                feed.pipeline = Pipeline(connection, feed)
-                self._arrived.append(feed)
-                self._wake()
-
-    def _begin(self) -> None:
-        """Start the thread; RuntimeError if there is none to be had, and the next one tries."""
-        self._pipelines = Pipelines()
-        thread = threading.Thread(target=self._run, args=(self._pipelines,), name="net-events",
-                                  daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            self._pipelines.close()
-            self._pipelines = None
-            raise
-        self._thread = thread
-
-    def unsubscribe(self, name: str, subscriber: PeerId, tag: bytes) -> None:
-        """Let a peer's handler no longer hear an event. Nothing happens if it does not."""
-        with self._lock:
-            feed = self._feeds.get(subscriber)
-            tags = self._subscriptions.get(name, {}).get(subscriber, [])
-            if feed is None or tag not in tags:
-                return
-            tags.remove(tag)
-            feed.subscriptions -= 1
-            self._tidy(name, subscriber)
-            if not feed.subscriptions:
-                self._end(feed, "it has unsubscribed")
-
-    def _tidy(self, name: str, subscriber: bytes) -> None:
-        peers = self._subscriptions.get(name, {})
-        if not peers.get(subscriber, True):
-            del peers[subscriber]
-        if not peers:
-            self._subscriptions.pop(name, None)
-
-    def _end(self, feed: Feed, reason: str, cut_off: bool = False) -> None:
-        """Forget a subscriber. Any thread may call; its connection is closed by ours."""
-        with self._lock:
-            if feed.ended:
+    def end(self, feed: Feed, reason: str, cut_off: bool = False) -> None:
+        """Forget a subscriber."""
+        with self.lock:
+            if not self.registry.remove(feed):
                 return
             feed.end(reason, cut_off)
             self._cut_off += cut_off
-            del self._feeds[feed.subscriber]
-            for name in list(self._subscriptions):
-                if self._subscriptions[name].pop(feed.subscriber, None) is not None:
-                    self._tidy(name, feed.subscriber)
+            connection = self._connections.pop(feed, None)
+            if not self.registry.feeds and self._look is not None:
+                self._look.cancel()
+                self._look = None
             for name, count in feed.counts.items():
                 self._gone.setdefault((name, feed.subscriber), Count()).add(count)
             while len(self._gone) > MAX_HISTORY:
                 del self._gone[next(iter(self._gone))]
-            if self._thread is not None:
-                self._departed.append(feed)
-                self._wake()
-            self._changed.notify_all()
+            self.changed.notify_all()
+        if connection is not None:
+            self.loop.call_soon(connection.close)
+        note(logging.WARNING if feed.lost or cut_off else logging.INFO,
+             f"{'cut off' if cut_off else 'ended'} the subscriber %s, %d events dropped: %s",
+             feed.subscriber, feed.lost, printable(reason))
 
-    # --------------------------------------------------------------------- the thread
-
-    def _run(self, pipelines: Pipelines) -> None:
-        served: Set[Feed] = set()
-        try:
-            while self._hand_out(pipelines, served):
-                now = monotonic()
-                for feed in served:
-                    self._send(feed, now)
-                writing = [feed.pipeline for feed in served if feed.pipeline.writing]
-                for pipeline in pipelines.wait(self._fall_asleep(), writing):
-                    self._receive(pipeline.owner)
-        except Exception:
-            log(logging.ERROR, "events cannot be sent any more", exc_info=True)
-            with self._lock:
-                for feed in list(self._feeds.values()):
-                    self._end(feed, "an error")
-                served.update(self._arrived)
-                self._arrived.clear()
-                self._stop()
-        finally:
-            # What has arrived since belongs to another thread.
-            for feed in served:
-                feed.pipeline.close()
-            pipelines.close()
-
-    def _hand_out(self, pipelines: Pipelines, served: Set[Feed]) -> bool:
-        """Take up and let go feeds, and give them what the inbox holds. False if none is left."""
-        with self._lock:
-            while self._arrived:
-                feed = self._arrived.popleft()
-                served.add(feed)
-                pipelines.add(feed.pipeline)
-            departed = list(self._departed)
-            self._departed.clear()
-            if self._feeds:
-                self._empty_inbox(monotonic())
-            else:
-                self._stop()
-            self._changed.notify_all()
-            running = self._thread is not None
-        for feed in departed:
-            if feed in served:
-                served.remove(feed)
-                pipelines.remove(feed.pipeline)
-                feed.pipeline.close()
-            log(logging.WARNING if feed.lost or feed.cut_off else logging.INFO,
-                "%s the subscriber %s, %d events dropped: %s",
-                "cut off" if feed.cut_off else "ended", feed.subscriber, feed.lost,
-                printable(feed.ended))
-        return running
-
-    def _stop(self) -> None:
-        self._handed_out += len(self._inbox)
-        self._inbox.clear()
-        self._inbox_bytes = 0
-        self._pipelines = self._thread = None
-
-    def _empty_inbox(self, now: float) -> None:
-        taken = [self._inbox.popleft() for _ in range(min(AT_ONCE, len(self._inbox)))]
-        self._inbox_bytes -= sum([size_of(values) for _, _, values in taken])
-        self._handed_out += len(taken)
-        for events in join(taken):
-            for subscriber in self._subscriptions.get(events.name, ()):
-                feed = self._feeds.get(subscriber)
-                if feed is not None:
-                    feed.put(events, now)
-        for feed in list(self._feeds.values()):
-            reason = feed.falls_behind(now)
-            if reason:
-                self._end(feed, reason, cut_off=True)
-
-    def _fall_asleep(self) -> float:
-        """The seconds to wait for the next thing to do."""
-        with self._lock:
-            if self._inbox or self._arrived or self._departed:
-                return 0
-            self._asleep = True
-            busy = any([feed.busy for feed in self._feeds.values()])
-            return TICK if busy else _silence()
-
-    def _send(self, feed: Feed, now: float) -> None:
-        try:
-            while not feed.pipeline.writing:
-                with self._lock:
-                    events = feed.next_events()
-                    if feed.ended or not events and not feed.is_due(now, _silence()):
-                        return
-                feed.pipeline.send(encode_delivery(self._instance(), events))
-        except OSError as problem:
-            self._end(feed, str(problem))
-
-    def _receive(self, feed: Feed) -> None:
-        try:
-            for frame in feed.pipeline.replies():
-                self._landed(feed, frame)
-            feed.pipeline.write()
-        except EndOfStream:
-            self._end(feed, "it closed the connection")
-        except (OSError, ProtocolError) as problem:
-            self._end(feed, str(problem))
-
-    def _landed(self, feed: Feed, frame: Frame) -> None:
-        with self._lock:
-            if not feed.flights:
-                raise ProtocolError(feed.subscriber.address, "more replies than deliveries")
-            flight = feed.landed(monotonic(), () if frame.kind == RESULT else None)
-        if frame.kind == RESULT:
-            return
-        try:
-            decode_reply(frame, feed.subscriber.address, feed.subscriber, DELIVER)
-            reason = "a flag"
-        except NetError as problem:
-            reason = str(problem)
-        for events in flight:
-            self._warn_refused(feed, events, reason)
-
-    @staticmethod
-    def _warn_refused(feed: Feed, events: Events, reason: str) -> None:
-        log(logging.WARNING, "the subscriber %s cannot take %d events %r: %s", feed.subscriber,
-            events.total, events.name, printable(reason))
-
-    # ---------------------------------------------------------------------- old peers
-
-    def _serve_old(self, feed: Feed) -> None:
-        """Call an old peer's handlers, with one event after the other."""
-        while True:
-            with self._changed:
-                flight = feed.next_events()
-                while not flight and not feed.ended:
-                    self._changed.wait()
-                    flight = feed.next_events()
-            try:
-                dropped = [self._call_old(feed, events) if events.total else 0 for events in flight]
-                with self._lock:
-                    if feed.ended:
-                        return
-                    feed.landed(monotonic(), dropped)
-            except NetError as problem:
-                self._end(feed, str(problem))
-
-    def _call_old(self, feed: Feed, events: Events) -> int:
-        """Call with events of one name; the number of those that the old dialect cannot carry."""
-        dropped = 0
-        for name, _, args, kwargs in values_of(events, settings.limits):
-            for tag in list(self._subscriptions.get(name, {}).get(feed.subscriber, ())):
-                try:
-                    result = process.client.call(feed.subscriber, tag, tuple(args or ()),
-                                                 kwargs, NO_PROGRESS)
-                except RemoteError as problem:
-                    self.log_failure(feed.subscriber, tag, name, str(problem))
-                except (ValueNotSupported, MessageTooLarge) as problem:
-                    dropped += 1
-                    self._warn_refused(feed, events._replace(total=1), str(problem))
-                else:
-                    if type(result) is Flag and result == INVALID_CONNECTION:
-                        self.unsubscribe(name, feed.subscriber, tag)
-        return dropped
-
-    @staticmethod
-    def log_failure(subscriber: object, tag: bytes, name: str, problem: str) -> None:
-        """Say that a subscriber's handler raised."""
-        log(logging.WARNING, "the handler %s of the subscriber %s raised on an event %r: %s",
-            tag_name(tag), subscriber, printable(name), printable(problem))
+    def _look_around(self) -> None:
+        """Cut off those who fall behind, and let go those who connected under other settings. In
+        the loop."""
+        now = monotonic()
+        with self.lock:
+            for feed in list(self.registry.feeds):
+                reason = feed.falls_behind(now)
+                if reason:
+                    self.end(feed, reason, cut_off=True)
+            for connection in list(self._connections.values()):
+                connection.check_settings()
+            if self.registry.feeds:
+                busy = any([feed.busy for feed in self.registry.feeds])
+                self._look = self.loop.call_later(TICK if busy else IDLE_TICK, self._look_around)
 
     # ------------------------------------------------------------------- and the rest
 
@@ -407,46 +248,215 @@ class Publisher:
         :returns: peer id -> event -> how many were not taken. Empty if all were.
         """
         end = None if timeout is None else monotonic() + timeout
-        with self._changed:
+        with self.changed:
             triggered = self._handed_out + len(self._inbox)
-            self._changed.wait_for(lambda: self._handed_out >= triggered, timeout)
-            awaited = [(feed, feed.accepted) for feed in self._feeds.values()]
-            self._changed.wait_for(
+            self.changed.wait_for(lambda: self._handed_out >= triggered, timeout)
+            awaited = [(feed, feed.accepted) for feed in self.registry.feeds]
+            self.changed.wait_for(
                 lambda: all([feed.finished >= until or feed.ended for feed, until in awaited]),
                 None if end is None else end - monotonic())
-            left = {feed.subscriber: feed.left(until) for feed, until in awaited}
-            return {subscriber: counts for subscriber, counts in left.items() if counts}
+            left: Dict[bytes, Dict[str, int]] = {}
+            for feed, until in awaited:
+                for name, count in feed.left(until).items():
+                    counts = left.setdefault(feed.subscriber, {})
+                    counts[name] = counts.get(name, 0) + count
+            return left
 
     def stats(self) -> Dict[str, Any]:
         """What became of the events: ``{"events": {name: {"triggered": int, "subscribers":
         {peer id: {"sent": int, "queued": int, "dropped": int}}}}, "cut off": int}``."""
-        with self._lock:
-            total: Dict[str, Dict[bytes, Count]] = {name: {} for name in self._sequences}
-            for (name, subscriber), count in self._gone.items():
-                total[name].setdefault(subscriber, Count()).add(count)
-            for feed in self._feeds.values():
-                for name, count in feed.counts.items():
-                    total[name].setdefault(feed.subscriber, Count()).add(count)
-            events = {
-                name: {"triggered": self._sequences[name],
-                       "subscribers": {peer: count.as_dict() for peer, count in peers.items()}}
-                for name, peers in total.items()}
+        with self.lock:
+            events: Dict[str, Any] = {name: {"triggered": sequence, "subscribers": {}}
+                                      for name, sequence in list(self._sequences.items())}
+            found = [(name, subscriber, count)
+                     for (name, subscriber), count in list(self._gone.items())]
+            found += [(name, feed.subscriber, count) for feed in list(self.registry.feeds)
+                      for name, count in list(feed.counts.items())]
+            for name, subscriber, count in found:
+                events[name]["subscribers"].setdefault(subscriber, Count()).add(count)
+            for facts in events.values():
+                facts["subscribers"] = {subscriber: count.as_dict()
+                                        for subscriber, count in facts["subscribers"].items()}
             return {"events": events, "cut off": self._cut_off}
 
-    def close(self, timeout: float) -> None:
-        """Give the events some seconds to leave, and let every subscriber go."""
+    def close(self, owner: object, timeout: float) -> None:
+        """Give the events some seconds to leave, and let the subscribers of an owner go, and old
+        peers."""
         self.flush(timeout)
-        with self._lock:
-            for feed in list(self._feeds.values()):
-                self._end(feed, "this peer closes")
+        with self.lock:
+            for feed in list(self.registry.feeds):
+                connection = self._connections.get(feed)
+                if connection is None or connection.owner is owner:
+                    self.end(feed, "this peer closes")
 
     def forget(self) -> None:
         """Start anew, in a forked child: subscribers and connections are the parent's."""
-        if self._pipelines is not None:
-            self._pipelines.close()
-        self._subscriptions.clear()
-        self.__init__(self._subscriptions, self._instance)  # type: ignore[misc]
+        for connection in self._connections.values():
+            connection.abandon()
+        self.registry.clear()
+        self._begin()
 
 
-def _silence() -> float:
-    return min(SILENCE, settings.idle_time / 3)
+class SubscriberConnection(Receiver):
+    """The connection of a subscriber: what it says, and the frames that it gets. In the loop.
+
+    :ivar owner: the peer that it has connected to.
+    """
+
+    def __init__(self, publisher: Publisher, handover: Handover, source: str,
+                 owner: object) -> None:
+        self.address = handover.address
+        self.owner = owner
+        self._publisher = publisher
+        self._handover = handover
+        self._channel: Optional[Channel] = None
+        self._source = source
+        self._feed: Optional[Feed] = None
+        # What it may still say now, and since when.
+        self._may_say = float(MAX_SAID)
+        self._since = monotonic()
+
+    def start(self) -> None:
+        """Begin with the frame that has asked for events."""
+        handover = self._handover
+        # It may still be watched for a call that came over it before.
+        self._publisher.loop.unregister(handover.stream.sock)
+        handover.session.allow(PUBLISHER_OPEN, Limits(text=MAX_REQUEST, buffers=0))
+        self._channel = Channel(self._publisher.loop, handover.stream, handover.session, self,
+                                self.address)
+        self.received(self._channel, handover.first)
+
+    def received(self, channel: Channel, event: Any) -> None:
+        """The subscriber has said something."""
+        if self._channel is None or self._feed is not None and self._feed.ended:
+            return
+        try:
+            self._handle(channel, event)
+        except NetError as problem:
+            channel.send(encode_refusal(0, problem))
+            self._end(str(problem))
+
+    def ended(self, channel: Channel, problem: NetError) -> None:
+        """The connection has ended."""
+        self._end(getattr(problem, "reason", str(problem)))
+
+    def _end(self, reason: str) -> None:
+        if self._feed is None:
+            self.close()
+        else:
+            self._publisher.end(self._feed, reason)
+
+    def close(self) -> None:
+        """Close it, in any order with the other side."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+            self._publisher.give_back(self._source)
+
+    def abandon(self) -> None:
+        """Close our copy of the socket, in a forked child."""
+        if self._channel is not None:
+            self._channel.abandon()
+
+    def check_settings(self) -> None:
+        """End it if it was opened under other settings of security."""
+        if self._handover.revision != self._publisher.settings.revision:
+            self._end("the settings have changed")
+
+    # ------------------------------------------------------------------- what it says
+
+    def _handle(self, channel: Channel, event: Frame) -> None:
+        if event.kind == TAKEN:
+            self._take(channel, event)
+        else:
+            self._charge(channel, len(event.text))
+            if event.kind == SUBSCRIBE:
+                self._subscribe(channel, event)
+            elif self._feed is not None and event.kind == UNSUBSCRIBE:
+                with self._publisher.lock:
+                    self._publisher.registry.unsubscribe(self._feed, read_unsubscribe(event))
+            elif self._feed is not None and event.kind == FAILED:
+                self._log_failures(self._feed, event)
+            else:
+                channel.send(encode_refusal(event.number, ProtocolError(
+                    None, "this connection carries events, and nothing else")))
+
+    def _charge(self, channel: Channel, size: int) -> None:
+        """Read on later if it says too much."""
+        now = monotonic()
+        self._may_say = min(MAX_SAID, self._may_say + (now - self._since) * SAID_PER_SECOND) \
+            - size - FRAME_COST
+        self._since = now
+        if self._may_say < 0:
+            channel.pause()
+            self._publisher.loop.call_later(-self._may_say / SAID_PER_SECOND, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._channel is not None:
+            self._channel.resume()
+
+    def _subscribe(self, channel: Channel, frame: Frame) -> None:
+        request = read_subscribe(frame)
+        if self._feed is None:
+            self._feed = Feed(self._subscriber_id(request.port), self._source)
+            self._publisher.add(self._feed, self)
+        try:
+            with self._publisher.lock:
+                heard = self._publisher.registry.hears(request.places, request.pair)
+                sequence = None if heard else self._publisher.subscribe(self._feed, request.pair)
+        except PeerBusy as problem:
+            channel.send(encode_refusal(frame.number, problem))
+        else:
+            channel.send(encode_subscribed(frame.number, sequence))
+
+    def _subscriber_id(self, port: Optional[int]) -> PeerId:
+        """What people see of it. Where it serves, it may say; from where it comes, we know."""
+        host, own_port = self.address or ("127.0.0.1", 1)
+        return make_id(port or own_port, host, self._handover.group)
+
+    def _take(self, channel: Channel, frame: Frame) -> None:
+        problem = read_taken(frame)
+        feed, publisher = self._feed, self._publisher
+        assert feed is not None
+        with publisher.lock:
+            if feed.ended:
+                return
+            refused = feed.acknowledged(frame.number, monotonic(), () if problem is None else None)
+            publisher.changed.notify_all()
+        self.send_events()
+        if problem is not None:
+            self._charge(channel, len(frame.text))
+            for events in refused:
+                log_refused(feed.subscriber, events, problem)
+
+    def _log_failures(self, feed: Feed, frame: Frame) -> None:
+        failures, more = read_failed(frame)
+        for pair, problem in failures:
+            log_failure(feed.subscriber, pair, problem)
+        if more:
+            note(logging.WARNING, "handlers of the subscriber %s raised %d times more",
+                 feed.subscriber, more)
+
+    # ------------------------------------------------------------------- what it gets
+
+    def send_events(self) -> None:
+        """Send what waits, as far as enough of it is not on its way already."""
+        self.check_settings()
+        while self._feed is not None and self._channel is not None:
+            with self._publisher.lock:
+                events = [] if self._feed.ended else self._feed.next_events()
+            if not events:
+                return
+            self._channel.send(encode_events(self._feed.sent, events))
+
+
+def log_failure(subscriber: PeerId, pair: Pair, problem: str) -> None:
+    """Say that a subscriber's handler raised."""
+    note(logging.WARNING, "the handler %s of the subscriber %s raised on an event %r: %s",
+         tag_name(pair[1]), subscriber, printable(pair[0]), printable(problem))
+
+
+def log_refused(subscriber: PeerId, events: Events, reason: str) -> None:
+    """Say that a subscriber cannot read events."""
+    note(logging.WARNING, "the subscriber %s cannot take %d events %r: %s", subscriber,
+         events.total, events.name, printable(reason))

@@ -1,447 +1,538 @@
 """The subscribing half: which handlers hear what, and where we are subscribed for them.
 
-A subscription lives as long as the TCP connection that the publisher's events come over. When that
-ends, however it ends, we subscribe again, at once and then less and less often.
+A subscription lives on a TCP connection to the publisher, which brings the events. When that ends,
+however it ends, we connect again, at once and then less and less often. All of this is done in the
+loop, which waits for no peer; a thread of its own runs the handlers.
 """
 from __future__ import annotations
 
-import copy
-import functools
 import logging
+import os
 import threading
+from functools import partial
 from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from ..context import current
-from ..dispatch import INVALID_CONNECTION
-from ..settings import is_loopback
-from ..errors import Address, NetError, PeerLost, ProtocolError
-from ..identity import Flag, PeerId, encode_text, make_id, make_tag, printable, tag_name
-from ..process import process
-from ..log import SafeLog
-from ..link.streams import is_own_address
-from .runner import Job, Runner
-from .schedule import Schedule, jitter
-from .publishers import Delivery, News, Pair, Source
+from ..errors import Address, NetError, PeerBusy, PeerUnreachable
+from ..identity import PeerId, printable
+from ..link import security
+from ..log import EVENTS, RateLimitedLog
+from ..run.client import Client
+from ..run.loop import Loop, Timer
+from ..settings import Settings, is_loopback
+from ..wire.deliveries import Pair
+from ..wire.frames import NotAFrame
+from .handlers import Handler
+from .old import LOOK_TIME as OLD_LOOK_TIME
+from .old import OldPublishers, Visit
+from .publisher_connection import PublisherConnection, Services
+from .runner import Runner
+from .shares import Shares, source_of
+from .subscription import Subscription
+from .workers import Workers
 
-log = SafeLog(__name__)
+note = RateLimitedLog(logging.getLogger(EVENTS), burst=10)
 
-INFO = make_tag("net.defaults.handlers", "info")
-SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
-UNSUBSCRIBE = encode_text("net.events.unsubscribe")
-FAILED = encode_text("net.events.failed")
-
-# Seconds for one call of a publisher. To subscribe us, it connects to us meanwhile.
-CALL_TIME = 8.0
 # Seconds before a publisher that was lost is tried again: at first, doubled each time, and at most.
-# A process takes some tenths to start again.
+# A process takes some tenths to start again. What has been away for long is tried less often: every
+# fortieth of the time for which it has been away, at most.
 FIRST_RETRY = 0.1
-LAST_RETRY = 30.0
+LAST_RETRY = 1.6
+RAREST_RETRY = 30.0
+PART_OF_ABSENCE = 40
 # Seconds after which a publisher that was found, not named, is given up. When it is back it is
 # found again.
 GIVE_UP = 600.0
-# Seconds between looks at an old peer, whose end no connection tells.
-OLD_LOOK = 30.0
+# Seconds that a handler waits for another connection to what says to be the same process, which may
+# be about to bring it the same events.
+SAME_PROCESS_TIME = 1.0
 # Seconds that subscribing to named peers waits for them.
 SUBSCRIBE_TIME = 3.0
-# Failures of handlers that a publisher is told of at once, and the seconds between two times.
-MAX_FAILURES = 100
-TELL_TIME = 1.0
+# Seconds between looks at the settings, while there are connections.
+LOOK_TIME = 1.0
 
 #: ``watch(callback)`` calls ``callback("came", peer_id)`` for each peer that is there or comes, and
 #: returns what ends that.
 Watch = Callable[[Callable[[str, PeerId], None]], Callable[[], None]]
 
 
-class Handler:
-    """A function that hears an event.
-
-    :ivar addresses: of the peers that it hears; None for all peers.
-    :ivar groups: of those peers; None for any.
-    """
-
-    def __init__(self, event: str, tag: bytes, function: Callable[..., Any],
-                 addresses: Optional[Set[Address]] = None,
-                 groups: Optional[Set[Optional[str]]] = None,
-                 hubs_only: bool = False, on_host: bool = False,
-                 on_gap: Optional[Callable[..., Any]] = None) -> None:
-        self.pair: Pair = (event, tag)
-        self.function = function
-        self.addresses = addresses
-        self.groups = groups
-        self.hubs_only = hubs_only
-        self.on_host = on_host
-        self.on_gap = on_gap
-        self.active = True
-
-    def wants(self, address: Address, facts: Dict[str, Any]) -> bool:
-        """Whether it is to hear the peer that says this of itself."""
-        if self.groups is not None and facts.get("group") not in self.groups:
-            return False
-        if self.hubs_only and facts.get("hub") is not True:
-            return False
-        return not self.on_host or is_loopback(address[0]) or is_own_address(address[0])
-
-    def run(self, *args: Any, **kwargs: Any) -> None:
-        if self.active:
-            self.function(*args, **kwargs)
-
-    def run_gap(self, peer: PeerId, missed: Optional[int]) -> None:
-        if self.active and self.on_gap is not None:
-            self.on_gap(self.pair[0], peer, missed)
-
-
-class Link:
-    """An address that we want to be subscribed at.
-
-    :ivar lock: held during a visit.
-    :ivar found: whether it was found, so that handlers of all peers want it.
-    :ivar source: who was last met there.
-    :ivar settled: handlers that the last visit has seen to.
-    :ivar problem: why it failed, None if it did not.
-    :ivar failures: visits that failed since one went well, the first of them at ``failing_since``.
-    """
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.lock = threading.Lock()
-        self.found = False
-        self.source: Optional[Source] = None
-        self.settled: List[Handler] = []
-        self.problem: Optional[BaseException] = None
-        self.failures = 0
-        self.failing_since = 0.0
-
-    def __repr__(self) -> str:
-        return f"subscribing at {self.address[0]}:{self.address[1]}"
-
-
 class Subscriber:
-    """The handlers of this process and its subscriptions. Any thread may call."""
+    """The handlers of this process and where they hear. Any thread may call, but for what says "in
+    the loop".
 
-    def __init__(self, watch: Watch) -> None:
+    :param places: those that connections for events may take, shared with the other half.
+    :ivar own_id: of the peer of this process; None while it does not serve.
+    """
+
+    def __init__(self, watch: Watch, loop: Loop, settings: Settings, places: Shares,
+                 client: Client) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.old = OldPublishers(client, loop)
+        self._places = places
         self._watch = watch
-        self._here = threading.local()  # the delivery that this thread serves
-        self.runner = Runner()
-        self._schedule = Schedule(self._visit)
-        self._lock = threading.Lock()  # guards what follows, and what links and sources hold
-        self._visited = threading.Condition(self._lock)
-        self._own_id: Optional[PeerId] = None
-        self._own_address: Optional[Address] = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.runner = Runner(lambda: self.loop.call_soon(self._read_on))
+        self.services = Services(
+            self.loop, self.settings, self.runner, Workers("net-decoder"),
+            lambda pair: self._handlers.get(pair), lambda call: self._paused.append(call))
+        # Guards the handlers, whether we serve, and what targets tell of themselves.
+        self.lock = threading.Lock()
+        self.told = threading.Condition(self.lock)
+        self.own_id: Optional[PeerId] = None
         self._handlers: Dict[Pair, Handler] = {}
-        self._links: Dict[Address, Link] = {}
-        self._sources: Dict[str, Source] = {}
         self._stop_watching: Optional[Callable[[], None]] = None
+        self._targets: Dict[Address, Target] = {}
+        # Used in the loop only.
+        self._own_address: Optional[Address] = None
+        self._paused: List[Callable[[], None]] = []
+        self._waiting: Dict[Target, None] = {}
+        self._look: Optional[Timer] = None
 
     # ----------------------------------------------------------------------- handlers
 
     def add(self, handler: Handler) -> None:
         """Subscribe a handler. Waits a moment for the peers that it names."""
-        with self._lock:
-            known = self._handlers.get(handler.pair)
-            if known is not None:
-                known.active = False
-                if known.function == handler.function and handler.addresses is not None:
+        with self.lock:
+            earlier = self._handlers.get(handler.pair)
+            if earlier is not None:
+                earlier.active = False
+                if earlier.function == handler.function and handler.addresses is not None:
                     # Subscribed to one peer after the other, it hears them all.
-                    handler.addresses = known.addresses and handler.addresses | known.addresses
+                    handler.addresses = earlier.addresses and handler.addresses | earlier.addresses
             self._handlers[handler.pair] = handler
-        self._tend()
-        with self._visited:
-            self._visited.wait_for(lambda: self._is_settled(handler), SUBSCRIBE_TIME)
+            for address in handler.addresses or ():
+                target = self._targets.setdefault(address, Target(self, address))
+                target.problem = None
+        self._change()
+        if not self.loop.in_loop():
+            with self.told:
+                self.told.wait_for(lambda: self._is_seen_to(handler), SUBSCRIBE_TIME)
 
-    def _is_settled(self, handler: Handler) -> bool:
-        if self._own_id is None or handler.addresses is None:
+    def _is_seen_to(self, handler: Handler) -> bool:
+        if self.own_id is None or not handler.active:
             return True
-        links = [self._links.get(address) for address in handler.addresses]
-        return all([link is None or link.problem is not None or handler in link.settled
-                    for link in links])
+        targets = [self._targets.get(address) for address in handler.addresses or ()]
+        return all([target is None or target.problem is not None or handler in target.seen_to
+                    or not handler.hears(target.address, target.found) for target in targets])
 
     def remove(self, event: str, function: Callable[..., Any]) -> bool:
         """Unsubscribe a function; False if it was not subscribed."""
-        with self._lock:
+        with self.lock:
             handlers = [one for one in self._handlers.values()
                         if one.pair[0] == event and one.function == function]
             for handler in handlers:
                 handler.active = False
                 del self._handlers[handler.pair]
-        self._tend()
+        self._change()
         return bool(handlers)
+
+    def handlers_at(self, target: Target) -> List[Handler]:
+        """The handlers that are to hear what is at a target, as far as can be told."""
+        with self.lock:
+            # One that has heard it by its name, and now hears all peers, has found it already.
+            return [one for one in self._handlers.values() if one.hears(
+                target.address, target.found or target.subscription.knows(one.pair))]
+
+    def is_named(self, address: Address) -> bool:
+        """Whether a handler names this address."""
+        with self.lock:
+            return any([address in (one.addresses or ()) for one in self._handlers.values()])
 
     # -------------------------------------------------------------------- being there
 
     def serve(self, own_id: PeerId) -> None:
-        """Events can be delivered to this process under this id from now on."""
-        self._own_id = own_id
-        self._tend()
+        """This process has a peer from now on, and its handlers hear."""
+        self.own_id = own_id
+        self._change()
 
     def pause(self) -> None:
-        """Events can be delivered to this process no more. The handlers stay."""
-        self._own_id = None
-        self._tend()
+        """This process has no peer any more. The handlers stay."""
+        self.own_id = None
+        self._change()
 
     def forget(self) -> None:
         """Start anew, in a forked child: the handlers are the parent's."""
-        self.__init__(self._watch)  # type: ignore[misc]
+        for target in self._targets.values():
+            target.abandon()
+        self._begin()
 
-    def _tend(self) -> None:
-        """Do what the handlers ask for, as they are now."""
-        with self._lock:
-            handlers = list(self._handlers.values())
-            for handler in handlers:
-                for address in handler.addresses or ():
-                    self._links.setdefault(address, Link(address))
-            watching = self._own_id is not None \
-                and any([handler.addresses is None for handler in handlers])
-            self._find_own(self._own_id if watching else None)
-            links = list(self._links.values())
-            for link in links:
-                link.problem = None
+    def _change(self) -> None:
+        """See to it that what the handlers ask for, as they are now, is done."""
+        with self.lock:
+            watching = self.own_id is not None \
+                and any([one.addresses is None for one in self._handlers.values()])
             stop = None
             if watching and self._stop_watching is None:
                 self._stop_watching = self._watch(self._on_change)
             elif not watching:
                 stop, self._stop_watching = self._stop_watching, None
+            if not self._handlers:
+                self.runner.stop()
         if stop is not None:
             stop()
-        if self._own_id is not None:
-            for link in links:
-                self._schedule.put(link, 0)
-        if not handlers:
-            self.runner.stop()
+        self._call_soon(self._sync_all)
 
-    def _find_own(self, own_id: Optional[PeerId]) -> None:
-        """Handlers of all peers hear this process, too, which no search finds."""
-        own = None if own_id is None else own_id.address
-        if self._own_address not in (None, own):
-            self._links[self._own_address].found = False
-        if own is not None:
-            self._links.setdefault(own, Link(own)).found = True
-        self._own_address = own
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        try:
+            self.loop.call_soon(callback)
+        except OSError as problem:  # no thread to be had; the next change tries again
+            note(logging.WARNING, "subscriptions have to wait: %s", problem)
 
     def _on_change(self, change: str, peer: PeerId) -> None:
-        """Visit whoever comes. That one goes is noticed by its connection."""
-        if change != "came":
-            return
-        with self._lock:
-            link = self._links.setdefault(peer.address, Link(peer.address))
-            link.found = True
-            link.failures = 0
-        self._schedule.put(link, 0)
+        """Connect to a peer that comes. That one goes is noticed by its connection."""
+        if change == "came":
+            self._call_soon(partial(self._found, peer.address))
 
-    # ------------------------------------------------------------------------- visits
+    # -------------------------------------------------------------------- in the loop
 
-    def _visit(self, link: Link) -> None:
-        """See to it that we are subscribed at an address to what is wanted, and nothing else."""
-        with link.lock:
-            with self._lock:
-                own_id = self._own_id
-                handlers = [one for one in self._handlers.values()
-                            if (link.found if one.addresses is None
-                                else link.address in one.addresses)]
-            problem: Optional[BaseException] = None
-            if own_id is None:
-                return
-            try:
-                self._settle(link, handlers, own_id)
-            except Exception as error:
-                problem = error
-                if not isinstance(error, NetError):
-                    log(logging.ERROR, "%r failed", link, exc_info=True)
-            with self._visited:
-                link.settled = handlers
-                link.problem = problem
-                if problem is None:
-                    link.failures = 0
-                elif link.source is not None and link.source.delivery is None:
-                    link.source.subscribed.clear()
-                self._visited.notify_all()
-            if problem is not None:
-                self._retry(link, problem)
+    def _found(self, address: Address) -> None:
+        with self.lock:
+            target = self._targets.setdefault(address, Target(self, address))
+        target.found = True
+        target.sync(at_once=True)
 
-    def _settle(self, link: Link, handlers: List[Handler], own_id: PeerId) -> None:
-        source = link.source
-        if source is None or source.delivery is None:
-            if not handlers:
-                self._let_go(link)
-                return
-            source = self._meet(link)
-        # Its other addresses may be visited at the same time.
-        with source.visiting:
-            self._reconcile(link, source, handlers, own_id)
+    def _find_own(self) -> None:
+        """Handlers of all peers hear this process, too, which no search finds."""
+        own = None if self.own_id is None else self.own_id.address
+        with self.lock:
+            if self._own_address not in (None, own) and self._own_address in self._targets:
+                self._targets[self._own_address].found = False
+            if own is not None and any([one.addresses is None for one in self._handlers.values()]):
+                self._targets.setdefault(own, Target(self, own)).found = True
+            self._own_address = own
 
-    def _reconcile(self, link: Link, source: Source, handlers: List[Handler],
-                   own_id: PeerId) -> None:
-        for handler in handlers:
-            if handler.pair not in source.subscribed and handler.wants(link.address, source.facts):
-                self._call(link, SUBSCRIBE, handler.pair, own_id)
-                source.subscribed.add(handler.pair)
-        if source.instance is None:
-            self._schedule.put(link, OLD_LOOK)
-        elif source.subscribed and source.delivery is None:
-            raise PeerLost(link.address, "the connection that it made to this peer ended")
-        for pair in list(source.subscribed):
-            if pair not in self._handlers:
-                source.drop(pair)
-                if source.instance is not None:
-                    self._call(link, UNSUBSCRIBE, pair, own_id)
-        self._tell_failures(link, source, own_id)
-
-    def _meet(self, link: Link) -> Source:
-        """Ask who is there now."""
-        facts = process.client.call(link.address, INFO, (), {}, CALL_TIME)
-        facts = facts if type(facts) is dict else {}
-        group, instance = facts.get("group"), facts.get("instance")
-        peer = make_id(link.address[1], link.address[0], group if type(group) is str else None)
-        with self._lock:
-            earlier = link.source
-            if type(instance) is not str:  # an old peer
-                if earlier is None or earlier.instance is not None:
-                    link.source = Source(None, peer, facts)
+    def _sync_all(self) -> None:
+        self._find_own()
+        for target in list(self._targets.values()):
+            if self.own_id is None:
+                target.suspend()
             else:
-                link.source = self._sources.setdefault(instance, Source(instance, peer, facts))
-                link.source.facts = facts
-            assert link.source is not None
-            if earlier is not None and earlier is not link.source:
-                link.source.follow(earlier)
-                self._forget_source(earlier)
-            return link.source
+                target.sync(at_once=True)
 
-    def _let_go(self, link: Link) -> None:
-        """Nobody wants this address now. What was missed there can matter again, though, as long
-        as there are handlers."""
-        with self._lock:
+    def let_go(self, target: Target) -> None:
+        """Nobody wants this one now. What was missed there can matter again, though, as long as
+        there are handlers."""
+        with self.lock:
             if not self._handlers:
-                self._links.pop(link.address, None)
-                if link.source is not None:
-                    self._forget_source(link.source)
+                self._targets.pop(target.address, None)
 
-    def _forget_source(self, source: Source) -> None:
-        used = any([link.source is source for link in self._links.values()])
-        if not used and source.instance is not None:
-            self._sources.pop(source.instance, None)
+    def take_place(self, target: Target) -> bool:
+        """Take a place for a connection. Without one, the target is told when there may be one."""
+        if self._places.take(source_of(target.address)):
+            return True
+        self._waiting[target] = None
+        return False
 
-    @staticmethod
-    def _call(link: Link, tag: bytes, pair: Pair, own_id: PeerId) -> None:
-        event, handler = pair
-        result = process.client.call(
-            link.address, tag, (event, own_id.decode(), handler.decode()), {}, CALL_TIME)
-        if type(result) is Flag and result == INVALID_CONNECTION:
-            raise ProtocolError(link.address, "it knows no events")
+    def give_back_place(self, target: Target) -> None:
+        """A connection has ended."""
+        self._places.give_back(source_of(target.address))
+        waiting, self._waiting = list(self._waiting), {}
+        for other in waiting:
+            other.sync()
 
-    def _retry(self, link: Link, problem: BaseException) -> None:
-        now = monotonic()
-        with self._lock:
-            link.failures += 1
-            if link.failures == 1:
-                link.failing_since = now
-            named = any([link.address in one.addresses for one in self._handlers.values()
-                         if one.addresses is not None])
-            if not named and now - link.failing_since > GIVE_UP:
-                link.found = False
-                return
-        if link.failures == 1:
-            log(logging.WARNING if link.source is None else logging.INFO,
-                "cannot subscribe at %s:%d, trying again: %s", *link.address,
-                printable(str(problem), 500))
-        delay = FIRST_RETRY * 2 ** min(link.failures, 20)
-        self._schedule.put(link, jitter(min(LAST_RETRY, delay)))
+    def same_process(self, target: Target) -> List[Target]:
+        """The other targets where the same process says to be, and is connected."""
+        instance = target.subscription.instance
+        return [one for one in self._targets.values() if one is not target and one.is_open
+                and one.subscription.instance == instance]
 
-    # --------------------------------------------------------------------- deliveries
+    def subscriptions(self) -> List[Subscription]:
+        """What is known of all publishers."""
+        return [target.subscription for target in self._targets.values()]
 
-    def deliver(self, instance: str, size: int, *values: Any) -> None:
-        """Take events; called by their publisher, in the thread that serves its connection.
+    def opened(self) -> None:
+        """A target has a connection now."""
+        if self._look is None:
+            self._look = self.loop.call_later(LOOK_TIME, self._look_around)
 
-        It returns when the events are queued for the handlers, and waits while that queue is full.
+    def closed(self, target: Target) -> None:
+        """The connection of a target has ended. What was heard there, and is wanted at another
+        address of the same process, is asked for there."""
+        for other in list(self._targets.values()):
+            if other is not target and other.subscription.follow(target.subscription):
+                other.sync(at_once=True)
 
-        :param instance: the random id of the publisher's process.
-        :param size: bytes of the events, about.
-        :raises LookupError: we have not subscribed there.
-        :raises ConnectionError: its events come over another connection by now.
+        if self._look is not None and not self._is_connected():
+            self._look.cancel()
+            self._look = None
+
+    def _is_connected(self) -> bool:
+        return any([target.is_open for target in self._targets.values()])
+
+    def _read_on(self) -> None:
+        paused, self._paused = self._paused, []
+        for resume in paused:
+            resume()
+
+    def _look_around(self) -> None:
+        """Let go what was connected under other settings."""
+        self._look = None
+        for target in list(self._targets.values()):
+            target.check_settings()
+        if self._is_connected():
+            self._look = self.loop.call_later(LOOK_TIME, self._look_around)
+
+
+class Target:
+    """A place where a publisher may be: whether and when to connect, and what to ask for. Used in
+    the loop.
+
+    :ivar found: whether a search has found it; otherwise it is only named.
+    :ivar subscription: what is heard there.
+    :ivar seen_to: the handlers that hear there, or that it is not for.
+    :ivar problem: why it could not be reached lately, None if it could.
+    """
+
+    def __init__(self, subscriber: Subscriber, address: Address) -> None:
+        self.address = address
+        self.found = False
+        self.subscription = Subscription()
+        self.seen_to: List[Handler] = []
+        self.problem: Optional[BaseException] = None
+        self._subscriber = subscriber
+        self._connection: Optional[PublisherConnection] = None
+        # What an old peer there was asked for; None while there is none.
+        self._old: Optional[Set[Pair]] = None
+        # Whether another thread subscribes at it just now, and has to do so once more.
+        self._is_visited = self._visit_again = False
+        self._retry: Optional[Timer] = None
+        self._failures = 0
+        self._failing_since = self._dialled = 0.0
+        # While it waits for another connection to the same process, and whether it has.
+        self._patience: Optional[Timer] = None
+        self._has_waited = False
+
+    def __repr__(self) -> str:
+        return f"subscribing at {self.address[0]}:{self.address[1]}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that was greeted."""
+        return self._connection is not None and self._connection.is_open
+
+    @property
+    def place(self) -> Optional[Address]:
+        """Our end of the connection, as the other side sees it."""
+        return None if self._connection is None else self._connection.place
+
+    def sync(self, at_once: bool = False) -> None:
+        """See to it that we are subscribed here to what is wanted, and to nothing else.
+
+        :param at_once: do not wait until the next attempt to connect is due.
         """
-        source = self._sources.get(instance)
-        if source is None:
-            raise LookupError("this peer has not subscribed there")
-        if type(size) is not int or size < 0:
-            raise ProtocolError(None, "a size is a number of bytes")
-        with source.lock:
-            self._check_delivery(source)
-            jobs = self._jobs(source, source.read(values))
-            if jobs:
-                self.runner.put(jobs, size)
-
-    def _check_delivery(self, source: Source) -> None:
-        delivery: Optional[Delivery] = getattr(self._here, "delivery", None)
-        if delivery is None or delivery.source is not source:
-            delivery = self._here.delivery = Delivery(source, self._on_end)
-            context = current()
-            if context is not None:
-                context.add_ending(delivery.ended)
-            source.begin(delivery)
-        elif source.delivery is not delivery:
-            raise ConnectionError("another connection has taken its place")
-
-    def _jobs(self, source: Source, news: List[News]) -> List[Job]:
-        jobs: List[Job] = []
-        address = source.peer.address
-        last: Any = None
-        for pair, args, kwargs in news:
-            handler = self._handlers.get(pair)
-            if handler is None:
-                continue
-            failed = functools.partial(self._on_failure, source, pair)
-            if args is None:
-                arguments = (source.peer, kwargs)
-                jobs.append(Job(handler.run_gap, arguments, {}, pair[1], address, failed))
-                continue
-            if args is last:
-                # What one handler changes in its arguments is not for the next one to see.
-                args, kwargs = copy.deepcopy((args, kwargs))
+        if self._subscriber.own_id is None:
+            return
+        handlers = self._subscriber.handlers_at(self)
+        if at_once:
+            self._cancel_retry()
+        if self.is_open:
+            self._ask(handlers)
+        elif self._old is not None:
+            self._visit(self._old, handlers)
+        elif self._connection is None and self._retry is None:
+            self.subscription.keep({one.pair for one in handlers})
+            if {one.pair for one in handlers} <= self.subscription.elsewhere:
+                self._tell(handlers)
+                self._subscriber.let_go(self)
             else:
-                last = args
-            jobs.append(Job(handler.run, args, kwargs, pair[1], address, failed))
-        return jobs
+                self._dial()
 
-    def _on_end(self, delivery: Delivery) -> None:
-        source = delivery.source
-        with source.lock:
-            if source.delivery is not delivery:
+    def suspend(self) -> None:
+        """Hear nothing for now."""
+        self._cancel_retry()
+        self._close()
+        self._old = None
+        self._subscriber.let_go(self)
+
+    def abandon(self) -> None:
+        """Close our copy of the socket, in a forked child."""
+        if self._connection is not None:
+            self._connection.abandon()
+
+    def check_settings(self) -> None:
+        """Connect anew if the settings have changed."""
+        if self._connection is not None:
+            self._connection.check_settings()
+
+    def _tell(self, handlers: List[Handler], problem: Optional[BaseException] = None) -> None:
+        """Let who waits in :meth:`Subscriber.add` know."""
+        with self._subscriber.told:
+            self.seen_to, self.problem = handlers, problem
+            self._subscriber.told.notify_all()
+
+    # ----------------------------------------------------------------------- connecting
+
+    def _dial(self) -> None:
+        settings = self._subscriber.settings
+        if not self._subscriber.take_place(self):
+            return
+        self._dialled = monotonic()
+        try:
+            if settings.loopback_only and not is_loopback(self.address[0]):
+                raise PeerUnreachable(self.address, f"NET_HOST={settings.host} keeps this process "
+                                                    f"on its own host")
+            self._connection = PublisherConnection(self, self._subscriber.services,
+                                                   security.credentials())
+        except (NetError, OSError) as problem:
+            self._subscriber.give_back_place(self)
+            self._fail(problem)
+
+    def opened(self, instance: str) -> None:
+        """A process has greeted us."""
+        self.subscription.begin(instance, self._subscriber.subscriptions())
+        self._subscriber.opened()
+
+    def answered(self) -> None:
+        """It has answered something."""
+        self.sync()
+        for other in self._subscriber.same_process(self):
+            other.sync()
+
+    def lost(self, connection: PublisherConnection, problem: BaseException) -> None:
+        """The connection has ended, or could not be made."""
+        if connection is self._connection:
+            if self.subscription.pairs:
+                self._failures = 0  # it was good
+            self._close()
+            if type(problem) is NotAFrame and not self._subscriber.settings.secured:
+                self._old = set()
+                self.sync()
+            else:
+                self._fail(problem)
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            if self._patience is not None:
+                self._patience.cancel()
+            self._patience, self._has_waited = None, False
+            self.subscription.end()
+            self._subscriber.closed(self)
+            self._subscriber.give_back_place(self)
+
+    def _fail(self, problem: BaseException) -> None:
+        """Try again after a while."""
+        now = monotonic()
+        self._failures += 1
+        if self._failures == 1:
+            self._failing_since = now
+            note(logging.WARNING if self.subscription.instance is None else logging.INFO,
+                 "cannot subscribe at %s:%d, trying again: %s", *self.address,
+                 printable(str(problem), 500))
+        self._tell([], problem)
+        absence = now - self._failing_since
+        if absence > GIVE_UP and not self._subscriber.is_named(self.address):
+            self.found = False
+            return
+        delay = min(max(LAST_RETRY, absence / PART_OF_ABSENCE), RAREST_RETRY,
+                    FIRST_RETRY * 2 ** min(self._failures - 1, 20))
+        # To wait for an answer in vain was a part of it.
+        self._retry_after(max(FIRST_RETRY, jitter(delay) - (now - self._dialled)))
+
+    def _retry_after(self, seconds: float) -> None:
+        self._cancel_retry()
+        self._retry = self._subscriber.loop.call_later(seconds, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if self._connection is not None:
+            self._connection.refused.clear()
+        self.sync()
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _visit(self, subscribed: Set[Pair], handlers: List[Handler]) -> None:
+        """Subscribe at an old peer, in another thread, and look again after a while."""
+        own_id = self._subscriber.own_id
+        if self._is_visited:
+            self._visit_again = True
+        elif own_id is not None and handlers:
+            self._is_visited = True
+            self._subscriber.old.visit(Visit(self.address, own_id, handlers, subscribed,
+                                             partial(self._visited, subscribed, handlers)))
+
+    def _visited(self, subscribed: Set[Pair], handlers: List[Handler],
+                 problem: Optional[NetError]) -> None:
+        again, self._is_visited, self._visit_again = self._visit_again, False, False
+        if subscribed is not self._old:
+            self.sync()
+            return
+        if problem is not None:
+            self._old = None
+            self._fail(problem)
+        else:
+            self._failures = 0
+            self._tell(handlers)
+            self._retry_after(0 if again else OLD_LOOK_TIME)
+
+    # ----------------------------------------------------------------------- subscribing
+
+    def _ask(self, handlers: List[Handler]) -> None:
+        """Ask for what is wanted, over the open connection."""
+        connection, subscription = self._connection, self.subscription
+        assert connection is not None
+        facts = connection.facts
+        # Without an answer yet, those wait that depend on it.
+        known = [one for one in handlers if facts is not None or not one.asks]
+        wanted = {one.pair for one in known if not one.asks or one.accepts(facts or {})}
+        for pair in subscription.keep(wanted):
+            connection.unsubscribe(pair)
+        missing = wanted - subscription.pairs - subscription.pending - subscription.elsewhere \
+            - connection.refused
+        others = self._subscriber.same_process(self)
+        if missing and not self._must_wait(others):
+            places = [other.place for other in others if other.place is not None]
+            for pair in sorted(missing):
+                connection.subscribe(pair, self._port, places)
+            missing = set()
+        if facts is not None and not missing and not subscription.pending:
+            self._complete(handlers)
+
+    @property
+    def _port(self) -> Optional[int]:
+        own_id = self._subscriber.own_id
+        return None if own_id is None else own_id.port
+
+    def _must_wait(self, others: List[Target]) -> bool:
+        """Whether to wait a moment for what another connection to the same process is answered."""
+        if self._has_waited or not any([other.subscription.pending for other in others]):
+            return False
+        if self._patience is None:
+            self._patience = self._subscriber.loop.call_later(SAME_PROCESS_TIME, self._stop_waiting)
+        return True
+
+    def _stop_waiting(self) -> None:
+        self._has_waited = True
+        self.sync()
+
+    def _complete(self, handlers: List[Handler]) -> None:
+        """All that was asked for is answered."""
+        assert self._connection is not None
+        problem = PeerBusy(self.address, "it refuses a subscription") \
+            if self._connection.refused else None
+        if not self.subscription.pairs:
+            self._close()
+            self._subscriber.let_go(self)
+            if problem is not None:
+                self._fail(problem)
                 return
-            source.begin(None)
-        with self._lock:
-            source.subscribed.clear()
-            links = [link for link in self._links.values() if link.source is source]
-        for link in links:
-            self._schedule.put(link, jitter(FIRST_RETRY))
-
-    # ----------------------------------------------------------------------- failures
-
-    def _on_failure(self, source: Source, pair: Pair, problem: BaseException) -> None:
-        """Remember that a handler raised, for its publisher. Called by the runner."""
-        with self._lock:
-            told = len(source.failures) < MAX_FAILURES
-            if told:
-                source.failures.append([pair[0], pair[1].decode("ascii"), _describe(problem)])
-            else:
-                source.unsaid += 1
-            links = [link for link in self._links.values() if link.source is source]
-        if told:
-            log(logging.ERROR, "the handler %s raised on the event %r of %s", tag_name(pair[1]),
-                pair[0], source.peer, exc_info=problem)
-        for link in links[:1]:
-            self._schedule.put(link, max(0.0, source.told_at + TELL_TIME - monotonic()))
-
-    def _tell_failures(self, link: Link, source: Source, own_id: PeerId) -> None:
-        with self._lock:
-            failures, source.failures = source.failures, []
-            unsaid, source.unsaid = source.unsaid, 0
-        if failures:
-            source.told_at = monotonic()
-            process.client.call(link.address, FAILED, (own_id.decode(), failures, unsaid), {},
-                                CALL_TIME)
+        if problem is None:
+            self._failures = 0
+        elif self._retry is None:
+            self._failures += 1
+            self._retry_after(jitter(min(RAREST_RETRY, 2 ** min(self._failures, 20))))
+        self._tell(handlers, problem)
 
 
-def _describe(problem: BaseException) -> str:
-    try:
-        return printable(f"{type(problem).__name__}: {problem}", 500)
-    except Exception:  # its __str__ may be as wrong as the handler
-        return type(problem).__name__
+def jitter(seconds: float) -> float:
+    """Half to one and a half times as long, by chance: peers that lost the same hub at the same
+    time must not all return at the same time."""
+    # The random module would take longer to load than all of this package.
+    return seconds * (0.5 + int.from_bytes(os.urandom(2), "big") / 65536)

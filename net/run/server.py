@@ -53,22 +53,23 @@ class Server:
 
     :param listeners: belong to the server from here on; the first one is at its address.
     :param instance: the random id of this process.
-    :ivar address: ``(host, port)`` that it listens at.
-    :ivar hand_over: takes connections on which subscribers want their events; None where there are
+    :param hand_over: takes connections on which subscribers want their events; None where there are
         no events.
+    :ivar address: ``(host, port)`` that it listens at.
     :raises SettingError: the secret or the certificates cannot be used.
     :raises OSError: no thread can be started.
     """
 
     def __init__(self, dispatch: Dispatch, listeners: Sequence[Listener], loop: Loop,
-                 settings: Settings, instance: str) -> None:
+                 settings: Settings, instance: str,
+                 hand_over: Optional[Callable[[Handover], None]] = None) -> None:
         self._dispatch = dispatch
         self._listeners = listeners
         self._loop = loop
         self._settings = settings
         self._instance = instance
         self.address: Address = listeners[0].endpoint.address
-        self.hand_over: Optional[Callable[[Handover], None]] = None
+        self._hand_over = hand_over
         # Guards what follows, and ServerConnection.admitted.
         self._lock = threading.Lock()
         self._served: Set[ServerConnection] = set()
@@ -240,7 +241,8 @@ class Server:
             return
         if problem is None:
             connection = ServerConnection(Stream(sock), address, Terms(
-                self._instance, self._known, self._admit, self.hand_over, self._loop), self)
+                self._instance, self._known, self._revision, self._admit, self._hand_over,
+                self._loop), self)
             problem = self._start_thread(connection)
         if problem is not None:
             self._refused.refuse(sock, problem)

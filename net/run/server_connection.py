@@ -45,6 +45,7 @@ class Handover(NamedTuple):
     """A connection that leaves its thread, because a subscriber wants its events on it.
 
     :ivar group: of the subscriber.
+    :ivar revision: of the settings under which it has connected.
     :ivar first: the frame that asked for it.
     """
 
@@ -52,6 +53,7 @@ class Handover(NamedTuple):
     session: Session
     address: Optional[Address]
     group: Optional[str]
+    revision: int
     first: Frame
 
 
@@ -60,6 +62,7 @@ class Terms(NamedTuple):
 
     :ivar instance: the random id of this process.
     :ivar known: credentials of this process where connections are TLS, else None.
+    :ivar revision: of the settings that these are of.
     :ivar admit: called once, when the first request is whole; False if the connection was given
         up meanwhile, and the request must not run.
     :ivar hand_over: takes a connection on which a subscriber wants its events, as
@@ -69,6 +72,7 @@ class Terms(NamedTuple):
 
     instance: str
     known: Any
+    revision: int
     admit: Callable[[ServerConnection], bool]
     hand_over: Optional[Callable[[Handover], None]] = None
     loop: Optional[Loop] = None
@@ -249,9 +253,9 @@ class ServerConnection:
                 None, f"this peer knows no frames of kind {event[0]}"))
         if self.terms.hand_over is None:
             return encode_refusal(event[1], ProtocolError(None, "no events there"))
-        self.handed_over = True
         self.terms.hand_over(Handover(self.stream, session, self.address,
-                                      self.context.caller.group, event))
+                                      self.context.caller.group, self.terms.revision, event))
+        self.handed_over = True
         return None
 
     def _finish(self, session: Session, reply: Any) -> Any:

@@ -171,9 +171,14 @@ class Session(FrameParser):
             raise NotAFrame(data)
         return super()._cut(data)
 
-    def allow(self, kinds: FrozenSet[int]) -> None:
-        """Let other kinds come from now on: a connection that carries events, say."""
+    def allow(self, kinds: FrozenSet[int], limits: Optional[Limits] = None) -> None:
+        """Let other kinds come from now on: a connection that carries events, say.
+
+        :param limits: of one message, from now on; None leaves them.
+        """
         self._plain = kinds
+        if limits is not None:
+            self._max_text, self._max_buffers = limits.text, limits.buffers
 
     def other(self, frame: Frame) -> Any:
         if self._greeting and frame.kind == HELLO:

@@ -20,8 +20,8 @@ def lan(build) -> Iterator[VirtualLan]:
 
 def connected(process: Any) -> int:
     """How many publishers' events come to this process."""
-    return ask(process, "sum(source.delivery is not None for source in "
-                        "__import__('net.events').events.subscriber._sources.values())")
+    return ask(process, "sum(bool(target.subscription.pairs) for target in "
+                        "__import__('net.events').events.subscriber._targets.values())")
 
 
 def numbers(first: int, last: int) -> list[int]:

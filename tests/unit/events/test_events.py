@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import signal
 import threading
 import warnings
 from typing import Any, Callable, Iterator, List
@@ -40,8 +41,7 @@ class Heard:
                 net.unsubscribe(event, connected)
             except LookupError:
                 pass
-        until(lambda: not _Peer.SUBSCRIPTIONS and "net-subscriber" not in
-              [thread.name for thread in threading.enumerate()])
+        until(lambda: not _Peer.SUBSCRIPTIONS and not events.subscriber._targets)
         _Peer.CONNECTIONS.clear()
         _Peer.CONNECTIONS.update(self._connections)
 
@@ -186,34 +186,48 @@ def test_a_handler_may_trigger_and_unsubscribe(heard):
     net.unsubscribe("unit test", other)
 
 
-def test_an_error_of_ours_ends_the_subscriptions_and_they_come_back(heard, monkeypatch, caplog):
-    heard.subscribe("unit test", heard.add)
+def test_an_error_of_ours_is_a_gap(heard, monkeypatch, caplog):
+    gaps: List[Any] = []
+    heard.subscribe("unit test", heard.add, on_gap=lambda *gap: gaps.append(gap))
+    failed = threading.Event()
+
+    def fail(triggered: Any) -> Any:
+        failed.set()
+        raise ValueError("ours")
+
     with monkeypatch.context() as broken:
-        broken.setattr(publishing, "join", None)
-        feed, = events.publisher._feeds.values()
+        broken.setattr(publishing, "join", fail)
         trigger("lost")
-        until(lambda: feed.ended)
-    assert "events cannot be sent any more" in caplog.text
-    until(lambda: "unit test" in _Peer.SUBSCRIPTIONS)
+        assert failed.wait(5)
     trigger("heard")
     until(lambda: heard.values == ["heard"])
+    assert gaps == [("unit test", net.Peer().id, 1)]
 
 
-def test_without_a_thread_a_subscription_is_refused_and_the_next_one_heard(heard, monkeypatch):
-    start = threading.Thread.start
+def test_events_of_a_signal_handler_come_once_each(heard):
+    """A handler of a signal interrupts the thread anywhere while that triggers, too."""
+    count = 3000
+    done: List[int] = []
 
-    def no_sender(thread):
-        if thread.name == "net-events":
-            raise RuntimeError("can't start new thread")
-        start(thread)
+    def interrupt(number: int, frame: Any) -> None:
+        trigger("signal")
+        done.append(number)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", no_sender)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
         heard.subscribe("unit test", heard.add)
-        assert not _Peer.SUBSCRIPTIONS
-    until(lambda: _Peer.SUBSCRIPTIONS)
-    trigger(1)
-    until(lambda: heard.values == [1])
+        for number in range(count):
+            trigger(number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert net.flush(10) == {}
+    # Those that came before it was subscribed are heard by nobody.
+    until(lambda: count - 1 in heard.values)
+    until(lambda: net.stats()["events"]["unit test"]["subscribers"][net.Peer().id]["queued"] == 0)
+    assert [value for value in heard.values if value != "signal"] == list(range(count))
+    assert 0 < heard.values.count("signal") <= len(done)
 
 
 def test_unsubscribing_who_is_not_subscribed_is_an_error():
@@ -277,59 +291,95 @@ def from_elsewhere() -> Iterator[None]:
     enter(None)
 
 
-@pytest.fixture
-def dialled(monkeypatch) -> List[Any]:
-    """Feeds that would have been connected to; nobody is."""
-    feeds: List[Any] = []
-    monkeypatch.setattr(events.publisher, "_open", feeds.append)
-    yield feeds
-    for feed in feeds:
-        events.publisher._end(feed, "the test is over")
-
-
 TAG = base64.b64encode(b"app.hear").decode()
+
+
+class OldPeers:
+    """A client that finds only old peers.
+
+    :ivar connected: where it has looked.
+    :ivar called: whom it has called, with what.
+    """
+
+    def __init__(self) -> None:
+        self.connected: List[Any] = []
+        self.called: List[Any] = []
+
+    def connect(self, address: Any, timeout: float) -> None:
+        self.connected.append(address)
+
+    def call(self, peer: Any, tag: bytes, args: Any, kwargs: Any, timeout: float) -> Any:
+        self.called.append((peer, tag, args, kwargs))
+
+
+@pytest.fixture
+def old_peers(monkeypatch) -> Iterator[OldPeers]:
+    made = OldPeers()
+    monkeypatch.setattr(events.old_subscribers, "_client", made)
+    yield made
+    for feed in list(events.old_subscribers._feeds.values()):
+        events.publisher.end(feed, "the test is over")
+    until(lambda: not events.old_subscribers._feeds)
 
 
 def ids(count: int, host: str = "198.51.100.7") -> List[str]:
     return [make_id(port, host).decode() for port in range(1, count + 1)]
 
 
-def test_events_only_go_to_the_address_that_asked_for_them(from_elsewhere, dialled):
+def test_events_only_go_to_the_address_that_asked_for_them(from_elsewhere, old_peers):
     for host in ("198.51.100.8", "127.0.0.1", "example.com"):
         with pytest.raises(PermissionError, match="came from 198.51.100.7"):
             net.subscription_handler("unit test", make_id(22, host), TAG)
-    assert dialled == []
+    assert old_peers.connected == []
     assert net.subscription_handler("unit test", ids(1)[0], TAG) is True
-    assert [feed.subscriber.address for feed in dialled] == [("198.51.100.7", 1)]
+    assert old_peers.connected == [("198.51.100.7", 1)]
 
 
-def test_own_addresses_stand_for_each_other(dialled):
+def test_own_addresses_stand_for_each_other(old_peers):
     enter(Context(Caller(("127.0.0.1", 40000), None)))
     try:
         assert net.subscription_handler("unit test", make_id(3010, "127.0.0.2"), TAG)
     finally:
         enter(None)
-    assert len(dialled) == 1
+    assert old_peers.connected == [("127.0.0.2", 3010)]
 
 
-def test_a_peer_has_256_subscriptions_at_most(from_elsewhere, dialled):
-    peer, other = ids(2)
-    for number in range(256):
-        net.subscription_handler(f"event {number}", peer, TAG)
-    with pytest.raises(net.PeerBusy, match="256"):
-        net.subscription_handler("one more", peer, TAG)
-    assert net.subscription_handler("one more", other, TAG)
+def test_an_old_peer_is_called_with_each_event(from_elsewhere, old_peers):
+    peer, = ids(1)
+    net.subscription_handler("unit test", peer, TAG)
+    trigger(1, a=2)
+    trigger(3)
+    until(lambda: len(old_peers.called) == 2)
+    assert old_peers.called == [(peer.encode(), TAG.encode(), (1,), {"a": 2}),
+                                (peer.encode(), TAG.encode(), (3,), {})]
+    until(lambda: net.flush(1) == {})
 
 
-def test_there_are_10_000_subscriptions_at_most(from_elsewhere, dialled):
-    for peer in ids(40):
-        for number in range(250):
-            events.publisher.subscribe(f"event {number}", net.PeerId(peer.encode()), TAG.encode())
-    with pytest.raises(net.PeerBusy, match="10,000"):
-        net.subscription_handler("one more", ids(41)[-1], TAG)
-    # MemoryBudget is made when somebody leaves.
-    events.publisher._end(dialled[0], "it has left")
-    assert net.subscription_handler("one more", ids(41)[-1], TAG)
+def test_a_modern_peer_is_not_dialled_back(session_peer):
+    with pytest.raises(net.NetError, match="on its own connection"):
+        net.subscription_handler("unit test", session_peer.id, TAG)
+    assert "unit test" not in _Peer.SUBSCRIPTIONS
+
+
+def test_old_peers_have_64_threads_at_most_and_one_host_half_of_them(from_elsewhere, old_peers):
+    for peer in ids(32):
+        net.subscription_handler("unit test", peer, TAG)
+    with pytest.raises(net.PeerBusy, match="64"):
+        net.subscription_handler("unit test", ids(33)[-1], TAG)
+    enter(Context(Caller(("198.51.100.8", 40000), None)))
+    assert net.subscription_handler("unit test", ids(1, "198.51.100.8")[0], TAG)
+
+
+def test_an_old_peer_that_subscribes_anew_takes_its_own_place(from_elsewhere, old_peers):
+    peer, = ids(1)
+    for _ in range(3):
+        net.subscription_handler("unit test", peer, TAG)
+        net.subscription_handler("another", peer, TAG)
+    assert _Peer.SUBSCRIPTIONS["unit test"] == {peer.encode(): [TAG.encode()]}
+    trigger(1)
+    until(lambda: old_peers.called)
+    until(lambda: net.flush(1) == {})
+    assert len(old_peers.called) == 1
 
 
 def test_a_subscriber_that_cannot_be_reached_is_told_and_forgotten(port_range):
@@ -344,20 +394,15 @@ def test_a_subscriber_that_cannot_be_reached_is_told_and_forgotten(port_range):
     ("e", 5, TAG), ("e", ids(1)[0], "not base64!"), ("e", ids(1)[0], None),
     ("e", ids(1)[0], base64.b64encode(b"x" * 300).decode()),
 ])
-def test_a_subscription_of_nonsense_is_refused(from_elsewhere, dialled, arguments):
+def test_a_subscription_of_nonsense_is_refused(from_elsewhere, old_peers, arguments):
     with pytest.raises((TypeError, ValueError)):
         net.subscription_handler(*arguments)
-    assert dialled == [] and _Peer.SUBSCRIPTIONS == {}
+    assert old_peers.connected == [] and _Peer.SUBSCRIPTIONS == {}
 
 
-def test_who_was_not_asked_cannot_deliver():
-    with pytest.raises(LookupError, match="not subscribed"):
-        events.subscriber.deliver("0" * 32, 10, "unit test", 1, [], {})
-
-
-def test_what_is_told_of_failures_is_made_safe(from_elsewhere, caplog):
-    events._failed(ids(1)[0], [["e\x1b[31m", TAG, "x\n" * 1000]] * 150, 5)
-    assert len(caplog.records) == 101
+def test_what_is_told_of_failures_is_made_safe(caplog):
+    for _ in range(50):
+        publishing.log_failure(make_id(1, "198.51.100.7"), ("e\x1b[31m", b"dGFn"), "x\n" * 1000)
+    assert 0 < len(caplog.records) <= 10
     assert all("\x1b" not in record.getMessage() and "\n" not in record.getMessage()
                and len(record.getMessage()) < 500 for record in caplog.records)
-    assert "5" in caplog.records[-1].getMessage()

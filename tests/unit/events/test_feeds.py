@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import pytest
 
-from net.events.feeds import (MAX_BURST, MAX_BYTES, MAX_EVENTS, MAX_FLIGHTS, NO_PROGRESS, OVERHEAD,
-                              PATIENCE, SLOWEST, Feed)
+from net.errors import ProtocolError
+from net.events.feeds import (MAX_BURST, MAX_BYTES, MAX_EVENTS, MAX_IN_FLIGHT, NO_PROGRESS,
+                              OVERHEAD, PATIENCE, SLOWEST, Feed)
 from net.identity import make_id
-from net.wire.deliveries import Events, MAX_JOINED, make_beginning
+from net.wire.deliveries import Events, MAX_JOINED
 
 SUBSCRIBER = make_id(3010, "127.0.0.1")
 
@@ -18,6 +19,11 @@ def feed() -> Feed:
 
 def events(count: int = 1, size: int = 20, name: str = "done", tagged: bool = False) -> Events:
     return Events(name, count, b"", tagged, (), size)
+
+
+def take(feed: Feed, now: float, *dropped: object) -> list[Events]:
+    """The subscriber has taken the first frame that is on its way."""
+    return feed.acknowledged(feed.sent - len(feed.in_flight) + 1, now, *dropped)
 
 
 def counts(feed: Feed, name: str = "done") -> tuple[int, int, int]:
@@ -32,13 +38,13 @@ def test_events_leave_in_order_and_are_counted(feed):
     assert feed.next_events() == [first, second]
     assert counts(feed) == (0, 5, 0)
     assert feed.waiting == 5
-    feed.landed(1.0)
+    take(feed, 1.0)
     assert counts(feed) == (5, 0, 0)
     assert feed.waiting == 0
     assert feed.next_events() == []
 
 
-def test_a_call_holds_what_fits_into_it(feed):
+def test_a_frame_holds_what_fits_into_it(feed):
     for _ in range(4):
         feed.put(events(size=MAX_JOINED // 3), 0.0)
     assert len(feed.next_events()) == 3
@@ -57,14 +63,14 @@ def test_events_that_may_fail_to_be_read_travel_alone(feed):
     assert [len(feed.next_events()) for _ in range(4)] == [1, 1, 1, 2]
 
 
-def test_with_enough_calls_on_their_way_events_gather(feed):
-    for _ in range(MAX_FLIGHTS):
+def test_with_enough_frames_on_their_way_events_gather(feed):
+    for _ in range(MAX_IN_FLIGHT):
         feed.put(events(), 0.0)
         assert feed.next_events()
     for _ in range(10):
         feed.put(events(), 0.0)
     assert feed.next_events() == []
-    feed.landed(0.1)
+    take(feed, 0.1)
     assert len(feed.next_events()) == 10
 
 
@@ -80,7 +86,7 @@ def test_a_full_queue_that_moves_is_no_reason_either(feed):
         feed.put(events(1000), tenth / 10)
         feed.next_events()
         if tenth > 1:
-            feed.landed(tenth / 10)
+            take(feed, tenth / 10)
         assert not feed.falls_behind(tenth / 10)
 
 
@@ -89,7 +95,7 @@ def test_few_events_may_wait_as_long_as_any_is_taken(feed):
         feed.put(events(tagged=True), 0.0)
     for second in range(100):
         feed.next_events()
-        feed.landed(second * NO_PROGRESS)
+        take(feed, second * NO_PROGRESS)
         assert not feed.falls_behind((second + 1) * NO_PROGRESS)
 
 
@@ -103,7 +109,7 @@ def test_a_subscriber_that_takes_nothing_is_cut_off(feed):
 def test_the_time_without_events_does_not_count(feed):
     feed.put(events(), 0.0)
     feed.next_events()
-    feed.landed(0.1)
+    take(feed, 0.1)
     feed.put(events(), 1000.0)
     assert not feed.falls_behind(1000.1)
 
@@ -131,30 +137,48 @@ def test_the_memory_of_a_burst_is_limited_at_once(feed):
     assert feed.falls_behind(0.0)
 
 
-def test_the_beginning_of_a_subscription_is_sent_but_not_counted(feed):
-    beginning = make_beginning("done", 5, b"dGFn")
-    feed.put(beginning, 0.0)
-    assert feed.next_events() == [beginning]
-    feed.landed(0.0)
-    assert feed.counts == {} and feed.accepted == 0
+def test_a_frame_stands_for_those_before_it(feed):
+    for count in (1, 2, 3, 4):
+        feed.put(events(count, tagged=True), 0.0)
+        feed.next_events()
+    assert feed.sent == 4
+    assert [one.total for one in feed.acknowledged(3, 1.0, None)] == [3]
+    assert counts(feed) == (3, 4, 3)
+    assert feed.sent == 4
+    assert take(feed, 1.0) and not feed.busy
 
 
-def test_a_beginning_that_is_not_taken_is_a_reason_to_cut_off(feed):
-    assert not feed.busy
-    feed.put(make_beginning("done", 5, b"dGFn"), 0.0)
-    assert feed.busy and feed.falls_behind(NO_PROGRESS + 1)
+@pytest.mark.parametrize("number", [0, 3, 1000, 2 ** 32 - 1])
+def test_what_is_not_on_its_way_cannot_be_taken(feed, number):
+    for _ in range(2):
+        feed.put(events(tagged=True), 0.0)
+        feed.next_events()
+    with pytest.raises(ProtocolError, match="not on its way"):
+        feed.acknowledged(number, 0.0)
+    feed.acknowledged(2, 0.0)
+    with pytest.raises(ProtocolError, match="not on its way"):
+        feed.acknowledged(2, 0.0)
+
+
+def test_numbers_of_frames_begin_again_after_the_last(feed):
+    feed._taken = 2 ** 32 - 2
+    for number in (2 ** 32 - 1, 0, 1):
+        feed.put(events(), 0.0)
+        feed.next_events()
+        assert feed.sent == number
+        feed.acknowledged(number, 0.0)
 
 
 def test_what_a_subscriber_cannot_read_is_dropped_and_counted(feed):
     feed.put(events(3), 0.0)
     feed.next_events()
-    feed.landed(0.0, None)
+    take(feed, 0.0, None)
     assert counts(feed) == (0, 0, 3)
     # Two that left together: what was wrong with one is not counted for the other.
     feed.put(events(5), 0.0)
     feed.put(events(2), 0.0)
     assert len(feed.next_events()) == 2
-    feed.landed(0.0, [2, 0])
+    take(feed, 0.0, [2, 0])
     assert counts(feed) == (5, 0, 5)
 
 
@@ -175,19 +199,7 @@ def test_it_tells_what_is_left_of_what_was_there(feed):
     until = feed.accepted
     feed.put(events(5), 0.0)
     assert feed.left(until) == {"done": 3, "other": 4}
-    feed.landed(0.0)
+    take(feed, 0.0)
     assert feed.left(until) == {"other": 4}
     feed.end("cut off", True)
     assert feed.left(until) == {"other": 4}
-
-
-def test_silence_asks_for_a_sign_of_life_once(feed):
-    feed.put(events(), 0.0)
-    feed.next_events()
-    assert not feed.is_due(100.0, 60.0)
-    feed.landed(100.0)
-    assert not feed.is_due(159.0, 60.0)
-    assert feed.is_due(160.0, 60.0)
-    assert not feed.is_due(170.0, 60.0)
-    feed.landed(170.0)
-    assert not feed.is_due(171.0, 60.0)

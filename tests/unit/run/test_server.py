@@ -222,7 +222,7 @@ def test_a_server_without_events_refuses_subscriptions_and_goes_on(client):
 
 def test_a_subscription_hands_its_connection_over(server, functions):
     handed = []
-    server.hand_over = handed.append
+    server._hand_over = handed.append
     with Client(server) as client:
         client.sock.sendall(encode_preface("render") + request("add", 1))
         assert client.reply() == (RESULT, 2)

@@ -9,6 +9,8 @@ import pytest
 from net.identity import encode_text
 from net.run import lending, server_connection, streaming
 from net.wire import frames, session
+from net.wire.deliveries import (Subscribe, encode_events, encode_subscribe, encode_subscribed,
+                                 encode_taken, join, pack_arguments)
 from net.wire.limits import Limits
 from net.wire.messages import (Ask, decode_answer, decode_ask, decode_items, encode_answer,
                                encode_ask, encode_call, encode_end, encode_items, encode_result)
@@ -50,6 +52,11 @@ SENT = {
     "their end": joined(encode_end(3, None)),
     "a question": joined(encode_ask(1, Ask(0, [5], {}))),
     "its answer": joined(encode_answer(1, "value", 10)),
+    "a subscription": joined(encode_subscribe(2, Subscribe(("done", b"dGFn"), None, []))),
+    "the reply to it": joined(encode_subscribed(2, 6)),
+    "events": joined(encode_events(1, list(join([
+        ("done", 7, pack_arguments((1,), {})), ("done", 8, pack_arguments((2,), {"of": 8}))])))),
+    "that they were taken": joined(encode_taken(1)),
 }
 
 
@@ -65,7 +72,7 @@ def test_what_the_page_prints_is_what_is_sent(number, what):
 
 
 def test_what_the_page_prints_can_be_read():
-    preface, hello, call, reply, _, items, end, ask, answer = [data for data, _ in dumps()]
+    preface, hello, call, reply, _, items, end, ask, answer, *_ = [data for data, _ in dumps()]
     assert PrefaceParser().receive(preface) == (1, 0, "render")
     assert caller_session(Limits()).receive(hello) == Hello(
         1, "9f" * 16, 0, {"text": 16 * 2 ** 20, "buffers": 2 ** 30})

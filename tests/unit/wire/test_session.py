@@ -309,14 +309,16 @@ def test_hello_comes_once():
 
 def test_a_session_can_be_allowed_other_kinds_later():
     one = opened()
-    one.allow(session.SUBSCRIBER_OPEN)
+    one.allow(session.SUBSCRIBER_OPEN, LIMITS)
     assert one.receive(frame(frames.EVENT, {})).kind == frames.EVENT
     other = server_session(LIMITS)
     with pytest.raises(ProtocolError):
         other.receive(frame(frames.FAILED, {}))
     other = server_session(LIMITS)
-    other.allow(session.PUBLISHER_OPEN)
+    other.allow(session.PUBLISHER_OPEN, Limits(text=10, buffers=0))
     assert other.receive(frame(frames.FAILED, {})).kind == frames.FAILED
+    with pytest.raises(MessageTooLarge):
+        other.receive(frame(frames.FAILED, {"more": "than ten"}))
 
 
 def test_a_server_takes_what_the_preface_brought_along():

@@ -1,0 +1,59 @@
+"""The functions of this process that hear events, and whom they hear."""
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Optional, Set
+
+from ..errors import Address
+from ..identity import PeerId
+from ..link.streams import is_own_address
+from ..settings import is_loopback
+from ..wire.deliveries import Pair
+
+
+class Handler:
+    """A function that hears an event.
+
+    :ivar addresses: of the peers that it hears; None for all peers.
+    :ivar groups: of those peers; None for any.
+    """
+
+    def __init__(self, event: str, tag: bytes, function: Callable[..., Any],
+                 addresses: Optional[Set[Address]] = None,
+                 groups: Optional[Set[Optional[str]]] = None,
+                 hubs_only: bool = False, on_host: bool = False,
+                 on_gap: Optional[Callable[..., Any]] = None) -> None:
+        self.pair: Pair = (event, tag)
+        self.function = function
+        self.addresses = addresses
+        self.groups = groups
+        self.hubs_only = hubs_only
+        self.on_host = on_host
+        self.on_gap = on_gap
+        self.active = True
+
+    def hears(self, address: Address, found: bool) -> bool:
+        """Whether it is to hear what is at an address, as far as can be told without asking there.
+
+        :param found: whether a search has found that, so that it is one of all peers.
+        """
+        wanted = found if self.addresses is None else address in self.addresses
+        return wanted and (not self.on_host or is_loopback(address[0])
+                           or is_own_address(address[0]))
+
+    @property
+    def asks(self) -> bool:
+        """Whether it depends on what a peer says of itself."""
+        return self.groups is not None or self.hubs_only
+
+    def accepts(self, facts: Dict[str, Any]) -> bool:
+        """Whether it is to hear the peer that says this of itself."""
+        return (self.groups is None or facts.get("group") in self.groups) \
+            and (not self.hubs_only or facts.get("hub") is True)
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        if self.active:
+            self.function(*args, **kwargs)
+
+    def run_gap(self, peer: PeerId, missed: Optional[int]) -> None:
+        if self.active and self.on_gap is not None:
+            self.on_gap(self.pair[0], peer, missed)

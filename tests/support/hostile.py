@@ -1,0 +1,115 @@
+"""Subscribers and publishers that say what none of ours would, in a few lines each."""
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any, Callable, Iterator, Optional
+
+from net.wire.deliveries import encode_subscribed, encode_taken
+from net.wire.frames import CALL, EVENT, SUBSCRIBE, Frame, FrameParser, KNOWN, pack
+from net.wire.limits import Limits
+from net.wire.messages import encode_result
+from net.wire.session import MAGIC, encode_hello
+from service import Raw
+from strangers import Stranger
+
+
+def message(kind: int, number: int, content: Any) -> bytes:
+    """A frame of plain JSON."""
+    return b"".join(pack(kind, number, json.dumps(content).encode()))
+
+
+class Subscriber(Raw):
+    """A connection that has asked for events. In ``with``.
+
+    :ivar reply: the frame that came back.
+    """
+
+    def __init__(self, address: Any, event: str = "number", **fields: Any) -> None:
+        super().__init__(address)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        self.greet()
+        self._session.allow(KNOWN, Limits())
+        self.reply = self.ask(event, **fields)
+
+    def ask(self, event: str, number: int = 1, **fields: Any) -> Frame:
+        """Subscribe to an event; the reply."""
+        self.say(SUBSCRIBE, number, {"event": event, "tag": "dGFn", **fields})
+        return self.frame()
+
+    def say(self, kind: int, number: int, content: Any) -> None:
+        """Send a frame."""
+        self.send(message(kind, number, content))
+
+    def frame(self) -> Frame:
+        """The next frame that comes."""
+        return self._event()
+
+    def take(self, number: int, problem: Optional[str] = None) -> None:
+        """Say that an EVENT frame was taken."""
+        self.send(b"".join(encode_taken(number, problem)))
+
+
+class Publisher(Stranger):
+    """Listens, greets, and treats those who subscribe in its own way.
+
+    :param talk: called for each subscriber, in a thread of its own, once it has subscribed.
+    :param instance: the id that it claims.
+    """
+
+    def __init__(self, port: int, talk: Callable[[Talk], None], instance: str = "hostile",
+                 info: Any = None, host: str = "127.0.0.1") -> None:
+        self._talk = talk
+        self._hello = b"".join(encode_hello(instance, Limits()))
+        self._info = {"group": None, "hub": False} if info is None else info
+        super().__init__(port, self._greet, host)
+
+    def _greet(self, sock: socket.socket) -> None:
+        data = sock.recv(4096)
+        if not data.startswith(MAGIC):
+            return
+        sock.sendall(self._hello)
+        talk = Talk(sock)
+        for frame in talk.frames():
+            if frame.kind == CALL:
+                talk.send(*encode_result(frame.number, self._info))
+            elif frame.kind == SUBSCRIBE:
+                talk.first = frame
+                self._talk(talk)
+
+
+class Talk:
+    """A connection from a subscriber, as its publisher has it.
+
+    :ivar first: its first SUBSCRIBE frame.
+    """
+
+    first: Frame
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._parser = FrameParser(Limits(), KNOWN)
+        self._number = 0
+
+    def frames(self) -> Iterator[Frame]:
+        """What comes, to its end."""
+        while True:
+            data = self.sock.recv(64 * 1024)
+            if not data:
+                return
+            frame = self._parser.receive(data)
+            while frame is not None:
+                yield frame
+                frame = self._parser.receive(b"")
+
+    def send(self, *pieces: Any) -> None:
+        self.sock.sendall(b"".join(pieces))
+
+    def accept(self, sequence: Optional[int] = 0, frame: Optional[Frame] = None) -> None:
+        """Say that a subscription begins after an event."""
+        self.send(*encode_subscribed((frame or self.first).number, sequence))
+
+    def events(self, *values: Any, number: Optional[int] = None) -> None:
+        """Send an EVENT frame: name, number, args and kwargs of each."""
+        self._number += 1
+        self.send(message(EVENT, self._number if number is None else number, list(values)))
