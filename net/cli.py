@@ -113,7 +113,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return command(given[1:])
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except NetError as problem:

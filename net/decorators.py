@@ -230,7 +230,7 @@ def connect(tag: Callable[P, R], *, groups: Optional[Iterable[str]] = None,
 def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
             groups: Optional[Iterable[str]] = None, executor: Any = None,
             repeatable: bool = False) -> Any:
-    """Register a function as a connection, callable from other peers.
+    """Register a function, so that other peers can call it.
 
     Used as ``@net.connect``, ``@net.connect()`` or ``@net.connect("Tag")``. The first use launches
     the peer of this process. The function gets a keyword ``peer``: without it the call is a plain
@@ -239,8 +239,8 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
     ``function.on(peer, timeout=2.0)`` gives a callable of exactly the function's signature, for a
     timeout in seconds or for a function that has a ``peer`` of its own.
 
-    :param tag: text that names the connection between code bases; by default module and name of the
-        function. Two functions with one tag: the later one counts, with a warning.
+    :param tag: text that names the function between code bases; by default its module and
+        name. Of two functions with one tag the later one counts, with a warning.
     :param groups: only peers of these groups may call it; others get an AuthenticationError. It
         keeps nobody out by itself: in open mode a caller says of which group it is, and may lie.
     :param executor: where it runs when a peer calls it: a :class:`concurrent.futures.Executor`, an
@@ -411,7 +411,7 @@ def is_connected(function: Any) -> bool:
 
 
 def flag(name: str) -> Callable[[T], T]:
-    """Define a flag: its handler runs on the calling side when a connection returns
+    """Define a flag: its handler runs on the calling side when a function returns
     ``net.Peer().get_flag(name)``, and what it returns is the result of the call.
 
     The handler takes up to three arguments: the tag that was called, the peer as it was given

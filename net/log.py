@@ -61,8 +61,8 @@ def _is_configured(name: str) -> bool:
 
 
 class SafeLog:
-    """The logger of a module. A handler that raises, as on a full disk, changes nothing for whoever
-    logs: threads that everything depends on do."""
+    """The logger of a module. A handler that raises, as on a full disk, changes nothing for the
+    caller, which may be a thread that everything depends on."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)

@@ -236,7 +236,7 @@ class _Peer:
 
     @classmethod
     def get_flag(cls, name: str) -> Flag:
-        """The flag of a name, for a connection to return.
+        """The flag of a name, for a function to return.
 
         :raises LookupError: no such flag was defined with :func:`net.flag`.
         """
@@ -526,7 +526,7 @@ def _warn_of_readable_secret() -> None:
         try:
             mode = 0 if path is None else os.stat(path).st_mode
         except OSError:
-            continue  # whoever reads it says so
+            continue  # reading it says so
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             _warn_once(f"{name}={path} is not for its user alone, and whoever reads it can pass "
                        f"for this peer: chmod 600 {path}")
@@ -546,7 +546,7 @@ def _bind_host() -> str:
 
 
 def route_address() -> str:
-    """The own address on the way to the network; 127.0.0.1 where there is no way. Sends nothing."""
+    """This host's address on the way to the network; 127.0.0.1 without one. Sends nothing."""
     if settings.loopback_only:
         return "127.0.0.1"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -558,7 +558,7 @@ def route_address() -> str:
 
 
 def _first_address() -> str:
-    """An own address on a network that leads nowhere else, such as two machines and a cable."""
+    """An address of this host on a network without a way out, such as two machines and a cable."""
     try:
         import ifaddr
 

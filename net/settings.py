@@ -156,7 +156,7 @@ def _needed_words(value: Any) -> Tuple[str, ...]:
     words = _words(value)
     if isinstance(value, str) and not words:
         # Set but empty is a mistake in a script, and must not mean all.
-        raise ValueError("must be names or addresses, by commas")
+        raise ValueError("must be names or addresses, separated by commas")
     return words
 
 
@@ -166,7 +166,8 @@ def _networks(value: Any) -> Tuple[Any, ...]:
     try:
         return tuple(ipaddress.ip_network(word, strict=False) for word in _words(value))
     except ValueError as problem:
-        raise ValueError(f"must be networks such as 192.0.2.0/24, by commas ({problem})") from None
+        raise ValueError(f"must be networks such as 192.0.2.0/24, separated by "
+                         f"commas ({problem})") from None
 
 
 def _path(value: Any) -> Optional[str]:
@@ -196,8 +197,8 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-# Characters of a secret. Whoever can connect may try guesses at home, at 80 ms each, and no limit
-# of ours slows that down.
+# Characters of a secret. A host that can connect can try guesses offline, at 80 ms each, and no
+# limit of ours slows that down.
 MIN_SECRET = 16
 
 
@@ -310,7 +311,7 @@ class Settings:
     in ``net/__init__.py``.
 
     :cvar revision: changes when what connections were opened with no longer holds: how they are
-        secured, the own group, or whether they may leave this host.
+        secured, the group, or whether they may leave this host.
     """
 
     revision = 0

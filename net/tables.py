@@ -21,7 +21,7 @@ class Column(NamedTuple):
 
 def terminal_width() -> int:
     """Columns of the terminal that prints go to."""
-    import shutil  # only who looks at a table needs it
+    import shutil  # only needed to show a table
 
     return shutil.get_terminal_size((WIDTH, 24)).columns
 

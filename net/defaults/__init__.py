@@ -1,4 +1,4 @@
-"""The connections and flags that every peer has."""
+"""The functions and flags that every peer has."""
 from __future__ import annotations
 
 from .flags import invalid_connection, null_response

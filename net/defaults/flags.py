@@ -16,7 +16,7 @@ def null_response(connection: bytes, peer: Any) -> str:
 
 @flag("INVALID_CONNECTION")
 def invalid_connection(connection: bytes, peer: Any, near: Tuple[str, ...] = ()) -> None:
-    """The flag INVALID_CONNECTION: that peer has no connection of this tag.
+    """The flag INVALID_CONNECTION: that peer has no function of this tag.
 
     :param near: names of tags there that look alike.
     :raises InvalidConnection: always.

@@ -1,4 +1,4 @@
-"""The connections that every peer has. Registering them launches nothing."""
+"""The functions that every peer has. Registering them launches nothing."""
 from __future__ import annotations
 
 import inspect
@@ -31,7 +31,7 @@ def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
     :raises TypeError: a peer was given without ``peer=``.
     """
     if args and caller() is None:
-        raise TypeError(f"this would tell of this process; net.info(peer={args[0]!r}) asks that "
+        raise TypeError(f"net.info() describes this process; net.info(peer={args[0]!r}) asks that "
                         f"peer")
     names = function_names()
     room = accumulate(len(name) for name in names)
@@ -97,7 +97,7 @@ connections = _Shown(connections.__wrapped__, connections.tag)
 
 @register
 def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, str]) -> bool:
-    """Subscribe a peer: its connection of this tag is to be called with every event of this name.
+    """Subscribe a peer: its function of this tag is to be called with every event of this name.
 
     A peer calls this of another one to hear that one's events; :func:`net.subscribe` does so, and
     sees to it that it stays so.

@@ -1,4 +1,4 @@
-"""The connections that every peer has."""
+"""The functions that every peer has."""
 from __future__ import annotations
 
 import inspect
