@@ -160,7 +160,8 @@ def test_launching_can_be_switched_off(port_range, other):
             print("NET_LAUNCH" in str(problem))
         print(peer.launch().port, peer.decode_id(peer.id)["port"])
         """, NET_PORT_START=port_range.start, NET_LAUNCH=0) == [
-            "False None 127.0.0.1 ['MainThread', 'net-loop']", "True", f"{port_range.start} {port_range.start}"]
+            "False None 127.0.0.1 ['MainThread', 'net-loop']", "True",
+            f"{port_range.start} {port_range.start}"]
 
 
 def test_many_threads_launch_one_peer(port_range):
