@@ -9,11 +9,13 @@ import dataclasses
 import enum
 import functools
 import operator
-from typing import Any, Dict, Optional, Tuple
+import types
+from typing import Any, Dict, FrozenSet, NamedTuple, Optional, Tuple
 
 from ..errors import ValueNotSupported
 from ..identity import printable, public_module
 from .checks import Lacking, Malformed, a_text, a_whole
+from .memo import Memo
 
 # Combinations of a flag that the wire may leave in memory, at some 400 bytes.
 MAX_COMBINATIONS = 64 * 1024
@@ -35,7 +37,7 @@ def register(cls: type, name: Optional[str]) -> type:
     if name == "":
         raise TypeError("a name must not be empty")
     base = next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
-    if base is not object and not is_enum(cls) and not _is_named_tuple(cls):
+    if not is_enum(cls) and not _is_named_tuple(cls) and (base is not object or not _is_plain(cls)):
         raise TypeError(f"{cls!r} is also a {base.__name__}, and holds more than its fields")
     if name is None:
         name = ".".join(_origin(cls))
@@ -53,13 +55,78 @@ def take_apart(value: Any) -> Dict[str, Any]:
     if is_enum(cls):
         # A flag may be a combination that has no name.
         return {"value": value._value_} if isinstance(value, enum.Flag) else {"name": value._name_}
+    shape: _Shape = _shapes[cls]
+    extra = _find_extra(value, shape)
+    if extra is not None:
+        raise ValueNotSupported("", f"{cls.__qualname__} has the attribute {printable(extra)!r} "
+                                    f"besides its fields, which would be lost; make it a field")
     if _is_named_tuple(cls):
-        return dict(zip(cls._fields, value))
+        return dict(zip(shape.names, value))
     try:
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(cls)}
+        return {name: getattr(value, name) for name in shape.names}
     except AttributeError as problem:
         raise ValueNotSupported("", f"{cls.__qualname__} has a field without a value: "
                                     f"{problem}") from None
+
+
+class _Shape(NamedTuple):
+    """What values of a class hold.
+
+    :ivar names: of the fields.
+    :ivar slots: slots that are no fields, by name.
+    """
+
+    names: Tuple[str, ...]
+    known: FrozenSet[str]
+    slots: Dict[str, Any]
+
+
+def _find_shape(cls: Any) -> _Shape:
+    names = cls._fields if _is_named_tuple(cls) else tuple(
+        [field.name for field in dataclasses.fields(cls)])
+    slots = {name: slot for base in cls.__mro__ for name, slot in vars(base).items()
+             if type(slot) is types.MemberDescriptorType and name not in names}
+    return _Shape(names, frozenset(names), slots)
+
+
+_shapes = Memo(_find_shape, 1024)
+
+
+def _find_extra(value: Any, shape: _Shape) -> Optional[str]:
+    """The name of an attribute that is no field, and not kept by a property that can make it anew.
+    """
+    attributes = getattr(value, "__dict__", {})
+    if not attributes.keys() <= shape.known:
+        for name in attributes:
+            if name not in shape.known and not _is_cached(getattr(type(value), name, None)):
+                return str(name)
+    return next((name for name, slot in shape.slots.items() if _has(slot, value)), None)
+
+
+def _is_cached(attribute: Any) -> bool:
+    """Whether it is one such as functools.cached_property, which keeps its value in the dict."""
+    cls = type(attribute)
+    return hasattr(cls, "__get__") and not hasattr(cls, "__set__") \
+        and not isinstance(attribute, (types.FunctionType, types.MethodType))
+
+
+def _has(slot: Any, value: Any) -> bool:
+    try:
+        slot.__get__(value)
+        return True
+    except AttributeError:
+        return False
+
+
+def _is_plain(cls: Any) -> bool:
+    """Whether values are made like any other object, and so hold nothing that is not seen here."""
+    if getattr(cls, "__abstractmethods__", None):
+        return True  # there are none
+    try:
+        object.__new__(cls)
+        return True
+    except TypeError:
+        return False
 
 
 def put_together(name: str, parts: Dict[str, Any]) -> Any:
@@ -73,8 +140,8 @@ def put_together(name: str, parts: Dict[str, Any]) -> Any:
         raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
     if is_enum(cls):
         return _put_enum(cls, name, parts)
-    names = cls._fields if _is_named_tuple(cls) else [f.name for f in dataclasses.fields(cls)]
-    if set(names) != set(parts):
+    names = _shapes[cls].names
+    if len(names) != len(parts) or not parts.keys() <= _shapes[cls].known:
         raise Lacking(f"{printable(name)} has the parts {', '.join(names)}",
                       f", but {printable(', '.join(parts))} arrived")
     if _is_named_tuple(cls):

@@ -4,7 +4,11 @@ from __future__ import annotations
 import abc
 import collections
 import dataclasses
+import datetime
+import decimal
 import enum
+import functools
+import threading
 import typing
 
 import pytest
@@ -232,6 +236,75 @@ def test_a_class_that_looks_like_a_named_tuple_travels_by_its_fields():
     assert registered.take_apart(travel.Pair(1, 2)) == {"left": 1, "right": 2}
     assert type(registered.put_together("travel.Pair", {"right": 2, "left": 1})) is travel.Pair
     assert registered.put_together("travel.Pair", {"right": 2, "left": 1}) == (1, 2)
+
+
+@dataclasses.dataclass
+class Extra(travel.Point):
+    @functools.cached_property
+    def area(self):
+        return self.y * 2
+
+    def method(self):
+        pass
+
+
+def test_what_a_value_holds_besides_its_fields_is_named_and_not_lost():
+    for cls in (travel.Point, Extra):
+        net.value(cls)
+        job = cls("a")
+        job.owner = "me"
+        with pytest.raises(ValueNotSupported) as caught:
+            as_result([job])
+        assert str(caught.value) == f"result[0]: {cls.__name__} has the attribute 'owner' " \
+            f"besides its fields, which would be lost; make it a field"
+        del job.owner
+        assert as_result(job) == job
+    job.method = 5
+    with pytest.raises(ValueNotSupported, match="'method'"):
+        as_result(job)
+
+
+def test_what_a_property_has_cached_is_made_anew():
+    net.value(Extra)
+    job = Extra("a", 5)
+    assert job.area == 10 and "area" in vars(job)
+    arrived = as_result(job)
+    assert arrived == job and "area" not in vars(arrived) and arrived.area == 10
+
+
+def test_slots_and_attributes_of_all_sorts_that_are_no_fields_are_named():
+    class Base:
+        __slots__ = ("kept", "__dict__")
+
+    @net.value
+    @dataclasses.dataclass
+    class Slotted(Base):
+        __slots__ = ("a",)
+        a: int
+
+    @net.value
+    class Named(collections.namedtuple("Named", "x")):
+        pass
+
+    slotted = Slotted(1)
+    assert as_result(slotted) == slotted
+    slotted.kept = 5
+    with pytest.raises(ValueNotSupported, match="'kept'"):
+        as_result(slotted)
+    named = Named(1)
+    assert type(as_result(named)) is Named
+    named.more = 5
+    with pytest.raises(ValueNotSupported, match="'more'"):
+        as_result(named)
+
+
+def test_a_dataclass_that_is_laid_out_in_c_is_refused():
+    for base in (datetime.date, datetime.tzinfo, decimal.Decimal, threading.local):
+        with pytest.raises(TypeError, match="more than its fields"):
+            net.value(dataclasses.make_dataclass("More", ["a"], bases=(base,)))
+    abstract = dataclasses.make_dataclass("Abstract", ["a"], bases=(abc.ABC,), namespace={
+        "method": abc.abstractmethod(lambda self: None)})
+    assert net.value(abstract) is abstract
 
 
 def test_a_wrong_type_hint_is_no_wrong_value():
