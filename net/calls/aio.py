@@ -150,7 +150,10 @@ class _Pool:
         self.address = address
         self.client = client
         self._pools = pools
+        # In the order of use.
         self._idle: List[_Connection] = []
+        # Closes those that nobody uses; None while there are none.
+        self._timer: Optional[asyncio.TimerHandle] = None
         self._open: List[_Connection] = []
         self._opening = 0
         self._waiting: Deque[asyncio.Future[None]] = deque()
@@ -195,7 +198,20 @@ class _Pool:
         """Let another call have it."""
         connection.idle_since = uptime()
         self._idle.append(connection)
+        self._look_later(IDLE_TIME)
         self._wake_one()
+
+    def _look_later(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._close_old)
+
+    def _close_old(self) -> None:
+        self._timer = None
+        now = uptime()
+        while self._idle and now - self._idle[0].idle_since >= IDLE_TIME:
+            self.discard(self._idle.pop(0))
+        if self._idle:
+            self._look_later(IDLE_TIME - (now - self._idle[0].idle_since))
 
     def discard(self, connection: _Connection) -> None:
         """Close one that no other call can have."""
@@ -212,6 +228,9 @@ class _Pool:
                 return
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for connection in self._open:
             connection.close()
         self._open.clear()

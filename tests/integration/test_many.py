@@ -15,11 +15,24 @@ import pytest
 
 import net
 import sample
+from leaks import open_sockets
+from net.calls import aio
+from net.process import process as own
 from ports import PortRange
 from processes import PeerProcess, environment, run_python
 from times import patience
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "render_farm.py"
+
+
+@pytest.fixture(autouse=True)
+def no_work(no_leaks: None) -> Iterator[None]:
+    """Wait for the threads of a map that was let go: they give their connections back."""
+    yield
+    deadline = time.monotonic() + patience(5)
+    while any(thread.name == "net-many" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -103,6 +116,20 @@ def test_all_awaited(pair):
     assert asyncio.run(main()) == {pair[0]: 6, pair[1]: 6}
 
 
+def test_connections_of_started_calls_are_closed_when_nobody_uses_them(pair, monkeypatch):
+    monkeypatch.setattr(aio, "IDLE_TIME", 0.2)
+    before = open_sockets()
+    assert list(sample.multiply.all.on(peers=pair)(2).values()) == [10, 10]
+    pools = own.client.by_loop[own.client.own_loop]._pools
+    opened = [pool for pool in pools.values() if pool._open]
+    assert len(opened) == 2
+    deadline = time.monotonic() + patience(5)
+    while any(pool._open for pool in opened) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(pool._open for pool in opened)
+    assert len(open_sockets() - before) <= 2  # what wakes the event loop
+
+
 def test_map_spreads_calls_in_order(pair):
     multiply = sample.multiply.map.on(peers=pair)
     assert list(multiply(range(50))) == [5 * number for number in range(50)]
@@ -112,12 +139,15 @@ def test_map_spreads_calls_in_order(pair):
 
 
 def test_peers_killed_during_a_map_of_repeatable_calls_lose_nothing(others, peers):
-    mapped = sample.wait.map.on(repeatable=True, peers=peers)(
-        itertools.repeat(0.01, 60), range(60))
+    names = [f"task {number}" for number in range(60)]
+    mapped = sample.count.map.on(repeatable=True, peers=peers)(names, itertools.repeat(0.01))
     values = [next(mapped) for _ in range(6)]
     others[0].kill()
     values += mapped
-    assert values == list(range(60))
+    assert values == [1] * 60
+    # On those that are left, none ran twice; what they did not run, the killed one had done.
+    ran = [sum(sample.counted(name, peer=peer) for peer in peers[1:]) for name in names]
+    assert max(ran) == 1 and sum(ran) >= 54 - 1
 
 
 def test_what_was_lost_ends_a_map_that_is_not_repeatable(others, peers):
