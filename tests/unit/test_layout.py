@@ -190,6 +190,26 @@ def test_no_module_is_named_like_a_public_function():
     assert not functions & {name.rpartition(".")[2] for name in MODULES}
 
 
+def told(module: str) -> Iterator[tuple[str, int]]:
+    """The texts of a module that it may tell somebody: its strings, but for the docstrings."""
+    docstrings = {id(node.value) for node in nodes(module) if isinstance(node, ast.Expr)}
+    for node in nodes(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) \
+                and id(node) not in docstrings:
+            yield node.value, node.lineno
+
+
+def test_what_may_be_told_on_the_other_side_does_not_say_here():
+    """A refusal is made by one side and raised on the other, where "here" is somewhere else."""
+    made_there = [module for module in MODULES
+                  if module.split(".")[0] in ("wire", "run", "dispatch", "executors")]
+    assert len(made_there) > 10
+    said = [f"net/{MODULES[module].relative_to(PACKAGE)}:{line}: {text}"
+            for module in made_there for text, line in told(module)
+            if re.search(r"\bhere\b", text)]
+    assert not said
+
+
 def test_setup_py_runs_no_tests_and_says_what_does():
     done = subprocess.run([sys.executable, DOCS.parent / "setup.py", "test"], text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
