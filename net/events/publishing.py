@@ -49,11 +49,13 @@ MAX_HISTORY = 1000
 
 # Bytes that a subscriber may say at once, and per second, besides that it has taken events. All
 # subscriptions that it may have fit in, and as many failures of handlers as it tells of. One that
-# says more is read more slowly.
+# says more is read more slowly, and after some seconds of that not at all: while it is not read,
+# its end would not be noticed either.
 MAX_SAID = 512 * KIB
 SAID_PER_SECOND = 128 * KIB
+MAX_SLOWED = 5.0
 # Bytes that each frame counts besides its text: what it costs to look at it.
-FRAME_COST = KIB
+FRAME_COST = 256
 
 
 class Publisher:
@@ -315,6 +317,8 @@ class SubscriberConnection(Receiver):
         # What it may still say now, and since when.
         self._may_say = float(MAX_SAID)
         self._since = monotonic()
+        # Seconds for which it had to wait since it last said little.
+        self._slowed = 0.0
 
     def start(self) -> None:
         """Begin with the frame that has asked for events."""
@@ -384,12 +388,18 @@ class SubscriberConnection(Receiver):
     def _charge(self, channel: Channel, size: int) -> None:
         """Read on later if it says too much."""
         now = monotonic()
-        self._may_say = min(MAX_SAID, self._may_say + (now - self._since) * SAID_PER_SECOND) \
-            - size - FRAME_COST
+        may_say = self._may_say + (now - self._since) * SAID_PER_SECOND
+        if may_say >= MAX_SAID:
+            may_say, self._slowed = MAX_SAID, 0.0
+        self._may_say = may_say - size - FRAME_COST
         self._since = now
         if self._may_say < 0:
+            delay = -self._may_say / SAID_PER_SECOND
+            self._slowed += delay
+            if self._slowed > MAX_SLOWED:
+                raise ProtocolError(None, "it says too much")
             channel.pause()
-            self._publisher.loop.call_later(-self._may_say / SAID_PER_SECOND, self._read_on)
+            self._publisher.loop.call_later(delay, self._read_on)
 
     def _read_on(self) -> None:
         if self._channel is not None:

@@ -1,6 +1,7 @@
 """What subscribers get, and what they may say, over pairs of sockets."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -301,6 +302,18 @@ def test_a_flood_is_read_slowly_and_disturbs_nobody(hub):
     assert heard == list(range(20))
     buffered = 2 ** 21  # what sockets hold
     assert sent < buffered + module.MAX_SAID + module.SAID_PER_SECOND
+
+
+def test_who_says_too_much_for_long_is_left(hub, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "MAX_SLOWED", 0.1)
+    flood = Subscriber(hub)
+    more = b"".join(encode_failed([["done", "dGFn", "x"]] * 100, 0))
+    with contextlib.suppress(OSError):
+        while True:
+            flood.sock.sendall(more)
+    assert flood.is_closed
+    until(lambda: "it says too much" in caplog.text)
 
 
 def test_failures_are_logged_a_few_at_a_time(hub, caplog):
