@@ -32,14 +32,17 @@ class Call(Future):  # type: ignore[type-arg]
         self._observed = False
 
     def result(self, timeout: Optional[float] = None) -> Any:
+        """The value, or what the function raised; waits for it, at most ``timeout`` seconds."""
         self._observed = True
         return super().result(timeout)
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        """What the function raised, None if it has a value; waits as :meth:`result` does."""
         self._observed = True
         return super().exception(timeout)
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Have a function called with the call when it has ended, from any thread."""
         self._observed = True
         super().add_done_callback(fn)
 
