@@ -242,7 +242,10 @@ class Watch:
         try:
             function(*args)
         except (NetError, OSError) as exc:
-            log(logging.WARNING, "watching peers: %s", exc)
+            # What goes wrong with a search is no error; in the application's callback it is one.
+            ours = function is not self._callback
+            log(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
+                exc_info=not ours)
         except Exception:
             log(logging.ERROR, "watching peers: %r failed", function, exc_info=True)
 

@@ -357,7 +357,7 @@ def test_what_goes_wrong_where_nobody_looks_is_printed(peer_process):
             raise KeyError("in a handler")
 
         def watching(change, peer):
-            raise RuntimeError("in a watch")
+            raise OSError("in a watch")
 
         stop = net.watch(watching)
 
@@ -377,7 +377,7 @@ def test_what_goes_wrong_where_nobody_looks_is_printed(peer_process):
     assert 'raise ValueError("seen there")' in first.errors()
     assert "sample failing, called by a process of this host, raised" in first.errors()
     assert 'raise KeyError("in a handler")' in second.errors()
-    assert 'raise RuntimeError("in a watch")' in second.errors()
+    assert 'raise OSError("in a watch")' in second.errors()
 
 
 @pytest.mark.parametrize("call", [

@@ -10,6 +10,7 @@ from net.discovery import cache as cache_module
 from net.discovery import search as search_module
 from net.discovery.cache import PeerCache
 from net.discovery.report import Report
+from net.errors import NetError
 from net.discovery.search import Outcome
 from net.discovery.probes import Answer
 from hearing import until
@@ -254,18 +255,20 @@ def test_a_killed_peer_is_noticed_while_somebody_watches(keeper, network, monkey
     watch.stop()
 
 
-def test_a_callback_that_raises_is_logged_and_called_again(keeper, network, caplog):
+@pytest.mark.parametrize("problem", [ZeroDivisionError, OSError, NetError])
+def test_a_callback_that_raises_is_logged_and_called_again(keeper, network, caplog, problem):
     told = queue.Queue()
 
     def careless(change, peer):
         told.put(peer.port)
-        raise ZeroDivisionError
+        raise problem
 
     network.put(answer(port=3010, instance="a"), answer(port=3011, instance="b"))
     watch = keeper.watch(careless)
     assert {told.get(timeout=5), told.get(timeout=5)} == {3010, 3011}
     watch.stop()
-    assert "ZeroDivisionError" in caplog.text
+    assert problem.__name__ in caplog.text
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
 
 
 def test_a_callback_may_end_its_own_watch(keeper, network):
