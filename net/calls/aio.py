@@ -24,7 +24,7 @@ from ..run.streaming import STREAMED, TELL
 from ..settings import is_loopback
 from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, Buffer, EndOfStream, Frame, NotAFrame)
 from ..wire.messages import decode_items, decode_reply, encode_call, encode_taken
-from ..wire.legacy import may_be_old
+from ..wire.legacy import BASE64, dialect_of, may_be_old
 from ..wire.session import Hello, Session, caller_session, encode_preface
 from ..wire.values import unpack
 
@@ -169,7 +169,7 @@ class _Pool:
                         and not connection.has_ended():
                     return connection
                 self.discard(connection)
-            if self.client.is_legacy(self.address):
+            if self.client.dialect(self.address):
                 return None
             if len(self._open) + self._opening < self.client.settings.max_calls:
                 return await self._connect()
@@ -345,9 +345,9 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
         connection: _Connection = await _in_time(_greet(client, address, sock, revision),
                                                  GREETING_TIME, address)
         return connection
-    except _Legacy:
+    except _Legacy as found:
         sock.close()
-        client.note_legacy(address)
+        client.saw(address, found.dialect)
         return None
     except BaseException:
         sock.close()
@@ -395,7 +395,11 @@ async def _writable(loop: Any, sock: socket.socket) -> None:
 
 
 class _Legacy(Exception):
-    """What answers our preface speaks the old dialect."""
+    """What answers our preface speaks an old dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        super().__init__(dialect)
+        self.dialect = dialect
 
 
 async def _greet(client: Client, address: Address, sock: socket.socket,
@@ -414,7 +418,7 @@ async def _greet(client: Client, address: Address, sock: socket.socket,
         event = await connection.event()
     except NotAFrame as problem:
         if known is None and may_be_old(problem.data):
-            raise _Legacy from None
+            raise _Legacy(dialect_of(problem.data) or BASE64) from None
         raise ProtocolError(address, problem.reason) from None
     except ProtocolError as problem:
         raise ProtocolError(address, problem.reason) from None

@@ -22,15 +22,15 @@ from ..link.base import LONGEST, Endpoint
 from ..link.streams import Deadline, Stream, Timed
 from ..link.tcp import TcpCarrier
 from ..settings import Settings, is_loopback
-from ..wire import legacy
 from ..wire.frames import (ASK, FAILURE, FIRST, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
                            EndOfStream, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
 from ..wire.limits import Limits
-from ..wire.messages import Call, decode_reply, encode_call
+from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, Session, caller_session, encode_preface
 from .lending import Lender
 from .loop import Loop
+from .old_peers import OldPeer, dialect_behind
 from .reading import next_event, rest_of_event
 from .streaming import STREAMED, Begun, RemoteIterator
 
@@ -51,8 +51,6 @@ NEVER = float("inf")
 # Seconds after which a call that waits for a free connection looks for itself: nobody tells of one
 # that an interrupt dropped.
 WAIT_TIME = 1.0
-# Seconds for the rest of an old peer's answer to our preface, once it began.
-LEGACY_ANSWER_TIME = 1.0
 # Arguments that are remembered; one entry is some 200 bytes.
 MAX_ARGUMENTS = 4096
 
@@ -101,8 +99,9 @@ class Client:
             timeout = self.settings.timeout
         deadline = None if timeout is None and context is None else \
             deadline_within(context, timeout, pool.address)
-        if pool.legacy:
-            return self._call_legacy(pool, peer, tag, args, kwargs, deadline)
+        old = pool.old
+        if old is not None and not old.is_gone(deadline):
+            return old.call(peer, tag, args, kwargs, deadline)
         number = next(self._numbers) % MAX_NUMBER + 1
         limits = self.settings.limits
         seconds = None if deadline is None or deadline.seconds > LONGEST else deadline.seconds
@@ -112,18 +111,12 @@ class Client:
         except ValueNotSupported:  # unless it can be lent
             lender = Lender(limits)
             message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
-        frame = pool.exchange(message, number, deadline, context, lender)
-        if isinstance(frame, Begun):
-            return RemoteIterator(frame, peer, tag, limits)
-        if frame is None:
-            return self._call_legacy(pool, peer, tag, args, kwargs, deadline)
-        return pool.decode(frame, peer, tag, limits)
-
-    def _call_legacy(self, pool: Pool, peer: object, tag: bytes, args: Tuple[Any, ...],
-                     kwargs: Dict[str, Any], deadline: Optional[Deadline]) -> Any:
-        message = legacy.encode_call(Call(tag, list(args), kwargs), self.settings.limits)
-        data = pool.exchange_legacy(message, deadline)
-        return legacy.decode_reply(data, peer, tag, self.settings.limits)
+        reply = pool.exchange(message, number, deadline, context, lender)
+        if isinstance(reply, Frame):
+            return pool.decode(reply, peer, tag, limits)
+        if isinstance(reply, Begun):
+            return RemoteIterator(reply, peer, tag, limits)
+        return reply.call(peer, tag, args, kwargs, deadline)
 
     def stream(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                kwargs: Dict[str, Any], timeout: Optional[float] = None) -> RemoteIterator:
@@ -152,21 +145,26 @@ class Client:
             self._by_argument[peer] = pool
         return pool
 
-    def is_legacy(self, address: Address) -> bool:
-        """Whether the peer there is known to speak the old dialect."""
+    def dialect(self, address: Address) -> str:
+        """The old dialect that was last heard from an address, empty for none."""
         pool = self._pools.get(address)
-        return pool is not None and pool.legacy
+        return "" if pool is None or pool.old is None else pool.old.dialect
 
-    def note_legacy(self, address: Address) -> None:
-        """The peer there speaks the old dialect."""
-        self._pools.setdefault(address, Pool(self, address)).legacy = True
+    def saw(self, address: Address, dialect: str) -> None:
+        """An address has just answered in an old dialect, or, where it is empty, in ours."""
+        pool = self._pools.get(address)
+        if dialect and pool is None:
+            pool = self._pools.setdefault(address, Pool(self, address))
+        if pool is not None:
+            pool.saw(dialect)
 
     def connect(self, address: Address, timeout: float) -> Optional[Connection]:
         """A connection of one's own, in no pool; None if an old peer is there.
 
         :raises NetError: as the tree in errors.py says.
         """
-        return Pool(self, address).open(Deadline(timeout))
+        opened = Pool(self, address).open(Deadline(timeout))
+        return None if isinstance(opened, OldPeer) else opened
 
     def close_old(self, now: float) -> None:
         """Close the connections to any peer that nobody has used for long."""
@@ -303,12 +301,12 @@ class _Place:
 class Pool:
     """The connections to one address.
 
-    :ivar legacy: whether the peer there speaks the old dialect.
+    :ivar old: the old program there; None where there is none, as far as is known.
     """
 
     def __init__(self, client: Client, address: Address) -> None:
         self.address = address
-        self.legacy = False
+        self.old: Optional[OldPeer] = None
         self._client = client
         self._settings = client.settings
         # Append and pop are atomic; the last one used, likely still warm, is taken first.
@@ -326,15 +324,15 @@ class Pool:
 
     def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline],
                  context: Optional[Context], lender: Optional[Lender] = None) \
-            -> Union[None, Frame, Begun]:
-        """One request and its reply; None if an old peer is there, which did not run it.
+            -> Union[Frame, Begun, OldPeer]:
+        """One request and its reply; if an old program is there, which did not run it, that.
 
         :param context: of the served call that makes this one, if one does.
         :param lender: does what is asked of the caller meanwhile.
         """
         connection = self._take(deadline, context)
-        if connection is None:
-            return None
+        if isinstance(connection, OldPeer):
+            return connection
         if len(message) > 1:
             self._check_size(connection, message)
         if context is not None:
@@ -446,7 +444,7 @@ class Pool:
     # ------------------------------------------------------------------ taking one
 
     def _take(self, deadline: Optional[Deadline],
-              context: Optional[Context]) -> Optional[Connection]:
+              context: Optional[Context]) -> Union[Connection, OldPeer]:
         now = uptime()
         revision = self._settings.revision
         while True:
@@ -511,13 +509,14 @@ class Pool:
             assert deadline is not None
             raise CallTimeout(self.address, deadline.seconds, "no") from None
 
-    def _open_at(self, place: _Place, deadline: Optional[Deadline]) -> Optional[Connection]:
+    def _open_at(self, place: _Place,
+                 deadline: Optional[Deadline]) -> Union[Connection, OldPeer]:
         try:
-            connection = self.open(deadline)
-            if connection is not None:
-                self._open.add(connection)
+            opened = self.open(deadline)
+            if isinstance(opened, Connection):
+                self._open.add(opened)
                 self._client.look_later()
-            return connection
+            return opened
         finally:
             with self._freed:
                 self._opening.discard(place)
@@ -554,18 +553,32 @@ class Pool:
 
     def reset(self) -> None:
         """Forget what is known of the peer there: another may come to this address."""
-        self.legacy = False
+        self.old = None
         self._knows_local = False
+
+    def saw(self, dialect: str) -> None:
+        """It has just answered in an old dialect, or, where it is empty, in ours."""
+        if not dialect:
+            self.old = None
+        elif self.old is None:
+            self.old = self.old_peer(dialect)
+        else:
+            self.old.seen(dialect)
+
+    def old_peer(self, dialect: str) -> OldPeer:
+        """The old program there, to call it."""
+        return OldPeer(self.address, dialect, self._settings,
+                       lambda deadline: self._connect(deadline, False))
 
     # ------------------------------------------------------------------ opening one
 
-    def open(self, deadline: Optional[Deadline]) -> Optional[Connection]:
-        """A new connection; None if the peer speaks the old dialect.
+    def open(self, deadline: Optional[Deadline]) -> Union[Connection, OldPeer]:
+        """A new connection; if an old program is there, that.
 
         :raises NetError: nothing ran.
         """
         revision = self._settings.revision
-        stream = self._connect(deadline)
+        stream = self._connect(deadline, self._settings.unix)
         try:
             patience = Deadline(_within(deadline, GREETING_TIME))
             known = security.credentials()
@@ -574,28 +587,32 @@ class Pool:
 
                 stream = tls.connect(stream, known, self.address, patience)
             session = caller_session(self._settings.limits)
-            hello = self._greet(stream, session, patience)
-            if hello is not None:
+            answer = self._greet(stream, session, patience)
+            if isinstance(answer, Hello):
                 stream.sock.settimeout(None)
-                self.legacy = False
-                return Connection(self.address, stream, session, hello, revision)
+                self.old = None
+                return Connection(self.address, stream, session, answer, revision)
         except BaseException as problem:
             stream.close()
             if isinstance(problem, NetError) or not isinstance(problem, (OSError, EndOfStream)):
                 raise
             raise self._unreachable(problem, deadline, GREETING_TIME) from None
         stream.close()
-        self.legacy = True
-        return None
+        self.old = old = self.old_peer(answer)
+        return old
 
-    def _connect(self, deadline: Optional[Deadline]) -> Stream:
+    def _connect(self, deadline: Optional[Deadline], locally: bool) -> Stream:
+        """A connection on which nothing was said yet.
+
+        :param locally: whether the shorter way to a peer of this host will do.
+        """
         host = self.address[0]
         if self._settings.loopback_only and not is_loopback(host):
             raise PeerUnreachable(self.address, f"NET_HOST={self._settings.host} keeps this "
                                                 f"process on its own host")
         try:
             patience = Deadline(_within(deadline, CONNECT_TIME))
-            sock = self._connect_locally(patience)
+            sock = self._connect_locally(patience) if locally else None
             if sock is None:
                 sock = TcpCarrier().connect(Endpoint.of(self.address), patience)
         except OSError as problem:
@@ -605,8 +622,6 @@ class Pool:
 
     def _connect_locally(self, deadline: Deadline) -> Optional[socket.socket]:
         """A shorter way to a peer of this host; None if there is none."""
-        if not self._settings.unix or self.legacy:
-            return None
         if not self._knows_local:
             self._knows_local = True
             self._local = local.endpoint_of(self.address)
@@ -623,8 +638,8 @@ class Pool:
             return PeerUnreachable(self.address, "it closed the connection without an answer")
         return PeerUnreachable(self.address, str(problem))
 
-    def _greet(self, stream: Stream, session: Session, deadline: Deadline) -> Optional[Hello]:
-        """Send the preface and wait for HELLO; None if an old peer answers.
+    def _greet(self, stream: Stream, session: Session, deadline: Deadline) -> Union[Hello, str]:
+        """Send the preface and wait for HELLO; if an old program answers, its dialect.
 
         :raises NetError: the peer refuses the connection, or is none.
         """
@@ -633,8 +648,10 @@ class Pool:
         try:
             event: Any = next_event(timed, session)
         except NotAFrame as problem:
-            if not self._settings.secured and _is_legacy(stream, problem.data, deadline):
-                return None
+            dialect = "" if self._settings.secured else \
+                dialect_behind(stream, problem.data, deadline)
+            if dialect:
+                return dialect
             raise ProtocolError(self.address, problem.reason) from None
         except ProtocolError as problem:
             raise ProtocolError(self.address, problem.reason) from None
@@ -648,56 +665,3 @@ class Pool:
             problem.ran = "no"  # whatever it says: it was asked nothing
             raise
         raise ProtocolError(self.address, "it answers a preface with a reply")
-
-    # ------------------------------------------------------------------ the old dialect
-
-    def exchange_legacy(self, message: bytes, deadline: Optional[Deadline]) -> bytes:
-        """One request and its reply in the old dialect, on a connection of its own."""
-        stream = self._connect(deadline)
-        try:
-            stream.sock.settimeout(None if deadline is None else deadline.remaining())
-            stream.send([message])
-            data = bytearray()
-            _read_to_end(stream, data, deadline)
-        except OSError as problem:
-            raise self._lost(problem, deadline) from problem
-        finally:
-            stream.close()
-        if not data:
-            raise PeerLost(self.address, "the peer closed the connection without a reply")
-        return bytes(data)
-
-
-def _is_legacy(stream: Stream, data: bytes, deadline: Deadline) -> bool:
-    """Whether what answered our preface is an old peer's reply that it could not read it."""
-    received = bytearray(data)
-    try:
-        _read_to_end(stream, received, Deadline(_within(deadline, LEGACY_ANSWER_TIME)))
-    except OSError:
-        pass  # old peers reset the connection when they have not read all of the request
-    data = bytes(received)
-    if legacy.is_flag(data):
-        return True
-    try:
-        return legacy.read_object(data) is not None
-    except ProtocolError:
-        return False
-
-
-def _read_to_end(stream: Stream, data: bytearray, deadline: Optional[Deadline]) -> None:
-    """Append what comes until the other side closes, or has sent a whole object of the old
-    dialect."""
-    recv = stream.recv if deadline is None else Timed(stream, deadline).recv
-    while len(data) <= legacy.MAX_RECEIVED and not _is_whole(data):
-        piece = recv(64 * 1024)
-        if not piece:
-            return
-        data += piece
-
-
-def _is_whole(data: bytearray) -> bool:
-    try:
-        # Base64 of what ends with "}" ends so; decoding each piece would take quadratic time.
-        return data.endswith((b"=", b"9")) and legacy.read_object(bytes(data)) is not None
-    except ProtocolError:
-        return False  # such as a flag, which only the end of the connection completes

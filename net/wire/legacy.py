@@ -50,6 +50,8 @@ INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
           PLAIN: ("tag", "host", "port", "user", "executable", "group", "hub", "connections",
                   "subscriptions", "flags")}
+# A flag of either dialect, or the beginning of one: base64 of at most MAX_FLAG characters.
+_FLAG = re.compile(rb"[A-Za-z0-9+/]{1,88}={0,2}")
 # Characters of what the user of a process chose, such as the path of the interpreter.
 MAX_FACT = 100
 
@@ -217,13 +219,22 @@ def dialect_of(answer: bytes) -> str:
 
 def may_be_old(answer: bytes) -> bool:
     """Whether this is, or begins, what an old program says to what it cannot read."""
-    if is_flag(answer):
+    if _FLAG.fullmatch(answer):
         return True
     if answer[:1] not in FIRST_BYTES:
-        return b"INVALID_CONNECTION".startswith(answer) or answer == b"NULL"
+        return b"INVALID_CONNECTION".startswith(answer)
     try:
         read_object(answer, dialect=FIRST_BYTES[answer[:1]])
         return True
+    except ProtocolError:
+        return False
+
+
+def is_whole(message: bytes) -> bool:
+    """Whether a message of either dialect is an object, to which nothing can be added."""
+    dialect = FIRST_BYTES.get(message[:1])
+    try:
+        return dialect is not None and read_object(message, dialect=dialect) is not None
     except ProtocolError:
         return False
 

@@ -100,7 +100,14 @@ class OldProgram:
 
 
 class OldError(Exception):
-    """What an old program raised: the name of the class and the text."""
+    """What an old program raised.
+
+    :ivar name: of the class.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
 
 
 def old_python(version: str) -> Optional[str]:

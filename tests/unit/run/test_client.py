@@ -837,18 +837,18 @@ def test_who_answers_in_the_old_dialect_on_a_used_connection_is_not_taken_for_an
 def test_a_new_peer_at_the_address_of_an_old_one_is_called_in_the_modern_dialect(call, peer, pool):
     peer.greetings = [sends(OLD_ERROR), sends(legacy.encode_result(5))]
     assert call() == 5
-    assert pool.legacy
+    assert pool.old is not None and pool.old.dialect == legacy.BASE64
     peer.close()
     with pytest.raises(net.PeerUnreachable):
         call()
-    assert not pool.legacy
+    assert pool.old is None
 
 
 def test_nothing_that_an_old_peer_could_not_read_whole_is_sent_to_it(call, peer, pool):
     peer.greetings = [sends(OLD_ERROR), sends(legacy.encode_result(5))]
     with pytest.raises(net.MessageTooLarge) as caught:
         call("x" * 2000)
-    assert caught.value.ran == "no" and pool.legacy
+    assert caught.value.ran == "no" and pool.old is not None
     assert call("x") == 5
     assert [len(sent) < 1024 for sent in peer.prefaces] == [True, True]
     assert peer.prefaces == [encode_preface(settings.group),

@@ -1,0 +1,139 @@
+"""Old programs as the caller knows them: a connection for each call, in the dialect of an address.
+
+Nobody tells which dialect an address speaks. It is known by the answer to our preface, which no old
+program can read, and remembered, because each such question is an error on its console.
+"""
+from __future__ import annotations
+
+import socket
+from time import monotonic
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from ..errors import Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError
+from ..identity import Flag
+from ..link.streams import Deadline, Stream, Timed
+from ..settings import Settings
+from ..wire import legacy
+from ..wire.frames import CHUNK
+from ..wire.legacy import BASE64, INFO, INVALID_CONNECTION, LegacySession, Reply
+
+# Seconds after which a call looks whether a newer program is at the address by now. It asks in the
+# old dialect, so that an old one is not disturbed.
+OLD_TIME = 45.0
+# Seconds for the answer.
+LOOK_TIME = 3.0
+# Seconds for the rest of the answer to our preface, once it began.
+ANSWER_TIME = 1.0
+
+
+class OldPeer:
+    """An old program at an address. Any thread may call.
+
+    :param connect: gives a new connection to it.
+    :ivar dialect: that it speaks.
+    """
+
+    def __init__(self, address: Address, dialect: str, settings: Settings,
+                 connect: Callable[[Optional[Deadline]], Stream]) -> None:
+        self.address = address
+        self.dialect = dialect
+        self._settings = settings
+        self._connect = connect
+        self._look_at = monotonic() + OLD_TIME
+
+    def seen(self, dialect: str) -> None:
+        """It has answered in this dialect just now."""
+        self.dialect = dialect
+        self._look_at = monotonic() + OLD_TIME
+
+    def is_gone(self, deadline: Optional[Deadline]) -> bool:
+        """Whether a newer program may have taken its place. Looks now and then; nothing runs there.
+
+        :raises PeerUnreachable: nobody is there.
+        """
+        if self._settings.secured:
+            return True  # what is sent now is for others of ours only
+        if monotonic() < self._look_at:
+            return False
+        self._look_at = monotonic() + OLD_TIME
+        try:
+            seconds = LOOK_TIME if deadline is None else min(LOOK_TIME, deadline.remaining())
+            info = self._ask(self.address, INFO, (), {}, Deadline(seconds), True)
+        except socket.timeout:
+            return False  # the call itself will say so
+        except PeerUnreachable:
+            raise
+        except PeerLost:
+            return True  # as newer ones end what they do not answer
+        except NetError:
+            return False  # it answers, though without sense
+        # An old one has no such member, however old.
+        return isinstance(info, dict) and "instance" in info
+
+    def call(self, peer: object, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+             deadline: Optional[Deadline]) -> Any:
+        """Run a function on it.
+
+        :returns: what it returned; a Flag if it returned one.
+        :raises ValueNotSupported: nothing was sent; likewise MessageTooLarge.
+        :raises NetError: as the tree in errors.py says.
+        """
+        value = self._ask(peer, tag, args, kwargs, deadline, True)
+        if type(value) is Flag and value == INVALID_CONNECTION and self.dialect == BASE64:
+            # Nothing ran. It may know a tag of the application's own in its own form.
+            return self._ask(peer, legacy.wrapped(tag), args, kwargs, deadline, True)
+        return value
+
+    def _ask(self, peer: object, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+             deadline: Optional[Deadline], again: bool) -> Any:
+        limits = self._settings.limits
+        session = LegacySession(self.dialect, limits)
+        reply = self._exchange(session, session.call(tag, args, kwargs), deadline)
+        try:
+            return reply.value(peer, tag, limits)
+        except ProtocolError as problem:
+            dialect = legacy.dialect_of(reply.data)
+            if not again or dialect in ("", session.dialect):
+                raise ProtocolError(self.address, problem.reason, "maybe") from None
+        # One of the other dialect has taken its place. It could not read the request.
+        self.seen(dialect)
+        return self._ask(peer, tag, args, kwargs, deadline, False)
+
+    def _exchange(self, session: LegacySession, request: bytes,
+                  deadline: Optional[Deadline]) -> Reply:
+        stream = self._connect(deadline)
+        try:
+            stream.sock.settimeout(None)
+            timed = stream if deadline is None else Timed(stream, deadline)
+            timed.send([request])
+            reply: Any = None
+            while reply is None:
+                reply = session.receive(timed.recv(CHUNK))
+        except socket.timeout:
+            assert deadline is not None
+            raise CallTimeout(self.address, deadline.seconds) from None
+        except OSError as problem:
+            self._look_at = 0.0
+            raise PeerLost(self.address, str(problem)) from problem
+        finally:
+            stream.close()
+        if not reply.data:
+            self._look_at = 0.0
+            raise PeerLost(self.address, "the peer closed the connection without a reply")
+        return reply  # type: ignore[no-any-return]
+
+
+def dialect_behind(stream: Stream, data: bytes, deadline: Deadline) -> str:
+    """The dialect of an old program, whose answer to our preface begins with ``data``; empty if it
+    is none."""
+    try:
+        timed = Timed(stream, Deadline(min(ANSWER_TIME, deadline.remaining())))
+        # Most answers are objects, which are whole by themselves.
+        while legacy.may_be_old(data) and not legacy.is_whole(data):
+            piece = timed.recv(CHUNK)
+            if not piece:
+                break
+            data += piece
+    except OSError:
+        pass  # old programs reset a connection of which they have not read all
+    return legacy.dialect_of(data)
