@@ -284,7 +284,7 @@ def _ports() -> str:
 def describe(case: Case) -> str:
     """The whole diagnosis as text."""
     found = causes(case)
-    lines = [str(case.report), "", "probe by probe:", *probes(case), ""]
+    lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case), ""]
     if not found:
         lines.append("no cause for trouble found")
     for cause in found:
@@ -309,6 +309,16 @@ def probes(case: Case) -> List[str]:
              for host in order[:MAX_HOSTS]]
     more = len(order) - MAX_HOSTS
     return [*lines, f"  and {more} more"] if more > 0 else lines or ["  nothing was asked"]
+
+
+def old_programs(case: Case) -> List[str]:
+    """A line for each older version of app-net, with the peers that have it."""
+    versions: Dict[str, List[Address]] = defaultdict(list)
+    for peer in case.peers:
+        if peer.info.get("wire") == "documented":
+            versions[str(peer.info.get("version"))].append(peer.address)
+    return [f"with app-net {version}: {places(found)}"
+            for version, found in sorted(versions.items())]
 
 
 def _ranges(ports: List[int]) -> str:

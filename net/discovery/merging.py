@@ -10,7 +10,11 @@ from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
 from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerId, make_id
+from ..wire.legacy import BASE64, PLAIN
 from .probes import Answer
+
+#: The versions of app-net that speak an old dialect, which they do not tell.
+VERSIONS = {BASE64: "0.3 or 0.4", PLAIN: "0.6"}
 
 # Characters of a group; NET_GROUP allows no more.
 MAX_GROUP = 64
@@ -102,4 +106,6 @@ def peer_id(answer: Answer) -> PeerId:
     group = answer.facts.get("group")
     info = {**answer.facts, "found": answer.found, "seconds": answer.seconds,
             "wire": "documented" if answer.old else "modern"}
+    if answer.old:
+        info["version"] = VERSIONS[answer.dialect]
     return PeerId(make_id(port, host, None if group == "None" else group), info)

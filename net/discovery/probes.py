@@ -15,17 +15,17 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optio
 
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, ProtocolError,
                       RemoteError)
-from ..identity import make_tag, printable
+from ..identity import printable
+from ..process import process
 from ..settings import settings
 from ..wire import legacy
 from ..wire.frames import Frame, NotAFrame
 from ..wire.limits import Limits
-from ..wire.messages import Call, decode_reply, encode_call
+from ..wire.legacy import INFO, LegacySession
+from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
 from ..link.streams import NO_SIGNAL
-
-INFO = make_tag("net.defaults.handlers", "info")
 
 # Seconds for a stranger to accept and answer. On a LAN both take a few milliseconds; a sleeping
 # Wi-Fi station is woken within 200.
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
     :ivar found: where the address came from, for people.
     :ivar seconds: from the first packet to the whole reply.
     :ivar at: monotonic time of the reply.
-    :ivar old: whether it came in the documented old dialect.
+    :ivar dialect: the old dialect that it came in; empty for ours.
     """
 
     address: Address
@@ -75,7 +75,12 @@ class Answer(NamedTuple):
     found: str
     seconds: float
     at: float
-    old: bool
+    dialect: str = ""
+
+    @property
+    def old(self) -> bool:
+        """Whether it is an old program's."""
+        return bool(self.dialect)
 
 
 class Findings:
@@ -219,7 +224,8 @@ class Sweep:
                 self._alive(candidate)
                 continue
             try:
-                self._open(candidate, False)
+                # What an old program cannot read is an error on its console.
+                self._open(candidate, self._dialect(candidate.address))
             except OSError as exc:
                 if exc.errno not in _OUT_OF:
                     self._failed(candidate, exc.errno)
@@ -242,7 +248,10 @@ class Sweep:
             self.findings.left += len(queue)
             queue.clear()
 
-    def _open(self, candidate: Candidate, old: bool) -> None:
+    def _dialect(self, address: Address) -> str:
+        return "" if self.credentials is not None else process.client.dialect(address)
+
+    def _open(self, candidate: Candidate, dialect: str, again: bool = False) -> None:
         family = socket.AF_INET6 if ":" in candidate.address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         self._tried.add(candidate.address)
@@ -251,7 +260,7 @@ class Sweep:
             code = sock.connect_ex(candidate.address)
             if code not in _IN_PROGRESS:
                 raise OSError(code, os.strerror(code))
-            probe = Probe(self, candidate, sock, old)
+            probe = Probe(self, candidate, sock, dialect, again)
             self._selector.register(sock, selectors.EVENT_WRITE, probe.connected)
         except BaseException:
             sock.close()
@@ -300,11 +309,14 @@ class Sweep:
         self._finish(probe)
         self.findings.stranger(probe.candidate.address, what)
 
-    def ask_again(self, probe: Probe) -> None:
-        """Ask in the old dialect whoever did not understand the modern one."""
+    def ask_again(self, probe: Probe, dialect: str) -> None:
+        """Ask in another dialect whoever did not understand, or speaks a newer one by now."""
+        if probe.again:
+            self.no_peer(probe, "answers in one dialect after the other")
+            return
         self._finish(probe)
         try:
-            self._open(probe.candidate, True)
+            self._open(probe.candidate, dialect, True)
         except OSError as exc:
             self.findings.stranger(probe.candidate.address, f"closed, then {exc.strerror}")
 
@@ -313,9 +325,10 @@ class Sweep:
         self._finish(probe)
         self.findings.outcomes[probe.candidate.address] = "peer"
         now = monotonic()
+        process.client.saw(probe.candidate.address, probe.dialect)
         self.findings.answers.append(Answer(
             probe.candidate.address, facts, probe.candidate.found, now - probe.started, now,
-            probe.old))
+            probe.dialect))
 
     def _finish(self, probe: Probe) -> None:
         self._probes.discard(probe)
@@ -346,19 +359,25 @@ class Probe:
     """One connection that asks one address who it is.
 
     :ivar data: what has been received, decrypted.
-    :ivar old: whether it asks in the old dialect.
+    :ivar dialect: the old dialect that it asks in; empty for ours.
+    :ivar again: whether it asks for the second time.
     """
 
-    def __init__(self, sweep: Sweep, candidate: Candidate, sock: socket.socket, old: bool) -> None:
+    def __init__(self, sweep: Sweep, candidate: Candidate, sock: socket.socket, dialect: str,
+                 again: bool) -> None:
         self._sweep = sweep
         self.candidate = candidate
         self.sock = sock
-        self.old = old
+        self.dialect = dialect
+        self.again = again
         self.started = monotonic()
         self.deadline = self.started + candidate.seconds
         self.is_connected = False
         self.data = b""
-        self._session = caller_session(Limits(MAX_REPLY, MAX_REPLY))
+        self._session = caller_session(LIMITS)
+        self._old = LegacySession(dialect, LIMITS)
+        # Whether it has answered our preface as old programs do, which takes until its end.
+        self._misread = False
         self._tls: Any = None
 
     def doubtful(self, now: float) -> bool:
@@ -379,8 +398,8 @@ class Probe:
         self._sweep.connected(self)
 
     def _first_bytes(self) -> bytes:
-        if self.old:
-            return OLD_QUESTION
+        if self.dialect:
+            return self._old.call(INFO, (), {})
         credentials = self._sweep.credentials
         if credentials is None:
             return encode_preface(settings.group)
@@ -447,8 +466,10 @@ class Probe:
         self.data += piece
         if len(self.data) > MAX_REPLY:
             self._sweep.no_peer(self, "talks without end")
-        elif self.old:
-            self._read_old(ended)
+        elif self.dialect:
+            self._read_old(piece, ended)
+        elif self._misread:
+            self._read_misread(ended)
         else:
             self._read(piece, ended)
 
@@ -459,10 +480,8 @@ class Probe:
                 self._ask()
                 event = self._session.receive()
         except NotAFrame:
-            if self._tls is None and may_be_old(self.data):
-                self._sweep.ask_again(self)
-            else:
-                self._sweep.no_peer(self, describe(self.data))
+            self._misread = True
+            self._read_misread(ended)
             return
         except MessageTooLarge:
             self._sweep.no_peer(self, "announces more than an introduction")
@@ -471,37 +490,49 @@ class Probe:
             address = self.candidate.address
             self._sweep.answered(self, decode_reply(event, address, address, INFO))
         elif ended and not self.data and self._tls is None:
-            self._sweep.ask_again(self)
+            self._sweep.ask_again(self, legacy.BASE64)
         elif ended:
             self._sweep.no_peer(self, "an incomplete reply")
 
-    def _read_old(self, ended: bool) -> None:
+    def _read_misread(self, ended: bool) -> None:
+        """It is none of ours, but may be an old program, which says that it could not read us."""
         data = self.data
-        if ended and not data:
-            self._sweep.no_peer(self, "closes without an answer")
+        if self._tls is not None or not legacy.may_be_old(data):
+            self._sweep.no_peer(self, describe(data))
+        elif ended or legacy.is_whole(data):
+            dialect = legacy.dialect_of(data)
+            if dialect:
+                self._sweep.ask_again(self, dialect)
+            else:
+                self._sweep.no_peer(self, describe(data))
+
+    def _read_old(self, piece: bytes, ended: bool) -> None:
+        if ended and not self.data:
+            if self.again:
+                self._sweep.no_peer(self, "closes without an answer")
+            else:  # as one of ours does that does not answer old programs
+                self._sweep.ask_again(self, "")
+            return
+        reply = self._old.receive(piece)
+        if not isinstance(reply, legacy.Reply):
             return
         try:
-            whole = legacy.read_object(data) is not None
-        except ProtocolError:
-            self._sweep.no_peer(self, describe(data))
+            facts = reply.value(self.candidate.address, INFO)
+        except (ProtocolError, RemoteError):
+            dialect = legacy.dialect_of(reply.data)
+            if dialect in ("", self.dialect):
+                raise
+            self._sweep.ask_again(self, dialect)
             return
-        if whole:
-            self._sweep.answered(self, legacy.decode_reply(data, self.candidate.address, INFO))
-        elif ended:
-            self._sweep.no_peer(self, "an incomplete reply")
+        if isinstance(facts, dict) and "instance" in facts:
+            self._sweep.ask_again(self, "")  # a newer program has taken its place
+        else:
+            self._sweep.answered(self, getattr(facts, "text", None) or facts)
 
 
+#: How much of an answer is read.
+LIMITS = Limits(MAX_REPLY, MAX_REPLY)
 QUESTION = b"".join(encode_call(1, INFO, (), {}))
-OLD_QUESTION = legacy.encode_call(Call(INFO, [], {}))
-
-
-def may_be_old(data: bytes) -> bool:
-    """Whether this is, or begins, what an old peer says to a request that it cannot read."""
-    try:
-        legacy.read_object(data)
-        return True
-    except ProtocolError:
-        return legacy.is_flag(data)
 
 
 # How well-known protocols answer what they do not understand.

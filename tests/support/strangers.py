@@ -4,7 +4,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from typing import Callable
+from typing import Callable, List, Optional
 
 from net.wire import legacy
 from net.wire.frames import HEADER, RESULT, pack
@@ -91,18 +91,24 @@ def drips(data: bytes) -> Callable[[socket.socket], None]:
     return drip
 
 
-def old_peer(info: object) -> Callable[[socket.socket], None]:
-    """A peer that speaks only the documented old dialect, and receives once."""
+def old_peer(info: object, dialect: str = legacy.BASE64,
+             asked: Optional[List[bytes]] = None) -> Callable[[socket.socket], None]:
+    """A peer that speaks only an old dialect, and receives once.
+
+    :param asked: what it receives is put into this.
+    """
     def answer(sock: socket.socket) -> None:
         data = sock.recv(1024)
+        if asked is not None:
+            asked.append(data)
         try:
-            content = legacy.read_object(data)
+            content = legacy.read_object(data, dialect=dialect)
         except Exception:
             content = None
         if content is None:
-            sock.sendall(legacy.encode_error("Error: cannot read that"))
+            sock.sendall(legacy.encode_error("Error: cannot read that", dialect))
         else:
-            sock.sendall(legacy.encode_result(info))
+            sock.sendall(legacy.encode_result(info, dialect=dialect))
     return answer
 
 

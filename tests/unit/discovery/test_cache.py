@@ -21,7 +21,7 @@ THERE = "192.168.1.20"
 
 def answer(host=THERE, port=3010, instance="i", **facts):
     said = {"instance": instance, "host": host, "port": port, "group": None, **facts}
-    return Answer((host, port), said, "test", 0.001, 0.0, False)
+    return Answer((host, port), said, "test", 0.001, 0.0)
 
 
 class Network:

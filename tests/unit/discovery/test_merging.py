@@ -11,7 +11,7 @@ OWN = {"127.0.0.1", "192.168.1.10"}
 
 def answer(at="192.168.1.20", on=3010, **facts):
     said = {"instance": "i" * 32, "host": at, "port": on, "group": None, **facts}
-    return Answer((at, on), said, "test", 0.002, 0.0, False)
+    return Answer((at, on), said, "test", 0.002, 0.0)
 
 
 def found(*answers):
@@ -46,7 +46,7 @@ def test_two_addresses_of_one_peer_are_one_entry_under_the_one_it_claims(turn):
 
 def test_of_two_addresses_that_a_peer_does_not_claim_the_faster_is_used():
     claims = {"instance": "i", "group": None, "host": "172.17.0.2", "port": 3010}
-    slow, fast = (Answer((host, 3010), claims, "test", spent, 0, False)
+    slow, fast = (Answer((host, 3010), claims, "test", spent, 0)
                   for host, spent in (("10.0.0.1", 0.02), ("10.0.0.2", 0.01)))
     assert [peer.host for peer in found(slow, fast)] == ["10.0.0.2"]
 
@@ -54,7 +54,7 @@ def test_of_two_addresses_that_a_peer_does_not_claim_the_faster_is_used():
 def test_the_address_that_answered_is_the_one_in_the_id():
     peer, = found(Answer(("192.168.1.66", 3012),
                          {"instance": "i", "host": "192.168.1.20", "port": 22, "group": None},
-                         "test", 0.1, 0, False))
+                         "test", 0.1, 0))
     assert (peer.host, peer.port) == ("192.168.1.66", 3012)
     assert peer.info["host"] == "192.168.1.20", "what it claims is kept as data"
 
@@ -63,7 +63,7 @@ def test_the_address_that_answered_is_the_one_in_the_id():
 @pytest.mark.parametrize("claimed", ["192.168.1.66", "192.168.1.20"])
 def test_who_takes_over_the_instance_of_another_does_not_hide_it(turn, claimed):
     honest = answer("192.168.1.20")._replace(seconds=0.1)
-    liar = Answer(("192.168.1.66", 3010), {**honest.facts, "host": claimed}, "test", 0, 0, False)
+    liar = Answer(("192.168.1.66", 3010), {**honest.facts, "host": claimed}, "test", 0, 0)
     assert "192.168.1.20" in [peer.host for peer in found(*[honest, liar][::turn])]
 
 
@@ -97,17 +97,17 @@ def test_what_a_peer_says_cannot_stand_for_how_it_was_found():
 
 
 def test_an_old_peer_has_an_id_of_host_port_and_group():
-    peer, = found(Answer(("192.168.1.20", 3010), {"group": "g"}, "test", 0, 0, True))
+    peer, = found(Answer(("192.168.1.20", 3010), {"group": "g"}, "test", 0, 0, "0.4"))
     assert peer == b"MTkyLjE2OC4xLjIwOjMwMTAgLT4gZw==" and peer.info["wire"] == "documented"
 
 
 @pytest.mark.parametrize("text, group", [
     ("192.168.1.20:3010 -> g", "g"), ("192.168.1.20:3010 -> None", None), ("hello", None)])
 def test_an_old_peer_may_introduce_itself_with_a_line_of_text(text, group):
-    peer, = found(Answer(("192.168.1.20", 3010), text, "test", 0, 0, True))
+    peer, = found(Answer(("192.168.1.20", 3010), text, "test", 0, 0, "0.4"))
     assert peer.group == group and peer.info["friendly_id"] == text
 
 
 def test_an_old_peer_of_this_host_is_one_whatever_address_answered():
-    both = [Answer((host, 3010), {"group": None}, "test", 0, 0, True) for host in OWN]
-    assert len(found(*both, Answer(("127.0.0.1", 3011), {}, "test", 0, 0, True))) == 2
+    both = [Answer((host, 3010), {"group": None}, "test", 0, 0, "0.4") for host in OWN]
+    assert len(found(*both, Answer(("127.0.0.1", 3011), {}, "test", 0, 0, "0.4"))) == 2

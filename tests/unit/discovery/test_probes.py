@@ -18,6 +18,7 @@ from net.wire.frames import FLAG, HEADER, LENGTH, RESULT, pack
 from net.wire.messages import encode_failure, encode_refusal
 from net.wire.session import encode_preface
 from net.errors import PeerBusy
+from net.run.client import Client
 from net.settings import settings
 from strangers import Stranger, greeted, reply, says
 
@@ -84,10 +85,82 @@ def test_a_reply_in_many_pieces_is_put_together(stranger, run):
     assert findings.answers[0].facts == FACTS
 
 
-def test_an_old_peer_is_asked_again_in_its_own_dialect(stranger, run):
-    findings, _ = run(stranger(strangers.old_peer({"group": "old", "hub": True})), seconds=5)
+OLD_FACTS = {"group": "old", "hub": True}
+BOTH = pytest.mark.parametrize("dialect", [legacy.BASE64, legacy.PLAIN])
+
+
+@pytest.fixture
+def client(monkeypatch):
+    """What this process knows of who speaks which dialect: nothing yet."""
+    client = Client(settings)
+    monkeypatch.setattr(sweep.process, "client", client)
+    return client
+
+
+@BOTH
+def test_an_old_peer_is_asked_again_in_its_own_dialect(stranger, run, client, dialect):
+    asked: list = []
+    address = stranger(strangers.old_peer(OLD_FACTS, dialect, asked))
+    findings, _ = run(address, seconds=5)
     answer, = findings.answers
-    assert answer.old and answer.facts == {"group": "old", "hub": True}
+    assert answer.dialect == dialect and answer.old and answer.facts == OLD_FACTS
+    # And from then on only in that one.
+    assert client.dialect(address) == dialect
+    assert len(asked) == 2 and asked[0].startswith(b"\xabnet")
+    findings, _ = run(address, seconds=5)
+    assert findings.answers[0].facts == OLD_FACTS and len(asked) == 3
+
+
+@BOTH
+def test_a_newer_peer_that_has_taken_its_place_is_asked_as_such(stranger, run, client, dialect):
+    calls = itertools.count()
+
+    def serves_both(sock):
+        if next(calls):
+            strangers.peer(FACTS)(sock)
+        else:
+            strangers.old_peer({**OLD_FACTS, "instance": "f" * 32}, dialect)(sock)
+
+    address = stranger(serves_both)
+    client.saw(address, dialect)
+    findings, _ = run(address, seconds=5)
+    assert not findings.answers[0].old and findings.answers[0].facts == FACTS
+    assert client.dialect(address) == ""
+
+
+@BOTH
+def test_so_is_one_that_resets_what_old_programs_ask(stranger, run, client, dialect):
+    treats = itertools.chain([strangers.reset], itertools.repeat(strangers.peer(FACTS)))
+    address = stranger(lambda sock: next(treats)(sock))
+    client.saw(address, dialect)
+    findings, _ = run(address, seconds=5)
+    assert findings.answers[0].facts == FACTS and client.dialect(address) == ""
+
+
+@BOTH
+def test_an_old_peer_of_the_other_dialect_that_has_taken_its_place_is_asked_in_that(
+        stranger, run, client, dialect):
+    other = legacy.PLAIN if dialect == legacy.BASE64 else legacy.BASE64
+    address = stranger(strangers.old_peer(OLD_FACTS, other))
+    client.saw(address, dialect)
+    findings, _ = run(address, seconds=5)
+    assert findings.answers[0].dialect == other == client.dialect(address)
+
+
+@pytest.mark.parametrize("answer, again", [
+    (legacy.encode_error("x"), b'{"payload": "error", "traceback": ""}'),
+    (b'{"payload": "error", "traceback": ""}', legacy.encode_error("x")),
+    (b"TlVMTA==", b"NULL"), (b"TlVMTA==", b"TlVMTA=="),
+])
+def test_nobody_is_asked_more_than_twice(stranger, run, answer, again):
+    calls = itertools.count()
+
+    def treat(sock):
+        sock.recv(1024)
+        sock.sendall(again if next(calls) else answer)
+
+    findings, _ = run(stranger(treat), seconds=5)
+    assert next(calls) == 2 and not any(isinstance(one.facts, dict) for one in findings.answers)
 
 
 def test_a_peer_that_closes_at_what_it_cannot_read_is_asked_in_the_old_dialect(stranger, run):

@@ -1,0 +1,417 @@
+"""Old programs in processes of their own, and what app-net and they can do with each other.
+
+They are the imitation in tests/support/old_program.py, which tests/unit/test_old_program.py holds
+to recorded bytes. Where a Python is installed that the real ones ran on, it runs on that one, too.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import socket
+import time
+from typing import Any, Callable, Iterator, List
+
+import pytest
+
+import net
+import sample
+from hearing import PUBLISHER, SUBSCRIBER, ask, until, wait_until_heard
+from net.process import process
+from net.run import old_peers
+from old_programs import OldError, OldProgram, old_python
+
+Starter = Callable[..., OldProgram]
+
+#: The dialect, and the version of Python; the newest that runs these tests where it is empty.
+PROGRAMS = [("0.3", ""), ("0.4", ""), ("0.6", ""), ("0.4", "2.7"), ("0.4", "3.6"), ("0.6", "3.6")]
+
+find_python = functools.lru_cache(None)(old_python)
+
+
+@pytest.fixture
+def start_old(port_range: range) -> Iterator[Starter]:
+    """Start an old program: ``start_old("0.4")``, on the last port of the test's own."""
+    started: List[OldProgram] = []
+
+    def start(dialect: str, python: str = "", port: int = port_range[-1],
+              host: str = "127.0.0.1") -> OldProgram:
+        path = {"python": find_python(python)} if python else {}
+        if python and path["python"] is None:
+            pytest.skip(f"Python {python} is not installed")
+        program = OldProgram(dialect, port, host=host, **path)
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        program.stop()
+
+
+@pytest.fixture(params=PROGRAMS, ids=lambda one: "-py".join(filter(None, one)))
+def old(request: Any, start_old: Starter) -> OldProgram:
+    """Each kind of old program."""
+    return start_old(*request.param)
+
+
+@pytest.fixture(params=["0.3", "0.4", "0.6"])
+def dialect(request: Any) -> str:
+    return str(request.param)
+
+
+def call(old: OldProgram, name: str, *args: Any, **kwargs: Any) -> Any:
+    return net.Peer().request(old.address, name, args, kwargs)
+
+
+# --------------------------------------------------------------------------- they call us
+
+
+VALUES = [None, True, 0, -1.5, "", "text", "café ✓ 😀", [], [1, [2, {"a": None}]], {}, {"a": 1}]
+
+
+def test_an_old_program_calls_us(old, other):
+    for value in VALUES:
+        assert old.call(other.address, "sample.echo", value) == value
+    assert old.call(other.address, "sample.multiply", 5, some_kwarg=10) == 50
+    assert old.call(other.address, "net.defaults.handlers.pass_through", "x") == "x"
+
+
+def test_an_old_program_calls_what_has_a_tag_of_its_own(old, other):
+    own = old.dialect != "0.3"  # which has no such tags of its own form
+    assert old.do("call", *other.address, "sample upper", ["x"], {}, own) == "X"
+
+
+def test_flags_and_errors_come_to_an_old_program_in_its_dialect(old, other):
+    assert old.call(other.address, "net.defaults.handlers.null") == "NULL"
+    with pytest.raises(OldError, match="Peer does not have the connection"):
+        old.call(other.address, "app.nothing")
+    with pytest.raises(OldError) as caught:
+        old.call(other.address, "sample.fail", "KeyError", "x")
+    assert "RemoteError" in str(caught.value) and "KeyError: 'x'" in str(caught.value)
+    with pytest.raises(OldError, match="MessageTooLarge"):
+        old.call(other.address, "sample.multiply", "x", some_kwarg=1100)
+
+
+def test_a_method_of_an_object_of_0_6_is_a_call(start_old, other):
+    old = start_old("0.6")
+    assert old.do("method", *other.address, "sample.multiply", [5], {"some_kwarg": 10}) == 50
+
+
+def test_a_call_with_an_object_of_0_6_as_its_peer_is_one_too(other):
+    # It sends the repr of a dict.
+    request = (b"{'connection': 'sample.multiply', 'args': (5,), 'kwargs': {'some_kwarg': 10, "
+               b"'peer': <net.Peer h:127.0.0.1 p:3010 g:None c:4 s:0 f:0>}}")
+    with socket.create_connection(other.address, 10) as sock:
+        sock.sendall(request)
+        assert sock.recv(1024) == b"50"
+
+
+# --------------------------------------------------------------------------- we call them
+
+
+def test_we_call_an_old_program(old):
+    for value in VALUES:
+        assert call(old, "app.echo", value) == value
+    assert call(old, "app.render", "shot", 10, quality=[3.5, None]) == [
+        "shot", 10, [3.5, None], False]
+    # It was asked in our dialect once, could not read it, and ran nothing.
+    first, *others = old.requests
+    assert first.startswith(b"\xabnet") and len(others) == len(VALUES) + 1
+    assert not any(request.startswith(b"\xab") for request in others)
+    assert len(old.state()["console"]) == 1
+
+
+def test_flags_and_errors_of_an_old_program_are_handled_here(old):
+    assert call(old, "net.defaults.handlers.null") == "NULL"
+    with pytest.raises(net.InvalidConnection):
+        call(old, "app.nothing")
+    with pytest.raises(ValueError, match="no such frame: 7") as caught:
+        call(old, "app.fail", "ValueError")
+    assert isinstance(caught.value, net.RemoteError) and caught.value.ran == "yes"
+    with pytest.raises(net.MessageTooLarge):
+        call(old, "app.echo", "x" * 2000)
+
+
+def test_a_flag_of_the_application_is_handled_where_it_is_defined(old, monkeypatch):
+    monkeypatch.setattr(net.peer._Peer, "FLAGS", dict(net.peer._Peer.FLAGS))
+    if old.dialect == "0.6":  # which does not tell flags from texts
+        assert call(old, "app.answer_busy") == "BUSY"
+    else:
+        with pytest.raises(net.ValueNotSupported, match="BUSY"):
+            call(old, "app.answer_busy")
+    net.flag("BUSY")(lambda connection, peer: ("handled", peer))
+    assert call(old, "app.answer_busy") == ("handled", old.address)
+
+
+def test_what_has_a_tag_of_its_own_there_is_called(old):
+    if old.dialect == "0.3":
+        with pytest.raises(net.InvalidConnection):
+            call(old, "Tagged", "x")
+        return
+    assert call(old, "Tagged", "x") == "x"
+    # 0.4 knows it under another tag; asking for the plain one has run nothing.
+    assert len(old.requests) == (3 if old.dialect == "0.4" else 2)
+
+
+def test_the_info_of_an_old_program_is_that_of_a_peer_without_a_group(old):
+    info = net.info(peer=old.address)
+    assert info["group"] is None and (info["host"], info["port"]) == old.address
+
+
+# ------------------------------------------------------------------------------- searches
+
+
+NOT_FOUND = {"found": [], "died": None}
+
+
+def info_of(process: Any) -> List[Any]:
+    return list(process.address)
+
+
+def test_the_search_of_an_old_program_finds_us(old, peer_process, port_range):
+    one = peer_process("import net")
+    two = peer_process("import net\nnet.configure(facts={'much': 'x' * 3000})")
+    found = old.do("scan", ["127.0.0.1"], list(port_range))
+    assert found == {"found": [info_of(one), info_of(two)], "died": None}
+    assert old.call(two.address, "net.defaults.handlers.info")["group"] == "None"
+
+
+def test_only_those_of_its_group_are_found_by_an_old_program(old, peer_process, port_range):
+    peer_process("import net", NET_GROUP="render")
+    found = old.do("scan", ["127.0.0.1"], list(port_range))
+    assert found["died"] is None and found["found"] == (
+        [] if old.dialect != "0.3" else [["127.0.0.1", port_range[0]]])
+
+
+SECRET = {"NET_SECRET": "correct horse battery staple"}
+
+
+@pytest.mark.parametrize("settings, held", [
+    (SECRET, False), ({"NET_MAX_CONNECTIONS": 1}, True), ({**SECRET, "NET_MAX_CONNECTIONS": 1},
+                                                          True),
+], ids=["with a secret", "at its limit", "both"])
+def test_the_search_of_an_old_program_survives_a_peer(old, peer_process, port_range, settings,
+                                                      held):
+    if "NET_SECRET" in settings:
+        pytest.importorskip("cryptography")
+    closed = peer_process("from sample import *", **settings)
+    behind = peer_process("import net")
+    hold = [socket.create_connection(closed.address, 10)] if held else []
+    try:
+        if held and "NET_SECRET" not in settings:
+            # A call that runs: one that only begins gives way to others.
+            hold[0].sendall(json.dumps({"connection": "sample.wait", "args": [20],
+                                        "kwargs": {}}).encode())
+            until(lambda: ask_connections(closed))
+        found = old.do("scan", ["127.0.0.1"], list(port_range))
+        assert found["died"] is None and info_of(behind) in found["found"]
+        if held and "NET_SECRET" not in settings:
+            with pytest.raises(OldError, match="PeerBusy.*NET_MAX_CONNECTIONS"):
+                old.call(closed.address, "sample.where")
+    finally:
+        for sock in hold:
+            sock.close()
+
+
+def ask_connections(process: Any) -> bool:
+    return bool(ask(process, "net.Peer().server.connections") == 1)
+
+
+def test_our_search_finds_an_old_program_and_asks_it_in_its_dialect_from_then_on(
+        old, peer_process, port_range):
+    process = peer_process("import net")
+    find = ("[(peer.port, peer.group, peer.info['wire']) for peer in net.peers(refresh=True)]")
+    expected = [(old.address[1], None, "documented")]
+    assert ask(process, find) == expected
+    tracebacks = len(old.state()["console"])
+    for _ in range(3):
+        assert ask(process, find) == expected
+    process.execute(f"print(net.info(peer={old.address!r})['port'])")
+    assert process.read_line() == str(old.address[1])
+    assert len(old.state()["console"]) == tracebacks <= 1
+    assert ask(process, "[peer.port for peer in net.peers()['None']]") == [old.address[1]]
+    assert ask(process, "[peer.port for peer in net.peers(groups=['None'])]") == [old.address[1]]
+
+
+def test_doctor_names_an_old_program(old, peer_process):
+    from processes import run_python
+
+    done = run_python("-m", "net", "doctor", NET_PORT_START=old.address[1] - 5)
+    assert f"127.0.0.1:{old.address[1]}" in done.stdout
+    assert "app-net " + {"0.6": "0.6"}.get(old.dialect, "0.3 or 0.4") in done.stdout
+
+
+# -------------------------------------------------------------------- replaced by a new one
+
+
+TUPLE = """
+import net
+@net.connect("app.echo")
+def echo(value):
+    return value
+net.Peer()
+"""
+
+
+@pytest.fixture
+def replaced(dialect, start_old, peer_process, port_range) -> Callable[[], Any]:
+    """Replace an old program that we have called by a peer of ours at the same address."""
+    old = start_old(dialect)
+    assert call(old, "app.echo", (1, 2)) == [1, 2]
+
+    def replace() -> Any:
+        old.stop()
+        return peer_process(TUPLE, NET_PORT_START=old.address[1], NET_PORT_RANGE=0)
+    return replace
+
+
+def test_an_old_program_that_is_replaced_is_called_in_our_dialect_after_a_search(
+        replaced, monkeypatch):
+    new = replaced()
+    monkeypatch.setitem(vars(process.settings), "port_start", new.address[1])
+    assert new.id in net.peers(refresh=True)
+    assert net.Peer().request(new.address, "app.echo", ((1, 2),), {}) == (1, 2)
+
+
+def test_without_a_search_it_is_after_a_while(replaced, monkeypatch):
+    new = replaced()
+    assert net.Peer().request(new.address, "app.echo", ((1, 2),), {}) == [1, 2]
+    later = time.monotonic() + old_peers.OLD_TIME
+    monkeypatch.setattr(old_peers, "monotonic", lambda: later)
+    assert old_peers.OLD_TIME <= 60
+    assert net.Peer().request(new.address, "app.echo", ((1, 2),), {}) == (1, 2)
+
+
+def test_an_old_program_that_stays_is_only_asked_in_its_own_dialect(old, monkeypatch):
+    assert call(old, "app.echo", 1) == 1
+    for number in range(1, 4):
+        later = time.monotonic() + number * old_peers.OLD_TIME
+        monkeypatch.setattr(old_peers, "monotonic", lambda: later)
+        assert call(old, "app.echo", number) == number
+    assert len(old.state()["console"]) == 1
+
+
+def test_a_peer_that_is_replaced_by_an_old_program_is_called_in_its_dialect(
+        dialect, start_old, peer_process, port_range):
+    new = peer_process(TUPLE)
+    assert net.Peer().request(new.address, "app.echo", ((1, 2),), {}) == (1, 2)
+    new.stop()
+    old = start_old(dialect, port=new.address[1])
+    assert call(old, "app.echo", (1, 2)) == [1, 2]
+
+
+def test_an_old_program_of_one_dialect_that_is_replaced_by_one_of_the_other_is_called(
+        start_old, port_range):
+    for before, after in (("0.4", "0.6"), ("0.6", "0.4")):
+        old = start_old(before)
+        assert call(old, "app.echo", 1) == 1
+        old.stop()
+        old = start_old(after)
+        assert call(old, "app.echo", 2) == 2
+        old.stop()
+
+
+# --------------------------------------------------------------------------------- events
+
+
+@pytest.fixture
+def publisher(peer_process: Any) -> Any:
+    return peer_process(PUBLISHER)
+
+
+def test_an_old_program_hears_our_events(old, publisher):
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    publisher.execute("many(0, 20), number([2, {'x': None}])")
+    until(lambda: len(old.heard) == 21)
+    assert old.heard == [*range(20), [2, {"x": None}]]
+    assert ask(publisher, "net.stats()['events']['number']['subscribers']") == {
+        ask(publisher, "next(iter(net.Peer().SUBSCRIPTIONS['number']))"):
+            {"sent": 21, "queued": 0, "dropped": 0}}
+    # It was never asked in our dialect.
+    assert old.state()["console"] == []
+
+
+def test_we_hear_the_events_of_an_old_program(old, peer_process):
+    process = peer_process(SUBSCRIBER.format(options=f"peers={old.address!r}, "))
+    until(lambda: "number" in old.state()["subscriptions"])
+    for value in range(10):
+        assert old.do("fire", "number", [value], {}) == []
+    assert wait_until_heard(process, 10) == list(range(10))
+    assert len(old.state()["console"]) <= 1
+
+
+def test_who_is_started_again_hears_the_events_of_an_old_program_once(old, peer_process):
+    script = SUBSCRIBER.format(options=f"peers={old.address!r}, ")
+    process = peer_process(script)
+    until(lambda: "number" in old.state()["subscriptions"])
+    process.kill()
+    again = peer_process(script)
+    assert again.address == process.address
+    until(lambda: len(tags_of(old)) == 2)
+    for value in range(5):
+        assert old.do("fire", "number", [value], {}) == []
+    assert wait_until_heard(again, 5) == list(range(5))
+    assert ask(again, "heard") == list(range(5))
+
+
+def tags_of(old: OldProgram) -> List[str]:
+    return [tag for _, tags in old.state()["subscriptions"]["number"] for tag in tags]
+
+
+def test_an_old_subscriber_whose_handler_is_slow_hears_on(dialect, start_old, peer_process):
+    old = start_old(dialect)
+    publisher = peer_process("""
+        from net.events import feeds, publishing
+        feeds.NO_PROGRESS = publishing.NO_PROGRESS = 0.2
+        feeds.PATIENCE = 0.1
+    """ + PUBLISHER.replace("return (value,), {}", "return (value,), {'sleep': value}"))
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    publisher.execute("number(1.5), number(0)")
+    until(lambda: old.heard == [1.5, 0])
+    publisher.execute("number(0)")
+    until(lambda: len(old.heard) == 3)
+    assert ask(publisher, "net.stats()['cut off']") == 0
+
+
+def test_an_old_subscriber_that_is_far_behind_loses_events_and_hears_on(
+        dialect, start_old, peer_process):
+    old = start_old(dialect)
+    publisher = peer_process("""
+        from net.events import feeds
+        feeds.MAX_EVENTS = 10
+        feeds.PATIENCE = 0.1
+    """ + PUBLISHER.replace("return (value,), {}",
+                            "return (value,), {'sleep': 1 if value == 0 else 0}"))
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    publisher.execute("number(0)")
+    until(lambda: old.heard == [0])
+    publisher.execute("many(1, 101)")
+    until(lambda: len(old.heard) > 5)
+    publisher.execute("number(1000)")
+    until(lambda: old.heard[-1] == 1000)
+    heard = old.heard
+    assert heard == sorted(heard)
+    counts, = ask(publisher, "list(net.stats()['events']['number']['subscribers'].values())")
+    assert counts["sent"] == len(heard) and counts["dropped"] == 102 - len(heard) > 0
+    assert ask(publisher, "net.stats()['cut off']") == 0
+
+
+def test_an_old_subscriber_that_is_gone_is_forgotten(old, publisher):
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    publisher.execute("number(1)")
+    until(lambda: old.heard == [1])
+    old.stop()
+    publisher.execute("number(2)")
+    until(lambda: ask(publisher, "net.Peer().SUBSCRIPTIONS") == {})
+
+
+def test_idle_subscribers_do_not_fill_the_console_of_an_old_program(old, peer_process):
+    process = peer_process(
+        "from net.events import subscribing\nsubscribing.OLD_LOOK = 0.1\n"
+        + SUBSCRIBER.format(options=f"peers={old.address!r}, "))
+    until(lambda: len(old.requests) >= 10)
+    assert len(old.state()["console"]) <= 1
+    assert process.errors() == ""
+
+
+def test_the_client_of_this_process_is_the_one_that_is_tested():
+    assert sample.multiply and process.client
