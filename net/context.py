@@ -26,6 +26,7 @@ class Context:
 
     :ivar caller: who made it.
     :ivar server: the server that it came to.
+    :ivar dialect: the old dialect that it came in; empty for ours.
     :ivar seconds: that its caller gave it; None for no limit.
     :ivar deadline: monotonic time after which nobody waits for it; None for no limit.
     :ivar cancelled: whether the caller has given it up.
@@ -35,6 +36,7 @@ class Context:
     def __init__(self, caller: Caller, server: Any = None) -> None:
         self.caller = caller
         self.server = server
+        self.dialect = ""
         self.seconds: Optional[float] = None
         self.deadline: Optional[float] = None
         self.cancelled = False

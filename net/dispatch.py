@@ -16,7 +16,7 @@ from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
 from .wire.frames import Buffer, Frame
-from .wire.legacy import LegacySession, is_marked
+from .wire.legacy import LegacySession, is_marked, unmarked
 
 note = RateLimitedLog(logging.getLogger(CALLS))
 
@@ -227,6 +227,7 @@ class Dispatch:
             return session.reply(None) if is_marked(tag) else session.unknown()
         if tag in self._groups:  # old programs do not say of which group they are
             return session.refuse(self._stranger(tag, context))
+        counted = unmarked(tag)
         started = perf_counter()
         try:
             result = function(*args, **kwargs) if tag not in self._executors else \
@@ -234,10 +235,10 @@ class Dispatch:
             if type(result) is types.CoroutineType:
                 result = self._await(tag, result, context)
         except BaseException as error:
-            tally.add(tag, True, perf_counter() - started)
-            _log_failure(tag, error)
+            tally.add(counted, True, perf_counter() - started)
+            _log_failure(counted, error)
             return session.fail(_legacy_traceback(error))
-        tally.add(tag, False, perf_counter() - started)
+        tally.add(counted, False, perf_counter() - started)
         try:
             return session.reply(result, list(self._connections))
         except Exception as error:  # changed by another thread while it was read

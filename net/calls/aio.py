@@ -24,7 +24,7 @@ from ..run.streaming import STREAMED, TELL
 from ..settings import is_loopback
 from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, Buffer, EndOfStream, Frame, NotAFrame)
 from ..wire.messages import decode_items, decode_reply, encode_call, encode_taken
-from ..wire.legacy import BASE64, dialect_of, may_be_old
+from ..wire.legacy import likely_dialect
 from ..wire.session import Hello, Session, caller_session, encode_preface
 from ..wire.values import unpack
 
@@ -417,8 +417,9 @@ async def _greet(client: Client, address: Address, sock: socket.socket,
     try:
         event = await connection.event()
     except NotAFrame as problem:
-        if known is None and may_be_old(problem.data):
-            raise _Legacy(dialect_of(problem.data) or BASE64) from None
+        dialect = likely_dialect(problem.data) if known is None else ""
+        if dialect:
+            raise _Legacy(dialect) from None
         raise ProtocolError(address, problem.reason) from None
     except ProtocolError as problem:
         raise ProtocolError(address, problem.reason) from None

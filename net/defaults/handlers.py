@@ -10,6 +10,7 @@ from ..context import caller
 from ..events import accept
 from ..identity import PeerArgument, tag_name
 from ..peer import Peer, function_names, serving_peer
+from ..wire.legacy import is_marked
 
 # Characters of the names of functions that a peer tells to each search that connects to it.
 MAX_LISTED = 4096
@@ -89,7 +90,7 @@ class _Shown(_Lister):
 def connections() -> Dict[str, str]:
     """The functions that a peer has for others: name of the tag -> signature. Shown as a table."""
     return {tag_name(tag): _signature(function)
-            for tag, function in list(Peer().CONNECTIONS.items())}
+            for tag, function in list(Peer().CONNECTIONS.items()) if not is_marked(tag)}
 
 
 connections = _Shown(connections.__wrapped__, connections.tag)

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple, TypeVar, Union
 
 from .. import discovery
-from ..context import caller
+from ..context import caller, current
 from ..decorators import Connected, P, R, is_connected, register
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
@@ -31,7 +31,8 @@ EXIT_TIME = 2.0
 #: The connections for events, of both halves.
 places = Places(settings)
 publisher = Publisher(_Peer.SUBSCRIPTIONS, process.loop, settings, places)
-subscriber = Subscriber(discovery.watch, process.loop, settings, places, process.client)
+subscriber = Subscriber(discovery.watch, process.loop, settings, places, process.client,
+                        _Peer.CONNECTIONS)
 old_subscribers = OldSubscribers(publisher, process.client)
 
 
@@ -185,7 +186,8 @@ def accept(event: str, peer_id: PeerArgument, tag: Union[str, bytes]) -> bool:
     encoded = tag.encode("ascii") if isinstance(tag, str) else bytes(tag)
     if len(decode_text(encoded)) > MAX_NAME:
         raise ValueError(f"a tag of more than {MAX_NAME} characters")
-    old_subscribers.subscribe(peer, (event, encoded))
+    context = current()
+    old_subscribers.subscribe(peer, (event, encoded), "" if context is None else context.dialect)
     return True
 
 

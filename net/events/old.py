@@ -4,35 +4,57 @@ They cannot be kept a connection to, so all of this waits for them, in threads o
 """
 from __future__ import annotations
 
+import os
 import threading
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..dispatch import INVALID_CONNECTION
-from ..errors import (Address, MessageTooLarge, NetError, PeerBusy, ProtocolError, RemoteError,
-                      ValueNotSupported)
-from ..identity import Flag, PeerId, make_tag
+from ..errors import Address, NetError, PeerBusy, PeerUnreachable, ProtocolError, RemoteError
+from ..identity import Flag, PeerId
 from ..run.client import Client
 from ..run.loop import Loop
+from ..run.old_peers import OldPeer
 from ..wire.deliveries import Events, Pair, values_of
-from .feeds import NO_PROGRESS, Feed
+from ..wire.legacy import INFO, SUBSCRIBE, marked
+from .feeds import MAX_BYTES, MAX_EVENTS, Feed
 from .handlers import Handler
 from .publishing import Publisher, log_failure, log_refused
 from .shares import Shares, source_of
 from .workers import Workers
 
-INFO = make_tag("net.defaults.handlers", "info")
-SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
-
 # Old peers that hear us at a time; each has a thread.
 MAX_OLD = 64
-# Seconds for an old peer to accept a connection.
-OPEN_TIME = 5.0
 # Seconds for one call of an old publisher.
 CALL_TIME = 8.0
 # Seconds between looks at one, whose end no connection tells.
 LOOK_TIME = 30.0
+
+
+class OldFeed(Feed):
+    """What an old peer is still to be called with. Its handler takes as long as it takes; what does
+    not find room meanwhile is dropped, and it is never cut off.
+
+    :param old: calls it.
+    """
+
+    def __init__(self, subscriber: PeerId, old: OldPeer) -> None:
+        super().__init__(subscriber, source_of(subscriber.address))
+        self.old = old
+
+    def put(self, events: Events, now: float) -> None:
+        if self.waiting >= MAX_EVENTS or self._bytes >= MAX_BYTES:
+            self._count(events.name).dropped += events.total
+        else:
+            super().put(events, now)
+
+    @property
+    def overflows(self) -> bool:
+        return False
+
+    def falls_behind(self, now: float) -> str:
+        return ""
 
 
 class OldSubscribers:
@@ -44,34 +66,31 @@ class OldSubscribers:
         self._begin()
 
     def _begin(self) -> None:
-        self._feeds: Dict[bytes, Feed] = {}
+        self._feeds: Dict[bytes, OldFeed] = {}
         self._threads = Shares(MAX_OLD)
 
     forget = _begin
 
-    def subscribe(self, subscriber: PeerId, pair: Pair) -> None:
+    def subscribe(self, subscriber: PeerId, pair: Pair, dialect: str) -> None:
         """Let a handler of an old peer hear an event.
 
         One that subscribes to what it has subscribed to already is a new process at the same
         address, and starts anew.
 
+        :param dialect: that it has asked in; empty for ours.
         :raises PeerBusy: too many subscriptions.
-        :raises NetError: that peer cannot be reached, or is no old one.
+        :raises NetError: that peer is no old one.
         """
+        if not dialect:
+            raise NetError(f"{subscriber} is no old peer: it subscribes on its own connection, by "
+                           f"net.subscribe there")
         with self._publisher.lock:
             feed = self._feeds.get(subscriber)
             if feed is not None and pair[1] in feed.tags.get(pair[0], ()):
                 self._publisher.end(feed, "it subscribes anew")
-            if self._add(subscriber, pair):
-                return
-        connection = self._client.connect(subscriber.address, OPEN_TIME)
-        if connection is not None:
-            connection.close()
-            raise NetError(f"{subscriber} is no old peer: it subscribes on its own connection, by "
-                           f"net.subscribe there")
-        with self._publisher.lock:
             if not self._add(subscriber, pair):
-                self._start(Feed(subscriber, source_of(subscriber.address)), pair)
+                old = self._client.old_peer(subscriber.address, dialect)
+                self._start(OldFeed(subscriber, old), pair)
 
     def _add(self, subscriber: PeerId, pair: Pair) -> bool:
         """Let one hear that hears us already; False if it does not."""
@@ -81,7 +100,7 @@ class OldSubscribers:
         self._publisher.subscribe(feed, pair)
         return True
 
-    def _start(self, feed: Feed, pair: Pair) -> None:
+    def _start(self, feed: OldFeed, pair: Pair) -> None:
         if not self._threads.take(feed.source):
             raise PeerBusy(None, f"of the {MAX_OLD} places for old peers none is left for "
                                  f"{feed.source or 'this host'}")
@@ -98,7 +117,7 @@ class OldSubscribers:
                 raise PeerBusy(None, str(problem)) from None
             raise
 
-    def _serve(self, feed: Feed) -> None:
+    def _serve(self, feed: OldFeed) -> None:
         """Call an old peer's handlers, with one event after the other."""
         try:
             while self._serve_frame(feed):
@@ -109,7 +128,7 @@ class OldSubscribers:
                     del self._feeds[feed.subscriber]
             self._threads.give_back(feed.source)
 
-    def _serve_frame(self, feed: Feed) -> bool:
+    def _serve_frame(self, feed: OldFeed) -> bool:
         publisher = self._publisher
         with publisher.changed:
             publisher.changed.wait_for(lambda: feed.ended or feed.busy)
@@ -125,17 +144,23 @@ class OldSubscribers:
             publisher.changed.notify_all()
             return True
 
-    def _call(self, feed: Feed, events: Events) -> int:
-        """Call with events of one name; the number of those that the old dialect cannot carry."""
+    def _call(self, feed: OldFeed, events: Events) -> int:
+        """Call with events of one name; the number of those that did not arrive.
+
+        :raises PeerUnreachable: nobody is there, or a newer program.
+        """
         dropped = 0
         for name, _, args, kwargs in values_of(events, self._publisher.settings.limits):
             for tag in list(feed.tags.get(name, ())):
+                if feed.old.is_gone(None):
+                    raise PeerUnreachable(feed.subscriber.address, "a newer program is there")
                 try:
-                    result = self._client.call(feed.subscriber, tag, tuple(args), kwargs,
-                                               NO_PROGRESS)
+                    result = feed.old.call(feed.subscriber, tag, tuple(args), kwargs, None)
+                except PeerUnreachable:
+                    raise
                 except RemoteError as problem:
                     log_failure(feed.subscriber, (name, tag), str(problem))
-                except (ValueNotSupported, MessageTooLarge) as problem:
+                except NetError as problem:  # it cannot carry that, or the connection broke
                     dropped += 1
                     log_refused(feed.subscriber, events._replace(total=1), str(problem))
                 else:
@@ -163,12 +188,29 @@ class Visit(NamedTuple):
 
 
 class OldPublishers:
-    """Old peers that this process hears."""
+    """Old peers that this process hears.
 
-    def __init__(self, client: Client, loop: Loop) -> None:
+    :param connections: the registry of functions, for the tags that they call our handlers by.
+    :param find: gives the handler of a pair, None if there is none.
+    """
+
+    def __init__(self, client: Client, loop: Loop, connections: Dict[bytes, Callable[..., Any]],
+                 find: Callable[[Pair], Optional[Handler]]) -> None:
         self._client = client
         self._loop = loop
+        self._connections = connections
+        self._find = find
         self._workers = Workers("net-subscriber")
+        # The tag of each subscription. Only visits touch it, one at an address at a time.
+        self._marks: Dict[Tuple[Address, Pair], bytes] = {}
+
+    def knows(self, address: Address) -> bool:
+        """Whether an old peer is at an address, as far as is known."""
+        return bool(self._client.dialect(address))
+
+    def saw(self, address: Address, dialect: str) -> None:
+        """An old peer has just answered there."""
+        self._client.saw(address, dialect)
 
     def visit(self, visit: Visit) -> None:
         """See to it that we are subscribed at an old peer."""
@@ -185,12 +227,30 @@ class OldPublishers:
     def _subscribe(self, visit: Visit) -> None:
         facts = self._call(visit.address, INFO)
         if type(facts) is not dict or "instance" in facts:
+            self._client.saw(visit.address, "")
             raise ProtocolError(visit.address, "it is no old peer any more")
         for handler in visit.handlers:
             if handler.pair not in visit.subscribed and handler.accepts(facts):
-                event, tag = handler.pair
-                self._call(visit.address, SUBSCRIBE, event, visit.own_id.decode(), tag.decode())
+                self._subscribe_marked(visit, handler.pair)
                 visit.subscribed.add(handler.pair)
+
+    def _subscribe_marked(self, visit: Visit, pair: Pair) -> None:
+        """Have an old peer call a handler, under a tag of this one subscription. It knows no
+        unsubscribing, and calls for each subscription that there ever was."""
+        mark = marked(pair[1], os.urandom(6).hex())
+        self._connections[mark] = partial(self._run, pair)
+        try:
+            self._call(visit.address, SUBSCRIBE, pair[0], visit.own_id.decode(), mark.decode())
+        except BaseException:
+            del self._connections[mark]
+            raise
+        self._connections.pop(self._marks.pop((visit.address, pair), b""), None)
+        self._marks[visit.address, pair] = mark
+
+    def _run(self, pair: Pair, *args: Any, **kwargs: Any) -> Any:
+        """Run a handler in the thread of the call; an old peer gets what it returns."""
+        handler = self._find(pair)
+        return None if handler is None else handler.function(*args, **kwargs)
 
     def _call(self, address: Address, tag: bytes, *args: Any) -> Any:
         result = self._client.call(address, tag, args, {}, CALL_TIME)

@@ -22,6 +22,7 @@ from ..run.loop import Loop, Timer
 from ..settings import Settings, is_loopback
 from ..wire.deliveries import Pair
 from ..wire.frames import NotAFrame
+from ..wire.legacy import likely_dialect
 from .handlers import Handler
 from .old import LOOK_TIME as OLD_LOOK_TIME
 from .old import OldPublishers, Visit
@@ -61,14 +62,15 @@ class Subscriber:
     the loop".
 
     :param places: those that connections for events may take, shared with the other half.
+    :param connections: the registry of functions, for old publishers, which call the handlers.
     :ivar own_id: of the peer of this process; None while it does not serve.
     """
 
     def __init__(self, watch: Watch, loop: Loop, settings: Settings, places: Shares,
-                 client: Client) -> None:
+                 client: Client, connections: Dict[bytes, Callable[..., Any]]) -> None:
         self.loop = loop
         self.settings = settings
-        self.old = OldPublishers(client, loop)
+        self.old = OldPublishers(client, loop, connections, lambda pair: self._handlers.get(pair))
         self._places = places
         self._watch = watch
         self._begin()
@@ -330,7 +332,8 @@ class Target:
             self._cancel_retry()
         if self.is_open:
             self._ask(handlers)
-        elif self._old is not None:
+        elif self._is_old():
+            assert self._old is not None
             self._visit(self._old, handlers)
         elif self._connection is None and self._retry is None:
             self.subscription.keep({one.pair for one in handlers})
@@ -339,6 +342,14 @@ class Target:
                 self._subscriber.let_go(self)
             else:
                 self._dial()
+
+    def _is_old(self) -> bool:
+        """Whether an old peer is there: what it cannot read is an error on its console."""
+        subscriber = self._subscriber
+        idle = self._old is None and self._connection is None and self._retry is None
+        if idle and not subscriber.settings.secured and subscriber.old.knows(self.address):
+            self._old = set()
+        return self._old is not None
 
     def suspend(self) -> None:
         """Hear nothing for now."""
@@ -397,7 +408,11 @@ class Target:
             if self.subscription.pairs:
                 self._failures = 0  # it was good
             self._close()
+            dialect = ""
             if type(problem) is NotAFrame and not self._subscriber.settings.secured:
+                dialect = likely_dialect(problem.data)
+            if dialect:
+                self._subscriber.old.saw(self.address, dialect)
                 self._old = set()
                 self.sync()
             else:

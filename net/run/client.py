@@ -150,6 +150,11 @@ class Client:
         pool = self._pools.get(address)
         return "" if pool is None or pool.old is None else pool.old.dialect
 
+    def old_peer(self, address: Address, dialect: str) -> OldPeer:
+        """The old program that has just called us from an address, to call it."""
+        self.saw(address, dialect)
+        return self._pools[address].old_peer(dialect)
+
     def saw(self, address: Address, dialect: str) -> None:
         """An address has just answered in an old dialect, or, where it is empty, in ours."""
         pool = self._pools.get(address)

@@ -310,6 +310,7 @@ class ServerConnection:
             if not self.terms.admit(self):
                 return
             self.deadline = NEVER
+            self.context.dialect = session.dialect
             reply = dispatch.answer_legacy(session, self.context, self.tally)
         except NotAFrame:
             raise

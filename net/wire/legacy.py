@@ -55,7 +55,7 @@ _FLAG = re.compile(rb"[A-Za-z0-9+/]{1,88}={0,2}")
 # Characters of what the user of a process chose, such as the path of the interpreter.
 MAX_FACT = 100
 
-_MARKED = re.compile(r".+~[0-9a-f]{12}", re.DOTALL)
+_MARKED = re.compile(r"(.+)~[0-9a-f]{12}", re.DOTALL)
 #: What 0.3 and 0.4 on Python 3 make of bytes: ``str(b"MTI3")``.
 _QUOTED = re.compile(r"b'([A-Za-z0-9+/=]*)'")
 # Tokens of the repr of a dict, which 0.6 sends as a request when ``peer=`` is one of its own
@@ -230,6 +230,13 @@ def may_be_old(answer: bytes) -> bool:
         return False
 
 
+def likely_dialect(answer: bytes) -> str:
+    """As :func:`dialect_of`, where only the beginning of the answer may have come."""
+    if not may_be_old(answer):
+        return ""
+    return dialect_of(answer) or FIRST_BYTES.get(answer[:1], BASE64)
+
+
 def is_whole(message: bytes) -> bool:
     """Whether a message of either dialect is an object, to which nothing can be added."""
     dialect = FIRST_BYTES.get(message[:1])
@@ -255,12 +262,18 @@ def marked(tag: bytes, mark: str) -> bytes:
     return encode_text(f"{decode_text(tag)}~{mark}")
 
 
+def unmarked(tag: bytes) -> bytes:
+    """The tag of the handler; any other tag is given back as it is."""
+    try:
+        found = _MARKED.fullmatch(decode_text(tag))
+    except ValueError:
+        return tag
+    return tag if found is None else encode_text(found[1])
+
+
 def is_marked(tag: bytes) -> bool:
     """Whether this is what :func:`marked` gave, here or in an earlier process at this address."""
-    try:
-        return _MARKED.fullmatch(decode_text(tag)) is not None
-    except ValueError:
-        return False
+    return unmarked(tag) != tag
 
 
 # ----------------------------------------------------------------------------- whole objects
@@ -452,7 +465,8 @@ def encode_info(facts: Dict[str, Any], tags: Iterable[bytes], dialect: str) -> b
     needed["user"] = str(needed["user"] or "")[:MAX_FACT]
     needed["group"] = "None" if facts.get("group") is None else facts["group"]
     # Those of the application are what somebody may want to call.
-    names = sorted(map(decode_text, tags), key=lambda name: name.startswith("net."))
+    names = sorted(dict.fromkeys(decode_text(unmarked(tag)) for tag in tags),
+                   key=lambda name: name.startswith("net."))
     needed.update(subscriptions=[], flags=["INVALID_CONNECTION", "NULL"],
                   tag=f"<net.Peer h:{needed['host']} p:{needed['port']} g:{needed['group']} "
                       f"c:{len(names)} s:0 f:2>")

@@ -14,8 +14,12 @@ import net
 from net import events
 from net.context import Caller, Context, enter
 from net.events import publishing
+from net.events.feeds import MAX_BYTES, MAX_EVENTS
+from net.events.old import OldFeed
 from net.identity import make_id
 from net.peer import _Peer
+from net.wire.deliveries import Events
+from net.wire.legacy import BASE64
 from hearing import until
 
 
@@ -284,9 +288,16 @@ def test_coroutines_cannot_hear():
 # ------------------------------------------------------------- what other peers ask of this one
 
 
+def call_from(host: str) -> None:
+    """Let the test be a call of an old peer."""
+    context = Context(Caller((host, 40000), None))
+    context.dialect = BASE64
+    enter(context)
+
+
 @pytest.fixture
 def from_elsewhere() -> Iterator[None]:
-    enter(Context(Caller(("198.51.100.7", 40000), None)))
+    call_from("198.51.100.7")
     yield
     enter(None)
 
@@ -295,21 +306,33 @@ TAG = base64.b64encode(b"app.hear").decode()
 
 
 class OldPeers:
-    """A client that finds only old peers.
+    """A client of old peers.
 
-    :ivar connected: where it has looked.
+    :ivar known: addresses of those that it was to call.
     :ivar called: whom it has called, with what.
+    :ivar problems: what calls raise, one after the other.
+    :ivar gone: whether a newer program has taken their places.
     """
 
     def __init__(self) -> None:
-        self.connected: List[Any] = []
+        self.known: List[Any] = []
         self.called: List[Any] = []
+        self.problems: List[Exception] = []
+        self.gone = False
 
-    def connect(self, address: Any, timeout: float) -> None:
-        self.connected.append(address)
+    def old_peer(self, address: Any, dialect: str) -> Any:
+        assert dialect == BASE64
+        self.known.append(address)
+        return self
 
-    def call(self, peer: Any, tag: bytes, args: Any, kwargs: Any, timeout: float) -> Any:
+    def is_gone(self, deadline: Any) -> bool:
+        return self.gone
+
+    def call(self, peer: Any, tag: bytes, args: Any, kwargs: Any, deadline: Any) -> Any:
+        assert deadline is None  # however long its handler takes
         self.called.append((peer, tag, args, kwargs))
+        if self.problems:
+            raise self.problems.pop(0)
 
 
 @pytest.fixture
@@ -330,18 +353,18 @@ def test_events_only_go_to_the_address_that_asked_for_them(from_elsewhere, old_p
     for host in ("198.51.100.8", "127.0.0.1", "example.com"):
         with pytest.raises(PermissionError, match="came from 198.51.100.7"):
             net.subscription_handler("unit test", make_id(22, host), TAG)
-    assert old_peers.connected == []
+    assert old_peers.known == []
     assert net.subscription_handler("unit test", ids(1)[0], TAG) is True
-    assert old_peers.connected == [("198.51.100.7", 1)]
+    assert old_peers.known == [("198.51.100.7", 1)]
 
 
 def test_own_addresses_stand_for_each_other(old_peers):
-    enter(Context(Caller(("127.0.0.1", 40000), None)))
+    call_from("127.0.0.1")
     try:
         assert net.subscription_handler("unit test", make_id(3010, "127.0.0.2"), TAG)
     finally:
         enter(None)
-    assert old_peers.connected == [("127.0.0.2", 3010)]
+    assert old_peers.known == [("127.0.0.2", 3010)]
 
 
 def test_an_old_peer_is_called_with_each_event(from_elsewhere, old_peers):
@@ -366,7 +389,7 @@ def test_old_peers_have_64_threads_at_most_and_one_host_half_of_them(from_elsewh
         net.subscription_handler("unit test", peer, TAG)
     with pytest.raises(net.PeerBusy, match="64"):
         net.subscription_handler("unit test", ids(33)[-1], TAG)
-    enter(Context(Caller(("198.51.100.8", 40000), None)))
+    call_from("198.51.100.8")
     assert net.subscription_handler("unit test", ids(1, "198.51.100.8")[0], TAG)
 
 
@@ -382,11 +405,58 @@ def test_an_old_peer_that_subscribes_anew_takes_its_own_place(from_elsewhere, ol
     assert len(old_peers.called) == 1
 
 
-def test_a_subscriber_that_cannot_be_reached_is_told_and_forgotten(port_range):
-    peer = make_id(port_range[0], "127.0.0.1")
-    with pytest.raises(net.PeerUnreachable):
-        net.subscription_handler("unit test", peer, TAG)
-    assert "unit test" not in _Peer.SUBSCRIPTIONS
+@pytest.mark.parametrize("problem", [
+    net.PeerLost(None, "reset"), net.ProtocolError(None, "garbage", "maybe"),
+    net.MessageTooLarge("request", 2000, 1024, None), net.ValueNotSupported("args", "bytes"),
+], ids=lambda problem: type(problem).__name__)
+def test_an_event_that_does_not_arrive_at_an_old_peer_is_dropped_and_the_next_one_sent(
+        from_elsewhere, old_peers, problem):
+    peer, = ids(1)
+
+    def dropped() -> int:
+        counts = net.stats()["events"]["unit test"]["subscribers"].get(peer.encode(), {})
+        return int(counts.get("dropped", 0))
+
+    trigger(0)
+    before = dropped()
+    net.subscription_handler("unit test", peer, TAG)
+    old_peers.problems.append(problem)
+    trigger(1)
+    trigger(2)
+    until(lambda: [args for _, _, args, _ in old_peers.called] == [(1,), (2,)])
+    until(lambda: net.flush(1) == {})
+    assert dropped() == before + 1
+
+
+def test_an_old_peer_that_does_not_answer_any_more_is_forgotten(from_elsewhere, old_peers):
+    net.subscription_handler("unit test", ids(1)[0], TAG)
+    old_peers.problems.append(net.PeerUnreachable(None, "refused"))
+    trigger(1)
+    until(lambda: "unit test" not in _Peer.SUBSCRIPTIONS)
+
+
+def test_so_is_one_whose_place_a_newer_program_has_taken(from_elsewhere, old_peers):
+    net.subscription_handler("unit test", ids(1)[0], TAG)
+    old_peers.gone = True
+    trigger(1)
+    until(lambda: "unit test" not in _Peer.SUBSCRIPTIONS)
+    assert old_peers.called == []
+
+
+def test_an_old_peer_is_never_cut_off_and_loses_what_finds_no_room():
+    feed = OldFeed(make_id(1, "198.51.100.7"), None)  # type: ignore[arg-type]
+    events = Events("done", MAX_EVENTS, b"")
+    feed.put(events, 0.0)
+    feed.put(events._replace(total=5), 1.0)
+    assert not feed.falls_behind(1000.0) and not feed.overflows
+    assert feed.counts["done"].as_dict() == {"sent": 0, "queued": MAX_EVENTS, "dropped": 5}
+    assert feed.accepted == MAX_EVENTS  # nobody waits for those that were dropped
+    feed.next_events()
+    feed.acknowledged(1, 1000.0, [2])
+    feed.put(events._replace(size=MAX_BYTES), 1000.0)
+    feed.put(events._replace(total=1), 1000.0)
+    assert feed.counts["done"].as_dict() == {"sent": MAX_EVENTS - 2, "queued": MAX_EVENTS,
+                                             "dropped": 8}
 
 
 @pytest.mark.parametrize("arguments", [
@@ -397,7 +467,7 @@ def test_a_subscriber_that_cannot_be_reached_is_told_and_forgotten(port_range):
 def test_a_subscription_of_nonsense_is_refused(from_elsewhere, old_peers, arguments):
     with pytest.raises((TypeError, ValueError)):
         net.subscription_handler(*arguments)
-    assert old_peers.connected == [] and _Peer.SUBSCRIPTIONS == {}
+    assert old_peers.known == [] and _Peer.SUBSCRIPTIONS == {}
 
 
 def test_what_is_told_of_failures_is_made_safe(caplog):

@@ -23,6 +23,7 @@ from net.wire.deliveries import (encode_events, encode_subscribed, join, pack_ar
                                  read_failed, read_subscribe, read_taken, read_unsubscribe)
 from net.wire.frames import (CALL, FAILED, KNOWN, SUBSCRIBE, TAKEN, UNSUBSCRIBE, FrameParser,
                              NotAFrame)
+from net.wire.legacy import is_marked, unmarked
 from net.wire.limits import Limits
 from net.wire.messages import encode_refusal, encode_result
 from net.wire.session import encode_hello
@@ -176,8 +177,11 @@ class Network:
         self.peers: Dict[Any, Peer] = {}
         self.dialled: List[Any] = []
         self.called: List[Any] = []
+        self.connections: Dict[bytes, Any] = {}
+        # What is known of who speaks which old dialect.
+        self.dialects: Dict[Any, str] = {}
         self.subscriber = Subscriber(self.watch, self.loop, self.settings, Shares(100),
-                                     self)  # type: ignore[arg-type]
+                                     self, self.connections)  # type: ignore[arg-type]
         self.watching: Optional[Callable[[str, Any], None]] = None
         self.heard: List[Any] = []
         self.gaps: List[Any] = []
@@ -197,9 +201,16 @@ class Network:
             return Refused(self, receiver, NotAFrame(b"e30="))
         return Connection(self, peer, session, receiver)
 
+    def dialect(self, address: Any) -> str:
+        return self.dialects.get(address, "")
+
+    def saw(self, address: Any, dialect: str) -> None:
+        self.dialects[address] = dialect
+
     def call(self, address: Any, tag: bytes, args: Any, kwargs: Any, timeout: float) -> Any:
         """As the client does, for old peers."""
         if address not in self.peers:
+            self.dialects.pop(address, None)
             raise PeerUnreachable(address, "nobody there")
         if tag == INFO:
             return self.peers[address].info
@@ -698,11 +709,57 @@ def test_an_old_peer_is_subscribed_to_once_and_looked_at(network, monkeypatch):
                         lambda *args: looked.append(args[1] == INFO) or call(*args))
     network.add(A)
     until(lambda: len(looked) > 5)
-    assert network.called == [(A, OLD_SUBSCRIBE, ("done", OWN_ID.decode(), TAG.decode()))]
+    first, = marks(network)
+    assert network.called == [(A, OLD_SUBSCRIBE, ("done", OWN_ID.decode(), first.decode()))]
+    # It was away, and may have forgotten us, or not.
     peer = network.peers.pop(A)
     until(lambda: network.subscriber._targets[A].problem)
     network.peers[A] = peer
     until(lambda: len(network.called) == 2)
+    until(lambda: first not in network.connections)
+    assert len(marks(network)) == 1
+
+
+def marks(network: Network) -> List[bytes]:
+    """The tags under which old peers may call our handler now."""
+    assert all(is_marked(tag) and unmarked(tag) == TAG for tag in network.connections)
+    return list(network.connections)
+
+
+def test_an_old_peer_calls_the_handler_that_has_the_tag_by_then(network):
+    network.peers[A] = Peer(None)
+    handler = network.add(A)
+    until(lambda: network.called)
+    mark, = marks(network)
+    assert network.connections[mark](5) is None and network.heard == [5]
+    again: List[Any] = []
+    network.subscriber.add(Handler("done", TAG, again.append, {A}))
+    network.connections[mark](6)
+    network.subscriber.remove("done", again.append)
+    network.connections[mark](7)
+    assert network.heard == [5] and again == [6] and not handler.active
+
+
+def test_a_subscription_that_an_old_peer_refuses_leaves_no_tag_behind(network):
+    network.peers[A] = Peer(None)
+    network.peers[A].answer = Flag(INVALID_CONNECTION)
+    network.add(A)
+    until(lambda: network.called and not network.connections)
+
+
+def test_a_known_old_peer_is_asked_in_its_dialect_and_never_in_ours(network):
+    network.peers[A] = Peer(None)
+    network.dialects[A] = "0.6"
+    network.add(A)
+    until(lambda: network.called)
+    assert network.dialled == [] and network.dialects[A] == "0.6"
+
+
+def test_an_old_peer_is_known_by_its_answer(network):
+    network.peers[A] = Peer(None)
+    network.add(A)
+    until(lambda: network.called)
+    assert network.dialled == [A] and network.dialects[A] == "0.4"
 
 
 def test_an_old_peer_is_chosen_by_what_it_says(network):
@@ -721,6 +778,7 @@ def test_an_old_peer_that_is_a_modern_one_now_is_heard_as_such(network, monkeypa
     peer = network.peers[A] = Peer("a")
     peer.info["instance"] = "a"
     until(lambda: asked(peer) == ["done"])
+    assert network.dialects[A] == ""
 
 
 def test_what_knows_no_events_is_tried_again(network, caplog):

@@ -478,8 +478,11 @@ def test_an_object_that_is_no_call_can_be_answered(dialect):
 def test_the_tag_of_one_subscription_is_known_as_such():
     tag = legacy.marked(TAG, "0123456789ab")
     assert tag == encode_text("app.multiply~0123456789ab") and legacy.is_marked(tag)
+    assert legacy.unmarked(tag) == TAG
     for other in (TAG, encode_text("app~x"), encode_text("~0123456789ab"), b"?", b"\xff"):
-        assert not legacy.is_marked(other)
+        assert not legacy.is_marked(other) and legacy.unmarked(other) == other
+    names = ["app.f", "app.f~0123456789ab", "app.f~0123456789ac"]
+    assert info(FACTS, PLAIN, names)["connections"] == ["app.f"]
 
 
 @given(st.binary(max_size=40) | st.text(alphabet="{}[]()'\"\\:,a1<>", max_size=30).map(
