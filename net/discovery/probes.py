@@ -177,6 +177,11 @@ class Sweep:
         """Whether nothing is in flight and nothing waits."""
         return not (self._probes or self._urgent or self._queue or self._doubted)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether somebody has accepted and not yet answered, or is asked again."""
+        return any(probe.is_connected or probe.again for probe in self._probes)
+
     def run(self) -> None:
         """Probe all that was added, to the end or until :meth:`stop`."""
         try:

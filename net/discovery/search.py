@@ -37,6 +37,9 @@ EXPECTED_SECONDS = 0.8
 # For the peers of this host to answer, before the question wakes up the whole LAN.
 LEAD_SECONDS = 0.003
 
+# For a program on this host that has accepted to say whether it is an old one.
+OLD_SECONDS = 0.05
+
 # From the last priming datagram to the look at the neighbour table: hosts answer within a
 # millisecond or two. Who was asleep is found by a second look.
 SETTLE_SECONDS = 0.02
@@ -110,6 +113,7 @@ class _Search:
         self._hosts: Set[str] = set()
         # Addresses to be primed on each interface, and those of them that nothing could be sent to.
         self._swept: interfaces.Targets = []
+        self._primed: List[str] = []
         self._unsent: List[str] = []
         # Addresses of this host, all its interfaces, and those that are searched.
         self._own: List[str] = []
@@ -153,11 +157,11 @@ class _Search:
     def _ask_this_host(self) -> None:
         if settings.loopback_only:
             host = "127.0.0.1" if settings.host == "localhost" else settings.host
-            self._ask_own(["127.0.0.1", str(host)])
+            self._ask_own(["127.0.0.1", str(host), *interfaces.named_loopback()])
             return
         # Where nearly all peers of this host are; they answer while the interfaces are read, which
         # takes some milliseconds at the first time.
-        self._ask_own(["127.0.0.1", route_address()])
+        self._ask_own(["127.0.0.1", route_address(), *interfaces.named_loopback()])
         self._interfaces, note = interfaces.read()
         self._ask_own([interface.address for interface in self._interfaces
                        if not is_loopback(interface.address)])
@@ -197,7 +201,8 @@ class _Search:
         self._report.searched_lan = True
         self._report.interfaces = [str(interface) for interface in plan.asked]
         self._chosen = plan.asked
-        self._swept, notes = interfaces.targets(plan.swept, self._own)
+        swept = [] if plan.swept and self._is_old_here() else plan.swept
+        self._swept, notes = interfaces.targets(swept, self._own)
         self._report.notes += plan.notes + notes
         asker = Asker(plan.asked, self._ports, self._sweep.listen, self._hear)
         if plan.asked:
@@ -208,6 +213,7 @@ class _Search:
             for unsent in asker.prime(interface, hosts):
                 self._unsent += unsent
                 self._sweep.step(0)
+            self._primed += hosts
             self._report.primed += len(hosts)
         self._report.primed -= len(self._unsent)
         now = monotonic()
@@ -320,6 +326,21 @@ class _Search:
         self._sweep.close()
         if self._asker is not None:
             self._asker.close()
+        if self._primed:
+            neighbours.forget(self._primed)
+
+    def _is_old_here(self) -> bool:
+        """Whether an old program runs on this host. Its searches ask each row of the neighbour
+        table, also those of hosts that are not there. Waits a moment for who is about to say so.
+        """
+        ends = monotonic() + OLD_SECONDS
+        while self._sweep.unsure and monotonic() < ends:
+            self._sweep.step(TICK)
+        old = any(answer.old for answer in self._sweep.findings.answers)
+        if old:
+            self._report.notes.append("not swept: a program with an older app-net is on this host, "
+                                      "and its own searches would take very long")
+        return old
 
     def _collect(self) -> List[Answer]:
         total = Findings()

@@ -232,6 +232,20 @@ def test_our_search_finds_an_old_program_and_asks_it_in_its_dialect_from_then_on
     assert ask(process, "[peer.port for peer in net.peers(groups=['None'])]") == [old.address[1]]
 
 
+def test_an_old_program_at_the_address_of_this_hosts_name_is_found(
+        start_old, peer_process, tmp_path):
+    # Debian gives the name of a host this address, and old programs listen at that of the name.
+    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {socket.gethostname()}\n")
+    old = start_old("0.4", host="127.0.1.1")
+    process = peer_process(f"""
+        import net
+        from net.discovery.lan import interfaces
+        interfaces.HOSTS_FILE = {str(tmp_path / "hosts")!r}
+    """)
+    assert ask(process, "[(peer.host, peer.port) for peer in net.peers()]") == [old.address]
+    assert ask(process, f"net.Peer().request({old.address!r}, 'app.echo', [5], {{}})") == 5
+
+
 def test_doctor_names_an_old_program(old, peer_process):
     from processes import run_python
 

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -37,6 +39,10 @@ PROC_TABLE = "/proc/net/arp"
 
 # Bit of /proc/net/arp's flags: the kernel knows the hardware address.
 COMPLETE = 0x2
+
+# Linux's request to delete a row, and the row: family, port and address, then the device.
+SIOCDARP = 0x8953
+ROW = struct.Struct("=HH4s44x16s")
 
 LIVE_STATES = {"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT"}
 
@@ -149,6 +155,34 @@ def read_proc(seconds: float) -> list[str]:
     # The kernel's own text: where `arp` takes its rows from on Linux, without a process.
     with open(PROC_TABLE, "rb") as table:
         return parse_proc(table.read(MAX_OUTPUT_BYTES))
+
+
+def parse_unanswered(output: bytes) -> list[tuple[str, str]]:
+    """Address and device of the rows of /proc/net/arp whose host has not answered."""
+    rows = (line.split() for line in output.splitlines()[1:])
+    return [(row[0].decode("ascii"), row[5].decode("ascii", "replace")) for row in rows
+            if len(row) >= 6 and is_host(row[0]) and row[2] == b"0x0"]
+
+
+def forget(hosts: Iterable[str]) -> None:
+    """Take the rows of hosts that have not answered out of the table, where this user may do so, on
+    Linux. Old programs ask each row, whether anybody is there or not, which takes them very long.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import fcntl
+
+    wanted = set(hosts)
+    try:
+        with open(PROC_TABLE, "rb") as table:
+            rows = parse_unanswered(table.read(MAX_OUTPUT_BYTES))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for host, device in rows:
+                if host in wanted:
+                    fcntl.ioctl(sock, SIOCDARP, ROW.pack(
+                        socket.AF_INET, 0, socket.inet_aton(host), device.encode("ascii")))
+    except OSError:
+        pass  # the rows of another user's kernel; they go by themselves in some seconds
 
 
 def read_arp(seconds: float) -> list[str]:

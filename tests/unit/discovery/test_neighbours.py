@@ -207,6 +207,18 @@ def test_the_kernels_own_table_is_read_where_there_is_one():
     assert neighbours.parse_proc(b"\xff\xfe\n1 2 x 4 5 6\n10.0.0.1 0x1 0x2\n") == []
 
 
+def test_the_rows_of_hosts_that_did_not_answer_are_told_from_the_others():
+    assert neighbours.parse_unanswered(PROC) == [("10.77.5.9", "eth0")]
+    assert neighbours.parse_unanswered(b"\xff\xfe\n1 2 x 4 5 6\n10.0.0.1 0x1 0x0\n") == []
+
+
+def test_forgetting_needs_no_privilege_and_no_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(neighbours, "PROC_TABLE", str(tmp_path / "none"))
+    neighbours.forget(["10.77.5.9"])
+    monkeypatch.setattr(neighbours.sys, "platform", "darwin")
+    neighbours.forget(["10.77.5.9"])
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Put a script of a name and a text first on the PATH."""

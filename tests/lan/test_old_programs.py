@@ -1,0 +1,162 @@
+"""Old programs on the hosts of a LAN: found, called, heard, and not disturbed."""
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from hearing import PUBLISHER, SUBSCRIBER, ask, until, wait_until_heard
+from old_programs import OldProgram
+from virtual_lan import Host
+
+DIALECTS = ["0.3", "0.4", "0.6"]
+# The ports that old programs search.
+PORTS = list(range(3010, 3015))
+
+ECHO = """
+import net
+@net.connect("app.echo")
+def echo(value):
+    return value
+"""
+
+
+@pytest.fixture(scope="module")
+def small(build: Any) -> Iterator[Any]:
+    """Three hosts without peers."""
+    with build(3) as lan:
+        yield lan
+
+
+@pytest.fixture
+def start_old() -> Iterator[Callable[..., OldProgram]]:
+    """Start an old program on a host: ``start_old("0.4", host)``."""
+    started = []
+
+    def start(dialect: str, host: Host, port: int = 3010) -> OldProgram:
+        started.append(OldProgram(dialect, port, host=host.address, prefix=host.prefix))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def start(small: Any) -> Iterator[Callable[..., Any]]:
+    """Start a peer on a host."""
+    started = []
+
+    def launch(host: Host, script: str = "", **settings: Any) -> Any:
+        started.append(host.peer(script, **settings))
+        return started[-1]
+
+    yield launch
+    for one in started:
+        one.stop()
+
+
+STRANGER = """
+import socket
+with socket.create_server(("0.0.0.0", 3010)) as server:
+    while True:
+        connection, _ = server.accept()
+        connection.recv(1024)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\\r\\n\\r\\n")
+        connection.close()
+"""
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_cold_search_finds_an_old_program_beside_a_stranger(
+        small, search, start_old, start, dialect):
+    here, there, strange = small.hosts
+    start_old(dialect, there)
+    start(strange, "import threading\nthreading.Thread(target=exec, args=(" + repr(STRANGER)
+          + ", {}), daemon=True).start()", NET_PORT_START=3011)
+    here.forget_neighbours()
+    result = search(here)
+    assert result["peers"] == [f"{there.address}:3010", f"{strange.address}:3011"]
+    assert result["groups"] == [None, None]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_old_search_finds_us_on_the_lan(small, start_old, start, dialect):
+    here, there, third = small.hosts
+    old = start_old(dialect, here)
+    start(there, "net = __import__('net')\nnet.configure(facts={'much': 'x' * 3000})")
+    start(third)
+    hosts = [host.address for host in small.hosts]
+    assert old.do("scan", hosts, PORTS) == {
+        "found": [[there.address, 3010], [third.address, 3010]], "died": None}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_events_go_both_ways_between_hosts(small, start_old, start, dialect):
+    here, there, _ = small.hosts
+    old = start_old(dialect, there)
+    publisher = start(here, PUBLISHER)
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    publisher.execute("many(0, 5)")
+    until(lambda: old.heard == [0, 1, 2, 3, 4])
+    # All peers: it is found, not named.
+    subscriber = start(here, SUBSCRIBER.format(options=""))
+    until(lambda: "number" in old.state()["subscriptions"])
+    for value in range(5):
+        old.do("fire", "number", [value], {})
+    assert wait_until_heard(subscriber, 5) == list(range(5))
+    # It is started again at once, and hears each event once.
+    subscriber.kill()
+    again = start(here, SUBSCRIBER.format(options=""))
+    until(lambda: sum(len(tags) for _, tags in old.state()["subscriptions"]["number"]) == 2)
+    old.do("fire", "number", [7], {})
+    old.do("fire", "number", [8], {})
+    assert wait_until_heard(again, 2) == [7, 8]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_old_program_is_replaced_in_place(small, start_old, start, dialect):
+    here, there, _ = small.hosts
+    old = start_old(dialect, there)
+    caller = start(here, "import net")
+    echo = f"net.Peer().request({old.address!r}, 'app.echo', ((1, 2),), {{}})"
+    assert ask(caller, "[peer.info['wire'] for peer in net.peers()]") == ["documented"]
+    assert ask(caller, echo) == [1, 2]
+    old.stop()
+    start(there, ECHO)
+    # It has said hello, which is heard without a search.
+    until(lambda: ask(caller, "[peer.info['wire'] for peer in net.peers()]") == ["modern"])
+    assert ask(caller, echo) == (1, 2)
+
+
+def incomplete(host: Host) -> int:
+    """The rows of the neighbour table of hosts that are not there."""
+    return host.run("cat", "/proc/net/arp").count(" 0x0 ")
+
+
+def test_a_search_leaves_no_rows_of_hosts_that_are_not_there(small, search, start):
+    here, there, _ = small.hosts
+    start(there)
+    here.forget_neighbours()
+    result = search(here)
+    assert result["primed"] == 253 and result["peers"] == [f"{there.address}:3010"]
+    assert incomplete(here) == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_search_of_an_old_program_on_this_host_is_not_slowed_down(
+        small, search, start_old, start, dialect):
+    here, there, _ = small.hosts
+    old = start_old(dialect, here)
+    start(there)
+    here.forget_neighbours()
+    result = search(here)
+    assert f"{there.address}:3010" in result["peers"]
+    assert result["primed"] == 0 and any("older app-net" in note for note in result["notes"])
+    # What the old program would ask: each row of the table.
+    rows = [line.split()[0] for line in here.run("cat", "/proc/net/arp").splitlines()[1:]]
+    started = time.monotonic()
+    found = old.do("scan", rows, PORTS)
+    assert time.monotonic() - started < 5 and found["died"] is None
+    assert [there.address, 3010] in found["found"]
