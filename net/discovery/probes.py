@@ -25,7 +25,7 @@ from ..wire.legacy import INFO, LegacySession
 from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
-from ..link.streams import NO_SIGNAL
+from ..link.streams import NO_SIGNAL, reset_at_end
 
 # Seconds for a stranger to accept and answer. On a LAN both take a few milliseconds; a sleeping
 # Wi-Fi station is woken within 200.
@@ -338,6 +338,10 @@ class Sweep:
     def _finish(self, probe: Probe) -> None:
         self._probes.discard(probe)
         self._selector.unregister(probe.sock)
+        if probe.is_connected and probe.is_old:
+            # Or the port of an old program, which ends each connection itself, would be taken for a
+            # minute more, and it would move to another one when it restarts.
+            reset_at_end(probe.sock, True)
         probe.sock.close()
 
     def _alive(self, candidate: Candidate) -> None:
@@ -384,6 +388,11 @@ class Probe:
         # Whether it has answered our preface as old programs do, which takes until its end.
         self._misread = False
         self._tls: Any = None
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it has to do with an old program, as far as is known."""
+        return bool(self.dialect) or self._misread
 
     def doubtful(self, now: float) -> bool:
         """Whether its host has been silent for so long that it is probably gone."""

@@ -30,7 +30,7 @@ from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, Session, caller_session, encode_preface
 from .lending import Lender
 from .loop import Loop
-from .old_peers import OldPeer, dialect_behind
+from .old_peers import OldPeer, dialect_behind, leave_no_trace
 from .reading import next_event, rest_of_event
 from .streaming import STREAMED, Begun, RemoteIterator
 
@@ -602,6 +602,7 @@ class Pool:
             if isinstance(problem, NetError) or not isinstance(problem, (OSError, EndOfStream)):
                 raise
             raise self._unreachable(problem, deadline, GREETING_TIME) from None
+        leave_no_trace(stream)
         stream.close()
         self.old = old = self.old_peer(answer)
         return old

@@ -109,6 +109,7 @@ class OldPeer:
             reply: Any = None
             while reply is None:
                 reply = session.receive(timed.recv(CHUNK))
+            leave_no_trace(stream)
         except socket.timeout:
             assert deadline is not None
             raise CallTimeout(self.address, deadline.seconds) from None
@@ -121,6 +122,12 @@ class OldPeer:
             self._look_at = 0.0
             raise PeerLost(self.address, "the peer closed the connection without a reply")
         return reply  # type: ignore[no-any-return]
+
+
+def leave_no_trace(stream: Stream) -> None:
+    """Have the end of a connection, whose reply has come, be a reset. An old program ends each one
+    itself, and its port would be taken for a minute more: it moves to another when it restarts."""
+    stream.reset_at_end(True)
 
 
 def dialect_behind(stream: Stream, data: bytes, deadline: Deadline) -> str:

@@ -9,6 +9,7 @@ import functools
 import json
 import socket
 import time
+from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -173,6 +174,22 @@ def test_the_search_of_an_old_program_finds_us(old, peer_process, port_range):
     found = old.do("scan", ["127.0.0.1"], list(port_range))
     assert found == {"found": [info_of(one), info_of(two)], "died": None}
     assert old.call(two.address, "net.defaults.handlers.info")["group"] == "None"
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the table is Linux's")
+def test_calls_and_searches_leave_nothing_behind_at_the_port_of_an_old_program(
+        dialect, start_old, peer_process):
+    # Else it would take another port when it is started again.
+    old = start_old(dialect)
+    process = peer_process("import net")
+    for number in range(10):
+        assert call(old, "app.echo", number) == number
+    for _ in range(3):
+        assert ask(process, "[peer.port for peer in net.peers(refresh=True)]") == [old.address[1]]
+    waiting = "06"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    assert not [row for row in rows
+                if row[3] == waiting and int(row[1].split(":")[1], 16) == old.address[1]]
 
 
 def test_only_those_of_its_group_are_found_by_an_old_program(old, peer_process, port_range):
