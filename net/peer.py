@@ -26,6 +26,7 @@ from .link import local
 from .link.base import Listener, listen_in_range
 from .link.tcp import TcpCarrier
 from .process import process
+from .wire.legacy import unmarked
 from .wire.memo import Memo
 from .run.server import Server
 
@@ -401,7 +402,7 @@ def _user() -> str:
 
 def function_names() -> List[str]:
     """The names of the functions that this process has for others, but for those of all peers."""
-    names = map(decode_text, list(_Peer.CONNECTIONS))
+    names = {decode_text(unmarked(tag)) for tag in list(_Peer.CONNECTIONS)}
     return sorted(name for name in names if not name.startswith(DEFAULTS))
 
 

@@ -52,6 +52,8 @@ NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
                   "subscriptions", "flags")}
 # A flag of either dialect, or the beginning of one: base64 of at most MAX_FLAG characters.
 _FLAG = re.compile(rb"[A-Za-z0-9+/]{1,88}={0,2}")
+# What they have no use for, and what would only take the place of the rest.
+NEEDLESS = frozenset({"functions", "more_functions"})
 # Characters of what the user of a process chose, such as the path of the interpreter.
 MAX_FACT = 100
 
@@ -474,7 +476,8 @@ def encode_info(facts: Dict[str, Any], tags: Iterable[bytes], dialect: str) -> b
     del names[MAX_MESSAGE // 5:]
     needed["connections"] = names
     content = {name: needed[name] for name in NEEDED[dialect]}
-    more = [(name, value) for name, value in facts.items() if name not in content]
+    more = [(name, value) for name, value in facts.items()
+            if name not in content and name not in NEEDLESS]
     while True:
         try:
             data = _encode({**content, **dict(more)}, dialect)

@@ -23,8 +23,18 @@ from old_programs import OldError, OldProgram, old_python
 
 Starter = Callable[..., OldProgram]
 
-#: The dialect, and the version of Python; the newest that runs these tests where it is empty.
-PROGRAMS = [("0.3", ""), ("0.4", ""), ("0.6", ""), ("0.4", "2.7"), ("0.4", "3.6"), ("0.6", "3.6")]
+#: The dialect, and the version of Python; that of these tests where it is empty.
+PROGRAMS = [("0.3", ""), ("0.4", ""), ("0.6", "")]
+ON_OLD_PYTHONS = [("0.4", "2.7"), ("0.4", "3.6"), ("0.6", "3.6")]
+
+
+def name_of(program: Any) -> str:
+    return "-py".join(filter(None, program))
+
+
+#: For tests in which an old Python may make a difference.
+ALSO_ON_OLD_PYTHONS = pytest.mark.parametrize("old", PROGRAMS + ON_OLD_PYTHONS, indirect=True,
+                                              ids=name_of)
 
 find_python = functools.lru_cache(None)(old_python)
 
@@ -48,7 +58,7 @@ def start_old(port_range: range) -> Iterator[Starter]:
         program.stop()
 
 
-@pytest.fixture(params=PROGRAMS, ids=lambda one: "-py".join(filter(None, one)))
+@pytest.fixture(params=PROGRAMS, ids=name_of)
 def old(request: Any, start_old: Starter) -> OldProgram:
     """Each kind of old program."""
     return start_old(*request.param)
@@ -69,6 +79,7 @@ def call(old: OldProgram, name: str, *args: Any, **kwargs: Any) -> Any:
 VALUES = [None, True, 0, -1.5, "", "text", "café ✓ 😀", [], [1, [2, {"a": None}]], {}, {"a": 1}]
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_an_old_program_calls_us(old, other):
     for value in VALUES:
         assert old.call(other.address, "sample.echo", value) == value
@@ -81,6 +92,7 @@ def test_an_old_program_calls_what_has_a_tag_of_its_own(old, other):
     assert old.do("call", *other.address, "sample upper", ["x"], {}, own) == "X"
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_flags_and_errors_come_to_an_old_program_in_its_dialect(old, other):
     assert old.call(other.address, "net.defaults.handlers.null") == "NULL"
     with pytest.raises(OldError, match="Peer does not have the connection"):
@@ -109,6 +121,7 @@ def test_a_call_with_an_object_of_0_6_as_its_peer_is_one_too(other):
 # --------------------------------------------------------------------------- we call them
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_we_call_an_old_program(old):
     for value in VALUES:
         assert call(old, "app.echo", value) == value
@@ -121,6 +134,7 @@ def test_we_call_an_old_program(old):
     assert len(old.state()["console"]) == 1
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_flags_and_errors_of_an_old_program_are_handled_here(old):
     assert call(old, "net.defaults.handlers.null") == "NULL"
     with pytest.raises(net.InvalidConnection):
@@ -168,6 +182,7 @@ def info_of(process: Any) -> List[Any]:
     return list(process.address)
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_the_search_of_an_old_program_finds_us(old, peer_process, port_range):
     one = peer_process("import net")
     two = peer_process("import net\nnet.configure(facts={'much': 'x' * 3000})")
@@ -233,6 +248,7 @@ def ask_connections(process: Any) -> bool:
     return bool(ask(process, "net.Peer().server.connections") == 1)
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_our_search_finds_an_old_program_and_asks_it_in_its_dialect_from_then_on(
         old, peer_process, port_range):
     process = peer_process("import net")
@@ -355,6 +371,7 @@ def counts_of(publisher: Any) -> Any:
     return counts
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_an_old_program_hears_our_events(old, publisher):
     old.do("subscribe", *publisher.address, "number", "app.on_tick")
     publisher.execute("many(0, 20), number([2, {'x': None}])")
@@ -365,6 +382,7 @@ def test_an_old_program_hears_our_events(old, publisher):
     assert old.state()["console"] == []
 
 
+@ALSO_ON_OLD_PYTHONS
 def test_we_hear_the_events_of_an_old_program(old, peer_process):
     process = peer_process(SUBSCRIBER.format(options=f"peers={old.address!r}, "))
     until(lambda: "number" in old.state()["subscriptions"])

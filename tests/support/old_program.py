@@ -180,9 +180,12 @@ def serve(sock):
         data = sock.recv(LIMIT)
         REQUESTS.append(data.decode("latin-1"))
         sock.sendall(answer(data))
-        sock.shutdown(socket.SHUT_WR)
     except Exception:
         CONSOLE.append(traceback.format_exc())
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except socket.error:
+        pass  # as the standard library's server does
     sock.close()
 
 

@@ -313,6 +313,13 @@ def test_an_info_leaves_out_facts_first_and_never_what_a_search_needs(dialect):
     assert len(huge["executable"]) == len(huge["user"]) == 100
 
 
+@BOTH
+def test_an_info_of_many_functions_still_has_what_tells_a_newer_program(dialect):
+    names = [f"app.function_{number}" for number in range(300)]
+    found = info({**FACTS, "functions": names, "more_functions": 9}, dialect)
+    assert found["instance"] == "f" * 32 and "functions" not in found
+
+
 def test_of_many_functions_0_6_is_told_as_many_as_fit_those_of_the_application_first():
     names = ["net.events.failed", *(f"app.function_{number}" for number in range(1000))]
     found = info({**FACTS, "facts": {"gpus": 2}}, PLAIN, names)
