@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import socket
 from time import monotonic
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..errors import Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError
-from ..identity import Flag
+from ..identity import Flag, tag_for_old_peer
 from ..link.streams import Deadline, Stream, Timed
 from ..settings import Settings
 from ..wire import legacy
@@ -78,11 +78,19 @@ class OldPeer:
         :raises ValueNotSupported: nothing was sent; likewise MessageTooLarge.
         :raises NetError: as the tree in errors.py says.
         """
-        value = self._ask(peer, tag, args, kwargs, deadline, True)
-        if type(value) is Flag and value == INVALID_CONNECTION and self.dialect == BASE64:
-            # Nothing ran. It may know a tag of the application's own in its own form.
-            return self._ask(peer, legacy.wrapped(tag), args, kwargs, deadline, True)
+        for other in (tag, *self._other_tags(tag)):
+            value = self._ask(peer, other, args, kwargs, deadline, True)
+            if type(value) is not Flag or value != INVALID_CONNECTION:
+                break  # else nothing ran
         return value
+
+    def _other_tags(self, tag: bytes) -> Iterator[bytes]:
+        """What it may know a function by besides its tag."""
+        if self.dialect == BASE64:
+            yield legacy.wrapped(tag)
+        in_main = tag_for_old_peer(tag)
+        if in_main != tag:
+            yield in_main
 
     def _ask(self, peer: object, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
              deadline: Optional[Deadline], again: bool) -> Any:

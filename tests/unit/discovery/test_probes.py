@@ -92,7 +92,7 @@ BOTH = pytest.mark.parametrize("dialect", [legacy.BASE64, legacy.PLAIN])
 @pytest.fixture
 def client(monkeypatch):
     """What this process knows of who speaks which dialect: nothing yet."""
-    client = Client(settings)
+    client = Client(settings, sweep.process.loop)
     monkeypatch.setattr(sweep.process, "client", client)
     return client
 

@@ -106,6 +106,17 @@ def test_what_has_another_tag_there_is_asked_for_under_that(program, old):
         encode_text('{"raw": "app.f"}'), [], {})
 
 
+def test_a_function_of_the_main_program_is_asked_for_by_its_old_name(program, old, monkeypatch):
+    monkeypatch.setattr(old_peers, "tag_for_old_peer", lambda tag: encode_text("__main__.f"))
+    program.replies = [INVALID, INVALID, base({"raw": 5})]
+    assert call(old) == 5
+    assert program.requests[2] == legacy.LegacySession(BASE64).call(
+        encode_text("__main__.f"), [], {})
+    plain = OldPeer(ADDRESS, PLAIN, Settings(), program.connect)
+    program.replies = [b"INVALID_CONNECTION", b"5"]
+    assert call(plain) == 5
+
+
 def test_what_is_not_there_under_either_is_not_there(program, old):
     program.replies = [INVALID, INVALID]
     found = call(old)
