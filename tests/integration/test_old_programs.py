@@ -428,8 +428,8 @@ def test_an_old_subscriber_that_is_far_behind_loses_events_and_hears_on(
         dialect, start_old, peer_process):
     old = start_old(dialect)
     publisher = peer_process("""
-from net.events import feeds
-feeds.MAX_EVENTS, feeds.PATIENCE = 10, 0.1
+from net.events import feeds, old
+old.MAX_EVENTS, feeds.PATIENCE = 10, 0.1
 """ + PUBLISHER.replace(
         "return (value,), {}", "return (value,), {'sleep': 1 if value == 0 else 0}"))
     old.do("subscribe", *publisher.address, "number", "app.on_tick")
@@ -459,7 +459,7 @@ def test_an_old_subscriber_that_is_gone_is_forgotten(old, publisher):
 
 def test_idle_subscribers_do_not_fill_the_console_of_an_old_program(old, peer_process):
     process = peer_process(
-        "from net.events import subscribing\nsubscribing.OLD_LOOK = 0.1\n"
+        "from net.events import subscribing\nsubscribing.OLD_LOOK_TIME = 0.1\n"
         + SUBSCRIBER.format(options=f"peers={old.address!r}, "))
     until(lambda: len(old.requests) >= 10)
     assert len(old.state()["console"]) <= 1
