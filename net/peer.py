@@ -137,7 +137,11 @@ class _Peer:
                                      self._test)]
         beside = local.listen(listeners[0].endpoint.address, settings.backlog) \
             if settings.unix else None
-        return listeners if beside is None else [*listeners, beside]
+        if beside is not None:
+            listeners.append(beside)
+        if not self._test and host not in ("0.0.0.0", "::"):
+            listeners += _listen_for_old(listeners[0].endpoint.port)
+        return listeners
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, process.memory,
@@ -389,6 +393,20 @@ def _tag_of(connection: Union[bytes, str]) -> bytes:
     except ValueError:
         pass
     return encode_text(given.decode("utf-8"))
+
+
+def _listen_for_old(port: int) -> List[Listener]:
+    """Listen at other loopback addresses of this host's name as well: old programs on this host
+    search there, and nowhere else on it. The same port, if it is free, is easiest to tell."""
+    found: List[Listener] = []
+    for host in local.named_loopback():
+        for ports in (range(port, port + 1), settings.ports):
+            try:
+                found.append(listen_in_range(TcpCarrier(), host, ports, settings.backlog))
+                break
+            except OSError:
+                pass  # taken; or that is no address of this host after all
+    return found
 
 
 def _user() -> str:

@@ -17,6 +17,7 @@ from ..settings import is_loopback, settings
 from ..errors import Address
 from ..peer import route_address
 from ..link import security
+from ..link.local import named_loopback
 from ..log import SafeLog
 from .lan import interfaces, neighbours
 from .lan.asker import Asker
@@ -157,11 +158,11 @@ class _Search:
     def _ask_this_host(self) -> None:
         if settings.loopback_only:
             host = "127.0.0.1" if settings.host == "localhost" else settings.host
-            self._ask_own(["127.0.0.1", str(host), *interfaces.named_loopback()])
+            self._ask_own(["127.0.0.1", str(host), *named_loopback()])
             return
         # Where nearly all peers of this host are; they answer while the interfaces are read, which
         # takes some milliseconds at the first time.
-        self._ask_own(["127.0.0.1", route_address(), *interfaces.named_loopback()])
+        self._ask_own(["127.0.0.1", route_address(), *named_loopback()])
         self._interfaces, note = interfaces.read()
         self._ask_own([interface.address for interface in self._interfaces
                        if not is_loopback(interface.address)])

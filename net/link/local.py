@@ -9,12 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Optional
+from typing import List, Optional
 
 from ..errors import Address
+from ..settings import is_loopback
 from .base import Deadline, Endpoint, Listener
 from .tcp import is_own_address
 from .unix import UnixCarrier, peer_credentials
+
+# Where a host's own name has its address, and the bytes of it that are read.
+HOSTS_FILE = "/etc/hosts"
+MAX_HOSTS_FILE = 64 * 1024
 
 
 def endpoint_of(address: Address) -> Optional[Endpoint]:
@@ -49,6 +54,21 @@ def connect(endpoint: Endpoint, deadline: Deadline) -> Optional[socket.socket]:
         pass
     sock.close()
     return None
+
+
+def named_loopback() -> List[str]:
+    """Other loopback addresses of this host's name, such as Debian's 127.0.1.1. Old programs listen
+    and look there. Asks no resolver, which could take seconds."""
+    try:
+        with open(HOSTS_FILE, encoding="utf-8", errors="replace") as file:
+            lines = file.read(MAX_HOSTS_FILE).splitlines()
+    except OSError:
+        return []
+    rows = [line.partition("#")[0].split() for line in lines]
+    name = socket.gethostname().lower()
+    return [address for address, *names in filter(None, rows)
+            if is_loopback(address) and ":" not in address and address != "127.0.0.1"
+            and name in map(str.lower, names)]
 
 
 def _endpoint(address: Address) -> Endpoint:

@@ -525,10 +525,6 @@ def is_flag(data: bytes) -> bool:
         return False
 
 
-def decode_reply(data: bytes, peer: object, tag: bytes, limits: Limits = Limits()) -> Any:
-    return Reply(BASE64, data).value(peer, tag, limits)
-
-
 def _decode_base64(data: bytes, limits: Limits) -> Any:
     if is_flag(data):
         return Flag(data)

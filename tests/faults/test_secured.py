@@ -555,7 +555,7 @@ def test_the_old_dialect_belongs_to_no_group(peer_process):
     old = legacy.encode_call(Call(encode_text("render"), [], {}))
     with Raw(peer.address, old) as raw:
         with pytest.raises(net.RemoteError, match="for peers of the group render"):
-            legacy.decode_reply(raw.rest(), None, b"")
+            legacy.Reply(legacy.BASE64, raw.rest()).value(None, b"")
 
 
 @pytest.mark.parametrize("groups", ["render", [], [""], [None], 7])

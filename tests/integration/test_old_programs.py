@@ -265,18 +265,26 @@ def test_our_search_finds_an_old_program_and_asks_it_in_its_dialect_from_then_on
     assert ask(process, "[peer.port for peer in net.peers(groups=['None'])]") == [old.address[1]]
 
 
-def test_an_old_program_at_the_address_of_this_hosts_name_is_found(
-        start_old, peer_process, tmp_path):
+def test_at_the_loopback_address_of_this_hosts_name_old_and_new_find_each_other(
+        dialect, start_old, peer_process, tmp_path, port_range):
     # Debian gives the name of a host this address, and old programs listen at that of the name.
     (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {socket.gethostname()}\n")
-    old = start_old("0.4", host="127.0.1.1")
+    old = start_old(dialect, port=port_range[0], host="127.0.1.1")
     process = peer_process(f"""
         import net
-        from net.discovery.lan import interfaces
-        interfaces.HOSTS_FILE = {str(tmp_path / "hosts")!r}
+        from net.link import local
+        local.HOSTS_FILE = {str(tmp_path / "hosts")!r}
+        @net.connect("app.echo")
+        def echo(value):
+            return value
     """)
     assert ask(process, "[(peer.host, peer.port) for peer in net.peers()]") == [old.address]
     assert ask(process, f"net.Peer().request({old.address!r}, 'app.echo', [5], {{}})") == 5
+    # Its port is taken there.
+    assert process.address == ("127.0.0.1", port_range[0])
+    there = ["127.0.1.1", port_range[1]]
+    assert old.do("scan", ["127.0.1.1"], list(port_range)) == {"found": [there], "died": None}
+    assert old.call(there, "app.echo", 6) == 6
 
 
 def test_doctor_names_an_old_program(old, peer_process):

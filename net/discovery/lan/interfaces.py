@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -16,10 +15,6 @@ MAX_SWEEP = 512
 
 # What is swept of a network that is larger than that: the /24 around the own address.
 NEAR_PREFIX = 24
-
-# Where a host's own name has its address, and the bytes of it that are read.
-HOSTS_FILE = "/etc/hosts"
-MAX_HOSTS_FILE = 64 * 1024
 
 # Tunnels have no neighbours to ask for: the packets would travel to the far end one by one.
 _TUNNEL = re.compile(r"(tun|utun|wg|ppp|ipsec|tailscale|gre|gif|stf|sit|ipip)", re.IGNORECASE)
@@ -91,21 +86,6 @@ def read() -> Tuple[List[Interface], str]:
 def _name(adapter: Any, ip: Any) -> str:
     # On Windows the adapter is called by a number in braces; people know the connection's name.
     return str(ip.nice_name if os.name == "nt" else adapter.name)
-
-
-def named_loopback() -> List[str]:
-    """Other loopback addresses of this host's name, such as Debian's 127.0.1.1. Old programs listen
-    at the address of the name. Asks no resolver, which could take seconds."""
-    try:
-        with open(HOSTS_FILE, encoding="utf-8", errors="replace") as file:
-            lines = file.read(MAX_HOSTS_FILE).splitlines()
-    except OSError:
-        return []
-    rows = [line.partition("#")[0].split() for line in lines]
-    name = socket.gethostname().lower()
-    return [address for address, *names in filter(None, rows)
-            if is_loopback(address) and ":" not in address and address != "127.0.0.1"
-            and name in map(str.lower, names)]
 
 
 def plan(interfaces: Iterable[Interface], wanted: Iterable[str] = (), sweep: bool = True) -> Plan:

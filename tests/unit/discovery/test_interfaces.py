@@ -58,21 +58,6 @@ def test_an_interface_that_is_not_there_is_named():
     assert result.asked == [] and "no interface 'eth7', see NET_INTERFACES" in result.notes
 
 
-@pytest.mark.parametrize("text, found", [
-    ("127.0.0.1 localhost\n127.0.1.1\tStudio1 studio1.local  # Debian\n", ["127.0.1.1"]),
-    ("127.0.0.1 localhost studio1\n::1 studio1\n", []), ("10.0.0.5 studio1\n", []),
-    ("# 127.0.1.1 studio1\n127.0.1.1\n\n", []), ("127.0.1.1 other\n", []),
-    ("127.0.1.1 studio1\n127.0.1.2 studio1\n", ["127.0.1.1", "127.0.1.2"]), (None, []),
-])
-def test_the_loopback_address_of_the_own_name_is_read(monkeypatch, tmp_path, text, found):
-    path = tmp_path / "hosts"
-    if text is not None:
-        path.write_text(text)
-    monkeypatch.setattr(interfaces, "HOSTS_FILE", str(path))
-    monkeypatch.setattr(interfaces.socket, "gethostname", lambda: "studio1")
-    assert interfaces.named_loopback() == found
-
-
 def test_net_sweep_off_leaves_the_broadcast():
     result = plan([LAN], sweep=False)
     assert (result.asked, result.swept) == ([LAN], []) and "NET_SWEEP is off" in result.notes[0]

@@ -1,0 +1,21 @@
+"""What this host is known by to the programs on it."""
+from __future__ import annotations
+
+import pytest
+
+from net.link import local
+
+
+@pytest.mark.parametrize("text, found", [
+    ("127.0.0.1 localhost\n127.0.1.1\tStudio1 studio1.local  # Debian\n", ["127.0.1.1"]),
+    ("127.0.0.1 localhost studio1\n::1 studio1\n", []), ("10.0.0.5 studio1\n", []),
+    ("# 127.0.1.1 studio1\n127.0.1.1\n\n", []), ("127.0.1.1 other\n", []),
+    ("127.0.1.1 studio1\n127.0.1.2 studio1\n", ["127.0.1.1", "127.0.1.2"]), (None, []),
+])
+def test_the_loopback_address_of_the_own_name_is_read(monkeypatch, tmp_path, text, found):
+    path = tmp_path / "hosts"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(local, "HOSTS_FILE", str(path))
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "studio1")
+    assert local.named_loopback() == found
