@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from shutil import which
 from typing import Any, Iterator
 
 import pytest
@@ -19,9 +20,10 @@ def lan(build) -> Iterator[VirtualLan]:
 
 
 def connected(process: Any) -> int:
-    """How many publishers' events come to this process."""
-    return ask(process, "sum(bool(target.subscription.pairs) for target in "
-                        "__import__('net.events').events.subscriber._targets.values())")
+    """How many other publishers' events come to this process."""
+    return ask(process, "sum(bool(target.subscription.pairs) for address, target in "
+                        "__import__('net.events').events.subscriber._targets.items() "
+                        "if address != net.Peer().id.address)")
 
 
 def numbers(first: int, last: int) -> list[int]:
@@ -89,6 +91,40 @@ def test_a_silent_publisher_that_was_cut_off_is_subscribed_to_again(lan):
     until(lambda: not connected(process), 30)
     lan.hosts[0].ip("link set eth0 up")
     until(lambda: connected(process), 60)
+    publisher.execute("many(0, 10)")
+    assert wait_until_heard(process, 10)[-10:] == numbers(0, 10)
+
+
+@pytest.mark.skipif(not which("nft"), reason="needs nft")
+def test_only_the_publisher_has_to_be_reachable(lan):
+    publisher = lan.hosts[0].peer(PUBLISHER)
+    # As behind a NAT, or a firewall that lets out and not in.
+    lan.hosts[1].run("nft", "-f", "-", text="""
+        table ip nobody_gets_in {
+            chain input {
+                type filter hook input priority 0;
+                iif != lo tcp flags & (syn | ack) == syn drop
+            }
+        }""")
+    process = lan.hosts[1].peer(SUBSCRIBER.format(options=f"{publisher.id!r}, "))
+    wait_for_subscribers(publisher, 1)
+    publisher.execute("many(0, 100)")
+    assert wait_until_heard(process, 100) == numbers(0, 100)
+
+
+def test_hosts_that_vanished_delay_no_other(lan):
+    """One that is there again after a minute is heard within seconds."""
+    publisher, process = lan.hosts[0].peer(PUBLISHER), lan.hosts[1].peer(
+        SUBSCRIBER.format(options="[*[f'10.77.5.{host}:3010' for host in range(100, 200)], "
+                                  "'10.77.5.1:3010'], "))
+    wait_for_subscribers(publisher, 1, 5.0)
+    lan.hosts[0].ip("link set eth0 down")
+    until(lambda: not connected(process), 30)
+    time.sleep(60)
+    lan.hosts[0].ip("link set eth0 up")
+    began = time.monotonic()
+    until(lambda: connected(process), 10)
+    assert time.monotonic() - began < 5.0
     publisher.execute("many(0, 10)")
     assert wait_until_heard(process, 10)[-10:] == numbers(0, 10)
 
