@@ -70,7 +70,8 @@ class Subscriber:
                  client: Client, connections: Dict[bytes, Callable[..., Any]]) -> None:
         self.loop = loop
         self.settings = settings
-        self.old = OldPublishers(client, loop, connections, lambda pair: self._handlers.get(pair))
+        self._client = client
+        self._connections = connections
         self._places = places
         self._watch = watch
         self._begin()
@@ -80,6 +81,8 @@ class Subscriber:
         self.services = Services(
             self.loop, self.settings, self.runner, Workers("net-decoder"),
             lambda pair: self._handlers.get(pair), lambda call: self._paused.append(call))
+        self.old = OldPublishers(self._client, self.loop, self._connections,
+                                 lambda pair: self._handlers.get(pair))
         # Guards the handlers, whether we serve, and what targets tell of themselves.
         self.lock = threading.Lock()
         self.told = threading.Condition(self.lock)
