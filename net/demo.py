@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 import os
 import queue
 import random
@@ -80,6 +81,8 @@ def application() -> List[Any]:
 def serve() -> None:
     """Be the second process until the first one ends, however it ends."""
     settings.set("host", "127.0.0.1")
+    # What it shows includes a function that fails; the terminal is for the first process.
+    logging.getLogger("net.calls").addHandler(logging.NullHandler())
     application()
     print("ready", flush=True)
     sys.stdin.read()

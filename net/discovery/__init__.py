@@ -97,9 +97,8 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
         from .listing import filtered
 
         return filtered(found, groups, hubs_only)
-    if refresh:
-        look(True)
-    return wait_for_peers(look, "", at_least, timeout)
+    found = look(refresh)
+    return found if len(found) >= at_least else wait_for_peers(look, "", at_least, timeout)
 
 
 #: The name that the documentation's first example uses.

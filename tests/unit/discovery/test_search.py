@@ -203,7 +203,7 @@ def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypa
 
 def test_the_signature_is_the_documented_one():
     assert list(inspect.signature(net.peers).parameters) == [
-        "refresh", "groups", "on_host", "hubs_only"]
+        "refresh", "groups", "on_host", "hubs_only", "at_least", "timeout"]
     assert net.get_peers is net.peers
 
 
