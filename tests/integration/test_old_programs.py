@@ -5,6 +5,7 @@ to recorded bytes. Where a Python is installed that the real ones ran on, it run
 """
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import socket
@@ -165,6 +166,27 @@ def test_what_has_a_tag_of_its_own_there_is_called(old):
     assert call(old, "Tagged", "x") == "x"
     # 0.4 knows it under another tag; asking for the plain one has run nothing.
     assert len(old.requests) == (3 if old.dialect == "0.4" else 2)
+
+
+def test_coroutines_and_started_calls_come_to_an_old_program(old, monkeypatch):
+    monkeypatch.setattr(net.peer._Peer, "CONNECTIONS", dict(net.peer._Peer.CONNECTIONS))
+
+    @net.connect("app.echo")
+    async def echo(value: Any) -> Any:
+        return value
+
+    @net.connect("app.render")
+    def render(shot: str, frame: int) -> Any:
+        return None
+
+    async def several() -> List[Any]:
+        return await asyncio.gather(*(echo(number, peer=old.address) for number in range(5)))
+
+    assert asyncio.run(several()) == [0, 1, 2, 3, 4]
+    call = render.start("shot", 7, peer=old.address)
+    assert call.result(10) == ["shot", 7, None, False]
+    modern = [request for request in old.requests if request.startswith(b"\xab")]
+    assert 1 <= len(modern) <= 5  # those that came before the first answer
 
 
 def test_the_info_of_an_old_program_is_that_of_a_peer_without_a_group(old):
