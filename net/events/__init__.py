@@ -32,7 +32,7 @@ EXIT_TIME = 2.0
 places = Places(settings)
 publisher = Publisher(_Peer.SUBSCRIPTIONS, process.loop, settings, places)
 subscriber = Subscriber(discovery.watch, process.loop, settings, places, process.client,
-                        _Peer.CONNECTIONS)
+                        _Peer.CONNECTIONS, lambda: process.memory)
 old_subscribers = OldSubscribers(publisher, process.client)
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence, Set, Tuple
 
+from ..dispatch import MemoryBudget, weight
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import PeerId, make_id, make_tag, printable, tag_name
 from ..link.base import Endpoint
@@ -37,6 +38,8 @@ TELL_TIME = 1.0
 # Bytes of a frame with events up to which the loop itself reads it. What is larger, or runs code of
 # the application's, is read in another thread, so that no other connection waits for it.
 MAX_READ = 128 * KIB
+# Seconds between attempts to find memory for the values of a large frame. Handlers free it.
+ROOM_TIME = 0.1
 # Bytes of what a publisher says of itself.
 MAX_FACTS = 64 * KIB
 
@@ -50,6 +53,7 @@ class Services(NamedTuple):
     :ivar handler: the handler of an event and a tag, None if there is none.
     :ivar decoder: does work that is too long for the loop.
     :ivar when_room: takes what is to be called when the handlers' queue has room again.
+    :ivar memory: what the values of large frames may take, with those of large requests.
     """
 
     loop: Loop
@@ -58,6 +62,7 @@ class Services(NamedTuple):
     decoder: Workers
     handler: Callable[[Pair], Optional[Handler]]
     when_room: Callable[[Callable[[], None]], None]
+    memory: MemoryBudget
 
 
 class Owner(Protocol):
@@ -245,46 +250,62 @@ class PublisherConnection(Receiver):
         size = len(frame.text) + sum(map(len, frame.buffers))
         if size > MAX_READ or frame.tagged and b'"!value"' in frame.text:
             self._hold(DECODER)
-            self._services.decoder.do(partial(self._decode_elsewhere, frame, size))
+            self._find_room(frame, size)
         else:
             self._taken_as(frame, size, *_decode(frame, self._services.settings))
 
-    def _decode_elsewhere(self, frame: Frame, size: int) -> None:
-        """Read a frame in another thread."""
-        found, problem = _decode(frame, self._services.settings)
-        self._services.loop.call_soon(partial(self._decoded, frame, size, found, problem))
-
-    def _decoded(self, frame: Frame, size: int, found: Sequence[Entry],
-                 problem: Optional[str]) -> None:
+    def _find_room(self, frame: Frame, size: int) -> None:
+        """Have a frame read in another thread, as soon as there is memory for its values."""
         if self._ended:
             return
+        cost = weight(frame.text)
+        if self._services.memory.reserve(cost):
+            self._services.decoder.do(partial(self._decode_elsewhere, frame, size, cost))
+        else:
+            self._services.loop.call_later(ROOM_TIME, partial(self._find_room, frame, size))
+
+    def _decode_elsewhere(self, frame: Frame, size: int, cost: int) -> None:
+        found, problem = _decode(frame, self._services.settings)
+        self._services.loop.call_soon(partial(self._decoded, frame, size, cost, found, problem))
+
+    def _decoded(self, frame: Frame, size: int, cost: int, found: Sequence[Entry],
+                 problem: Optional[str]) -> None:
+        free = partial(self._services.memory.release, cost)
+        is_queued = False
         try:
-            self._taken_as(frame, size, found, problem)
+            if not self._ended:
+                is_queued = self._taken_as(frame, size, found, problem, free)
+                self._release(DECODER)
         except NetError as error:
             self._end(error)
-        except RuntimeError as error:
+        except RuntimeError as error:  # no thread to be had for the handlers
             self._end(PeerLost(self._owner.address, str(error)))
-        else:
-            self._release(DECODER)
+        finally:
+            if not is_queued:
+                free()
 
-    def _taken_as(self, frame: Frame, size: int, found: Sequence[Entry],
-                  problem: Optional[str]) -> None:
+    def _taken_as(self, frame: Frame, size: int, found: Sequence[Entry], problem: Optional[str],
+                  free: Optional[Callable[[], None]] = None) -> bool:
+        """Queue the events of a frame, and acknowledge it. Whether there was anything to queue;
+        ``free`` is called then, once that is done."""
         if problem is not None:
             self._taken = None
             self._channel.send(encode_taken(frame.number, problem))
-            return
-        self._deliver(self._subscription.read(found), size)
+            return False
+        is_queued = self._deliver(self._subscription.read(found), size, free)
         if self._taken is None:
             # Once for all frames that are received in one go.
             self._services.loop.call_soon(self._acknowledge)
         self._taken = frame.number
+        return is_queued
 
     def _acknowledge(self) -> None:
         number, self._taken = self._taken, None
         if number is not None and not self._ended:
             self._channel.send(encode_taken(number))
 
-    def _deliver(self, items: List[Item], size: int) -> None:
+    def _deliver(self, items: List[Item], size: int,
+                 free: Optional[Callable[[], None]] = None) -> bool:
         jobs: List[Job] = []
         address = self._owner.address
         hearers: Dict[Pair, Optional[Hearer]] = {}
@@ -305,9 +326,10 @@ class PublisherConnection(Receiver):
             else:
                 last = args
                 jobs.append(make_job(([hearer], args, kwargs, address)))
-        if jobs and not self._services.runner.put(jobs, size):
+        if jobs and not self._services.runner.put(jobs, size, free):
             self._hold(QUEUE)
             self._services.when_room(partial(self._release, QUEUE))
+        return bool(jobs)
 
     def _hearer(self, pair: Pair, gap: bool = False) -> Optional[Hearer]:
         """How to call a handler; None if it was unsubscribed."""
@@ -331,9 +353,9 @@ class PublisherConnection(Receiver):
     def _on_failure(self, pair: Pair, problem: BaseException) -> None:
         """A handler has raised. Called by the runner, in its thread."""
         text = _describe(problem)
-        self._services.loop.call_soon(partial(self._add_failure, (pair[0], pair[1].decode(), text)))
         note(logging.ERROR, "the handler %s raised on the event %r of %s", tag_name(pair[1]),
              pair[0], self.peer, exc_info=problem)
+        self._services.loop.call_soon(partial(self._add_failure, (pair[0], pair[1].decode(), text)))
 
     def _add_failure(self, failure: Tuple[str, str, str]) -> None:
         if self._ended:

@@ -60,7 +60,7 @@ class Runner:
         self._on_room = on_room
         # Guards what follows, and is told when any of it changes.
         self._changed = threading.Condition()
-        self._queue: Deque[Tuple[List[Job], int]] = deque()
+        self._queue: Deque[Tuple[List[Job], int, Optional[Callable[[], None]]]] = deque()
         self._events = self._bytes = 0
         self._full = False
         self._thread: Optional[threading.Thread] = None
@@ -68,10 +68,11 @@ class Runner:
         # Whose event the thread works for.
         self._publisher: Optional[Address] = None
 
-    def put(self, jobs: List[Job], size: int) -> bool:
+    def put(self, jobs: List[Job], size: int, done: Optional[Callable[[], None]] = None) -> bool:
         """Queue the jobs of one frame. Never waits.
 
         :param size: bytes of the frame.
+        :param done: called when they are done and their values are freed.
         :returns: whether there is room for more.
         :raises RuntimeError: no thread can be started.
         """
@@ -81,14 +82,16 @@ class Runner:
                 thread = threading.Thread(target=self._run, name="net-handlers", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._queue.append((jobs, size))
+            self._queue.append((jobs, size, done))
             self._events += len(jobs)
             self._bytes += size
-            self._full = not self._has_room()
+            self._full = not self.has_room
             self._changed.notify_all()
             return not self._full
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be put in."""
         return self._events < MAX_EVENTS and self._bytes < MAX_BYTES
 
     def stop(self) -> None:
@@ -105,13 +108,17 @@ class Runner:
                 if not self._queue:
                     self._thread = None
                     return
-                jobs, size = self._queue.popleft()
+                jobs, size, done = self._queue.popleft()
+            count = len(jobs)
             for job in jobs:
                 self._do(job)
+            jobs = job = None  # type: ignore[assignment]
+            if done is not None:
+                done()
             with self._changed:
-                self._events -= len(jobs)
+                self._events -= count
                 self._bytes -= size
-                has_room = self._full and self._has_room()
+                has_room = self._full and self.has_room
                 if has_room:
                     self._full = False
             if has_room:

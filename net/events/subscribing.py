@@ -13,6 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set
 
+from ..dispatch import MemoryBudget
 from ..errors import Address, NetError, PeerBusy, PeerUnreachable
 from ..identity import PeerId, printable
 from ..link import security
@@ -63,24 +64,28 @@ class Subscriber:
 
     :param places: those that connections for events may take, shared with the other half.
     :param connections: the registry of functions, for old publishers, which call the handlers.
+    :param memory: gives what the values of large messages may take.
     :ivar own_id: of the peer of this process; None while it does not serve.
     """
 
     def __init__(self, watch: Watch, loop: Loop, settings: Settings, places: Shares,
-                 client: Client, connections: Dict[bytes, Callable[..., Any]]) -> None:
+                 client: Client, connections: Dict[bytes, Callable[..., Any]],
+                 memory: Callable[[], MemoryBudget]) -> None:
         self.loop = loop
         self.settings = settings
         self._client = client
         self._connections = connections
+        self._memory = memory
         self._places = places
         self._watch = watch
         self._begin()
 
     def _begin(self) -> None:
-        self.runner = Runner(lambda: self.loop.call_soon(self._read_on))
+        self.runner = Runner(lambda: self._call_soon(self._read_on))
         self.services = Services(
             self.loop, self.settings, self.runner, Workers("net-decoder"),
-            lambda pair: self._handlers.get(pair), lambda call: self._paused.append(call))
+            lambda pair: self._handlers.get(pair), lambda call: self._paused.append(call),
+            self._memory())
         self.old = OldPublishers(self._client, self.loop, self._connections,
                                  lambda pair: self._handlers.get(pair))
         # Guards the handlers, whether we serve, and what targets tell of themselves.
@@ -273,8 +278,10 @@ class Subscriber:
             resume()
 
     def _look_around(self) -> None:
-        """Let go what was connected under other settings."""
+        """Let go what was connected under other settings, and read on where it was missed."""
         self._look = None
+        if self.runner.has_room:
+            self._read_on()
         for target in list(self._targets.values()):
             target.check_settings()
         if self._is_connected():

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-from net.dispatch import INVALID_CONNECTION
+from net.dispatch import INVALID_CONNECTION, MemoryBudget
 from net.errors import PeerBusy, PeerLost, PeerUnreachable
 from net.events import publisher_connection, subscribing as module
 from net.events import old as old_module
@@ -180,8 +181,10 @@ class Network:
         self.connections: Dict[bytes, Any] = {}
         # What is known of who speaks which old dialect.
         self.dialects: Dict[Any, str] = {}
-        self.subscriber = Subscriber(self.watch, self.loop, self.settings, Shares(100),
-                                     self, self.connections)  # type: ignore[arg-type]
+        self.memory = MemoryBudget()
+        self.subscriber = Subscriber(
+            self.watch, self.loop, self.settings, Shares(100), self,  # type: ignore[arg-type]
+            self.connections, lambda: self.memory)
         self.watching: Optional[Callable[[str, Any], None]] = None
         self.heard: List[Any] = []
         self.gaps: List[Any] = []
@@ -564,7 +567,7 @@ def test_events_are_acknowledged_when_they_are_queued(network):
 
 
 def test_a_full_queue_stops_reading_until_there_is_room(network, monkeypatch):
-    monkeypatch.setattr(module.Runner, "_has_room", lambda runner: runner._events < 3)
+    monkeypatch.setattr(module.Runner, "has_room", property(lambda runner: runner._events < 3))
     peer = network.peers[A] = Peer("a")
     entered, release = threading.Event(), threading.Event()
 
@@ -628,6 +631,29 @@ def test_large_events_are_read_in_another_thread_and_keep_their_order(network, m
     until(lambda: network.heard == ["small", large, "small"])
     assert threads == ["test-loop", "net-decoder", "test-loop"]
     until(lambda: "net-decoder" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_large_events_wait_for_memory_and_free_it(network, monkeypatch):
+    monkeypatch.setattr(publisher_connection, "MAX_READ", 1000)
+    monkeypatch.setattr(publisher_connection, "ROOM_TIME", 0.01)
+    peer = network.peers[A] = Peer("a")
+    network.add(A)
+    large = ["x" * 100] * 20
+    assert network.memory.reserve(2 ** 40)  # as a large request does
+    peer.trigger(large, large)
+    time.sleep(0.1)
+    assert network.heard == []
+    network.memory.release(2 ** 40)
+    until(lambda: network.heard == [large, large])
+    until(lambda: not network.memory._taken)
+    # What nobody hears, or nobody can read, frees it as well.
+    network.subscriber._handlers.clear()
+    peer.trigger(large)
+    until(lambda: len(peer.taken) == 2)
+    peer.open[0].sent += 1
+    peer.open[0].say(publisher_frame(3, b"[" + b" " * 2000))
+    until(lambda: len(peer.taken) == 3 and not network.memory._taken)
+    network.add(A)
 
 
 @pytest.mark.parametrize("text, number", [
