@@ -1,8 +1,9 @@
 """Second processes that run the application of tests/support/sample.py."""
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, List
 
 import pytest
 
@@ -10,6 +11,7 @@ from ports import PortRange
 from processes import PeerProcess
 
 SAMPLE = "from sample import *\n"
+FORMS = "from forms import *\n"
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +23,40 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerProcess]:
     yield process
     process.stop()
     held.close()
+
+
+@pytest.fixture(scope="session")
+def hops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[List[PeerProcess]]:
+    """Three processes with the application of forms.py, for tests that leave them as they are."""
+    held = PortRange()
+    started = [PeerProcess(FORMS, tmp_path_factory.mktemp("hop"),
+                           {"NET_PORT_START": held.ports.start}) for _ in range(3)]
+    yield started
+    for process in started:
+        process.stop()
+    held.close()
+
+
+@pytest.fixture(scope="session")
+def far(hops: List[PeerProcess]) -> PeerProcess:
+    """One of them."""
+    return hops[0]
+
+
+@pytest.fixture
+def key() -> str:
+    """What happens in a test is noted under this, see forms.py."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def forms_process(peer_process: Callable[..., PeerProcess]) -> Callable[..., PeerProcess]:
+    """Start a process with that application that is the test's own."""
+
+    def start(script: str = "", **settings: object) -> PeerProcess:
+        return peer_process(FORMS + script, **settings)
+
+    return start
 
 
 @pytest.fixture
