@@ -5,6 +5,7 @@ Nothing here blocks the loop or takes a thread, but for a peer of the old dialec
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import socket
 from collections import deque
@@ -60,7 +61,7 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
     try:
         message = encode_call(number, tag, args, kwargs, limits, seconds)
     except ValueNotSupported:  # unless it can be lent
-        lender = Lender(limits)
+        lender = Lender(limits, pool.address, seconds)
         message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
     connection = await pool.take()
     if connection is None:
@@ -326,7 +327,8 @@ async def _answered(lender: Lender, frame: Frame, in_thread: bool) -> List[Buffe
     :param in_thread: in a thread: nobody waits on this loop, which other calls need.
     """
     if in_thread:
-        return await asyncio.get_running_loop().run_in_executor(None, lender.answer, frame)
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(None, run, lender.answer, frame)
     return lender.answer(frame)
 
 

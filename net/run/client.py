@@ -109,7 +109,7 @@ class Client:
         try:
             message = encode_call(number, tag, args, kwargs, limits, seconds)
         except ValueNotSupported:  # unless it can be lent
-            lender = Lender(limits)
+            lender = Lender(limits, pool.address, seconds)
             message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
         reply = pool.exchange(message, number, deadline, context, lender)
         if isinstance(reply, Frame):

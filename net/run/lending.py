@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import io
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from time import monotonic
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from ..context import Context
-from ..errors import CallCancelled, NetError, ProtocolError, ValueNotSupported
+from ..context import Caller, Context, current, enter
+from ..errors import Address, CallCancelled, NetError, ProtocolError, ValueNotSupported
 from ..identity import printable
 from ..link.streams import Stream
 from ..wire.checks import Malformed, a_list, a_text, a_whole
 from ..wire.failures import describe
-from ..wire.frames import Buffer, Frame
+from ..wire.frames import ANSWER, Buffer, Frame
 from ..wire.limits import Limits
 from ..wire.messages import (Ask, decode_answer, decode_ask, encode_answer, encode_ask)
 from ..wire.session import Session
@@ -28,18 +29,55 @@ MAX_LENT = 1000
 # Items that are asked for at a time. Of iterators over what is there already they come together;
 # of a generator one by one, since its next item may take long.
 ITEMS = 64
+# Bytes from which on fewer come together.
+LARGE = 2 ** 20
+_SIZED = frozenset((str, bytes, bytearray))
 # Seconds between looks whether the caller is still there, for those who wait for others to read.
 LOOK = 0.25
 _EXAMPLES: Tuple[Any, ...] = ([], (), {}, {}.items(), {}.values(), range(0), "", set())
 _READY: Tuple[Any, ...] = (*(type(iter(one)) for one in _EXAMPLES), io.IOBase)
 
 
-class Lender(Packer):
-    """The caller's side: packs arguments, lends what cannot travel, and does what is asked."""
+class _Taken:
+    """What was taken of a lent iterator, and not told yet.
 
-    def __init__(self, limits: Limits) -> None:
+    :ivar problem: that it has raised after the items.
+    :ivar ended: whether there is nothing after them.
+    """
+
+    def __init__(self) -> None:
+        self.items: List[Any] = []
+        self.problem: Optional[Exception] = None
+        self.ended = False
+
+    def take(self, iterator: Any, most: int) -> None:
+        many = min(most, ITEMS) if isinstance(iterator, _READY) else 1
+        size = 0
+        try:
+            while not self.ended and len(self.items) < many and size < LARGE:
+                item = next(iterator)
+                self.items.append(item)
+                size += _size_of(item)
+        except StopIteration:
+            self.ended = True
+        except Exception as problem:
+            self.problem = problem
+
+
+class Lender(Packer):
+    """The caller's side: packs arguments, lends what cannot travel, and does what is asked.
+
+    :param address: of the peer that is called.
+    :param seconds: from now, for which the caller will wait; None for no limit.
+    """
+
+    def __init__(self, limits: Limits, address: Optional[Address] = None,
+                 seconds: Optional[float] = None) -> None:
         super().__init__(limits)
         self._lent: List[Any] = []
+        self._taken: Dict[int, _Taken] = {}
+        self._caller = Caller(address, None)
+        self._deadline = None if seconds is None else monotonic() + seconds
 
     def lend(self, value: Any) -> Optional[List[Any]]:
         if hasattr(type(value), "__next__"):
@@ -60,29 +98,57 @@ class Lender(Packer):
         ask = decode_ask(frame, self._limits)
         if not 0 <= ask.lent < len(self._lent):
             raise ProtocolError(None, "something was asked for that the call has not lent")
-        value = self._lent[ask.lent]
+        # It works for that peer, as long as the call lasts, and as the one lasts that makes it.
+        context = Context(self._caller)
+        context.deadline = self._deadline
+        within = current()
+        if within is not None:
+            within.add_ending(context.cancel)
+        enter(context)
         try:
             if ask.items is None:
-                return encode_answer(number, "value", value(*ask.args, **ask.kwargs),
-                                     self._limits)
-            return self._items(number, value, ask.items)
+                value = self._lent[ask.lent](*ask.args, **ask.kwargs)
+                return encode_answer(number, "value", value, self._limits)
+            return self._items(number, ask.lent, ask.items)
         except Exception as problem:
             return self._raised(number, problem)
+        finally:
+            enter(within)
+            if within is not None:
+                within.remove_ending(context.cancel)
 
-    def _items(self, number: int, iterator: Any, most: int) -> List[Buffer]:
-        many = min(most, ITEMS) if isinstance(iterator, _READY) else 1
-        items: List[Any] = []
-        for item in iterator:
-            items.append(item)
-            if len(items) >= many:
-                return encode_answer(number, "items", items, self._limits)
-        return encode_answer(number, "last", items, self._limits)
+    def _items(self, number: int, lent: int, most: int) -> List[Buffer]:
+        taken = self._taken.setdefault(lent, _Taken())
+        if not taken.items:
+            taken.take(self._lent[lent], most)
+        if not taken.items and taken.problem is not None:
+            problem, taken.problem = taken.problem, None
+            raise problem
+        count = len(taken.items)
+        while True:
+            name = "last" if taken.ended and count == len(taken.items) else "items"
+            try:
+                message = encode_answer(number, name, taken.items[:count], self._limits)
+            except NetError:
+                if count <= 1:
+                    del taken.items[:1]
+                    raise
+                count //= 2  # they are too much together, or one of them cannot travel
+            else:
+                del taken.items[:count]
+                return message
 
     def _raised(self, number: int, problem: Exception) -> List[Buffer]:
         try:
             return encode_answer(number, "raised", describe(problem), self._limits)
         except NetError:
             return encode_answer(number, "raised", describe(problem, brief=True), self._limits)
+
+
+def _size_of(item: Any) -> int:
+    """Bytes of an item that can be large in itself, roughly."""
+    size = getattr(item, "nbytes", None) if type(item) not in _SIZED else len(item)
+    return size if type(size) is int else 0
 
 
 class Borrower:
@@ -99,6 +165,7 @@ class Borrower:
         # Guards what follows, and sending; told when an answer has come.
         self._changed = threading.Condition()
         self._asked = 0
+        self._unanswered: Set[int] = set()
         self._answers: Dict[int, Frame] = {}
         self._reading = False
         self._over = False
@@ -118,10 +185,18 @@ class Borrower:
             raise Malformed("a function or an iterator is lent")
         return BorrowedFunction(self, number, name)
 
-    def go_through(self, send: Callable[[List[Buffer]], None]) -> None:
-        """Ask by a function from now on, and wait for :meth:`answered`."""
+    def hand_over(self, make: Callable[[], Any]) -> Any:
+        """Make what reads from the connection from now on, when nobody else does any more, and
+        ask through it.
+
+        :returns: what was made: its ``send`` is called, and it calls its ``answered``.
+        """
         with self._changed:
-            self._through = send
+            self._settle()
+            made = make()
+            made.answered = self.answered
+            self._through = made.send
+            return made
 
     def answered(self, frame: Frame) -> None:
         """An answer has come. What was not asked for ends the call.
@@ -129,10 +204,9 @@ class Borrower:
         :raises ProtocolError: it was not.
         """
         with self._changed:
-            if not 0 < frame.number <= self._asked or frame.number in self._answers:
+            if frame.number not in self._unanswered:
                 raise ProtocolError(None, "an answer to nothing")
-            self._answers[frame.number] = frame
-            self._changed.notify_all()
+            self._take(frame)
 
     def ask(self, ask: Ask) -> Any:
         """Ask the caller, and wait for what it says.
@@ -140,10 +214,13 @@ class Borrower:
         :raises CallCancelled: the call is over, or its caller has gone.
         """
         with self._changed:
+            if self._over:
+                raise CallCancelled("what was lent can be used only while the call runs", "no")
             self._check()
-            self._asked += 1
-            number = self._asked
+            number = self._asked + 1
             message = encode_ask(number, ask, self._limits)
+            self._asked = number
+            self._unanswered.add(number)
             try:
                 (self._through or self._stream.send)(message)
             except OSError:
@@ -151,34 +228,36 @@ class Borrower:
         return decode_answer(self._wait(number), self._limits)
 
     def _wait(self, number: int) -> Frame:
-        """Of several threads that wait for answers, one reads for all."""
         with self._changed:
             while number not in self._answers:
                 self._check()
-                if self._reading or self._through is not None:
-                    self._changed.wait(LOOK)
-                    continue
-                self._reading = True
-                self._changed.release()
-                try:
-                    frame = self._read()
-                finally:
-                    self._changed.acquire()
-                    self._reading = False
-                    self._changed.notify_all()
-                if frame is not None:
-                    self._answers[frame.number] = frame
+                self._read_or_wait()
             return self._answers.pop(number)
 
-    def _read(self) -> Optional[Frame]:
+    def _read_or_wait(self) -> None:
+        """Of several threads that wait for answers, one reads for all. With the lock held."""
+        if self._reading or self._through is not None:
+            self._changed.wait(LOOK)
+            return
+        self._reading = True
+        self._changed.release()
         try:
             event: Any = next_event(self._stream, self._session)
         except Exception:  # the connection broke, or what came makes no sense
             event = None
-        if type(event) is not Frame or not 0 < event.number <= self._asked \
-                or event.number in self._answers:
+        finally:
+            self._changed.acquire()
+            self._reading = False
+            self._changed.notify_all()
+        if not isinstance(event, Frame) or event.kind != ANSWER \
+                or event.number not in self._unanswered:
             self._lost()
-        return event  # type: ignore[no-any-return]
+        self._take(event)
+
+    def _take(self, frame: Frame) -> None:
+        self._unanswered.remove(frame.number)
+        self._answers[frame.number] = frame
+        self._changed.notify_all()
 
     def _lost(self) -> None:
         self._context.cancel()
@@ -186,16 +265,31 @@ class Borrower:
         raise CallCancelled("its caller has gone")
 
     def _check(self) -> None:
-        if self._over:
-            raise CallCancelled("what was lent can be used only while the call runs", "no")
         if self._context.cancelled:
             raise CallCancelled("its caller has gone")
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """The call has ended: nothing can be asked any more."""
         with self._changed:
             self._over = True
-            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all that was asked is answered, so that nothing is on its way when the
+        connection has its next call, and no thread reads from it. The caller does not wait longer
+        for that: it answers before it reads the result."""
+        with self._changed:
+            self._over = True
+            self._through = None
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait until nothing is on its way, and nobody reads."""
+        try:
+            while self._unanswered or self._reading:
+                self._check()
+                self._read_or_wait()
+        except CallCancelled:
+            pass  # the connection is lost, as whoever uses it finds out
 
 
 class BorrowedFunction:

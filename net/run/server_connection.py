@@ -228,9 +228,9 @@ class ServerConnection:
                 if event is not None:
                     continue
                 reply = []
+            self.deadline = monotonic() + idle_time
             if self._borrower is not None:
                 self._end_borrowing(session)
-            self.deadline = monotonic() + idle_time
             stream.send(reply)
             self.call = 0
             # An idle connection must not hold the last, perhaps large, messages.
@@ -265,13 +265,15 @@ class ServerConnection:
             return False
         self.call = 0  # the loop looks at the connection itself now
         session.allow(STREAMED_OPEN)
-        sender = ItemSender(self.terms.loop, self.stream, session, reply.number, self.context,
-                            settings.limits, self._unwatch)
+        make = partial(ItemSender, self.terms.loop, self.stream, session, reply.number,
+                       self.context, settings.limits, self._unwatch)
+        sender = make() if self._borrower is None else self._borrower.hand_over(make)
+        last = send_items(sender, reply, self.context)
         if self._borrower is not None:
-            sender.answered = self._borrower.answered
-            self._borrower.go_through(sender.send)
-        goes_on = sender.finish(send_items(sender, reply, self.context))
+            self._borrower.stop()  # what is asked now would come after the end
+        goes_on = sender.finish(last)
         if self._borrower is not None:
+            self.deadline = monotonic() + settings.idle_time
             self._end_borrowing(session)
         session.allow(SERVER_OPEN)
         return sender.early if goes_on else False
