@@ -219,8 +219,8 @@ def apply_caught(function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
     except Exception as problem:
-        return [type(problem).__mro__[1].__name__ if type(problem).__module__ == "net.errors"
-                else type(problem).__name__, list(problem.args)]
+        return [next(cls.__name__ for cls in type(problem).__mro__
+                     if cls.__module__ == "builtins"), list(problem.args)]
 
 
 @net.connect
@@ -246,8 +246,98 @@ def gather(items: Any) -> List[Any]:
 
 
 @net.connect
+def lengths(items: Any) -> List[int]:
+    return list(map(len, items))
+
+
+@net.connect
 def take(items: Any, count: int) -> List[Any]:
     return [next(items) for _ in range(count)]
+
+
+@net.connect
+def gather_caught(items: Any) -> List[Any]:
+    """The items, and the name of what is raised after them."""
+    found = []
+    try:
+        for item in items:
+            found.append(item)
+    except Exception as problem:
+        found.append(next(cls.__name__ for cls in type(problem).__mro__
+                          if cls.__module__ == "builtins"))
+    return found
+
+
+@net.connect
+def gather_at(peer: Any, items: Any) -> List[Any]:
+    return gather(items, peer=peer)
+
+
+@net.connect
+def apply_nested(found: Any) -> Any:
+    function, more = found["tools"][0]
+    return [function("x"), list(more["deep"][0])]
+
+
+@net.connect
+def count_of(functions: List[Any]) -> int:
+    return len(functions)
+
+
+@net.connect
+def apply_lock(function: Callable[..., Any]) -> Any:
+    return function(threading.Lock())
+
+
+@net.connect
+def leave_asking(function: Callable[[int], Any], count: int, key: str = "") -> str:
+    """Return while threads still ask."""
+    def ask(number: int) -> None:
+        try:
+            what = function(number)
+        except BaseException as problem:
+            what = type(problem).__name__
+        if key:
+            notes.add(key, what)
+    for number in range(count):
+        threading.Thread(target=ask, args=(number,)).start()
+    return "left"
+
+
+@net.connect
+def asks_and_notes(function: Callable[[], Any], key: str) -> None:
+    try:
+        function()
+        notes.add(key, "answered")
+    except Exception as problem:
+        notes.add(key, type(problem).__name__)
+        raise
+
+
+@net.connect
+def use(program: Program, function: Callable[[int], Any], iterator: Iterator[Any]) -> List[Any]:
+    """What a program sees of a function and an iterator."""
+    seen: List[Any] = []
+    for step in program:
+        if step[0] == "call":
+            seen.append(function(step[1]))
+        elif step[0] == "next":
+            try:
+                seen.append(next(iterator))
+            except StopIteration:
+                seen.append("end")
+        elif step[0] == "rest":
+            seen.extend(iterator)
+        else:
+            try:
+                seen.append(function(step[1]))
+            except ValueError as problem:
+                seen.append(problem.args)
+    return seen
+
+
+def sleep_here(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 @net.connect
