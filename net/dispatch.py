@@ -279,8 +279,9 @@ def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
             f"{type(error).__name__}, which cannot be described because of "
             f"{type(problem).__name__}"), "type")
     finally:
-        # The traceback holds the frames of the function, and they hold its arguments.
-        error.__traceback__ = None
+        # The traceback holds the frames of the function, and they hold its arguments. The class may
+        # forbid to set an attribute, as a frozen dataclass does.
+        BaseException.with_traceback(error, None)
 
 
 def _log_failure(tag: bytes, error: BaseException) -> None:

@@ -103,7 +103,7 @@ class RemoteIterator(Generator):  # type: ignore[type-arg]
         """End it; nothing can be thrown into a generator of another peer."""
         self.close()
         error = kind if isinstance(kind, BaseException) else kind() if value is None else value
-        raise error.with_traceback(traceback)
+        raise BaseException.with_traceback(error, traceback)
 
     def close(self) -> None:
         """End it here and there."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import logging
@@ -241,6 +242,30 @@ def test_whatever_an_exception_is_like_there_is_a_reply(dispatch, tally):
         ask(dispatch, tally, "shy")
     assert (type(caught.value).__name__, str(caught.value)) == ("Shy", "x")
     assert base64.b64decode(ask_old(dispatch, tally, "shy")).startswith(b'{"payload": "error"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Final(Exception):
+    """Python itself cannot set an attribute of it."""
+
+    code: int
+
+
+@connection
+def final() -> Any:
+    raise Final(5)
+
+
+def test_an_error_of_a_frozen_dataclass_is_answered_and_lets_go_of_its_frames(dispatch, tally):
+    with pytest.raises(Final) as caught:
+        ask(dispatch, tally, "final")
+    assert caught.value.code == 5
+    raised = Final(6)
+    try:
+        raise raised
+    except Final:
+        dispatch_module.encode_error(1, b"dGFn", raised)
+    assert raised.__traceback__ is None
 
 
 def test_an_unknown_tag_is_a_flag_with_names_like_it(dispatch, tally):
