@@ -23,6 +23,7 @@ from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
+from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
 STRING = frozenset({str})
@@ -54,6 +55,11 @@ USUAL_COMPARED = 8
 # Fractions with the same hash, as far as numerator and denominator alone decide. Later Pythons keep
 # the hashes of 16,384 fractions for the whole process, and compare each new one with all of those.
 MAX_FRACTIONS = 100
+# Containers of JSON in each other that the parser and the encoder may go through on any stack, and
+# levels of values that the packer may.
+SAFE_DEPTH = 32
+SAFE_LEVELS = 4
+_STACK = "(all that the stack of a thread bears, see threading.stack_size)"
 # Digits from which on a number takes longer than its share. Python refuses them from 4,300 on,
 # unless the application has switched that off.
 MAX_DIGITS = 4000
@@ -99,7 +105,9 @@ def is_plain(root: Any, limits: Limits = Limits()) -> bool:
     """
     dicts, lists = ([root], []) if type(root) is dict else ([], [root])
     weighed = False
-    for _ in range(limits.depth + 1):
+    for depth in range(limits.depth + 1):
+        if depth == SAFE_DEPTH and levels_here(plain=True) < limits.depth:
+            return False  # for the packer, which counts more exactly
         if sum(map(len, lists)) + sum(map(len, dicts)) > limits.text:
             check_weight([root], limits)  # each of them is two characters at least
         level: List[Any] = []
@@ -145,7 +153,7 @@ def check_weight(roots: Sequence[Any], limits: Limits) -> None:
     :param roots: containers.
     :raises MessageTooLarge: more text than the limit, at least.
     """
-    if _weight(roots, {}, limits.depth + 2) > limits.text:
+    if _weight(roots, {}, min(limits.depth, levels_here()) + 2) > limits.text:
         raise MessageTooLarge("JSON text of a message, in bytes", None, limits.text,
                               "NET_MAX_TEXT")
 
@@ -231,6 +239,7 @@ class Packer:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
+        self._depth = min(limits.depth, SAFE_LEVELS)
         self.buffers: List[Buffer] = []
         self._buffer_bytes = 0
         self._count = 0
@@ -340,9 +349,12 @@ class Packer:
         return done
 
     def _enter(self, values: Any, depth: int) -> None:
-        if depth >= self._limits.depth:
-            raise ValueNotSupported("", f"nested deeper than {self._limits.depth} "
-                                        f"(NET_MAX_DEPTH), or contains itself")
+        if depth >= self._depth:
+            self._depth = min(self._limits.depth, levels_here())
+            if depth >= self._depth:
+                reason = "(NET_MAX_DEPTH)" if depth >= self._limits.depth else _STACK
+                raise ValueNotSupported("", f"nested deeper than {self._depth} {reason}, or "
+                                            f"contains itself")
         if depth < 1:
             self._tops.append(values)
         before = self._count
@@ -403,13 +415,27 @@ def check_depth(text: bytes, limit: int) -> None:
     The parser goes one level of the C stack deeper for each, and small stacks end early: a few
     kilobytes of brackets would kill the process.
 
-    :raises ProtocolError: too deep, or brackets that do not match.
+    :raises ProtocolError: too deep, also for the stack of this thread, or brackets that do not
+        match.
     """
-    if text.count(b"[") + text.count(b"{") <= limit:
-        return
+    depth = depth_of(text, limit)
+    if depth > SAFE_DEPTH and depth > levels_here(plain=True):
+        raise ProtocolError(None, f"JSON nested deeper than {levels_here(plain=True)} {_STACK}")
+
+
+def depth_of(text: bytes, limit: int) -> int:
+    """How many containers of JSON are in each other; 0 where there are only a few.
+
+    :raises ProtocolError: more than the limit, or brackets that do not match.
+    """
+    few = min(limit, SAFE_DEPTH)
+    if len(text) <= few or text.count(b"[") + text.count(b"{") <= few:
+        return 0
     brackets = brackets_of(text)
-    if _depth(brackets) > limit or brackets.count(b"[") != brackets.count(b"]"):
+    depth = _depth(brackets)
+    if depth > limit or brackets.count(b"[") != brackets.count(b"]"):
         raise ProtocolError(None, f"JSON nested deeper than {limit}, or not JSON")
+    return depth
 
 
 def _depth(brackets: bytes) -> int:
@@ -493,9 +519,11 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
-    limit = limits.depth + ENVELOPE
-    if len(text) > limit:  # no room for more brackets otherwise
-        check_depth(text, 2 * limit if tagged else limit)
+    each = 2 if tagged else 1  # containers of JSON for one of ours
+    depth = depth_of(text, each * (limits.depth + ENVELOPE))
+    if depth > SAFE_DEPTH and depth > each * levels_here(plain=not tagged):
+        levels = levels_here(plain=not tagged)
+        raise ValueNotSupported(path, f"nested deeper than {levels} {_STACK} {side}")
     try:
         string = text.decode("utf-8", "surrogatepass")
         if tagged:

@@ -1,0 +1,70 @@
+"""How deeply values may be nested on the stack of the thread that reads or writes them.
+
+Each level takes a part of the stack, in the parser and encoder of JSON, in our own functions, and
+when
+the interpreter frees the values. Threads may have stacks of 32 KiB; one that is full ends the
+process.
+"""
+from __future__ import annotations
+
+import sys
+import threading
+
+KIB = 2 ** 10
+
+# Bytes of the stack that a level of the costliest containers takes; one of lists and dicts, which
+# only the parser and the encoder go through; and what is left for what the thread does besides.
+# Until Python 3.11 each call of a function in Python takes some.
+LEVEL = 2304 if sys.version_info < (3, 11) else KIB
+PLAIN_LEVEL = KIB // 2
+BESIDES = 20 * KIB
+# Where the system does not tell, a stack is as large as it is by default: 512 KiB at least.
+USUAL = 8 * KIB * KIB
+
+# Bytes that are more than enough for a pthread_attr_t.
+_ATTRIBUTES = 512
+
+
+class _ThisThread(threading.local):
+    room = 0
+
+
+_this_thread = _ThisThread()
+
+
+def levels_here(plain: bool = False) -> int:
+    """Levels of containers that the stack of this thread certainly bears, one at least.
+
+    :param plain: of lists and dicts alone.
+    """
+    if not _this_thread.room:
+        _this_thread.room = max(LEVEL, _size_of_stack() - BESIDES)
+    return _this_thread.room // (PLAIN_LEVEL if plain else LEVEL)
+
+
+def _size_of_stack() -> int:
+    if sys.platform == "linux":
+        try:
+            return _ask_system()
+        except (ImportError, AttributeError, OSError):
+            pass  # no ctypes, or another C library
+    # What counts for new threads now. To ask for it sets it to 0.
+    size = threading.stack_size()
+    threading.stack_size(size)
+    return size or USUAL
+
+
+def _ask_system() -> int:
+    import ctypes  # few values are nested so deeply that it matters
+
+    library = ctypes.CDLL(None)
+    attributes = ctypes.create_string_buffer(_ATTRIBUTES)
+    start, size = ctypes.c_void_p(), ctypes.c_size_t()
+    thread = ctypes.c_ulong(threading.get_ident())
+    if library.pthread_getattr_np(thread, attributes):
+        raise OSError("the system does not tell")
+    try:
+        library.pthread_attr_getstack(attributes, ctypes.byref(start), ctypes.byref(size))
+    finally:
+        library.pthread_attr_destroy(attributes)
+    return size.value
