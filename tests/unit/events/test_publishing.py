@@ -157,7 +157,8 @@ def test_events_gather_while_enough_is_on_its_way(hub):
     one = Subscriber(hub)
     for number in range(100):
         hub.trigger(number)
-        until(lambda: not hub.publisher._inbox)
+        while hub.publisher._inbox:
+            time.sleep(0.0005)
     heard: List[Any] = []
     frames = 0
     for _ in range(16):
@@ -365,6 +366,7 @@ def test_without_a_thread_a_subscriber_is_refused_and_the_next_one_heard(hub, mo
 
 def test_one_that_falls_behind_is_cut_off_and_the_others_are_not(hub, monkeypatch, caplog):
     monkeypatch.setattr("net.events.feeds.PATIENCE", 0.2)
+    monkeypatch.setattr(module, "IDLE_TICK", 0.1)
     monkeypatch.setattr("net.events.feeds.MAX_EVENTS", 50)
     slow, honest = Subscriber(hub, port=1), Subscriber(hub, port=2)
     hub.trigger(*range(100))

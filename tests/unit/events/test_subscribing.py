@@ -336,7 +336,8 @@ def test_a_lost_connection_is_made_again_and_the_gap_is_told(network):
     assert network.gaps == [("done", make_id(A[1], A[0], "blue"), 5)]
 
 
-def test_so_many_that_are_silent_delay_no_other(network):
+def test_so_many_that_are_silent_delay_no_other(network, monkeypatch):
+    monkeypatch.setattr(module, "SUBSCRIBE_TIME", 0.1)
     silent = Peer("silent")
     silent.answer = lambda connection, frame: None
     addresses = [("198.51.100.7", port) for port in range(1, 101)]
@@ -543,6 +544,7 @@ def test_who_claims_to_be_another_process_takes_nothing_from_it(network):
 
 def test_who_claims_to_be_another_process_and_is_silent_delays_it_a_second(network, monkeypatch):
     monkeypatch.setattr(module, "SAME_PROCESS_TIME", 0.1)
+    monkeypatch.setattr(module, "SUBSCRIBE_TIME", 0.1)
     fake = network.peers[B] = Peer("same")
     fake.answer = lambda connection, frame: None
     threading.Thread(target=network.add, args=(A, B)).start()
@@ -706,7 +708,9 @@ def test_failures_are_told_together_and_not_too_often(network, monkeypatch, capl
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no text"), SystemExit(1)])
-def test_an_error_that_cannot_be_shown_is_told_by_its_class(network, error):
+def test_an_error_that_cannot_be_shown_is_told_by_its_class(network, monkeypatch, error):
+    monkeypatch.setattr(publisher_connection, "TELL_TIME", 0.0)
+
     class Silent(Exception):
         def __str__(self) -> str:
             raise error
