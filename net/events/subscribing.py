@@ -45,6 +45,9 @@ PART_OF_ABSENCE = 40
 # Seconds after which a publisher that was found, not named, is given up. When it is back it is
 # found again.
 GIVE_UP = 600.0
+# Publishers that were found and are tried, and given-up ones of which it is known what was missed.
+MAX_FOUND = 1000
+MAX_GIVEN_UP = 1000
 # Seconds that a handler waits for another connection to what says to be the same process, which may
 # be about to bring it the same events.
 SAME_PROCESS_TIME = 1.0
@@ -97,6 +100,8 @@ class Subscriber:
         self._targets: Dict[Address, Target] = {}
         # Used in the loop only.
         self._own_address: Optional[Address] = None
+        self._finds = Shares(MAX_FOUND)
+        self._given_up: Dict[Address, None] = {}
         self._paused: List[Callable[[], None]] = []
         self._waiting: Dict[Target, None] = {}
         self._look: Optional[Timer] = None
@@ -201,18 +206,50 @@ class Subscriber:
     def _found(self, address: Address) -> None:
         with self.lock:
             target = self._targets.setdefault(address, Target(self, address))
+        if not target.found and not self._finds.take(source_of(address)):
+            note(logging.WARNING, "%s:%d is not heard: too many peers are found there", *address)
+            self._forget(target)
+            return
         target.found = True
+        self._given_up.pop(address, None)
         target.sync(at_once=True)
+
+    def give_up(self, target: Target) -> None:
+        """A publisher that was found has been away for too long. What was missed there is not
+        forgotten yet."""
+        self._lose(target)
+        self._given_up[target.address] = None
+        while len(self._given_up) > MAX_GIVEN_UP:
+            address = next(iter(self._given_up))
+            del self._given_up[address]
+            if address in self._targets:
+                self._forget(self._targets[address])
+
+    def _lose(self, target: Target) -> None:
+        if target.found:
+            target.found = False
+            self._finds.give_back(source_of(target.address))
+
+    def _forget(self, target: Target) -> None:
+        """Forget a target that nobody names or has found."""
+        if not target.found and not self.is_named(target.address):
+            target.suspend()
+            self._targets.pop(target.address, None)
 
     def _find_own(self) -> None:
         """Handlers of all peers hear this process, too, which no search finds."""
         own = None if self.own_id is None else self.own_id.address
         with self.lock:
-            if self._own_address not in (None, own) and self._own_address in self._targets:
-                self._targets[self._own_address].found = False
-            if own is not None and any([one.addresses is None for one in self._handlers.values()]):
-                self._targets.setdefault(own, Target(self, own)).found = True
+            before = None if self._own_address in (None, own) \
+                else self._targets.get(self._own_address)
+            hears_all = any([one.addresses is None for one in self._handlers.values()])
+            target = self._targets.setdefault(own, Target(self, own)) \
+                if own is not None and hears_all else None
             self._own_address = own
+        if before is not None:
+            self._lose(before)
+        if target is not None and not target.found:
+            target.found = self._finds.take(source_of(target.address))
 
     def _sync_all(self) -> None:
         self._find_own()
@@ -226,8 +263,10 @@ class Subscriber:
         """Nobody wants this one now. What was missed there can matter again, though, as long as
         there are handlers."""
         with self.lock:
-            if not self._handlers:
-                self._targets.pop(target.address, None)
+            if self._handlers:
+                return
+            self._targets.pop(target.address, None)
+        self._lose(target)
 
     def take_place(self, target: Target) -> bool:
         """Take a place for a connection. Without one, the target is told when there may be one."""
@@ -451,7 +490,7 @@ class Target:
         self._tell([], problem)
         absence = now - self._failing_since
         if absence > GIVE_UP and not self._subscriber.is_named(self.address):
-            self.found = False
+            self._subscriber.give_up(self)
             return
         delay = min(max(LAST_RETRY, absence / PART_OF_ABSENCE), RAREST_RETRY,
                     FIRST_RETRY * 2 ** min(self._failures - 1, 20))

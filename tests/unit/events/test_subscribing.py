@@ -228,7 +228,8 @@ class Network:
 
     def hears(self, address: Any) -> bool:
         """Whether anything is subscribed at an address."""
-        return bool(self.subscriber._targets[address].subscription.pairs)
+        target = self.subscriber._targets.get(address)
+        return target is not None and bool(target.subscription.pairs)
 
     def hear(self, value: Any = None) -> None:
         self.heard.append(value)
@@ -321,6 +322,41 @@ def test_a_found_peer_that_stays_away_is_given_up_until_it_is_found_again(networ
     network.peers[A] = Peer("a")
     network.watching("came", peer)
     until(lambda: asked(network.peers[A]))
+
+
+def test_of_given_up_peers_some_are_remembered_with_what_was_missed(network, monkeypatch):
+    monkeypatch.setattr(module, "GIVE_UP", 0.0)
+    monkeypatch.setattr(module, "MAX_GIVEN_UP", 2)
+    peer = network.peers[A] = Peer("a")
+    network.add()
+    network.watching("came", make_id(A[1], A[0]))
+    until(lambda: network.hears(A))
+    del network.peers[A]
+    peer.sequence = 7
+    peer.open[0].cut()
+    targets = network.subscriber._targets
+    until(lambda: not targets[A].found)
+    network.watching("came", make_id(1, B[0]))
+    until(lambda: (B[0], 1) in targets and not targets[B[0], 1].found)
+    network.peers[A] = peer
+    network.watching("came", make_id(A[1], A[0]))
+    until(lambda: [missed for _, _, missed in network.gaps] == [7])
+    for port in (2, 3, 4):
+        network.watching("came", make_id(port, B[0]))
+        until(lambda port=port: (B[0], port) in targets and not targets[B[0], port].found)
+    assert sorted(port for host, port in targets if host == B[0]) == [3, 4]
+
+
+def test_no_host_takes_all_places_for_peers_that_are_found(network, caplog):
+    network.subscriber._finds.limit = 20
+    network.add()
+    for port in range(1, 100):
+        network.watching("came", make_id(port, A[0]))
+    peer = network.peers[B] = Peer("b")
+    network.watching("came", make_id(B[1], B[0]))
+    until(lambda: asked(peer) == ["done"])
+    assert len([address for address in network.subscriber._targets if address[0] == A[0]]) == 9
+    assert "too many peers are found there" in caplog.text
 
 
 def test_a_lost_connection_is_made_again_and_the_gap_is_told(network):
