@@ -9,25 +9,26 @@ import contextvars
 import os
 import socket
 from collections import deque
-from typing import Any, AsyncIterator, Awaitable, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import (Any, AsyncIterator, Awaitable, Deque, Dict, List, NoReturn, Optional, Sequence,
+                    Tuple)
 
 from ..clock import uptime
 from ..context import current
 from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError,
-                      ValueNotSupported)
+                      RemoteError, ValueNotSupported)
 from ..identity import PeerArgument, address_of
 from ..link import security
 from ..link.base import LONGEST, Endpoint
 from ..link.tcp import TcpCarrier
 from ..run.client import CONNECT_TIME, GREETING_TIME, IDLE_TIME, Client, deadline_within
 from ..run.lending import Lender
-from ..run.streaming import STREAMED, TELL
+from ..run.streaming import STREAMED, TELL, is_refusal, meaning, raise_failure
 from ..settings import is_loopback
-from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, Buffer, EndOfStream, Frame, NotAFrame)
-from ..wire.messages import decode_items, decode_reply, encode_call, encode_taken
+from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, REPLIES, Buffer, EndOfStream, Frame,
+                           NotAFrame)
+from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
 from ..wire.legacy import likely_dialect
 from ..wire.session import Hello, Session, caller_session, encode_preface
-from ..wire.values import unpack
 
 # Bytes of pieces that are joined for one send.
 JOINED = 256 * 1024
@@ -70,6 +71,8 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
             None, lambda: client.call(peer, tag, args, kwargs, seconds))
     try:
         frame = await connection.exchange(message, number, lender)
+        if frame[0] not in STREAMED:
+            _check_reply(frame, connection)
     except BaseException:  # a cancelled task too: the end of the connection cancels the call there
         pool.discard(connection)
         raise
@@ -81,6 +84,13 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
     else:
         pool.give_back(connection)
     return decode_reply(frame, pool.address, peer, tag, limits)
+
+
+def _check_reply(frame: Any, connection: _Connection) -> None:
+    if frame[0] not in REPLIES:
+        raise ProtocolError(connection.address, f"a frame of kind {frame[0]} is no reply", "maybe")
+    if connection.session.rest:
+        raise ProtocolError(connection.address, "more than one reply", "maybe")
 
 
 def stream(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
@@ -288,12 +298,11 @@ class _Connection:
         except EndOfStream as problem:
             how = "within its reply" if problem.received else "without a reply"
             raise PeerLost(self.address, f"the peer closed the connection {how}") from None
-        except ProtocolError as problem:
-            raise ProtocolError(self.address, problem.reason, "maybe") from None
-        except NetError:
-            raise
-        except OSError as problem:
-            raise PeerLost(self.address, str(problem)) from None
+        except Exception as problem:
+            failure = meaning(problem, self.address)
+            if failure is problem:
+                raise
+            raise failure from None
 
     async def reply(self, number: int, lender: Optional[Lender]) -> Frame:
         """The next frame that belongs to a request."""
@@ -301,8 +310,7 @@ class _Connection:
         while event[0] == ASK and lender is not None:
             await self.send(await _answered(lender, event, self._in_thread))
             event = await self.event()
-        if event[1] != number and not (type(event) is Frame and event.kind == FAILURE
-                                       and not event.number):
+        if event[1] != number and not is_refusal(event):
             raise ProtocolError(self.address, "a reply to another request", "maybe")
         return event  # type: ignore[no-any-return]
 
@@ -426,7 +434,13 @@ async def _greet(client: Client, address: Address, sock: socket.socket,
     except ProtocolError as problem:
         raise ProtocolError(address, problem.reason) from None
     if type(event) is not Hello:
-        decode_reply(event, address, address, b"")
+        try:
+            decode_reply(event, address, address, b"")
+        except RemoteError:
+            pass
+        except NetError as problem:
+            problem.ran = "no"  # whatever it says: it was asked nothing
+            raise
         raise ProtocolError(address, "it answers a preface with a reply")
     return connection
 
@@ -444,6 +458,10 @@ class _Begun:
         self.items: Deque[Any] = deque()
         self.taken = self.told = 0
         self.in_order = False
+
+    def leave_in_order(self) -> None:
+        """Its connection can have another call."""
+        self.in_order = not self.connection.session.rest
 
 
 class AsyncRemoteIterator:
@@ -487,28 +505,29 @@ class AsyncRemoteIterator:
             flow.next = None
             if frame is None:
                 frame = await self._receive(flow)
-            if frame.kind != ITEM:
-                flow.in_order = not flow.connection.session.rest \
-                    and b'"refused"' not in frame.text
-                if frame.kind == END:
-                    raise StopAsyncIteration(
-                        unpack(frame.text, frame.tagged, frame.buffers, self._limits))
-                decode_reply(frame, flow.pool.address, self._peer, self._tag, self._limits)
-                raise ProtocolError(flow.pool.address, "a stream ended with a result", "maybe")
-            flow.items.extend(decode_items(frame, self._limits))
+            if frame[0] != ITEM:
+                self._end(flow, frame)
+            flow.items.extend(decode_items(frame, self._limits, flow.pool.address))
         flow.taken += 1
         return flow.items.popleft()
+
+    def _end(self, flow: _Begun, frame: Frame) -> NoReturn:
+        """Raise what ends a stream."""
+        address = flow.pool.address
+        if frame[0] == END:
+            decode_end(frame, self._limits, address)  # None, as async generators return
+            flow.leave_in_order()
+            raise StopAsyncIteration
+        raise_failure(frame, address, self._peer, self._tag, self._limits, flow.leave_in_order)
 
     async def _receive(self, flow: _Begun) -> Frame:
         try:
             return await flow.connection.reply(flow.number, flow.lender)
-        except EndOfStream:
-            raise PeerLost(flow.pool.address, "the peer closed the connection within a "
-                                              "stream") from None
-        except NetError:
-            raise
-        except OSError as problem:
-            raise PeerLost(flow.pool.address, str(problem)) from None
+        except Exception as problem:
+            failure = meaning(problem, flow.pool.address)
+            if failure is problem:
+                raise
+            raise failure from None
 
     async def _tell(self, flow: _Begun) -> None:
         if flow.taken != flow.told:

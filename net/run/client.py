@@ -32,7 +32,7 @@ from .lending import Lender
 from .loop import Loop
 from .old_peers import OldPeer, dialect_behind, leave_no_trace
 from .reading import next_event, rest_of_event
-from .streaming import STREAMED, Begun, RemoteIterator
+from .streaming import STREAMED, Begun, RemoteIterator, is_refusal
 
 # Seconds to wait for a connection. The operating system would try for two minutes.
 CONNECT_TIME = 3.0
@@ -259,9 +259,8 @@ class Connection:
 
     def _stray(self, event: Any) -> Frame:
         """A reply that carries another number: only a refusal of the whole connection may."""
-        if type(event) is Frame and event.kind == FAILURE and not event.number \
-                and b'"refused"' in event.text:
-            return event
+        if is_refusal(event):
+            return event  # type: ignore[no-any-return]
         raise ProtocolError(self.address, "a reply to another request", "maybe")
 
     def _send(self, message: Sequence[Buffer], stream: Union[Stream, Timed]) -> None:

@@ -9,17 +9,19 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Generator
-from typing import Any, Callable, Deque, List, NamedTuple, Optional, Union
+from typing import Any, Callable, Deque, List, NamedTuple, NoReturn, Optional, Union
 
 from ..context import Context
-from ..errors import CallCancelled, CallTimeout, NetError, PeerLost, ProtocolError
+from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerLost,
+                      ProtocolError, RemoteError)
 from ..link.base import Deadline
 from ..link.streams import Stream, Timed
-from ..wire.frames import ANSWER, ASK, END, ITEM, TAKEN, Buffer, EndOfStream, Frame
+from ..wire.frames import ANSWER, ASK, END, FAILURE, ITEM, TAKEN, Buffer, EndOfStream, Frame
 from ..wire.limits import Limits
-from ..wire.messages import (decode_count, decode_items, decode_reply, encode_items, encode_taken)
+from ..wire.messages import (decode_count, decode_end, decode_items, decode_reply, encode_items,
+                             encode_taken)
 from ..wire.session import Session
-from ..wire.values import Packed, pack, unpack
+from ..wire.values import Packed, pack
 from .channel import Channel, Receiver
 from .loop import Loop
 from .reading import next_event
@@ -133,7 +135,6 @@ class _Flow:
         self._next: Optional[Frame] = first
         # Items that were given out, and how many of them the producer knows about.
         self._taken = self._told = 0
-        self._bytes = 0
         self._in_order = False
 
     def next_item(self, peer: object, tag: bytes) -> Any:
@@ -144,17 +145,22 @@ class _Flow:
             frame = self._next if self._next is not None else self._receive()
             self._next = None
             if frame.kind != ITEM:
-                self._in_order = not self._connection.session.rest
-                if frame.kind == END:
-                    raise StopIteration(unpack(frame.text, frame.tagged, frame.buffers,
-                                               self._limits))
-                self._in_order = self._in_order and b'"refused"' not in frame.text
-                decode_reply(frame, self._pool.address, peer, tag, self._limits)
-                raise ProtocolError(self._pool.address, "a stream ended with a result", "maybe")
-            self._bytes += len(frame.text) + sum(map(len, frame.buffers))
-            self._items.extend(decode_items(frame, self._limits))
+                self._end(frame, peer, tag)
+            self._items.extend(decode_items(frame, self._limits, self._pool.address))
         self._taken += 1
         return self._items.popleft()
+
+    def _end(self, frame: Frame, peer: object, tag: bytes) -> NoReturn:
+        """Raise what ends a stream."""
+        address = self._pool.address
+        if frame.kind == END:
+            value = decode_end(frame, self._limits, address)
+            self._in_order = not self._connection.session.rest
+            raise StopIteration(value)
+        raise_failure(frame, address, peer, tag, self._limits, self._leave_in_order)
+
+    def _leave_in_order(self) -> None:
+        self._in_order = not self._connection.session.rest
 
     def _receive(self) -> Frame:
         try:
@@ -165,14 +171,12 @@ class _Flow:
         except socket.timeout:
             assert self._deadline is not None
             raise CallTimeout(self._pool.address, self._deadline.seconds) from None
-        except EndOfStream:
-            raise PeerLost(self._pool.address, "the peer closed the connection within a "
-                                               "stream") from None
-        except NetError:
-            raise
-        except OSError as problem:
-            raise PeerLost(self._pool.address, str(problem)) from None
-        if event[1] != self._number:
+        except Exception as problem:
+            failure = meaning(problem, self._pool.address)
+            if failure is problem:
+                raise
+            raise failure from None
+        if event[1] != self._number and not is_refusal(event):
             raise ProtocolError(self._pool.address, "a reply to another request", "maybe")
         return event  # type: ignore[no-any-return]
 
@@ -193,6 +197,46 @@ class _Flow:
             self._pool.give_back(connection)
         else:
             self._pool.discard(connection)  # the end of the connection ends the generator there
+
+
+def is_refusal(event: Any) -> bool:
+    """Whether it refuses a whole connection."""
+    return isinstance(event, Frame) and event.kind == FAILURE and not event.number \
+        and b'"refused"' in event.text
+
+
+def raise_failure(frame: Any, address: Address, peer: object, tag: bytes, limits: Limits,
+                  leave_in_order: Callable[[], None]) -> NoReturn:
+    """Raise what ended a stream other than its end.
+
+    :param leave_in_order: called if it was its function, so that the connection is as it should be.
+    """
+    if frame[0] != FAILURE:
+        raise ProtocolError(address, f"a frame of kind {frame[0]} is no part of a stream", "maybe")
+    try:
+        decode_reply(frame, address, peer, tag, limits)
+    except RemoteError:
+        if b'"refused"' not in frame.text:
+            leave_in_order()
+        raise
+    except NetError as problem:
+        if problem.ran == "no":  # it did, or there was no stream
+            problem.ran = "maybe"
+        raise
+    raise AssertionError("a failure raises")
+
+
+def meaning(problem: Exception, address: Address) -> Exception:
+    """What a problem within a stream means to its consumer."""
+    if isinstance(problem, ProtocolError):
+        return ProtocolError(address, problem.reason, "maybe")
+    if isinstance(problem, MessageTooLarge):
+        problem.ran = "yes"  # it is an item, or what was returned
+    elif isinstance(problem, EndOfStream):
+        return PeerLost(address, "the peer closed the connection within a stream")
+    elif isinstance(problem, OSError) and not isinstance(problem, NetError):
+        return PeerLost(address, str(problem))
+    return problem
 
 
 # ------------------------------------------------------------------------ where the generator runs
@@ -337,7 +381,9 @@ class ItemSender(Receiver):
     def received(self, channel: Channel, event: Any) -> None:
         kind = event[0]
         if kind == TAKEN:
-            self._note_taken(decode_count(event))
+            count = decode_count(event)
+            if event[1] == self._number:  # and not of a stream before
+                self._note_taken(count)
         elif kind == ANSWER and self.answered is not None:
             self.answered(event)
         elif self._last and self.early is None:

@@ -226,16 +226,35 @@ def encode_items(number: int, packed: Sequence[Packed]) -> List[Buffer]:
     return _message(ITEM, number, f"[{text}]", packed[0].tagged, packed[0].buffers)
 
 
-def decode_items(frame: Frame, limits: Limits = Limits()) -> List[Any]:
+def decode_items(frame: Frame, limits: Limits = Limits(),
+                 address: Optional[Address] = None) -> List[Any]:
     """The items of a frame.
 
     :raises ProtocolError: it holds none.
     :raises ValueNotSupported: one of a class or library that is not there here.
     """
-    items = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    items = _decode_part(frame, limits, address, "item")
     if type(items) is not list or not items:
-        raise ProtocolError(None, "a frame of items is a list of them", "maybe")
+        raise ProtocolError(address, "a frame of items is a list of them", "maybe")
     return items
+
+
+def decode_end(frame: Frame, limits: Limits = Limits(), address: Optional[Address] = None) -> Any:
+    """What the generator of a stream has returned.
+
+    :raises NetError: as :func:`decode_items` does.
+    """
+    return _decode_part(frame, limits, address, "result")
+
+
+def _decode_part(frame: Frame, limits: Limits, address: Optional[Address], what: str) -> Any:
+    try:
+        return unpack(frame.text, frame.tagged, frame.buffers, limits)
+    except ProtocolError as problem:
+        raise ProtocolError(address, problem.reason, "maybe") from None
+    except ValueNotSupported as problem:
+        raise ValueNotSupported(what + (f" ({problem.path})" if problem.path else ""),
+                                problem.reason, "yes") from None
 
 
 def encode_end(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:
