@@ -6,8 +6,10 @@ import struct
 import threading
 from typing import Callable, List, Optional
 
+from net.link.streams import Stream
+from net.run.reading import next_event
 from net.wire import legacy
-from net.wire.frames import HEADER, RESULT, pack
+from net.wire.frames import CALL, HEADER, KNOWN, RESULT, FrameParser, pack
 from net.wire.limits import Limits
 from net.wire.messages import encode_result
 from net.wire.session import encode_hello
@@ -157,3 +159,44 @@ class Stranger:
         self._listener.close()
         for thread in self._threads:
             thread.join()
+
+
+class Producer:
+    """A stranger that answers requests with any frames.
+
+    :ivar script: for each call, what it is answered with: ``(kind, text)`` with the number of the
+        call, ``(kind, text, number)``, or a function of the socket.
+    :ivar requests: all frames that came.
+    :ivar ended: set when a connection has ended.
+    """
+
+    def __init__(self) -> None:
+        self.script: list = []
+        self.requests: list = []
+        self.ended = threading.Event()
+        self._stranger = Stranger(0, self._treat)
+        self.address = self._stranger.address[:2]
+
+    def _treat(self, sock: socket.socket) -> None:
+        sock.recv(1000)
+        sock.sendall(HELLO)
+        session = FrameParser(Limits(), KNOWN)
+        stream = Stream(sock)
+        while True:
+            try:
+                self.requests.append(next_event(stream, session))  # type: ignore[arg-type]
+            except Exception:
+                self.ended.set()
+                return
+            if self.requests[-1].kind != CALL:
+                continue
+            number = self.requests[-1].number
+            for step in self.script.pop(0) if self.script else ():
+                if callable(step):
+                    step(sock)
+                else:
+                    kind, text, *more = step
+                    sock.sendall(b"".join(pack(kind, *(more or [number]), text)))
+
+    def close(self) -> None:
+        self._stranger.stop()

@@ -13,19 +13,15 @@ import pytest
 import net
 from net.context import cancelled
 from net.identity import encode_text
-from net.link.streams import Stream
 from net.run import streaming
 from net.run.client import Client
 from net.run.loop import Loop
-from net.run.reading import next_event
 from net.run.streaming import TELL, WINDOW_BYTES, WINDOW_ITEMS, RemoteIterator
 from net.settings import settings
 from net.wire.frames import (ANSWER, CALL, END, FAILURE, FLAG, HEADER, ITEM, PING, RESULT, TAKEN,
                              EndOfStream, Frame, pack)
-from net.wire.limits import Limits
-from net.wire.session import encode_hello
 from service import Raw, Service, greeted, request, until
-from strangers import Stranger
+from strangers import Producer
 
 TAG = encode_text("stream")
 NUMBER = 1
@@ -291,43 +287,6 @@ def test_a_consumer_that_takes_all_the_time_it_likes_is_not_idle(service, made, 
 
 
 # ----------------------------------------------------------------------- producers, byte by byte
-
-class Producer:
-    """A stranger that answers one request with what the test says, and then as it says again."""
-
-    def __init__(self) -> None:
-        self.script: List[Any] = []
-        self.requests: List[Frame] = []
-        self.ended = threading.Event()
-        self._stranger = Stranger(0, self._treat)
-        self.address = self._stranger.address[:2]
-
-    def _treat(self, sock: socket.socket) -> None:
-        sock.recv(1000)
-        sock.sendall(b"".join(encode_hello("stranger", Limits())))
-        from net.wire.frames import KNOWN, FrameParser
-
-        session = FrameParser(Limits(), KNOWN)
-        stream = Stream(sock)
-        while True:
-            try:
-                self.requests.append(next_event(stream, session))  # type: ignore[arg-type]
-            except Exception:
-                self.ended.set()
-                return
-            if self.requests[-1].kind != CALL:
-                continue
-            number = self.requests[-1].number
-            for step in self.script.pop(0) if self.script else ():
-                if callable(step):
-                    step(sock)
-                else:
-                    kind, text, *more = step
-                    sock.sendall(frame(kind, text, *more) if more else frame(kind, text, number))
-
-    def close(self) -> None:
-        self._stranger.stop()
-
 
 @pytest.fixture
 def producer() -> Iterator[Producer]:
