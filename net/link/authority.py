@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from datetime import datetime
 from typing import Any, NamedTuple, Optional
 
@@ -13,6 +14,8 @@ PEER_NAME = "peer.app-net"
 # 80 ms once in a process, and for each guess of somebody who tries secrets.
 ROUNDS = 200_000
 SALT = b"app-net authority 1"
+# What the key of datagrams is derived with, from the same 80 ms.
+DATAGRAMS = b"app-net datagrams 1"
 
 # A leaf lives as long as its process, and clocks of a LAN differ: its dates say nothing. A small
 # computer starts in 1970 until it is told the time; certificates know no year before 1950.
@@ -26,12 +29,14 @@ class Leaf(NamedTuple):
     """A fresh certificate, its private key, and the authority to trust, as PEM.
 
     :ivar key: encrypted with ``password``, so that a file of it that was left behind opens nothing.
+    :ivar datagrams: the key that datagrams are sealed with, wherever the secret is known.
     """
 
     certificate: bytes
     key: bytes
     password: bytes
     authority: str
+    datagrams: bytes
 
 
 def make_leaf(secret: str, group: Optional[str]) -> Leaf:
@@ -76,7 +81,7 @@ def make_leaf(secret: str, group: Optional[str]) -> Leaf:
                                               ExtendedKeyUsageOID.SERVER_AUTH]), False) \
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), False)
     signed = [one.sign(authority, hashes.SHA256()) for one in (own, root)]
-    return _as_pem(leaf, *signed)
+    return _as_pem(leaf, *signed, datagrams=hmac.digest(derived, DATAGRAMS, "sha256"))
 
 
 def _key_usage(x509: Any, **uses: bool) -> Any:
@@ -85,7 +90,7 @@ def _key_usage(x509: Any, **uses: bool) -> Any:
     return x509.KeyUsage(**{name: uses.get(name, False) for name in names})
 
 
-def _as_pem(key: Any, certificate: Any, authority: Any) -> Leaf:
+def _as_pem(key: Any, certificate: Any, authority: Any, datagrams: bytes) -> Leaf:
     import secrets
 
     from cryptography.hazmat.primitives import serialization
@@ -95,4 +100,4 @@ def _as_pem(key: Any, certificate: Any, authority: Any) -> Leaf:
     encrypted = key.private_bytes(pem, serialization.PrivateFormat.PKCS8,
                                   serialization.BestAvailableEncryption(password))
     return Leaf(certificate.public_bytes(pem), encrypted, password,
-                authority.public_bytes(pem).decode())
+                authority.public_bytes(pem).decode(), datagrams)

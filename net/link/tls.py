@@ -39,11 +39,14 @@ class Credentials(NamedTuple):
     """What this process shows and whom it trusts, in both roles.
 
     :ivar advice: what to mend when the two sides do not match.
+    :ivar datagram_key: what datagrams are sealed with; None under certificates, which are no
+        secret that both sides have.
     """
 
     server: ssl.SSLContext
     client: ssl.SSLContext
     advice: str
+    datagram_key: Optional[bytes] = None
 
 
 class _Known:
@@ -104,7 +107,7 @@ def from_secret() -> Credentials:
         context.load_verify_locations(cadata=leaf.authority)
 
     return Credentials(_context(True, load), _context(False, load),
-                       "both sides need the same NET_SECRET or NET_SECRET_FILE")
+                       "both sides need the same NET_SECRET or NET_SECRET_FILE", leaf.datagrams)
 
 
 def from_files(certificate: str, key: str, authority: str) -> Credentials:
