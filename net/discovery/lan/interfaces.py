@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
 from ...settings import is_loopback
+from . import netlink
 
 # Addresses primed in one search, a /23. Each dead one stays in the kernel's neighbour table for
 # some seconds, that table holds 1,024 on Linux for everything on the machine, and a full one
@@ -66,21 +67,25 @@ class Plan(NamedTuple):
 def read() -> Tuple[List[Interface], str]:
     """All IPv4 interfaces, and a note if they are only guessed. Sends nothing."""
     try:
-        import ifaddr
+        found = [Interface(name, host, prefix) for name, host, prefix in netlink.addresses()]
+    except OSError:
+        try:
+            found = _by_library()
+        except (ImportError, OSError) as exc:
+            from ...peer import route_address
 
-        found = [
-            Interface(_name(adapter, ip), str(ip.ip), ip.network_prefix)
-            for adapter in ifaddr.get_adapters()
-            for ip in adapter.ips
-            if ip.is_IPv4
-        ]
-        return [interface for interface in found if 0 < interface.prefix <= 32], ""
-    except (ImportError, OSError) as exc:
-        from ...peer import route_address
+            address = route_address()
+            note = f"interfaces are guessed, netmask /24: {exc}"
+            near = Interface("route", address, NEAR_PREFIX)
+            return ([] if is_loopback(address) else [near]), note
+    return [interface for interface in found if 0 < interface.prefix <= 32], ""
 
-        address = route_address()
-        note = f"interfaces are guessed, netmask /24: {exc}"
-        return ([] if is_loopback(address) else [Interface("route", address, NEAR_PREFIX)]), note
+
+def _by_library() -> List[Interface]:
+    import ifaddr
+
+    return [Interface(_name(adapter, ip), str(ip.ip), ip.network_prefix)
+            for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
 
 
 def _name(adapter: Any, ip: Any) -> str:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from net.discovery.lan import interfaces
+from net.discovery.lan import interfaces, netlink
 from net.discovery.lan.interfaces import MAX_SWEEP, Interface, plan, targets
 
 LAN = Interface("eth0", "192.168.1.10", 24)
@@ -93,13 +93,53 @@ def test_the_interfaces_of_this_host_are_read():
     assert note == "" and "127.0.0.1" in [interface.address for interface in found]
 
 
-def test_without_ifaddr_the_network_is_guessed_from_the_route(monkeypatch):
+@pytest.fixture
+def no_netlink(monkeypatch):
+    """As on a system that has none."""
+    monkeypatch.delattr("socket.AF_NETLINK", raising=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+def test_the_kernel_tells_the_same_as_the_library(no_netlink, monkeypatch):
+    library = sorted(interfaces.read()[0])
+    monkeypatch.undo()
+    assert sorted(interfaces.read()[0]) == library and library
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
+def test_a_kernel_that_does_not_tell_is_an_error(monkeypatch):
+    class Refuses:
+        def __init__(self, reply):
+            self.replies = [reply, b""]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *problem):
+            pass
+
+        def settimeout(self, seconds):
+            pass
+
+        send = settimeout
+
+        def recv(self, size):
+            return self.replies.pop(0)
+
+    for reply in (b"", b"x", netlink._HEADER.pack(20, netlink._ERROR, 0, 1, 0) + bytes(4),
+                  netlink._HEADER.pack(0, 20, 0, 1, 0)):
+        monkeypatch.setattr(netlink, "_socket", lambda: Refuses(reply))
+        with pytest.raises(OSError):
+            netlink.addresses()
+
+
+def test_without_ifaddr_the_network_is_guessed_from_the_route(monkeypatch, no_netlink):
     monkeypatch.setitem(sys.modules, "ifaddr", None)
     monkeypatch.setattr("net.peer.route_address", lambda: "10.1.2.3")
     found, note = interfaces.read()
     assert found == [Interface("route", "10.1.2.3", 24)] and "guessed" in note
 
 
-def test_without_ifaddr_and_network_there_is_no_interface(monkeypatch):
+def test_without_ifaddr_and_network_there_is_no_interface(monkeypatch, no_netlink):
     monkeypatch.setitem(sys.modules, "ifaddr", None)
     assert interfaces.read()[0] == []
