@@ -3,22 +3,20 @@ from __future__ import annotations
 
 import atexit
 import functools
-import logging
 import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
-from ..errors import TooFewPeers
-from ..settings import settings
+from ..errors import Address, TooFewPeers
 from ..peer import _Peer, launch_hooks
-from ..log import SafeLog
-from .lan.beacon import Beacon
-from .cache import Callback, known_peers
+from ..process import process
+from ..settings import settings
+from .cache import Callback, PeerCache
+from .lan.finder import Lan
+from .static import Static
 
 if TYPE_CHECKING:
     from .listing import Peers
-
-log = SafeLog(__name__)
 
 Groups = Union[None, str, Iterable[str]]
 
@@ -119,31 +117,35 @@ def watch(callback: Callback) -> Callable[[], None]:
 
     ``callback("came", peer_id)`` is called for each peer that is there already and for each that
     comes, ``callback("left", peer_id)`` for each that goes: at once when it says goodbye, within
-    some ten seconds when it was killed. The calls come one after the other from a thread of their
-    own; what they raise is logged.
+    some three seconds when it was killed or its host was cut off. The calls come one after the
+    other from a thread of their own; what they raise is logged.
 
     :returns: a function that ends it.
     """
     return known_peers.watch(callback).stop
 
 
-def _light(peer: _Peer) -> Callable[[], None]:
-    """Let a peer that was launched answer who asks, and say when it comes and goes."""
-    if peer.port is None or ":" in peer.host:
-        return lambda: None  # there are no broadcasts in IPv6
-    host = peer.server.address[0] if peer.server else peer.host
-    try:
-        beacon = Beacon(host, peer.port, settings.ports, known_peers)
-    except OSError as exc:
-        log(logging.DEBUG, "no datagrams at %s:%d: %s", host, peer.port, exc)
-        return lambda: None
+def doubt(address: Address) -> None:
+    """A peer could not be reached: find out whether it is gone. Any thread may call."""
+    if known_peers.knows(address):
+        known_peers.doubt(address)
+
+
+def _announce(peer: _Peer) -> Callable[[], None]:
+    """Let others find a peer that was launched."""
+    closers = [finder.announce(peer) for finder in known_peers.finders]
     # The goodbye at exit comes after the port was closed, so that whoever looks finds it closed.
     atexit.register(peer.close)
 
     def close() -> None:
         atexit.unregister(peer.close)
-        beacon.close()
+        for end in closers:
+            end()
     return close
 
 
-launch_hooks.append(_light)
+#: That of this process, and what it goes by. One more way to find peers is one more finder here.
+known_peers = PeerCache()
+known_peers.finders += [Lan(process.loop, known_peers), Static()]
+launch_hooks.append(_announce)
+process.forked.append(known_peers.forget)

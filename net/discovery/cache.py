@@ -1,19 +1,21 @@
-"""Keeps the known peers: searches when asked to, follows announcements, tells who watches."""
+"""The list of known peers: what searches it, keeps it true, and is told of its changes."""
 from __future__ import annotations
 
 import logging
-import os
+import math
 import threading
-from collections import deque
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, List, NamedTuple, Optional,
+                    Set, Tuple)
 
-from ..settings import is_loopback
 from ..errors import Address, NetError
 from ..identity import PeerId
-from ..peer import own_instance
 from ..log import SafeLog
+from ..process import process
+from ..settings import is_loopback
+from .answers import Answer
+from .finder import Finder
 
 if TYPE_CHECKING:
     from .listing import Peers
@@ -24,19 +26,67 @@ log = SafeLog(__name__)
 #: Called with ``"came"`` or ``"left"`` and the peer.
 Callback = Callable[[str, PeerId], None]
 
-# Seconds between looks at the known peers while somebody watches: a peer that is killed says no
-# goodbye.
-WATCH_SECONDS = 10.0
-# After so many looks comes a whole search: where datagrams are blocked, nobody hears a hello.
-LOOKS_PER_SEARCH = 6
+# Peers that are listed, and bytes of what they say of themselves, as they came; in memory it is
+# some ten times as much. Of one host, fewer: a stranger must not fill the list.
+MAX_PEERS, MAX_BYTES = 2048, 8 * 2**20
+MAX_HOST_PEERS, MAX_HOST_BYTES = 128, 512 * 1024
 
-# Seconds for a peer that was announced to answer, and for one that is known: it may be busy with
-# something else, and nobody waits for it.
-LOOK_SECONDS = 1.0
-KNOWN_SECONDS = 3.0
+# Seconds after the last call of net.peers() for which the list is kept true. The next call after
+# that searches again.
+USED_SECONDS = 60.0
 
-# Announced addresses that wait for a look; more are a flood, and the next search finds them.
-MAX_PENDING = 1024
+# Seconds that ending a watch waits for its callback.
+STOP_SECONDS = 1.0
+
+
+class Known(NamedTuple):
+    """A listed peer, the answer that says so, and what it has in common with its other addresses.
+    """
+
+    peer: PeerId
+    answer: Answer
+    identity: Hashable
+
+
+class Entries:
+    """The listed peers by address, and how much they take. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self.known: Dict[Address, Known] = {}
+        self._places: Dict[Hashable, Address] = {}
+        self._hosts: Dict[str, List[int]] = {}
+        self._bytes = 0
+
+    def place(self, identity: Hashable) -> Optional[Address]:
+        """The address under which a peer is listed."""
+        return self._places.get(identity)
+
+    def add(self, one: Known) -> bool:
+        """List a peer; whether there was room for it."""
+        host, size = one.answer.address[0], one.answer.size
+        number, total = self._hosts.setdefault(host, [0, 0])
+        if len(self.known) >= MAX_PEERS or self._bytes + size > MAX_BYTES \
+                or number >= MAX_HOST_PEERS or total + size > MAX_HOST_BYTES:
+            if not number:
+                del self._hosts[host]
+            return False
+        self._hosts[host] = [number + 1, total + size]
+        self._bytes += size
+        self.known[one.answer.address] = one
+        self._places[one.identity] = one.answer.address
+        return True
+
+    def remove(self, address: Address) -> Optional[Known]:
+        """List a peer no more; gives it, if it was listed."""
+        one = self.known.pop(address, None)
+        if one is not None:
+            number, total = self._hosts.pop(address[0])
+            if number > 1:
+                self._hosts[address[0]] = [number - 1, total - one.answer.size]
+            self._bytes -= one.answer.size
+            if self._places.get(one.identity) == address:
+                del self._places[one.identity]
+        return one
 
 
 class PeerCache:
@@ -46,21 +96,23 @@ class PeerCache:
         # One search at a time. Held while searching: whoever wants the same waits for it.
         self._searching = threading.Lock()
         self._searched_at = 0.0
-        self._lock = threading.Lock()  # guards what follows
-        self._peers: Dict[Address, PeerId] = {}
+        self._lock = threading.RLock()  # guards what follows
+        self._entries = Entries()
         self._own: Set[str] = set()
         self._report: Optional[Report] = None
         # What has been searched: "", "host" for this host, or "all".
         self._scope = ""
-        self._pending: Deque[Address] = deque(maxlen=MAX_PENDING)
-        self._looking = False
         self._watches: List[Watch] = []
-        self._looked_at = 0.0
-        self._looks = 0
+        # Until when the finders keep the list true: monotonic; infinity, or 0 for not at all.
+        self._kept_until = 0.0
+        if not hasattr(self, "finders"):
+            self.finders: List[Finder] = []
 
     def forget(self) -> None:
         """Start anew, in a forked child: it is another peer, and no thread of ours lives there."""
         self.__init__()  # type: ignore[misc]
+        for finder in self.finders:
+            finder.forget()
 
     # ------------------------------------------------------------------ for net.peers
 
@@ -73,96 +125,134 @@ class PeerCache:
                 # Another thread may have searched while this one waited.
                 if not self._has(scope) or refresh and self._searched_at < called:
                     self._search(scope)
+        self._use()
         return self._listing(on_host)
 
     def _has(self, scope: str) -> bool:
-        return self._scope in (scope, "all")
+        return self._scope in (scope, "all") and not self._is_stale
 
     def _search(self, scope: str) -> None:
-        from .merging import merge_answers  # all that searching needs is loaded by the first one
-        from .search import search
+        from .search import search  # all that searching needs is loaded by the first one
 
         started = monotonic()
-        known = list(self._peers)
-        outcome = search(scope == "host", known)
-        found = merge_answers(outcome.answers, own_instance(), outcome.own)
-        outcome.report.dropped = found.dropped
-        outcome.report.peers = len(found.peers)
-        claims = {_claims(peer) for peer in found.peers}
         with self._lock:
-            # A peer that has come during the search may have come too late for it.
-            kept = [peer for peer in self._peers.values()
-                    if scope == "host" and not _is_here(peer, outcome.own)
-                    or peer.address not in known and _claims(peer) not in claims]
+            known = [address for address in self._entries.known
+                     if scope == "all" or _is_here(address[0], self._own)]
+        outcome = search(self.finders, scope == "host", known)
+        with self._lock:
             self._own, self._report = outcome.own, outcome.report
             self._scope = "all" if self._scope == "all" else scope
-            self._replace([*found.peers, *kept])
+            # Who only did not answer is asked again, if somebody does so.
+            kept = self._kept_until > monotonic()
+            gone = outcome.gone if kept else outcome.gone | outcome.silent
+            outcome.report.dropped += self._change(outcome.answers, gone)
+            outcome.report.peers = len(self._entries.known)
+        for address in outcome.silent - gone:
+            self.doubt(address)
         self._searched_at = started
 
     def _listing(self, on_host: bool) -> Peers:
-        from .merging import in_order
         from .listing import Peers
+        from .merging import in_order
 
         with self._lock:
-            peers = sorted(self._peers.values(), key=in_order)
+            peers = sorted([one.peer for one in self._entries.known.values()], key=in_order)
             own, report = self._own, self._report
-        return Peers([peer for peer in peers if not on_host or _is_here(peer, own)], report)
+        return Peers([peer for peer in peers if not on_host or _is_here(peer.host, own)], report)
 
-    def _replace(self, peers: Iterable[PeerId]) -> None:
-        """Let these be the known peers, and tell the watches what that changes."""
-        before = {_who(peer): peer for peer in self._peers.values()}
-        self._peers = {peer.address: peer for peer in peers}
-        after = {_who(peer): peer for peer in self._peers.values()}
-        for watch in self._watches:
-            watch.tell("left", [before[who] for who in before if who not in after])
-            watch.tell("came", [after[who] for who in after if who not in before])
+    # ------------------------------------------------------------------ changes
 
-    # ------------------------------------------------------------------ for the beacon
+    def learn(self, answers: Iterable[Answer]) -> None:
+        """List who has answered."""
+        with self._lock:
+            self._change(list(answers), set())
 
-    def in_use(self) -> bool:
-        """Whether anybody has asked for peers yet, so that news matter."""
-        return bool(self._scope) or self._searching.locked()
+    def drop(self, address: Address) -> None:
+        """List a peer no more: it is gone."""
+        with self._lock:
+            self._change([], {address})
+
+    def doubt(self, address: Address) -> None:
+        """A peer could not be reached: find out whether it is gone."""
+        for finder in self.finders:
+            finder.doubt(address)
 
     def knows(self, address: Address) -> bool:
         """Whether a peer of this address is listed."""
-        return address in self._peers
+        return address in self._entries.known
 
-    def look_at(self, address: Address) -> None:
-        """Find out what is at this address now; returns at once."""
-        with self._lock:
-            if address not in self._pending:
-                self._pending.append(address)
-            if self._looking:
-                return
-            try:
-                threading.Thread(target=self._look, name="net-keeper", daemon=True).start()
-                self._looking = True
-            except RuntimeError as problem:
-                # No thread to be had, or the program is ending; the next news tries again.
-                log(logging.INFO, "news of %d peers have to wait: %s", len(self._pending), problem)
+    def _change(self, answers: List[Answer], gone: Iterable[Address]) -> List[Tuple[Address, str]]:
+        """Change the list and tell everybody; gives ``(address, why)`` of what is not listed.
 
-    def _look(self) -> None:
-        while True:
+        Under the lock, so that all are told in the order in which it happens.
+        """
+        from .merging import identity, is_claimed, merge_answers, peer_id
+
+        left: Dict[Address, Known] = {}
+        for address in gone:
+            self._remove(address, left)
+        came: List[Known] = []
+        merged = merge_answers(answers, process.instance, self._own)
+        dropped = merged.dropped
+        for answer in merged.answers:
+            one = Known(peer_id(answer), answer, identity(answer, self._own))
+            place = self._entries.place(one.identity)
+            if place not in (None, answer.address):
+                if not is_claimed(answer):
+                    continue  # it stays under the address that it is listed under
+                self._remove(place, left)
+            self._remove(answer.address, left)
+            if self._entries.add(one):
+                came.append(one)
+                process.client.saw(answer.address, answer.dialect)
+            else:
+                dropped.append((answer.address, "too many peers, or too much that they say"))
+        self._tell(left, came)
+        return dropped
+
+    def _remove(self, address: Optional[Address], left: Dict[Address, Known]) -> None:
+        one = self._entries.remove(address) if address is not None else None
+        if one is not None:
+            left[one.answer.address] = one
+
+    def _tell(self, left: Dict[Address, Known], came: List[Known]) -> None:
+        """Tell watches and finders; what was only replaced by the same has neither left nor come.
+        """
+        before = {_who(one.peer) for one in left.values()}
+        after = {_who(one.peer) for one in came}
+        for watch in self._watches:
+            watch.tell("left", [one.peer for one in left.values() if _who(one.peer) not in after])
+            watch.tell("came", [one.peer for one in came if _who(one.peer) not in before])
+        here = {one.answer.address for one in came}
+        if left or came:
+            for finder in self.finders:
+                finder.listed([one.answer for one in came],
+                              [address for address in left if address not in here])
+
+    # ------------------------------------------------------------------ being kept true
+
+    def _use(self) -> None:
+        """Somebody wants to know who is there: keep it true for a while.
+
+        A process that serves no peer has to be asked to, by a watch.
+        """
+        now = monotonic()
+        peer = process.peer
+        if self._kept_until < now + USED_SECONDS / 2 and peer is not None and peer.launched:
             with self._lock:
-                addresses = set(self._pending)
-                self._pending.clear()
-                if not addresses:
-                    self._looking = False
-                    return
-            self._check(addresses, LOOK_SECONDS)
+                self._keep(max(self._kept_until, now + USED_SECONDS))
 
-    def _check(self, addresses: Set[Address], seconds: float) -> None:
-        """Ask these addresses again, and list what is there now."""
-        from .merging import merge_answers
-        from .search import look_at
+    def _keep(self, until: float) -> None:
+        """Have the finders keep the list true until then. Under the lock."""
+        if until != self._kept_until:
+            self._kept_until = until
+            for finder in self.finders:
+                finder.watch(until)
 
-        answers = look_at(addresses, seconds)
-        with self._lock:
-            kept = [peer for peer in self._peers.values() if peer.address not in addresses]
-            known = {who: peer for who, peer in zip(map(_claims, kept), kept)}
-            found = merge_answers(answers, own_instance(), self._own).peers
-            # A peer that is listed under another of its addresses stays under that.
-            self._replace([*kept, *(peer for peer in found if _claims(peer) not in known)])
+    @property
+    def _is_stale(self) -> bool:
+        """Whether the list was kept true, and is no more."""
+        return 0 < self._kept_until < monotonic()
 
     # ------------------------------------------------------------------ for net.watch
 
@@ -174,35 +264,24 @@ class PeerCache:
         """Tell a watch who is known now, and from now on what changes."""
         with self._lock:
             self._watches.append(watch)
-            watch.tell("came", list(self._peers.values()))
+            watch.tell("came", [one.peer for one in self._entries.known.values()])
+            self._keep(math.inf)
 
     def leave(self, watch: Watch) -> None:
         """Tell a watch no more."""
         with self._lock:
             if watch in self._watches:
                 self._watches.remove(watch)
-
-    def look_around(self) -> None:
-        """Look whether the known peers are there, now and then whether there are others."""
-        now = monotonic()
-        with self._lock:
-            # Several watches share the looks.
-            if now - self._looked_at < WATCH_SECONDS / 2:
-                return
-            self._looked_at = now
-            self._looks += 1
-            addresses = set(self._peers)
-        if self._looks % LOOKS_PER_SEARCH == 0:
-            self.peers(refresh=True)
-        elif addresses:
-            self._check(addresses, KNOWN_SECONDS)
+                if not self._watches:
+                    self._keep(0.0)
+                    self._use()
 
 
 class Watch:
     """One function that is told about peers, in a daemon thread of its own."""
 
-    def __init__(self, keeper: PeerCache, callback: Callback) -> None:
-        self._keeper = keeper
+    def __init__(self, cache: PeerCache, callback: Callback) -> None:
+        self._cache = cache
         self._callback = callback
         self._news: SimpleQueue[Optional[Tuple[str, PeerId]]] = SimpleQueue()
         self._stopped = False
@@ -218,25 +297,21 @@ class Watch:
         """Call the function no more. It may be called from the function itself, and twice."""
         self._stopped = True
         self._news.put(None)
-        self._keeper.leave(self)
+        self._cache.leave(self)
         if threading.current_thread() is not self._thread:
-            self._thread.join(LOOK_SECONDS)
+            self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         try:
-            self._attempt(self._keeper.peers)
+            self._attempt(self._cache.peers)
             if not self._stopped:
-                self._keeper.join(self)
+                self._cache.join(self)
             while not self._stopped:
-                try:
-                    news = self._news.get(timeout=WATCH_SECONDS)
-                except Empty:
-                    self._attempt(self._keeper.look_around)
-                    continue
+                news = self._news.get()
                 if news is not None and not self._stopped:
                     self._attempt(self._callback, *news)
         finally:
-            self._keeper.leave(self)
+            self._cache.leave(self)
 
     def _attempt(self, function: Callable[..., object], *args: object) -> None:
         try:
@@ -246,27 +321,15 @@ class Watch:
             ours = function is not self._callback
             log(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
                 exc_info=not ours)
-        except Exception:
+        except BaseException:
+            # SystemExit, too: the thread is ours, and tells of the next peer all the same.
             log(logging.ERROR, "watching peers: %r failed", function, exc_info=True)
 
 
-def _is_here(peer: PeerId, own: Set[str]) -> bool:
-    return is_loopback(peer.host) or peer.host in own
-
-
-def _claims(peer: PeerId) -> Tuple[object, ...]:
-    """What two addresses of one peer have in common."""
-    if "instance" not in peer.info:
-        return (peer,)
-    return tuple(repr(peer.info.get(name)) for name in ("instance", "host", "port"))
+def _is_here(host: str, own: Set[str]) -> bool:
+    return is_loopback(host) or host in own
 
 
 def _who(peer: PeerId) -> Tuple[object, ...]:
     """What differs when a peer ends and another takes its address."""
     return (peer, peer.info.get("instance"))
-
-
-#: That of this process.
-known_peers = PeerCache()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=known_peers.forget)

@@ -14,10 +14,13 @@ from ..errors import Address
 from ..identity import printable
 from ..peer import route_address
 from .listing import Peers
+from .probes import look_at
 from .report import Report, places
 
 # Hosts whose probes are shown one by one.
 MAX_HOSTS = 12
+# Peers that are connected to, and the seconds for all of them together.
+MAX_CONNECTED, CONNECT_SECONDS = 256, 1.5
 # Columns of the text.
 WIDTH = 96
 
@@ -61,10 +64,21 @@ class Case(NamedTuple):
 
 
 def examine(peers: Peers) -> Case:
-    """The case of a search that was just made. Serves nothing, sends nothing."""
+    """The case of a search that was just made. Serves nothing; connects to what was found."""
+    try_to_connect(peers)
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
     return Case(peers, host, [port for port in settings.ports if is_free(host, port)], place())
+
+
+def try_to_connect(peers: Peers) -> None:
+    """Ask over TCP who has answered by datagram only, and put the outcomes into the report."""
+    asked = {peer.address for peer in peers if peer.info.get("found") == "datagram"}
+    findings = look_at(sorted(asked)[:MAX_CONNECTED], CONNECT_SECONDS)
+    silent = {address for address, outcome in findings.outcomes.items() if outcome != "peer"}
+    peers.report.silent_peers = sorted({*peers.report.silent_peers, *silent})
+    peers.report.outcomes.update(findings.outcomes)
+    peers.report.probed += len(findings.outcomes)
 
 
 def is_free(host: str, port: int) -> bool:

@@ -10,8 +10,7 @@ from ..errors import NetError
 from ..identity import PeerId, address_of, decode_text, functions_digest, make_tag
 from ..peer import DEFAULTS, function_names
 from ..process import process
-from . import Groups, peers, wait_for_peers
-from .cache import known_peers
+from . import Groups, doubt, peers, wait_for_peers
 from .listing import Peers
 
 INFO = make_tag("net.defaults.handlers", "info")
@@ -163,6 +162,4 @@ def peers_with(tag: bytes, groups: Groups = None, hubs_only: bool = False, on_ho
 
 def look_again(peer: PeerId) -> None:
     """Find out whether a peer that did not answer is still there; returns at once."""
-    address = address_of(peer)
-    if known_peers.knows(address):
-        known_peers.look_at(address)
+    doubt(address_of(peer))

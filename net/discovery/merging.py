@@ -11,7 +11,7 @@ from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerId, make_id
 from ..wire.legacy import BASE64, PLAIN
-from .probes import Answer
+from .answers import Answer
 
 #: The versions of app-net that speak an old dialect, which they do not tell.
 VERSIONS = {BASE64: "0.3 or 0.4", PLAIN: "0.6"}
@@ -22,15 +22,15 @@ MAX_GROUP = 64
 MAX_INSTANCE = 64
 
 
-class Introduced(NamedTuple):
-    """Peers, and ``(address, why)`` of what is not listed."""
+class Merged(NamedTuple):
+    """An answer of each peer, and ``(address, why)`` of what is no peer."""
 
-    peers: List[PeerId]
+    answers: List[Answer]
     dropped: List[Tuple[Address, str]]
 
 
-def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -> Introduced:
-    """The peers among those who answered, each once, in order.
+def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -> Merged:
+    """The best answer of each peer.
 
     :param own_instance: instance of this process, which is not listed.
     :param own: addresses of this host.
@@ -41,12 +41,20 @@ def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -
         reason = why_not(answer)
         if reason:
             dropped.append((answer.address, reason))
-        elif answer.old or answer.facts["instance"] != own_instance:
+        elif not _is_own(answer, own_instance, own):
             key = identity(answer, own)
             known = best.get(key)
             if known is None or _rank(answer) < _rank(known):
                 best[key] = answer
-    return Introduced(sorted(map(peer_id, best.values()), key=in_order), dropped)
+    return Merged(list(best.values()), dropped)
+
+
+def _is_own(answer: Answer, own_instance: str, own: Set[str]) -> bool:
+    """Whether it is this process that has answered. A clone of it has the same instance, and
+    another address."""
+    host = answer.address[0]
+    return not answer.old and answer.facts["instance"] == own_instance \
+        and (is_loopback(host) or host in own)
 
 
 def _with_facts(answer: Answer) -> Answer:
@@ -87,10 +95,14 @@ def identity(answer: Answer, own: Set[str]) -> Hashable:
     return tuple(repr(answer.facts.get(name)) for name in ("instance", "host", "port"))
 
 
+def is_claimed(answer: Answer) -> bool:
+    """Whether a peer has answered at the address that it claims for itself."""
+    return answer.address == (answer.facts.get("host"), answer.facts.get("port"))
+
+
 def _rank(answer: Answer) -> Tuple[bool, float]:
     """The smaller, the better: the address that a peer claims for itself, else the fastest."""
-    claimed = (answer.facts.get("host"), answer.facts.get("port"))
-    return answer.address != claimed, answer.seconds
+    return not is_claimed(answer), answer.seconds
 
 
 def in_order(peer: PeerId) -> Tuple[bool, Tuple[int, ...], str, int]:

@@ -26,6 +26,7 @@ from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
 from ..link.streams import NO_SIGNAL, reset_at_end
+from .answers import Answer
 
 # Seconds for a stranger to accept and answer. On a LAN both take a few milliseconds; a sleeping
 # Wi-Fi station is woken within 200.
@@ -59,28 +60,6 @@ _DENIED = {errno.EPERM, errno.EACCES}
 
 # It takes no descriptor of its own, which may be the very thing that is missing.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
-
-
-class Answer(NamedTuple):
-    """A whole reply to ``info``.
-
-    :ivar found: where the address came from, for people.
-    :ivar seconds: from the first packet to the whole reply.
-    :ivar at: monotonic time of the reply.
-    :ivar dialect: the old dialect that it came in; empty for ours.
-    """
-
-    address: Address
-    facts: Any
-    found: str
-    seconds: float
-    at: float
-    dialect: str = ""
-
-    @property
-    def old(self) -> bool:
-        """Whether it is an old program's."""
-        return bool(self.dialect)
 
 
 class Findings:
@@ -333,7 +312,7 @@ class Sweep:
         process.client.saw(probe.candidate.address, probe.dialect)
         self.findings.answers.append(Answer(
             probe.candidate.address, facts, probe.candidate.found, now - probe.started, now,
-            probe.dialect))
+            probe.dialect, None, len(probe.data)))
 
     def _finish(self, probe: Probe) -> None:
         self._probes.discard(probe)
@@ -566,6 +545,16 @@ def describe(data: bytes) -> str:
         if data.startswith(sign):
             return name
     return f"something else, it says {printable(repr(data[:20])[1:])}"
+
+
+def look_at(addresses: Iterable[Address], seconds: float) -> Findings:
+    """Ask just these addresses who they are."""
+    security.credentials()  # made before the clock runs
+    sweep = Sweep(window(1), monotonic() + seconds, set())
+    for address in addresses:
+        sweep.add(Candidate(address, "announcement", seconds))
+    sweep.run()
+    return sweep.findings
 
 
 def window(threads: int) -> int:

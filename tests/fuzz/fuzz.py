@@ -7,12 +7,15 @@ good ones, mutated; the seed of a run is all that is needed to repeat it::
 """
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
-from net.discovery.lan import beacon, neighbours
+from net.discovery.lan import datagrams, neighbours
+from net.discovery.lan.responder import Responder, Self
+from net.discovery.membership import Heard, Membership
 from net.context import Caller, Context
 from net.dispatch import Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError
@@ -175,26 +178,35 @@ def read_old_reply(data: bytes) -> None:
         legacy.Reply(dialect, data).value(None, b"")
 
 
-class _Nobody:
-    """Keeps no list: what a responder would tell is forgotten."""
+class _Silence:
+    """Takes what a membership sends, and tells it nothing."""
 
-    def in_use(self) -> bool:
-        return True
-
-    def knows(self, address: Any) -> bool:
-        return True
-
-    def look_at(self, address: Any) -> None:
-        pass
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: False
 
 
-_responder = beacon.Responder(3010, False, _Nobody())
+_clock = itertools.count()
+_membership = Membership(b"m" * 16, 3010, _Silence(), lambda address: bytes(8))
+_responder = Responder(lambda: Self(b"m" * 16, 3010, 2, b"{}"), _membership.sum, False)
+_membership.watch(True, 0.0)
+_membership.add(Heard(("10.0.0.1", 3010), b"i" * 16, 2, b"{}", 0.1), 0.0)
 
 
 def read_datagram(data: bytes) -> None:
     """A datagram: whatever comes, the answer is never longer."""
-    reply = _responder.reply(data, ("10.0.0.1", 3010), random.random() * 1e6)
-    assert reply is None or len(reply[0]) <= len(data)
+    now, source = next(_clock) / 100, ("10.0.0.1", 3010)
+    message = datagrams.decode(data)
+    if message is None:
+        return
+    if message.kind == datagrams.ASK:
+        reply = _responder.answer(message, source, now)
+        assert reply is None or len(reply) <= len(data)
+        _membership.asked(message, source, now)
+    else:
+        _membership.received(message, source, now)
+    _membership.tick(now)
+    _responder.beats(now)
+    assert len(_membership.members) == 1 or not _membership.members
 
 
 def read_table(data: bytes) -> None:
@@ -242,9 +254,15 @@ TARGETS: Dict[str, Target] = {
     "old reply": Target(read_old_reply, (NetError,), [
         legacy.encode_result(5), legacy.encode_result({"a": 1}), legacy.encode_error("E: x"),
         encode_text("NULL")]),
-    "datagram": Target(read_datagram, (), [
-        beacon.encode(kind, 3010) for kind in (beacon.WHO, beacon.HERE, beacon.HELLO,
-                                               beacon.GOODBYE)]),
+    "datagram": Target(read_datagram, (), [datagrams.encode(datagrams.Message(
+        kind, 2, 3010, bytes(8), b"i" * 16, body)) for kind, body in (
+            (datagrams.ASK, datagrams.encode_question(
+                datagrams.Question(b"abcd" * 3, 60, 1.0), 99)),
+            (datagrams.ANSWER, datagrams.encode_said(b"{}", bytes(8), 9)),
+            (datagrams.HELLO, datagrams.encode_said(b"{}", bytes(8), 0)), (datagrams.GOODBYE, b""),
+            (datagrams.BEAT, datagrams.SUM.pack(2, 5)),
+            *((kind, datagrams.encode_list([datagrams.Entry(("10.0.0.1", 3010), b"iiii")])[0])
+              for kind in (datagrams.LIST, datagrams.DOUBT)))]),
     "neighbours": Target(read_table, (), _ARP),
     "peer id": Target(PeerId, (NetError,), [encode_text("10.0.0.1:3010 -> None"),
                                             encode_text("h:1 -> a group")]),

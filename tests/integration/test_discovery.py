@@ -237,7 +237,7 @@ print(os.read(read, 4096).decode())
 """)
     assert eval(one.read_line(10)) == (["MainThread"], [port_range[0]])
     one.execute("print([thread.name for thread in threading.enumerate()])")
-    assert "net-beacon" in one.read_line()
+    assert "net-loop" in one.read_line()
 
 
 def test_a_process_ends_at_once_while_it_watches_and_searches(port_range):

@@ -536,7 +536,7 @@ def test_without_a_way_it_is_that_of_any_network(monkeypatch, kept_settings, add
 
 def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
         kept_settings, port_range, own_process, monkeypatch):
-    monkeypatch.setattr(peer_module, "launch_hooks", [net.discovery._light])
+    monkeypatch.setattr(peer_module, "launch_hooks", [net.discovery._announce])
     kept_settings.set("port_start", port_range.start)
     kept_settings.set("port_range", 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:

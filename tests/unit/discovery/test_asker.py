@@ -1,127 +1,204 @@
 """The question who is there, and whose answers are believed; all on loopback."""
 from __future__ import annotations
 
+import json
 import socket
+from time import monotonic
 from typing import Any, Iterator, List
 
 import pytest
 
 from net.discovery.lan import asker as module
-from net.discovery.lan.asker import Asker
-from net.discovery.lan.beacon import HERE, WHO, decode, encode
+from net.discovery.lan.asker import Asker, Place, this_host
+from net.discovery.lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, MAX_FACTS, SECURED, Message,
+                                         decode, digest, encode, encode_said, read_question)
 from net.discovery.lan.interfaces import Interface
+from net.discovery.lan.rounds import Rounds
 
-
-class Loopback(Interface):
-    """An interface whose broadcasts reach one socket of this host."""
-
-    broadcast = "127.0.0.1"  # type: ignore[assignment]
-
-
-HERE_ONLY = Loopback("lo", "127.0.0.1", 8)
+LOOPBACK = Interface("lo", "127.0.0.1", 8)
+# As if its broadcasts reached a socket of this host.
+HERE_ONLY = Place(Interface("eth0", "127.0.0.2", 8), "127.0.0.1")
 # The system refuses to send there from a loopback address (TEST-NET-1).
 ELSEWHERE = "192.0.2.1"
+INSTANCE = b"p" * 16
+FACTS = json.dumps({"host": "127.0.0.1"}).encode()
 
 
 class Question:
     """An asker, and a peer that hears it."""
 
-    def __init__(self, ports: range) -> None:
+    def __init__(self, ports: range, *places: Place, **options: Any) -> None:
         self.heard: List[Any] = []
-        self.receive: Any = None
+        self.hints: List[Any] = []
+        self.receivers: List[Any] = []
         self.ports = ports
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.settimeout(5)
         self.peer.bind(("127.0.0.1", ports.start))
-        self.asker = Asker([HERE_ONLY], ports, self.listen, self.heard.append)
+        self.asker = Asker(places or [HERE_ONLY], ports, b"m" * 16, self.listen, self.heard.append,
+                           self.hints.append, Rounds(monotonic()), monotonic, **options)
 
     def listen(self, sock: socket.socket, receive: Any) -> None:
-        self.receive = lambda: receive(sock)
+        self.receivers.append(lambda: receive(sock))
+
+    def ask(self) -> None:
+        self.asker.step(self.asker.rounds.due)
+
+    def receive(self) -> None:
+        for receive in self.receivers:
+            receive()
 
     def asked(self) -> Any:
         """The next question that the peer gets, and who asks."""
-        datagram, source = self.peer.recvfrom(100)
+        datagram, source = self.peer.recvfrom(2000)
         return decode(datagram), source
+
+    def close(self) -> None:
+        self.asker.close()
+        self.peer.close()
 
 
 @pytest.fixture
 def question(port_range: range) -> Iterator[Question]:
     made = Question(port_range)
     yield made
-    made.asker.close()
-    made.peer.close()
+    made.close()
 
 
-def answer(question: Question, datagram: bytes, sender: Any = None) -> None:
-    question.asker.broadcast()
-    _, source = question.asked()
-    (sender or question.peer).sendto(datagram, source)
-    question.receive()
+def answer(question: Question, message: Message, body: bytes = b"", **changes: Any) -> bytes:
+    said = Message(ANSWER, 0, question.ports.start, message.nonce, INSTANCE,
+                   body or encode_said(FACTS, bytes(8), len(FACTS)))
+    return encode(said._replace(**changes))
 
 
-def test_who_answers_the_question_is_heard_once(question):
-    question.asker.broadcast()
-    (kind, port, nonce), source = question.asked()
-    assert (kind, port) == (WHO, 0)
+def test_who_answers_the_question_is_heard_once_with_what_it_says(question):
+    question.ask()
+    message, source = question.asked()
+    assert (message.kind, message.port, message.instance) == (ASK, 0, b"m" * 16)
     for _ in range(2):
-        question.peer.sendto(encode(HERE, question.ports.start, nonce), source)
+        question.peer.sendto(answer(question, message), source)
     question.receive()
-    assert question.heard == [("127.0.0.1", question.ports.start)]
-    assert question.asker.answered == 1
+    heard, = question.heard
+    assert heard.address == ("127.0.0.1", question.ports.start)
+    assert (heard.instance, heard.facts) == (INSTANCE, FACTS) and 0 < heard.seconds < 5
+    assert question.asker.answered == [heard.address]
 
 
-def test_an_answer_with_another_nonce_or_of_another_kind_is_not_believed(question):
-    nonce = question.asker._nonce
-    for datagram in (encode(HERE, 1, bytes(16)), encode(WHO, 1, nonce), b"x", b""):
-        answer(question, datagram)
-    assert question.heard == []
+def test_who_has_answered_is_named_in_the_next_question(question):
+    question.ask()
+    message, source = question.asked()
+    question.peer.sendto(answer(question, message), source)
+    question.receive()
+    question.ask()
+    again, _ = question.asked()
+    assert again.nonce != message.nonce
+    assert read_question(again.body).knows(digest(INSTANCE, again.nonce))
+    assert not read_question(message.body).knows(digest(INSTANCE, message.nonce))
+
+
+@pytest.mark.parametrize("changes", [
+    {"nonce": bytes(8)}, {"kind": ASK}, {"port": 1}, {"body": b"x"}])
+def test_what_is_no_answer_to_this_question_is_not_believed(question, changes):
+    question.ask()
+    message, source = question.asked()
+    for datagram in (answer(question, message, **changes), b"x", b""):
+        question.peer.sendto(datagram, source)
+    question.receive()
+    assert question.heard == [] and (question.hints == [] or "body" in changes)
 
 
 def test_an_answer_from_a_port_that_peers_do_not_use_is_not_believed(question):
+    question.ask()
+    message, source = question.asked()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
         elsewhere.bind(("127.0.0.1", 0))
-        answer(question, encode(HERE, question.ports.start, question.asker._nonce), elsewhere)
+        elsewhere.sendto(answer(question, message, port=elsewhere.getsockname()[1]), source)
+    question.receive()
     assert question.heard == []
 
 
-def test_an_answer_from_another_network_is_not_believed(question, monkeypatch):
-    elsewhere = Loopback("eth0", "192.0.2.1", 24)
+def test_an_answer_from_another_network_is_not_believed(question):
+    question.ask()
+    message, source = question.asked()
     for sock in question.asker._sockets:
-        question.asker._sockets[sock] = elsewhere
-    answer(question, encode(HERE, question.ports.start, question.asker._nonce))
+        question.asker._sockets[sock] = Interface("eth0", "192.0.2.1", 24)
+    question.peer.sendto(answer(question, message), source)
+    question.receive()
     assert question.heard == []
 
 
 def test_there_are_never_more_answers_than_a_lan_has_hosts(question, monkeypatch):
     monkeypatch.setattr(module, "MAX_ANSWERS", 0)
-    answer(question, encode(HERE, question.ports.start, question.asker._nonce))
+    question.ask()
+    message, source = question.asked()
+    question.peer.sendto(answer(question, message), source)
+    question.receive()
     assert question.heard == []
+
+
+def test_who_has_more_to_say_than_fits_is_asked_again_with_room_for_it(question):
+    question.ask()
+    message, source = question.asked()
+    question.peer.sendto(answer(question, message, encode_said(b"f" * 900, bytes(8), 0)), source)
+    question.receive()
+    longer, source = question.asked()
+    while longer.size < ANSWER_BYTES + 900:
+        longer, source = question.asked()  # the other ports'
+    assert question.heard == [] and longer.nonce == message.nonce
+    question.peer.sendto(answer(question, longer, encode_said(b"f" * 900, bytes(8), 900)), source)
+    question.receive()
+    assert question.heard[0].facts == b"f" * 900
+
+
+@pytest.mark.parametrize("changes", [
+    {"flags": SECURED, "instance": bytes(16), "body": b""},
+    {"flags": SECURED}, {"body": encode_said(b"f" * (MAX_FACTS + 1), bytes(8), 0)}])
+def test_who_may_not_or_cannot_say_it_by_datagram_is_a_hint_for_tcp(question, changes):
+    question.ask()
+    message, source = question.asked()
+    for _ in range(2):
+        question.peer.sendto(answer(question, message, **changes), source)
+    question.receive()
+    assert question.heard == [] and question.hints == [("127.0.0.1", question.ports.start)]
 
 
 def test_hosts_are_asked_one_by_one_and_those_that_cannot_be_are_given_back(question, monkeypatch):
     monkeypatch.setattr(module, "PRIMED_PER_SOCKET", 2)
     hosts = ["127.0.0.1", "127.0.0.2", ELSEWHERE, "127.0.0.1"]
-    assert list(question.asker.prime(HERE_ONLY, hosts)) == [[], [ELSEWHERE]]
-    assert [question.asked()[0].kind for _ in range(2)] == [WHO, WHO]
+    assert list(question.asker.prime(LOOPBACK, hosts)) == [[], [ELSEWHERE]]
+    assert [question.asked()[0].kind for _ in range(2)] == [ASK, ASK]
     assert any("sending failed" in note for note in question.asker.notes)
 
 
-def test_an_interface_that_is_gone_is_noted_and_costs_no_more(question):
-    gone = Loopback("eth9", "192.0.2.77", 24)
-    other = Asker([gone], question.ports, question.listen, question.heard.append)
-    other.broadcast()
-    assert list(other.prime(gone, ["192.0.2.1", "192.0.2.2"])) == [["192.0.2.1", "192.0.2.2"]]
-    notes = sorted(other.notes)
+def test_an_interface_that_is_gone_is_noted_and_costs_no_more(port_range):
+    gone = Interface("eth9", "192.0.2.77", 24)
+    question = Question(port_range, Place(gone, "192.0.2.255"))
+    question.ask()
+    assert list(question.asker.prime(gone, ["192.0.2.1", "192.0.2.2"])) == [
+        ["192.0.2.1", "192.0.2.2"]]
+    notes = sorted(question.asker.notes)
     assert len(notes) == 2 and all("eth9 192.0.2.77/24: " in note for note in notes)
     assert "no datagrams" in notes[0] and "not swept" in notes[1]
-    other.close()
+    assert question.asker.over(monotonic()), "there is nobody to wait for"
+    question.close()
 
 
-def test_a_broadcast_that_fails_is_noted(question):
-    class Deaf(Loopback):
-        broadcast = ELSEWHERE  # type: ignore[assignment]
+def test_a_broadcast_that_fails_is_noted(port_range):
+    question = Question(port_range, Place(LOOPBACK, ELSEWHERE))
+    question.ask()
+    assert [note for note in question.asker.notes if "sending failed" in note]
+    question.close()
 
-    deaf = Asker([Deaf("lo", "127.0.0.1", 8)], question.ports, question.listen, print)
-    deaf.broadcast()
-    assert [note for note in deaf.notes if "broadcast failed" in note]
-    deaf.close()
+
+def test_the_peers_of_this_host_are_asked_once_and_say_nothing_of_the_network(port_range):
+    question = Question(port_range, *this_host(["127.0.0.1"]), own=["127.0.0.1"])
+    question.ask()
+    message, source = question.asked()
+    question.peer.sendto(answer(question, message), source)
+    question.receive()
+    assert len(question.heard) == 1 and question.asker.answered == []
+    question.ask()
+    question.peer.settimeout(0.1)
+    with pytest.raises(socket.timeout):
+        question.asked()
+    question.close()

@@ -1,236 +1,249 @@
-"""Datagrams: who is answered, how often, and what is believed."""
+"""The beacon and the node of a process: real datagrams and the loop, on loopback."""
 from __future__ import annotations
 
+import json
 import socket
 import threading
+from time import monotonic
+from typing import Any, Dict, List
 
 import pytest
 
-from net.discovery.lan import beacon
-from net.discovery.lan.beacon import (GOODBYE, HELLO, HERE, MAX_SOURCES, PACKET,
-                                      REPLIES_PER_SECOND, WHO, Beacon, Rate, Responder,
-                                      decode, encode)
+from hearing import until
+from net.discovery.lan import beacon as module
+from net.discovery.lan.beacon import announcements, open_socket
+from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, GOODBYE, HELLO, Message, decode,
+                                         encode, encode_question, read_said)
+from net.discovery.lan.finder import Lan, read_facts
+from net.discovery.membership import Heard
+from net.run.loop import Loop
 
-NONCE = bytes(range(16))
-ASKER = ("192.168.1.20", 40000)
-
-
-class FakeKeeper:
-    """What a responder needs to know, written down, and what it reports."""
-
-    def __init__(self, in_use=True, known=()):
-        self.used = in_use
-        self.known = set(known)
-        self.looked = []
-        self.event = threading.Event()
-
-    def in_use(self):
-        return self.used
-
-    def knows(self, address):
-        return address in self.known
-
-    def look_at(self, address):
-        self.looked.append(address)
-        self.event.set()
+HERE = "127.0.0.1"
 
 
-@pytest.fixture
-def keeper():
-    return FakeKeeper()
+class FakePeer:
+    """What a beacon needs of a launched peer."""
+
+    server = None
+
+    def __init__(self, port: int, facts: Dict[str, Any]) -> None:
+        self.host, self.port = HERE, port
+        self.friendly_id = {"host": HERE, "port": port, "group": None, "instance": "x", **facts}
 
 
-@pytest.fixture
-def responder(keeper):
-    return Responder(3010, False, keeper)
+class Listing:
+    """A list of peers that does what the cache does, and writes it down."""
 
+    def __init__(self) -> None:
+        self.known: Dict[Any, Any] = {}
+        self.finder: Any = None
 
-def test_who_asks_gets_its_nonce_back_and_the_port():
-    reply, address = Responder(3012, False, FakeKeeper()).reply(encode(WHO, 0, NONCE), ASKER, 0)
-    assert address == ASKER and decode(reply) == (HERE, 3012, NONCE)
+    def learn(self, answers):
+        for answer in answers:
+            self.known[answer.address] = answer
+        self.finder.listed(list(answers), [])
 
-
-def test_a_reply_says_nothing_but_that_a_peer_is_there(responder):
-    reply, _ = responder.reply(encode(WHO, 0, NONCE), ASKER, 0)
-    assert reply == encode(HERE, 3010, NONCE)
-
-
-@pytest.mark.parametrize("extra", [0, 1, 500])
-def test_a_reply_is_never_longer_than_the_question(responder, extra):
-    question = encode(WHO, 0, NONCE) + bytes(extra)
-    reply, _ = responder.reply(question, ASKER, 0)
-    assert len(reply) <= len(question)
-
-
-@pytest.mark.parametrize("datagram", [
-    b"", b"\xab", encode(WHO, 0, NONCE)[:-1], b"x" + encode(WHO, 0, NONCE)[1:],
-    PACKET.pack(beacon.MAGIC, 2, WHO, 0, NONCE), PACKET.pack(beacon.MAGIC, 1, 99, 0, NONCE),
-    b"GET / HTTP/1.1\r\nHost: peer\r\n\r\n", bytes(2000),
-])
-def test_anything_else_is_not_answered(responder, keeper, datagram):
-    assert responder.reply(datagram, ASKER, 0) is None
-    assert keeper.looked == []
-
-
-def test_an_answer_is_never_answered(responder):
-    assert responder.reply(encode(HERE, 3010, NONCE), ASKER, 0) is None
-
-
-def test_two_responders_cannot_be_made_to_talk_to_each_other(keeper):
-    first, second = Responder(3010, False, keeper), Responder(3011, False, keeper)
-    datagram, source = encode(WHO, 0, NONCE), ("10.0.0.1", 3010)
-    exchanged = 0
-    while exchanged < 10:
-        reply = (second if exchanged % 2 == 0 else first).reply(datagram, source, 0)
-        if reply is None:
-            break
-        datagram, source = reply[0], ("10.0.0.2", 3011)
-        exchanged += 1
-    assert exchanged == 1
-
-
-def test_one_source_gets_twenty_replies_in_any_second(responder):
-    question = encode(WHO, 0, NONCE)
-    times = [number / 100 for number in range(300)]
-    replied = [now for now in times if responder.reply(question, ASKER, now)]
-    for start in times:
-        assert len([now for now in replied if start <= now < start + 1]) <= REPLIES_PER_SECOND
-    assert len(replied) == 3 * REPLIES_PER_SECOND
-
-
-def test_other_sources_are_answered_meanwhile(responder):
-    question = encode(WHO, 0, NONCE)
-    for _ in range(100):
-        responder.reply(question, ASKER, 0)
-    assert responder.reply(question, ("192.168.1.21", 1), 0)
-
-
-def test_the_memory_for_sources_is_bounded_and_used_again():
-    rate = Rate()
-    allowed = [rate.allows(f"source {number}", 0.0) for number in range(MAX_SOURCES + 10)]
-    assert allowed.count(True) == MAX_SOURCES and not allowed[-1]
-    assert rate.allows("source 1", 0.5), "who is known is answered all the same"
-    assert rate.allows("late", 2.0)
-
-
-def test_a_peer_that_keeps_to_this_host_knows_no_other(keeper):
-    responder = Responder(3010, True, keeper)
-    assert responder.reply(encode(WHO, 0, NONCE), ASKER, 0) is None
-    assert responder.reply(encode(HELLO, 3011, NONCE), ("192.168.1.20", 3011), 0) is None
-    assert responder.reply(encode(WHO, 0, NONCE), ("127.0.0.1", 5), 0)
-
-
-def test_a_hello_is_believed_only_after_that_address_gave_a_nonce_back(responder, keeper):
-    question, address = responder.reply(encode(HELLO, 3011, NONCE), ("10.0.0.9", 5353), 0)
-    assert address == ("10.0.0.9", 3011) and keeper.looked == []
-    kind, _, nonce = decode(question)
-    assert kind == WHO
-    responder.reply(encode(HERE, 3011, nonce), ("10.0.0.8", 3011), 0)
-    responder.reply(encode(HERE, 3012, nonce), ("10.0.0.9", 3012), 0)
-    assert keeper.looked == [], "the nonce is good for the address that it was sent to only"
-    responder.reply(encode(HERE, 3011, nonce), ("10.0.0.9", 3011), 0)
-    assert keeper.looked == [("10.0.0.9", 3011)]
-
-
-def test_forged_hellos_send_no_more_than_twenty_datagrams_a_second_to_their_victim(responder):
-    sent = [responder.reply(encode(HELLO, 3010 + n % 6, NONCE), ("10.0.0.9", 1), 0)
-            for n in range(500)]
-    assert len([one for one in sent if one]) == REPLIES_PER_SECOND
-
-
-def test_nobody_follows_announcements_before_anybody_searched():
-    responder = Responder(3010, False, FakeKeeper(in_use=False))
-    assert responder.reply(encode(HELLO, 3011, NONCE), ("10.0.0.9", 3011), 0) is None
-
-
-def test_the_own_hello_that_a_broadcast_brings_back_is_not_answered(responder):
-    hello = encode(HELLO, 3010, responder.mark)
-    assert responder.reply(hello, ("192.168.1.10", 3010), 0) is None
-
-
-def test_a_goodbye_has_only_known_peers_looked_at():
-    keeper = FakeKeeper(known=[("10.0.0.9", 3011)])
-    responder = Responder(3010, False, keeper)
-    for port in (3010, 3011, 0):
-        responder.reply(encode(GOODBYE, port, NONCE), ("10.0.0.9", 1), 0)
-    assert keeper.looked == [("10.0.0.9", 3011)]
+    def drop(self, address):
+        self.known.pop(address, None)
+        self.finder.listed([], [address])
 
 
 @pytest.fixture
-def lit(port_range):
-    """Start a beacon on loopback; closed with the test."""
-    opened = []
+def make(monkeypatch):
+    """Make processes: each has a loop, a list and peers of its own. Closed with the test."""
+    made: List[Any] = []
 
-    def start(port=port_range.start, keeper=None):
-        opened.append(Beacon("127.0.0.1", port, port_range, keeper or FakeKeeper()))
-        return opened[-1]
+    def make(watching=True):
+        loop, listing = Loop("test"), Listing()
+        lan = Lan(loop, listing)
+        lan.node._instance = lan.node.membership._instance = bytes([len(made) + 1]) * 16
+        monkeypatch.setattr("net.discovery.lan.finder._instance", lambda: lan.node._instance)
+        listing.finder = lan
+        closers: List[Any] = []
 
-    yield start
-    for one in opened:
-        one.close()
+        def launch(port, **facts):
+            closers.append(lan.announce(FakePeer(port, facts)))
+            return closers[-1]
+        lan.launch, lan.list = launch, listing
+        lan.watch(float("inf") if watching else 0.0)
+        made.append((lan, closers))
+        return lan
+
+    yield make
+    for lan, closers in made:
+        lan.watch(0.0)
+        for close in closers:
+            close()
+        until(lambda: not lan.node.beacons and not lan.node._timer)
 
 
-def ask(port, datagram=encode(WHO, 0, NONCE)):
+@pytest.fixture
+def ports(port_range, monkeypatch):
+    from net.settings import settings
+
+    monkeypatch.setitem(settings.__dict__, "port_start", port_range.start)
+    return port_range
+
+
+def ask(port, data=None):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
-        sock.bind(("127.0.0.1", 0))
-        sock.sendto(datagram, ("127.0.0.1", port))
+        sock.bind((HERE, 0))
+        sock.sendto(data or encode(Message(ASK, 0, 0, b"12345678", b"z" * 16,
+                                           encode_question(size=ASK_BYTES))), (HERE, port))
         return sock.recvfrom(2048)
 
 
-def test_a_running_beacon_answers_from_its_port(lit, port_range):
-    lit()
-    datagram, source = ask(port_range.start)
-    assert decode(datagram) == (HERE, port_range.start, NONCE)
-    assert source == ("127.0.0.1", port_range.start)
+def test_a_running_beacon_answers_from_its_port_with_what_its_peer_says(make, ports):
+    make().launch(ports[0], group="render")
+    datagram, source = ask(ports[0])
+    message = decode(datagram)
+    assert (message.kind, message.port, message.nonce) == (ANSWER, ports[0], b"12345678")
+    assert source == (HERE, ports[0])
+    facts = json.loads(read_said(message.body).facts)
+    assert facts == {"host": HERE, "port": ports[0], "group": "render"}
+    assert message.instance == b"\x01" * 16
 
 
-def test_noise_does_not_stop_a_beacon(lit, port_range):
-    lit()
+def test_noise_does_not_stop_a_beacon(make, ports):
+    make().launch(ports[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for size in (0, 1, 24, 2000, 20000):
-            sock.sendto(b"\xab" * size, ("127.0.0.1", port_range.start))
-    assert ask(port_range.start)
+            sock.sendto(b"\xab" * size, (HERE, ports[0]))
+        for kind in range(10):
+            sock.sendto(encode(Message(1, 0, 0))[:5] + bytes((kind,)) + bytes(60), (HERE, ports[0]))
+    assert ask(ports[0])
 
 
-def test_a_closed_beacon_frees_its_port_and_says_goodbye(lit, port_range):
-    keeper = FakeKeeper(known=[("127.0.0.1", port_range.start + 1)])
-    lit(keeper=keeper)
-    leaving = lit(port_range.start + 1)
-    leaving.close()
-    leaving.close()
-    assert keeper.event.wait(5) and keeper.looked[0] == ("127.0.0.1", port_range.start + 1)
+def test_who_asks_several_times_while_nobody_looked_gets_one_answer(make, ports):
+    lan = make()
+    lan.launch(ports[0])
+    ask(ports[0])
+    stopped, go_on = threading.Event(), threading.Event()
+    lan._loop.call_soon(lambda: (stopped.set(), go_on.wait(5)))
+    assert stopped.wait(5)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", port_range.start + 1))
+        sock.settimeout(0.3)
+        for number in range(5):
+            sock.sendto(encode(Message(ASK, 0, 0, bytes((number,)) * 8, b"z" * 16,
+                                       encode_question(size=ASK_BYTES))), (HERE, ports[0]))
+        go_on.set()
+        assert decode(sock.recv(2048)).nonce == b"\x04" * 8
+        with pytest.raises(socket.timeout):
+            sock.recv(2048)
 
 
-def test_a_newcomer_is_looked_at_by_those_who_are_there(lit, port_range):
-    keeper = FakeKeeper()
-    lit(keeper=keeper)
-    lit(port_range.start + 1)
-    assert keeper.event.wait(5)
-    assert keeper.looked[0] == ("127.0.0.1", port_range.start + 1)
+def test_a_newcomer_is_listed_by_those_who_watch_and_gone_when_it_says_goodbye(make, ports):
+    one, other = make(), make(watching=False)
+    one.launch(ports[0])
+    close = other.launch(ports[1], group="render")
+    until(lambda: (HERE, ports[1]) in one.list.known)
+    answer = one.list.known[HERE, ports[1]]
+    assert answer.facts["group"] == "render" and answer.facts["instance"] == "02" * 16
+    close()
+    until(lambda: not one.list.known)
 
 
-def test_a_taken_port_is_an_error_and_leaves_nothing(port_range):
+def test_a_peer_whose_facts_are_long_is_asked_with_room_for_them(make, ports):
+    one, other = make(), make(watching=False)
+    one.launch(ports[0])
+    other.launch(ports[1], facts={"much": "x" * 1000})
+    until(lambda: (HERE, ports[1]) in one.list.known)
+    assert one.list.known[HERE, ports[1]].facts["facts"] == {"much": "x" * 1000}
+
+
+def test_nobody_follows_announcements_before_anybody_has_searched(make, ports):
+    one, other = make(watching=False), make(watching=False)
+    one.launch(ports[0])
+    ask(ports[0])
+    other.launch(ports[1])
+    ask(ports[1])
+    assert not one.list.known and not one.node.membership._checks
+
+
+def test_a_process_without_a_peer_watches_from_a_socket_of_its_own(make, ports):
+    watcher, other = make(), make(watching=False)
+    close = other.launch(ports[0])
+    facts = {"host": HERE, "port": ports[0]}
+    watcher.list.learn([read_facts(Heard((HERE, ports[0]), b"\x02" * 16, 0,
+                                         json.dumps(facts).encode(), 0.001))])
+    until(lambda: other.node.beacons and other.node.beacons[0].responder.watchers)
+    # As if it was killed: it says nothing.
+    other.node.beacons[0].goodbye = lambda: None
+    close()
+    until(lambda: not watcher.list.known)
+
+
+def test_a_closed_beacon_frees_its_port_and_says_goodbye(make, ports):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind((HERE, ports[1]))
+        listener.settimeout(5)
+        close = make(watching=False).launch(ports[0])
+        kinds = [decode(listener.recv(2048)).kind]
+        close()
+        while kinds[-1] != GOODBYE:
+            kinds.append(decode(listener.recv(2048)).kind)
+        assert set(kinds[:-1]) == {HELLO}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", port_range.start))
-        with pytest.raises(OSError):
-            Beacon("127.0.0.1", port_range.start, port_range, FakeKeeper())
+        sock.bind((HERE, ports[0]))
 
 
-def test_a_beacon_without_a_thread_is_an_error_and_leaves_nothing(port_range, keeper, monkeypatch):
-    def no_thread(self):
-        raise RuntimeError("can't start new thread")
+def test_a_taken_port_leaves_a_peer_without_datagrams_and_nothing_open(make, ports):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HERE, ports[0]))
+        lan = make(watching=False)
+        close = lan.launch(ports[0])
+        assert not lan.node.beacons
+        close()
 
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(OSError, match="can't start new thread"):
-            Beacon("127.0.0.1", port_range[0], port_range, keeper)
-    assert not [one for one in beacon._open if one._address[1] == port_range[0]]
+
+def test_what_cannot_be_sent_delays_nothing_and_hurts_nobody(make, ports):
+    lan = make()
+    lan.launch(ports[0])
+    ask(ports[0])
+    began = monotonic()
+    for address in (("192.0.2.1", 9), ("127.0.0.1", 0), ("255.255.255.255", 9)):
+        lan.node.beacons[0].send(b"x" * 100, address)
+    assert monotonic() - began < 0.1 and ask(ports[0])
+
+
+def test_the_secret_that_was_just_set_counts_for_the_next_question(make, ports, monkeypatch):
+    pytest.importorskip("cryptography")
+    make().launch(ports[0])
+    assert read_said(decode(ask(ports[0])[0]).body).facts
+    from net.discovery.lan.datagrams import Seal
+
+    seal = Seal(b"k" * 32)
+    monkeypatch.setattr(module, "make_seal", lambda: seal)
+    monkeypatch.setattr("net.settings.Settings.secured", True)
+    monkeypatch.setattr("net.settings.Settings.revision", module.settings.revision + 1)
+    assert not decode(ask(ports[0])[0]).body
+    question = encode(Message(ASK, 0, 0, b"12345678", b"z" * 16,
+                              encode_question(size=ASK_BYTES, sealed=True)), seal)
+    datagram, _ = ask(ports[0], question)
+    assert decode(datagram).body == b"" and read_said(decode(datagram, seal).body).facts
 
 
 def test_announcements_of_a_loopback_peer_go_to_loopback_only():
-    assert beacon.announcements("127.0.0.1") == [("127.0.0.1", "127.0.0.1")]
-    assert beacon.announcements("127.0.0.5") == [("127.0.0.5", "127.0.0.1")]
-    assert beacon.announcements("192.168.1.10") == [("192.168.1.10", "255.255.255.255")]
+    assert announcements("127.0.0.1") == [("127.0.0.1", "127.0.0.1")]
+    assert announcements("127.0.0.5") == [("127.0.0.5", "127.0.0.1")]
+    assert announcements("192.168.1.10") == [("192.168.1.10", "255.255.255.255")]
+
+
+def test_a_socket_that_cannot_be_bound_is_closed():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HERE, 0))
+        with pytest.raises(OSError):
+            open_socket(HERE, sock.getsockname()[1])
+
+
+@pytest.mark.parametrize("facts", [b"", b"[]", b"nonsense", b'{"host": "192.0.2.1"}', b"[" * 1000])
+def test_what_a_datagram_cannot_tell_is_left_to_tcp(facts):
+    assert read_facts(Heard((HERE, 3010), b"i" * 16, 0, facts, 0.1)) is None
+
+
+def test_a_peer_at_every_address_of_its_host_may_be_known_by_another_than_it_says():
+    from net.discovery.lan.datagrams import EVERYWHERE
+
+    answer = read_facts(Heard((HERE, 3010), b"i" * 16, EVERYWHERE, b'{"host": "10.0.0.1"}', 0.1))
+    assert answer.facts == {"host": "10.0.0.1", "instance": (b"i" * 16).hex()}

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import pytest
 
-from net.discovery.merging import merge_answers
-from net.discovery.probes import Answer
+from net.discovery.answers import Answer
+from net.discovery.merging import in_order, merge_answers, peer_id
 
 OWN = {"127.0.0.1", "192.168.1.10"}
 
@@ -15,7 +15,7 @@ def answer(at="192.168.1.20", on=3010, **facts):
 
 
 def found(*answers):
-    return merge_answers(answers, "me", OWN).peers
+    return sorted(map(peer_id, merge_answers(answers, "me", OWN).answers), key=in_order)
 
 
 def test_a_peer_becomes_an_id_with_what_it_said_and_how_it_was_found():
@@ -26,7 +26,11 @@ def test_a_peer_becomes_an_id_with_what_it_said_and_how_it_was_found():
 
 
 def test_this_process_is_not_listed():
-    assert found(answer(instance="me")) == []
+    assert found(answer("192.168.1.10", instance="me"), answer("127.0.0.1", instance="me")) == []
+
+
+def test_a_clone_of_this_process_on_another_host_is():
+    assert [peer.host for peer in found(answer(instance="me"))] == ["192.168.1.20"]
 
 
 def test_peers_are_sorted_by_address_as_numbers():
@@ -74,7 +78,7 @@ def test_who_takes_over_the_instance_of_another_does_not_hide_it(turn, claimed):
 ])
 def test_an_introduction_without_sense_is_dropped_with_the_reason(facts):
     result = merge_answers([answer(**facts), answer("192.168.1.30")], "me", OWN)
-    assert [peer.host for peer in result.peers] == ["192.168.1.30"]
+    assert [one.address[0] for one in result.answers] == ["192.168.1.30"]
     (address, reason), = result.dropped
     assert address == ("192.168.1.20", 3010) and "printable" in reason and reason.isprintable()
 
@@ -82,7 +86,7 @@ def test_an_introduction_without_sense_is_dropped_with_the_reason(facts):
 @pytest.mark.parametrize("facts", [None, [], "text", 5, b"flag"])
 def test_info_that_is_no_object_is_dropped(facts):
     result = merge_answers([answer()._replace(facts=facts)], "me", OWN)
-    assert result.peers == [] and "not an object" in result.dropped[0][1]
+    assert result.answers == [] and "not an object" in result.dropped[0][1]
 
 
 def test_claims_of_absurd_size_or_kind_are_only_data():

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import threading
 from time import monotonic
 
 import pytest
@@ -10,27 +11,11 @@ import pytest
 import net
 from net.discovery import search as search_module
 from net.discovery.lan import interfaces, neighbours
-from net.discovery.search import END, parse_named, search
+from net.discovery import known_peers
+from net.discovery.lan.quest import MAX_HOSTS, LanQuest
+from net.discovery.search import END, Searching
 from net.settings import settings
 from strangers import Stranger, peer, says, silence
-
-
-@pytest.mark.parametrize("entry, expected", [
-    ("10.1.2.3", ("10.1.2.3", None)), ("10.1.2.3:4000", ("10.1.2.3", 4000)),
-    ("[fd00::1]:3010", ("fd00::1", 3010)), ("[fd00::1]", ("fd00::1", None)),
-    ("fd00::1", ("fd00::1", None)), ("localhost:3011", ("127.0.0.1", 3011)),
-])
-def test_an_entry_of_net_peers_is_an_address_and_perhaps_a_port(entry, expected):
-    assert parse_named(entry) == expected
-
-
-@pytest.mark.parametrize("entry", [
-    "nas.lan", "nas.lan:3010", "10.1.2", "10.1.2.3:0", "10.1.2.3:70000", "10.1.2.3:x", "", ":3010",
-    "[fd00::1", "[nas]:3010", "10.1.2.3:²",
-])
-def test_a_name_or_a_wrong_entry_is_refused_without_resolving(entry):
-    with pytest.raises(ValueError):
-        parse_named(entry)
 
 
 @pytest.fixture
@@ -56,6 +41,11 @@ def listening(ports):
 
 def introduction(port, instance="i"):
     return peer({"instance": instance, "host": "127.0.0.1", "port": port, "group": None})
+
+
+def search(on_host=False, known=()):
+    """Search with the finders of this process, whose peer is left out."""
+    return search_module.search(known_peers.finders, on_host, known)
 
 
 def addresses(outcome):
@@ -123,7 +113,7 @@ def test_an_interrupt_closes_everything_and_comes_through(ports, listening, monk
     def interrupt(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search_module._Search, "_done", interrupt)
+    monkeypatch.setattr(Searching, "_done", interrupt)
     with pytest.raises(KeyboardInterrupt):
         search()
 
@@ -134,17 +124,21 @@ def test_the_report_tells_what_was_done(listening, ports):
     text = str(search().report)
     assert f"no peer: 127.0.0.1:{ports[1]}: an HTTP server" in text
     assert "TCP: 6 addresses asked: 1 peer, 4 refused, 1 stranger" in text
-    assert "time: this host" in text
+    assert "time: asking" in text
 
 
-class FakeLan(search_module._Search):
+class FakeLan(LanQuest):
     """A search of a LAN that sends nothing: what would be started is only written down."""
 
-    def __init__(self, own, primed=True):
-        super().__init__(False, [])
-        self._interfaces = own
-        self._threads = 0
+    def __init__(self, own, monkeypatch):
+        monkeypatch.setattr(interfaces, "read", lambda: (own, ""))
+        monkeypatch.setitem(settings.__dict__, "host", None)
+        monkeypatch.setattr("net.discovery.lan.asker.Asker.step", lambda self, now: None)
+        self.search = Searching([], False, [])
+        self.search.threads = 0
         self.started = []
+        super().__init__(self.search, known_peers.finders[0].node, b"m" * 16, None,
+                         lambda heard: None)
 
     def _fill(self, sweep, shares):
         self.started += shares
@@ -154,10 +148,11 @@ LAN = interfaces.Interface("eth0", "192.168.1.10", 24)
 
 
 @pytest.fixture
-def fake():
-    made = FakeLan([LAN])
+def fake(monkeypatch):
+    made = FakeLan([LAN], monkeypatch)
     yield made
-    made._close()
+    made.close()
+    made.search.sweep.close()
 
 
 def test_of_ten_thousand_neighbours_those_of_the_own_network_come_first(fake):
@@ -165,7 +160,7 @@ def test_of_ten_thousand_neighbours_those_of_the_own_network_come_first(fake):
     hosts = [f"10.{n // 250}.{n % 250}.7" for n in range(10_000)] + sorted(near)
     fake._take_table(neighbours.Table("arp", hosts, []))
     asked = [host for host, _ in fake.started]
-    assert set(asked[:len(near)]) == near and len(asked) == search_module.MAX_HOSTS
+    assert set(asked[:len(near)]) == near and len(asked) == MAX_HOSTS
     assert any("10,020 hosts in the neighbour table, 2,048 asked" in n for n in fake._report.notes)
 
 
@@ -193,11 +188,11 @@ def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypa
     def no_thread(self):
         raise RuntimeError("can't start new thread")
 
-    fake._threads = 5
-    monkeypatch.setattr(search_module.threading.Thread, "start", no_thread)
+    fake.search.threads = 5
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
     monkeypatch.setattr(neighbours, "read", lambda: neighbours.Table("arp", ["10.0.0.9"], []))
     fake._read_table()
-    fake._do_what_is_due()
+    fake.step(monotonic())
     assert ("10.0.0.9", True) in fake.started and fake._workers == []
 
 

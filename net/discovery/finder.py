@@ -1,0 +1,107 @@
+"""The contract of a finder: one way to find peers, and to be found.
+
+What it finds are answers: addresses that have said who they are. It never lists them itself; the
+cache decides what is a peer, and which of two answers are the same one. A finder is there once in
+a process. The first two are :class:`~net.discovery.lan.finder.Lan` and
+:class:`~net.discovery.static.Static`; one more is a class with these methods, and its line in
+``net/discovery/__init__.py``.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, Iterable, List, Protocol, Set
+
+from ..errors import Address
+from ..peer import _Peer
+from .answers import Answer
+
+if TYPE_CHECKING:
+    from .probes import Sweep
+    from .report import Report
+
+
+class Search(Protocol):
+    """One search, as the finders see it. All in the thread that searches.
+
+    :ivar on_host: whether only this host is searched.
+    :ivar ports: those that a peer may have.
+    :ivar own: the addresses of this host that are asked.
+    :ivar started: monotonic time.
+    :ivar threads: how many there may be beside the one that searches.
+    :ivar sweep: asks addresses over TCP.
+    :ivar sweeps: all sweeps of this search; a finder adds those that it gives to threads.
+    :ivar tried: addresses that were asked over TCP.
+    """
+
+    on_host: bool
+    ports: range
+    report: Report
+    own: List[str]
+    started: float
+    threads: int
+    sweep: Sweep
+    sweeps: List[Sweep]
+    tried: Set[Address]
+
+    def new_sweep(self) -> Sweep:
+        """A sweep of this search, for a thread of its own."""
+
+    def found(self, answer: Answer) -> None:
+        """Somebody has said who it is."""
+
+    def has(self, address: Address) -> bool:
+        """Whether this address has said who it is."""
+
+    def hint(self, address: Address, found: str) -> None:
+        """There is a peer, but it takes TCP to know who it is."""
+
+    def later(self, when: float, action: Callable[[], None]) -> None:
+        """Have something done at a time."""
+
+
+class Quest(Protocol):
+    """A finder's part in one search. All in the thread that searches, and none of it waits."""
+
+    @property
+    def due(self) -> float:
+        """When there is something to do that no socket tells of; infinity for nothing."""
+
+    def step(self, now: float) -> None:
+        """Do what is due (seconds, monotonic)."""
+
+    def over(self, now: float) -> bool:
+        """Whether nothing more is to be expected."""
+
+    def close(self) -> None:
+        """Let go of everything, over or not, and tell the report what was done."""
+
+
+class Listing(Protocol):
+    """The list of known peers, as a finder sees it. Any thread may call."""
+
+    def learn(self, answers: Iterable[Answer]) -> None:
+        """List who has answered."""
+
+    def drop(self, address: Address) -> None:
+        """List a peer no more: it is gone."""
+
+
+class Finder(Protocol):
+    """One way to find peers."""
+
+    def search(self, search: Search) -> Quest:
+        """Begin to look for peers."""
+
+    def announce(self, peer: _Peer) -> Callable[[], None]:
+        """Let others find a peer that was launched, until the returned function is called."""
+
+    def watch(self, until: float) -> None:
+        """Keep the listed peers true until then, by the monotonic clock. Any thread may call."""
+
+    def listed(self, answers: Iterable[Answer], gone: Iterable[Address]) -> None:
+        """Hear what the list has gained and lost. Any thread may call."""
+
+    def doubt(self, address: Address) -> None:
+        """Find out whether a listed peer is gone; somebody could not reach it. Any thread."""
+
+    def forget(self) -> None:
+        """Start anew, in a forked child: what was open is the parent's."""

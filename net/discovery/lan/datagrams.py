@@ -1,0 +1,310 @@
+"""The datagrams of discovery: bytes to messages and back. No socket, no clock.
+
+Every datagram begins with the same 18 bytes: magic, version, kind, flags, a spare byte, the TCP
+port of the sender (0 if it serves none) and a nonce; then come the instance of the sender and what
+the kind needs. Under a secret all but the first 18 bytes is sealed: encrypted and authenticated by
+a key that is made from the secret, the first 18 bytes included. So a stranger learns that a peer
+is there, and nothing else.
+
+A datagram is believed only as far as it answers: an answer repeats the nonce of its question, and
+one that was asked of a single address proves that this address is where it comes from.
+"""
+from __future__ import annotations
+
+import hmac
+import os
+import socket
+import struct
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from ...errors import Address
+
+MAGIC = b"\xabnet"
+VERSION = 2
+
+#: Who is there? Answered with ANSWER, and with BEAT for as long as it asks for.
+ASK = 1
+#: What a peer says of itself, to who asked.
+ANSWER = 2
+#: The same unasked, when a peer starts, comes back or changes; and when it ends.
+HELLO = 3
+GOODBYE = 4
+#: "I am alive", to a watcher that asked for it.
+BEAT = 5
+#: The peers that the sender lists, to another watcher; those of them that may be gone or new.
+LIST = 6
+DOUBT = 7
+KINDS = range(ASK, DOUBT + 1)
+
+#: Flags: what follows the head is sealed; the sender watches others; it serves at every address of
+#: its host; it is secured, so that only TLS tells more; it wants a LIST back.
+SEALED, WATCHING, EVERYWHERE, SECURED, REPLY = 1, 2, 4, 8, 16
+
+HEAD = struct.Struct("!4sBBBBH8s")
+NONCE_BYTES = 8
+INSTANCE_BYTES = 16
+NOBODY = bytes(INSTANCE_BYTES)
+
+#: Of a question: how many digests follow, seconds that it asks beats for, tenths of a second
+#: between them, and the pass that the asked peer gave.
+QUESTION = struct.Struct("!HBB8s")
+#: Of an answer: bytes of facts that there are, which follow if the question was as long, and the
+#: pass of the asker.
+SAID = struct.Struct("!H8s")
+#: Of a beat: how many peers its sender lists, and the sum of their instances.
+SUM = struct.Struct("!HQ")
+#: Of a list: what lies between these two addresses is on it, or is not listed by the sender.
+BOUNDS = struct.Struct("!6s6s")
+#: A peer on a list: IPv4 address, port, beginning of its instance.
+ENTRY = struct.Struct("!4sH4s")
+
+# The bytes of an answer before its facts.
+ANSWER_BYTES = HEAD.size + INSTANCE_BYTES + SAID.size
+# Salt of the sender, nonce and tag of the cipher.
+SEAL_BYTES = 16 + 12 + 16
+
+# What fits into an Ethernet frame with room for a tunnel's headers. A larger datagram would travel
+# in fragments, all of which have to arrive. Nothing larger is read: Windows reports an error then.
+MAX_DATAGRAM = 1400
+MAX_FACTS = MAX_DATAGRAM - ANSWER_BYTES - SEAL_BYTES
+# A question to everybody has room for usual facts in its answers, which are never longer than it.
+ASK_BYTES = 512
+# A digest of a peer that has answered. One in four thousand million is mistaken for another's, and
+# the next question has other digests.
+DIGEST_BYTES = 4
+MAX_DIGESTS = (MAX_DATAGRAM - SEAL_BYTES - HEAD.size - INSTANCE_BYTES - QUESTION.size) \
+    // DIGEST_BYTES
+MAX_ENTRIES = (MAX_DATAGRAM - SEAL_BYTES - HEAD.size - INSTANCE_BYTES - BOUNDS.size) \
+    // ENTRY.size
+
+# Keys of senders that are kept, one for each process that has sent something; some 200 KiB.
+MAX_KEYS = 1024
+
+
+class Message(NamedTuple):
+    """What one datagram says.
+
+    :ivar instance: of the sender; zeros in the answer of one that may not tell.
+    :ivar body: what follows, by kind.
+    :ivar size: bytes of the datagram that it came in.
+    """
+
+    kind: int
+    flags: int = 0
+    port: int = 0
+    nonce: bytes = bytes(NONCE_BYTES)
+    instance: bytes = NOBODY
+    body: bytes = b""
+    size: int = 0
+
+
+class Question(NamedTuple):
+    """The body of an ASK.
+
+    :ivar known: digests of the peers that need not answer, one after the other.
+    :ivar lease: seconds that the asker wants beats for; 0 for none from now on.
+    :ivar period: seconds between them.
+    :ivar permit: what the asked peer has given the asker; without it there are no beats.
+    """
+
+    known: bytes = b""
+    lease: int = 0
+    period: float = 0.0
+    permit: bytes = bytes(NONCE_BYTES)
+
+    def knows(self, one: bytes) -> bool:
+        """Whether a digest is among those that need not answer."""
+        at = self.known.find(one)
+        while at > 0 and at % DIGEST_BYTES:  # parts of two others
+            at = self.known.find(one, at + 1)
+        return at >= 0
+
+
+class Said(NamedTuple):
+    """The body of an ANSWER or a HELLO.
+
+    :ivar size: bytes of facts that there are.
+    :ivar permit: for the asker to give back; it proves that answers reach the asker.
+    :ivar facts: None if the question was too short for them.
+    """
+
+    size: int
+    permit: bytes
+    facts: Optional[bytes]
+
+
+class Entry(NamedTuple):
+    """One peer on a list. ``instance`` is the beginning of it."""
+
+    address: Address
+    instance: bytes
+
+
+class Seal:
+    """Encrypts and authenticates datagrams. For one thread.
+
+    :param key: the same wherever the secret is known.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        # Each process has a key of its own, by its salt: so random nonces never meet.
+        self._salt = os.urandom(16)
+        self._ciphers: Dict[bytes, Any] = {}
+
+    def _cipher(self, salt: bytes) -> Any:
+        cipher = self._ciphers.get(salt)
+        if cipher is None:
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # a secret needs it
+
+            if len(self._ciphers) >= MAX_KEYS:
+                self._ciphers.clear()
+            cipher = AESGCM(hmac.new(self._key, salt, "sha256").digest())
+            self._ciphers[salt] = cipher
+        return cipher
+
+    def close(self, head: bytes, text: bytes) -> bytes:
+        """What is sent in place of the text after this head."""
+        nonce = os.urandom(12)
+        sealed: bytes = self._cipher(self._salt).encrypt(nonce, text, head)
+        return self._salt + nonce + sealed
+
+    def open(self, head: bytes, data: bytes) -> Optional[bytes]:
+        """The text; None if it was not sealed with this key."""
+        if len(data) < SEAL_BYTES:
+            return None
+        try:
+            text: bytes = self._cipher(data[:16]).decrypt(data[16:28], data[28:], head)
+        except Exception:  # InvalidTag, whose module need not be loaded to know it
+            return None
+        return text
+
+
+def encode(message: Message, seal: Optional[Seal] = None) -> bytes:
+    """The datagram of a message."""
+    flags = message.flags if seal is None else message.flags | SEALED
+    head = HEAD.pack(MAGIC, VERSION, message.kind, flags, 0, message.port, message.nonce)
+    text = message.instance + message.body
+    return head + (text if seal is None else seal.close(head, text))
+
+
+def decode(data: bytes, seal: Optional[Seal] = None) -> Optional[Message]:
+    """The message of a datagram; None if it is none of ours.
+
+    What does not fit the own security is read as far as its head: its instance is NOBODY and it
+    has no body.
+    """
+    if len(data) < HEAD.size or len(data) > MAX_DATAGRAM:
+        return None
+    magic, version, kind, flags, _, port, nonce = HEAD.unpack_from(data)
+    if magic != MAGIC or version != VERSION or kind not in KINDS:
+        return None
+    text: Optional[bytes] = data[HEAD.size:]
+    if flags & SEALED:
+        text = seal.open(data[:HEAD.size], data[HEAD.size:]) if seal is not None else None
+    elif seal is not None:
+        text = None
+    if text is None:
+        return Message(kind, flags, port, nonce, size=len(data))
+    if len(text) < INSTANCE_BYTES:
+        return None
+    return Message(kind, flags, port, nonce, text[:INSTANCE_BYTES], text[INSTANCE_BYTES:],
+                   len(data))
+
+
+def digest(instance: bytes, nonce: bytes) -> bytes:
+    """What stands for a peer in a question that need not be answered by it."""
+    from _blake2 import blake2b  # hashlib would load OpenSSL
+
+    return blake2b(instance, key=nonce, digest_size=DIGEST_BYTES).digest()
+
+
+def encode_question(asked: Question = Question(), size: int = 0, sealed: bool = False) -> bytes:
+    """The body of an ASK.
+
+    :param size: bytes that the whole datagram has at least, so that the answer may be as long.
+    """
+    digests = asked.known[:MAX_DIGESTS * DIGEST_BYTES]
+    body = QUESTION.pack(len(digests) // DIGEST_BYTES, asked.lease, round(asked.period * 10),
+                         asked.permit) + digests
+    head = HEAD.size + INSTANCE_BYTES + (SEAL_BYTES if sealed else 0)
+    return body + bytes(max(0, min(size, MAX_DATAGRAM) - head - len(body)))
+
+
+def read_question(body: bytes) -> Optional[Question]:
+    """What an ASK asks; None if it makes no sense."""
+    if len(body) < QUESTION.size:
+        return None
+    count, lease, period, permit = QUESTION.unpack_from(body)
+    end = QUESTION.size + count * DIGEST_BYTES
+    if len(body) < end or lease and not period:
+        return None
+    return Question(body[QUESTION.size:end], lease, period / 10, permit)
+
+
+def encode_said(facts: bytes, permit: bytes, room: int) -> bytes:
+    """The body of an ANSWER or a HELLO: with the facts if there is room for so many bytes."""
+    return SAID.pack(min(len(facts), 0xFFFF), permit) + (facts if len(facts) <= room else b"")
+
+
+def read_said(body: bytes) -> Optional[Said]:
+    """What an ANSWER or a HELLO says; None if it makes no sense."""
+    if len(body) < SAID.size:
+        return None
+    size, permit = SAID.unpack_from(body)
+    facts = body[SAID.size:SAID.size + size]
+    if facts and len(facts) < size:
+        return None
+    return Said(size, permit, facts or None)
+
+
+def read_sum(body: bytes) -> Optional[Tuple[int, int]]:
+    """Count and sum of a BEAT; None if it makes no sense."""
+    if len(body) < SUM.size:
+        return None
+    count, total = SUM.unpack_from(body)
+    return count, total
+
+
+def _place(address: Address) -> bytes:
+    """An address as bytes that sort like it."""
+    return socket.inet_aton(address[0]) + address[1].to_bytes(2, "big")
+
+
+def encode_list(entries: Iterable[Entry]) -> List[bytes]:
+    """Bodies of LISTs that together hold these and no others. IPv4 only."""
+    places = sorted((_place(entry.address), entry.instance[:4]) for entry in entries
+                    if ":" not in entry.address[0])
+    starts = range(0, len(places), MAX_ENTRIES) or (0,)
+    ends = [places[start][0] for start in starts[1:]] + [b"\xff" * 6]
+    bodies, lower = [], bytes(6)
+    for start, upper in zip(starts, ends):
+        bodies.append(BOUNDS.pack(lower, upper) + b"".join(
+            place + instance for place, instance in places[start:start + MAX_ENTRIES]))
+        lower = upper
+    return bodies
+
+
+class Listed(NamedTuple):
+    """The body of a LIST: what its sender lists from one address up to, not including, another."""
+
+    entries: List[Entry]
+    lower: bytes = bytes(6)
+    upper: bytes = b"\xff" * 6
+
+    def covers(self, address: Address) -> bool:
+        """Whether the sender would have listed this peer here."""
+        return ":" not in address[0] and self.lower <= _place(address) < self.upper
+
+
+def read_list(body: bytes) -> Optional[Listed]:
+    """What a LIST or DOUBT lists; None if it makes no sense."""
+    if len(body) < BOUNDS.size:
+        return None
+    lower, upper = BOUNDS.unpack_from(body)
+    found = []
+    for at in range(BOUNDS.size, len(body) - ENTRY.size + 1, ENTRY.size):
+        host, port, instance = ENTRY.unpack_from(body, at)
+        if port:
+            found.append(Entry((socket.inet_ntoa(host), port), instance))
+    return Listed(found[:MAX_ENTRIES], lower, upper)

@@ -1,0 +1,129 @@
+"""The LAN as a finder: searches, and the node through which peers are announced and watched."""
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
+
+from ...errors import Address
+from ...log import SafeLog
+from ...peer import _Peer
+from ...process import process
+from ...run.loop import Loop
+from ..answers import Answer
+from ..finder import Listing, Search
+from ..membership import Heard
+from .beacon import Beacon, make_seal
+from .datagrams import EVERYWHERE
+from .node import Node
+
+if TYPE_CHECKING:
+    from .quest import LanQuest
+
+log = SafeLog(__name__)
+
+
+# Seconds that closing waits for the loop, which has at most one callback in its hands.
+CLOSE_SECONDS = 0.5
+
+
+class Lan:
+    """Peers on this host and on the LAN. See :class:`~net.discovery.finder.Finder`."""
+
+    def __init__(self, loop: Loop, listing: Listing) -> None:
+        self._loop = loop
+        self._listing = listing
+        self._looking_around = False
+        self._start()
+
+    def _start(self) -> None:
+        self.node = Node(self._loop, self._listing, _instance(), read_facts,
+                         self._look_around)
+
+    def forget(self) -> None:
+        self.node.abandon()
+        self._looking_around = False
+        self._start()
+
+    def search(self, search: Search) -> LanQuest:
+        from .quest import LanQuest  # with all that only searching needs
+
+        return LanQuest(search, self.node, _instance(), make_seal(), read_facts)
+
+    def announce(self, peer: _Peer) -> Callable[[], None]:
+        if peer.port is None or ":" in peer.host:
+            return lambda: None  # there are no broadcasts in IPv6
+        host = peer.server.address[0] if peer.server else peer.host
+        node = self.node
+        try:
+            beacon = Beacon(peer, host, peer.port, _instance(),
+                            node.membership.sum, node.received, node.membership.asked)
+            self._loop.call_soon(partial(node.add, beacon))
+        except OSError as exc:
+            log(logging.DEBUG, "no datagrams at %s:%d: %s", host, peer.port, exc)
+            return lambda: None
+
+        def close() -> None:
+            # After the server: whoever looks finds the port closed.
+            beacon.goodbye()
+            closed = threading.Event()
+
+            def remove() -> None:
+                node.remove(beacon)
+                closed.set()
+
+            self._soon(remove)
+            if not self._loop.in_loop():
+                closed.wait(CLOSE_SECONDS)
+        return close
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon(action)
+        except OSError as exc:
+            log(logging.INFO, "peers cannot be watched: %s", exc)
+
+    def watch(self, until: float) -> None:
+        self._soon(partial(self.node.watch, until))
+
+    def listed(self, answers: Iterable[Answer], gone: Iterable[Address]) -> None:
+        changed = partial(self.node.listed, list(answers), list(gone))
+        changed() if self._loop.in_loop() else self._soon(changed)
+
+    def doubt(self, address: Address) -> None:
+        self._soon(partial(self.node.doubt, address))
+
+    def _look_around(self) -> None:
+        """Ask everybody who is there, in the background. In the loop's thread."""
+        from .around import Around
+
+        if not self._looking_around:
+            self._looking_around = True
+            Around(self._loop, _instance(), make_seal(),
+                   list(self.node.membership.digests), self.node.found, self._looked_around)
+
+    def _looked_around(self) -> None:
+        self._looking_around = False
+
+
+def _instance() -> bytes:
+    return bytes.fromhex(process.instance)
+
+
+def read_facts(heard: Heard) -> Optional[Answer]:
+    """What a datagram says, as an answer; None if TCP has to tell."""
+    try:
+        facts: Dict[str, Any] = json.loads(heard.facts or b"")
+    except (ValueError, RecursionError):
+        return None
+    if type(facts) is not dict:
+        return None
+    if not heard.flags & EVERYWHERE and facts.get("host") != heard.address[0]:
+        # It serves at another address than its datagrams come from, or another one knows it by.
+        return None
+    facts["instance"] = heard.instance.hex()
+    return Answer(heard.address, facts, "datagram", heard.seconds, monotonic(), "", heard,
+                  len(heard.facts or b""))

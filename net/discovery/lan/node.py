@@ -1,0 +1,388 @@
+"""The LAN as one process takes part in it: its beacons and its membership, on the loop."""
+from __future__ import annotations
+
+import logging
+import math
+import socket
+import threading
+from functools import partial
+from ipaddress import IPv4Network, ip_address
+from time import monotonic
+from typing import Callable, Dict, Iterable, List, Optional, Set
+
+from ...errors import Address
+from ...link.base import Endpoint
+from ...link.tcp import TcpCarrier, is_own_address
+from ...log import SafeLog
+from ...run.loop import READ, WRITE, Loop, Timer
+from ...settings import is_loopback, settings
+from ..answers import Answer
+from ..finder import Listing
+from ..membership import ACCEPTED, REFUSED, SILENT, Heard, Membership
+from . import interfaces
+from .asker import MAX_AT_ONCE
+from .beacon import Beacon, make_seal, open_socket
+from .datagrams import ASK, HELLO, MAX_DATAGRAM, Message, Seal, decode, encode
+
+log = SafeLog(__name__)
+
+# Seconds after a peer was launched at which it says hello. A datagram may be lost, and what
+# comes to the other peers at a time may be more than they can take.
+HELLOS = (0.0, 0.15, 0.5)
+# Seconds of a connection attempt that only finds out whether a port is open, and when it is begun
+# anew: the kernel repeats a lost packet after a second.
+KNOCK_SECONDS, KNOCKS = 1.0, (0.0, 0.3, 0.6)
+# Seconds that the own networks are remembered, unless they are known to have changed.
+NETWORKS_SECONDS = 5.0
+# Addresses that wait to be asked over TCP; more are a flood, and the next search finds them.
+MAX_PROBES = 256
+# Seconds that such an address may take.
+PROBE_SECONDS = 1.0
+
+
+class Node:
+    """What one process sends and answers on the LAN. In the loop's thread, if not said otherwise.
+
+    :param instance: gives that of this process.
+    :ivar membership: what it knows of the listed peers.
+    """
+
+    def __init__(self, loop: Loop, listing: Listing, instance: bytes,
+                 decode_facts: Callable[[Heard], Optional[Answer]],
+                 look_around: Callable[[], None]) -> None:
+        self._loop = loop
+        self._listing = listing
+        self._instance = instance
+        self._decode_facts = decode_facts
+        self._look_around = look_around
+        self.beacons: List[Beacon] = []
+        self._home: Optional[Beacon] = None
+        self._observing: Optional[socket.socket] = None
+        self.membership = Membership(instance, 0, self, self._permit)
+        self._seal: Optional[Seal] = None
+        self._timer: Optional[Timer] = None
+        self._resting: Optional[Timer] = None
+        self._waking = math.inf
+        self._knocks: Dict[Address, Knock] = {}
+        self._networks: List[IPv4Network] = []
+        self._networks_until = 0.0
+        self._lock = threading.Lock()  # guards the next two
+        self._probes: Set[Address] = set()
+        self._probing = False
+
+    # ------------------------------------------------------------------ the peers of this process
+
+    def add(self, beacon: Beacon) -> None:
+        """A peer was launched."""
+        self.beacons.append(beacon)
+        self._loop.register(beacon.socket, READ, partial(self._receive, beacon))
+        self._settle()
+        for seconds in HELLOS:
+            self._loop.call_later(seconds, partial(self._announce, beacon))
+
+    def remove(self, beacon: Beacon) -> None:
+        """A peer is served no more."""
+        if beacon in self.beacons:
+            self.beacons.remove(beacon)
+            self._loop.unregister(beacon.socket)
+            beacon.socket.close()
+            self._settle()
+
+    def _announce(self, beacon: Beacon) -> None:
+        if beacon in self.beacons:
+            beacon.announce(HELLO)
+
+    def _settle(self) -> None:
+        """Send from the first peer's socket; from one of its own while there is none, and need."""
+        before = self._home
+        self._home = self.beacons[0] if self.beacons else None
+        needed = self._home is None and self.membership.watching
+        if needed and self._observing is None:
+            self._observe()
+        elif not needed and self._observing is not None:
+            self._loop.unregister(self._observing)
+            self._observing.close()
+            self._observing = None
+        if self._home is not before:
+            self.membership.moved(self._home.port if self._home else 0, monotonic())
+        self._settle_flags()
+        self._schedule()
+
+    def _settle_flags(self) -> None:
+        for beacon in self.beacons:
+            beacon.watching = self.membership.watching and beacon is self._home
+
+    def _observe(self) -> None:
+        host = settings.host if settings.loopback_only and settings.host else ""
+        try:
+            self._observing = open_socket("127.0.0.1" if host == "localhost" else host, 0)
+            self._loop.register(self._observing, READ, self._receive_observing)
+        except OSError as exc:
+            log(logging.INFO, "peers cannot be watched: %s", exc)
+            return
+        self._seal = make_seal()
+
+    def abandon(self) -> None:
+        """Let go of the sockets that a forked child has inherited, without a word."""
+        for beacon in self.beacons:
+            beacon.socket.close()
+        for knock in self._knocks.values():
+            knock.abandon()
+        if self._observing is not None:
+            self._observing.close()
+
+    # ------------------------------------------------------------------ time and datagrams
+
+    def _receive(self, beacon: Beacon, mask: int) -> None:
+        beacon.receive(mask)
+        self._schedule()
+
+    def received(self, message: Message, source: Address, now: float) -> None:
+        """A datagram came to one of our peers."""
+        self.membership.received(message, source, now)
+
+    def _receive_observing(self, _mask: int) -> None:
+        now = monotonic()
+        for _ in range(MAX_AT_ONCE):
+            try:
+                assert self._observing is not None
+                data, source = self._observing.recvfrom(MAX_DATAGRAM + 1)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
+            message = decode(data, self._seal)
+            if message is not None and message.kind != ASK:
+                self.membership.received(message, source, now)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """See to it that the next step is taken in time."""
+        due = min([self.membership.timers.due] + [one.responder.due for one in self.beacons])
+        if due < self._waking or self._timer is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._waking = due
+            if due < math.inf:
+                self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._step)
+
+    def _step(self) -> None:
+        self._timer = None
+        self._waking = math.inf
+        # What has come counts before what is overdue.
+        for beacon in list(self.beacons):
+            beacon.receive()
+        if self._observing is not None:
+            self._receive_observing(0)
+        now = monotonic()
+        self.membership.tick(now)
+        for beacon in self.beacons:
+            watched = bool(beacon.responder.watchers)
+            for data, address in beacon.responder.beats(now):
+                beacon.send(data, address)
+            if watched and not beacon.responder.watchers:
+                # Nobody watches it any more: who thinks that another does finds out now.
+                beacon.announce(HELLO)
+        self._schedule()
+
+    # ------------------------------------------------------------------ what the cache says
+
+    def watch(self, until: float) -> None:
+        """Take part in watching the listed peers until then."""
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        now = monotonic()
+        if now < until < math.inf:
+            self._resting = self._loop.call_later(until - now, partial(self.watch, 0.0))
+        self.membership.watch(until > now, now)
+        self._settle()
+
+    def listed(self, answers: Iterable[Answer], gone: Iterable[Address]) -> None:
+        """The list has changed."""
+        now = monotonic()
+        for address in gone:
+            self.membership.drop(address, now)
+        for answer in answers:
+            heard = answer.heard
+            if heard is None:
+                heard = Heard(answer.address, instance_of(answer), 0, None, answer.seconds)
+            self.membership.add(heard, now, answer.heard is not None)
+        self._schedule()
+
+    def doubt(self, address: Address) -> None:
+        """Somebody could not reach a listed peer."""
+        self.membership.doubt(address, monotonic(), tell=True)
+        self._schedule()
+
+    def crowd(self) -> int:
+        """How many others have searched in the last second. Any thread."""
+        home = self._home
+        return home.responder.crowd(monotonic()) if home is not None else 0
+
+    # ------------------------------------------------------------------ what a membership does
+
+    def _permit(self, address: Address) -> bytes:
+        return self._home.responder.permit(address) if self._home is not None else b""
+
+    def send(self, message: Message, address: Address) -> None:
+        if self._home is not None:
+            self._home.send(encode(message, self._home.seal), address)
+        elif self._observing is not None:
+            try:
+                self._observing.sendto(encode(message, self._seal), address)
+            except OSError as exc:
+                log(logging.DEBUG, "nothing sent to %s: %s", address, exc)
+
+    def tell_all(self, message: Message) -> None:
+        if self._home is not None:
+            self._home.broadcast(encode(message, self._home.seal))
+
+    def hello(self) -> None:
+        self._settle_flags()
+        for beacon in self.beacons:
+            beacon.announce(HELLO)
+
+    def look_around(self) -> None:
+        self._look_around()
+
+    def knock(self, address: Address) -> None:
+        if address not in self._knocks:
+            self._knocks[address] = Knock(self._loop, address, self._knocked)
+
+    def _knocked(self, address: Address, outcome: str) -> None:
+        del self._knocks[address]
+        self.membership.knocked(address, outcome, monotonic())
+        self._schedule()
+
+    def reaches(self, address: Address) -> bool:
+        if address[1] not in settings.ports or self._is_own(address):
+            return False
+        if settings.loopback_only or is_loopback(address[0]):
+            return is_loopback(address[0])
+        now = monotonic()
+        if now >= self._networks_until:
+            self._networks = [one.network for one in interfaces.read()[0]]
+            self._networks_until = now + NETWORKS_SECONDS
+        host = ip_address(address[0])
+        return any([host.version == network.version and host in network
+                    for network in self._networks])
+
+    def _is_own(self, address: Address) -> bool:
+        return any([address[1] == beacon.port for beacon in self.beacons]) \
+            and is_own_address(address[0])
+
+    def found(self, heard: Heard) -> None:
+        answer = self._decode_facts(heard)
+        if answer is None:
+            self.probe(heard.address)
+        else:
+            self._listing.learn([answer])
+
+    def lost(self, address: Address) -> None:
+        self._listing.drop(address)
+
+    def probe(self, address: Address) -> None:
+        with self._lock:
+            if len(self._probes) < MAX_PROBES:
+                self._probes.add(address)
+            if self._probing:
+                return
+            try:
+                threading.Thread(target=self._probe_all, name="net-keeper", daemon=True).start()
+                self._probing = True
+            except RuntimeError as problem:
+                # No thread to be had, or the program is ending; the next news tries again.
+                log(logging.INFO, "news of %d peers have to wait: %s", len(self._probes), problem)
+
+    def _probe_all(self) -> None:
+        """In a thread of its own."""
+        from ..probes import look_at  # with all that searching needs
+
+        while True:
+            with self._lock:
+                addresses = set(self._probes)
+                self._probes.clear()
+                if not addresses:
+                    self._probing = False
+                    return
+            findings = look_at(addresses, PROBE_SECONDS)
+            self._listing.learn(findings.answers)
+            instances = {answer.address: instance_of(answer) for answer in findings.answers}
+            for address in addresses:
+                outcome = findings.outcomes.get(address, "")
+                known = REFUSED if outcome == "refused" else \
+                    ACCEPTED if outcome == "stranger" else SILENT
+                self._tell(address, known, instances.get(address, b""))
+
+    def _tell(self, address: Address, outcome: str, instance: bytes) -> None:
+        def probed() -> None:
+            self.membership.probed(address, outcome, instance, monotonic())
+            self._schedule()
+
+        try:
+            self._loop.call_soon(probed)
+        except OSError as exc:
+            log(logging.INFO, "peers cannot be watched: %s", exc)
+
+
+class Knock:
+    """Finds out whether a port is open: a few connection attempts, the first that ends counts."""
+
+    def __init__(self, loop: Loop, address: Address,
+                 ended: Callable[[Address, str], None]) -> None:
+        self._loop = loop
+        self._address = address
+        self._ended = ended
+        self._sockets: List[socket.socket] = []
+        self._timers = [loop.call_later(seconds, self._try) for seconds in KNOCKS]
+        self._timers.append(loop.call_later(KNOCK_SECONDS, partial(self._end, SILENT)))
+
+    def _try(self) -> None:
+        try:
+            sock = TcpCarrier().start(Endpoint.of(self._address))
+        except OSError:
+            return  # out of descriptors, or no way there at the moment; the deadline tells
+        self._sockets.append(sock)
+        self._loop.register(sock, WRITE, partial(self._connected, sock))
+
+    def _connected(self, sock: socket.socket, _mask: int) -> None:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not code:
+            self._end(ACCEPTED)
+        elif OSError(code, "").__class__ is ConnectionRefusedError:
+            self._end(REFUSED)
+        else:
+            self._loop.unregister(sock)
+            self._sockets.remove(sock)
+            sock.close()
+
+    def _end(self, outcome: str) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for sock in self._sockets:
+            self._loop.unregister(sock)
+        self.abandon()
+        self._ended(self._address, outcome)
+
+    def abandon(self) -> None:
+        """Close what is open."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+
+def instance_of(answer: Answer) -> bytes:
+    """What stands for a peer on the ring: its instance, or what is made from its address."""
+    facts = answer.facts
+    instance = facts.get("instance") if isinstance(facts, dict) else None
+    try:
+        found = bytes.fromhex(instance or "")
+    except ValueError:
+        found = b""
+    if len(found) == 16:
+        return found
+    from _blake2 import blake2b
+
+    return blake2b(repr((instance, answer.address)).encode(), digest_size=16).digest()

@@ -1,0 +1,299 @@
+"""A search of this host and of the LAN.
+
+What is known at once is asked at once: by datagram the peers of this host and everybody on the
+LAN. That also fills the neighbour table; a moment later its hosts are divided among THREAD_LIMIT
+threads, which ask over TCP who has not answered by datagram: peers of the old dialect, and those
+behind a firewall that blocks datagrams.
+"""
+from __future__ import annotations
+
+import threading
+from ipaddress import IPv4Address
+from time import monotonic
+from typing import Callable, Iterable, List, Optional, Set, Tuple
+
+from ...errors import Address
+from ...link.local import named_loopback
+from ...peer import route_address
+from ...settings import is_loopback, settings
+from ..answers import Answer
+from ..membership import Heard
+from ..probes import TICK, Candidate, Sweep
+from ..finder import Search
+from . import interfaces, neighbours
+from .asker import Asker, Place, this_host
+from .datagrams import Seal
+from .node import Node
+from .rounds import Rounds
+
+# All times are seconds from the start of the search, if they do not say otherwise.
+#
+# For the peers of this host to answer by datagram, before all its ports are asked over TCP.
+HOST_SECONDS = 0.005
+# When the addresses of the own networks are asked one by one: after the first have answered, so
+# that they need not do so again.
+SWEEP_AT = 0.02
+# Seconds that this waits for what accepts connections on this host to say whether it is an old
+# program.
+OLD_SECONDS = 0.06
+# From the last of these datagrams to the look at the neighbour table: hosts answer within a
+# millisecond or two. Who was asleep is found by later looks.
+SETTLE_SECONDS = 0.02
+LATER_LOOKS = (0.03, 0.2, 0.5)
+# When they are asked at the latest, although others search at the same time. All of them would ask
+# for the same dead addresses, each question for one goes to every host, and those that share a
+# kernel, as containers do, would fill its neighbour table. So usually the first of them does.
+SWEEP_LATE = 0.5
+
+# Hosts of the neighbour table that are asked, those of the own networks first. A table of more is
+# no LAN, or somebody fills it.
+MAX_HOSTS = 2048
+
+
+class LanQuest:
+    """One search of this host and, unless that is all that is asked for, of the LAN.
+
+    :param answer: makes an answer of what was heard; None if TCP has to tell.
+    """
+
+    def __init__(self, search: Search, node: Node, instance: bytes, seal: Optional[Seal],
+                 answer: Callable[[Heard], Optional[Answer]]) -> None:
+        self._search = search
+        self._report = search.report
+        self._decode = answer
+        self._node = node
+        self._crowd = node.crowd()
+        self._on_host = search.on_host or settings.loopback_only
+        self._workers: List[Tuple[threading.Thread, Sweep]] = []
+        # Neighbour tables on their way, those that have come, and the hosts taken from them.
+        self._readers: List[threading.Thread] = []
+        self._tables: List[neighbours.Table] = []
+        self._hosts: Set[str] = set()
+        # Addresses to be primed on each interface, and those of them that nothing could be sent to.
+        self._swept: interfaces.Targets = []
+        self._primed: List[str] = []
+        self._unsent: List[str] = []
+        self._interfaces: List[interfaces.Interface] = []
+        self._chosen: List[interfaces.Interface] = []
+        self._heard_beyond: Set[Address] = set()
+        self._looks = 0
+        self._probed_own = False
+        self._old_until = 0.0
+        self._old_is_here = False
+        places = self._own_places() + self._lan_places()
+        rounds = Rounds(search.started, crowd=self._crowd, expected=bool(self._chosen))
+        self.asker = Asker(places, search.ports, instance, search.sweep.listen, self._heard,
+                           self._hint, rounds, monotonic, seal, (), search.own)
+        self.asker.step(search.started)
+        search.later(search.started + HOST_SECONDS, self._probe_own)
+
+    # ------------------------------------------------------------------ where
+
+    def _own_places(self) -> List[Place]:
+        named = named_loopback()
+        if settings.loopback_only:
+            host = "127.0.0.1" if settings.host == "localhost" else str(settings.host)
+            self._search.own = list(dict.fromkeys(("127.0.0.1", host, *named)))
+        else:
+            self._interfaces, note = interfaces.read()
+            addresses = [one.address for one in self._interfaces if not is_loopback(one.address)]
+            self._search.own = list(dict.fromkeys(
+                ("127.0.0.1", route_address(), *named, *addresses)))
+            if note:
+                self._report.notes.append(note)
+        return this_host([host for host in self._search.own if ":" not in host])
+
+    def _lan_places(self) -> List[Place]:
+        if self._on_host:
+            return []
+        plan = interfaces.plan(self._interfaces, settings.interfaces, settings.sweep)
+        self._report.searched_lan = True
+        self._report.interfaces = [str(interface) for interface in plan.asked]
+        self._report.notes += plan.notes
+        self._chosen = plan.asked
+        self._swept, notes = interfaces.targets(plan.swept, self._search.own)
+        self._report.notes += notes
+        return [Place(interface, str(interface.broadcast)) for interface in plan.asked]
+
+    # ------------------------------------------------------------------ who
+
+    def _heard(self, heard: Heard) -> None:
+        answer = self._decode(heard)
+        if answer is None:
+            self._hint(heard.address)
+            return
+        if heard.address[0] not in self._search.own:
+            self._heard_beyond.add(heard.address)
+        self._search.found(answer)
+
+    def _hint(self, address: Address) -> None:
+        if address[0] not in self._search.own:
+            self._heard_beyond.add(address)
+            self._search.hint(address, "datagram")
+        elif address not in self._search.tried:
+            self._search.sweep.add(Candidate(address, "this host"))
+
+    def _probe_own(self) -> None:
+        """Ask over TCP at the ports of this host that no peer has answered from."""
+        self._probed_own = True
+        for host in self._search.own:
+            for port in self._search.ports:
+                if not self._search.has((host, port)):
+                    self._search.sweep.add(Candidate((host, port), "this host"))
+        if self._chosen:
+            now = monotonic()
+            self._old_until = now + OLD_SECONDS
+            self._search.later(max(self._search.started + SWEEP_AT, now + TICK), self._prime)
+
+    # ------------------------------------------------------------------ the neighbour table
+
+    def _prime(self) -> None:
+        others = self._crowd
+        if others and self._heard_beyond:
+            self._report.notes.append(f"not swept: {others} others search at the moment")
+            self._swept = []
+        elif others and monotonic() < self._search.started + SWEEP_LATE:
+            self._search.later(self._search.started + SWEEP_LATE, self._prime)
+            return
+        elif not self._search.sweep.idle and monotonic() < self._old_until:
+            # Somebody on this host may be about to say whether it is an old program.
+            self._search.later(monotonic() + TICK, self._prime)
+            return
+        elif any([answer.old for answer in self._search.sweep.findings.answers]):
+            # Its searches ask each row of the neighbour table, also of hosts that are not there.
+            self._report.notes.append("not swept: a program with an older app-net is on this host, "
+                                      "and its own searches would take very long")
+            self._swept, self._old_is_here = [], True
+        for interface, hosts in self._swept:
+            for unsent in self.asker.prime(interface, hosts):
+                self._unsent += unsent
+                self._search.sweep.step(0)
+            self._primed += hosts
+            self._report.primed += len(hosts)
+        self._report.primed -= len(self._unsent)
+        if not others:
+            self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
+
+    def _read_table(self) -> None:
+        """Read the neighbour table; in a thread, because a broken `arp` may hang."""
+        if self._looks and self.asker.over(monotonic()):
+            return
+        if self._looks < len(LATER_LOOKS):
+            self._search.later(monotonic() + LATER_LOOKS[self._looks], self._read_table)
+        self._looks += 1
+        reader = threading.Thread(target=lambda: self._tables.append(neighbours.read()),
+                                  name="net-neighbours", daemon=True)
+        try:
+            reader.start()
+            self._readers.append(reader)
+        except RuntimeError:  # can't start new thread
+            self._tables.append(neighbours.read())
+
+    def _take_table(self, table: neighbours.Table) -> None:
+        """Divide the hosts of the neighbour table, and those that could not be primed."""
+        self._report.neighbour_source = table.source
+        self._report.notes += [note for note in table.notes if note not in self._report.notes]
+        hosts = set(table.hosts) - set(self._search.own)
+        if settings.interfaces:
+            hosts = {host for host in hosts if is_in(host, self._chosen)}
+        self._report.neighbours = max(self._report.neighbours, len(hosts))
+        shares = [(host, True) for host in self._nearest(hosts - self._hosts)]
+        self._hosts |= hosts
+        # A connection attempt finds out the hardware address as well as a datagram does. Who shows
+        # no life then is either gone, or in the table at the second look.
+        others = self._unsent if table.source else [
+            host for _, swept in self._swept for host in swept]
+        shares += [(host, False) for host in others if host not in hosts]
+        self._unsent, self._swept = [], []
+        if self._workers:
+            self._fill(self._search.sweep, shares)
+        else:
+            self._divide(shares)
+
+    def _nearest(self, hosts: Set[str]) -> List[str]:
+        room = max(0, MAX_HOSTS - len(self._hosts))
+        if len(hosts) <= room:
+            return list(hosts)
+        self._report.notes.append(f"{len(hosts):,} hosts in the neighbour table, {room:,} asked")
+        return sorted(hosts, key=lambda host: not is_in(host, self._interfaces))[:room]
+
+    def _divide(self, shares: List[Tuple[str, bool]]) -> None:
+        """Start a thread for each share of the hosts; without threads, take them all here."""
+        threads = min(self._search.threads, len(shares))
+        for number in range(threads):
+            share = shares[number::threads]
+            worker = self._search.new_sweep()
+            self._fill(worker, share)
+            thread = threading.Thread(target=worker.run, name=f"net-sweep-{number}", daemon=True)
+            try:
+                thread.start()
+                self._workers.append((thread, worker))
+                self._search.sweeps.append(worker)
+            except RuntimeError:  # can't start new thread
+                worker.close()
+                self._fill(self._search.sweep, share)
+        if not threads:
+            self._fill(self._search.sweep, shares)
+
+    def _fill(self, sweep: Sweep, shares: List[Tuple[str, bool]]) -> None:
+        heard = {host for host, _ in self._heard_beyond} if self._crowd else ()
+        for host, exists in shares:
+            if host in heard:
+                continue
+            # Who has answered by datagram need not be asked again.
+            ports = [port for port in self._search.ports if not self._search.has((host, port))]
+            if ports:
+                sweep.add_host(host, ports, "neighbour table" if exists else "sweep",
+                               exists=exists)
+
+    # ------------------------------------------------------------------ the clock
+
+    @property
+    def due(self) -> float:
+        return min(self.asker.rounds.due, self.asker.rounds.ends)
+
+    def step(self, now: float) -> None:
+        self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())
+        self.asker.step(now)
+        if self._crowd and not self._looks and self._chosen and self.asker.over(now):
+            # Who has answered by now need not be asked for.
+            self._read_table()
+        while self._tables:
+            self._take_table(self._tables.pop(0))
+        if not self.asker.rounds.quick and self._chosen:
+            self.asker.rounds.quick = self._lan_is_quick()
+
+    def _lan_is_quick(self) -> bool:
+        """Whether some other host has answered a connection attempt, which takes a round trip."""
+        return any(outcome in ("refused", "stranger", "peer") and host not in self._search.own
+                   for sweep in self._search.sweeps
+                   for (host, _), outcome in list(sweep.findings.outcomes.items()))
+
+    def over(self, now: float) -> bool:
+        if self._tables or any(thread.is_alive() for thread in self._readers):
+            return False
+        if any(thread.is_alive() for thread, _ in self._workers):
+            return False
+        if not self._chosen:
+            # Each port of this host has answered, refused or had its time.
+            return self._probed_own
+        return bool(self._looks) and self.asker.over(now)
+
+    def close(self) -> None:
+        for _, worker in self._workers:
+            worker.stop()
+        for thread, _ in self._workers:
+            thread.join()
+        if self._primed:
+            neighbours.forget(self._primed)
+        if self._old_is_here:
+            # It finds who is in the neighbour table, and answers alone put nobody there.
+            self.asker.touch({host for host, _ in self._heard_beyond})
+        self.asker.close()
+        self._report.heard = len(self._heard_beyond)
+        self._report.notes += sorted(self.asker.notes)
+
+
+def is_in(host: str, chosen: Iterable[interfaces.Interface]) -> bool:
+    """Whether a host is in the network of one of these interfaces."""
+    return any(IPv4Address(host) in interface.network for interface in chosen)

@@ -1,0 +1,155 @@
+"""When a question to everybody is asked again, and when it has been asked often enough.
+
+No socket, no clock. Nobody knows how many peers there are, so a search can only go by what comes:
+it waits as long as the answers so far took, and asks as often as their loss makes necessary. Peers
+that have answered are named in the next question, and do not answer again. So on a calm network
+the second and third question cost next to nothing, and on a bad one nobody is missed.
+"""
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Dict, Iterable, List, Optional
+
+from ...errors import Address
+from .datagrams import NONCE_BYTES
+
+# Seconds from one question to the next: at first, the factor from one to the one after it, which
+# carries them over a moment in which everything is lost, and at most. Never less than answers take.
+FIRST_PAUSE, GROWTH, LAST_PAUSE = 0.02, 1.3, 0.3
+# Seconds of the questions while nobody has answered: the first may have been lost, or the network
+# is slow, or the peers are busy with the questions of others.
+UNANSWERED = (0.0, 0.1, 0.25, 0.45, 0.7)
+# Seconds that a search waits for the first answer: where the network is known to be quick, because
+# hosts on it have shown that in another way, and where nothing is known of it.
+NOBODY_QUICK, NOBODY = 0.25, 0.9
+# How much longer all this takes for each other that searches at the same time.
+PER_OTHER = 0.02
+# Seconds that an answer may take after others have come.
+MIN_WAIT, MAX_WAIT = 0.03, 1.0
+# Questions in all: at least, and at most. In between, as many as make it this likely that nobody
+# was missed who loses as much as those that have answered.
+MIN_ROUNDS, MAX_ROUNDS, RISK = 2, 24, 0.002
+# Seconds that a search asks at all.
+END = 3.5
+
+
+class Rounds:
+    """The rounds of one question. For one thread.
+
+    :param now: seconds, monotonic, like all times here.
+    :param crowd: how many others ask at the same time. Answers take longer then.
+    :param expected: whether it is worth waiting for the first answer.
+    :ivar crowd: changes with time.
+    :ivar quick: whether the network is known to be quick.
+    """
+
+    def __init__(self, now: float, random: Optional[Random] = None, crowd: int = 0,
+                 expected: bool = True) -> None:
+        # Who has answered, and the first of the questions that it did.
+        self._first: Dict[Address, int] = {}
+        self.quick = not expected
+        self.crowd = crowd
+        self._random = random or Random()
+        self._began = now
+        self._asked: Dict[bytes, int] = {}
+        self._times: List[float] = []
+        self._mean = self._deviation = 0.0
+        # Questions that those who have answered were asked, until they did: in vain, and all.
+        self._vain = self._tries = 0
+        self.due = now
+
+    def ask(self, now: float) -> bytes:
+        """The nonce of a question that is sent now."""
+        nonce = self._random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
+        self._asked[nonce] = len(self._times)
+        self._times.append(now)
+        self._plan()
+        return nonce
+
+    def heard(self, nonce: bytes, address: Address, now: float,
+              near: bool = False) -> Optional[float]:
+        """Somebody has answered; seconds that it took, or None if it was not this question.
+
+        :param near: whether it is on this host, and says nothing about the network.
+        """
+        number = self._asked.get(nonce)
+        if number is None:
+            return None
+        seconds = now - self._times[number]
+        if near:
+            return seconds
+        before = self._first.get(address)
+        if before is None:
+            if not self._first:
+                self._mean, self._deviation = seconds, seconds / 2
+            else:
+                self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
+                self._mean += (seconds - self._mean) / 8
+        elif number >= before:
+            return seconds
+        else:
+            # Overtaken, not lost.
+            self._vain -= before
+            self._tries -= before + 1
+        self._first[address] = number
+        self._vain += number
+        self._tries += number + 1
+        self._plan()
+        return seconds
+
+    @property
+    def answered(self) -> Iterable[Address]:
+        """The addresses that have answered."""
+        return self._first
+
+    @property
+    def loss(self) -> float:
+        """The share of questions that were not answered by those who answered in the end."""
+        return self._vain / self._tries if self._tries else 0.0
+
+    @property
+    def wait(self) -> float:
+        """Seconds that an answer may take."""
+        if not self._first:
+            return (NOBODY_QUICK if self.quick else NOBODY) * (1 + self.crowd * PER_OTHER)
+        return min(MAX_WAIT, max(MIN_WAIT, self._mean + 4 * self._deviation))
+
+    @property
+    def _needed(self) -> int:
+        """Questions after which nobody is missed any more."""
+        count = len(self._first)
+        if not count:
+            return len(UNANSWERED)
+        # Few answers say little about loss, so half a loss is added to what they say.
+        loss = min(0.9, (self._vain + 0.5) / (self._tries + 0.5))
+        # Where many ask, each question costs everybody: a slip is mended by the peers themselves.
+        risk = RISK * (1 + self.crowd / 8) / count
+        return min(MAX_ROUNDS, max(MIN_ROUNDS, math.ceil(math.log(risk) / math.log(loss))))
+
+    def _plan(self) -> None:
+        """Set when the next question is due; infinity for none."""
+        number = len(self._times)
+        if not self._first:
+            self.due = math.inf
+            if number < len(UNANSWERED):
+                self.due = self._began + UNANSWERED[number] * (1 + self.crowd * PER_OTHER)
+        elif number >= self._needed:
+            self.due = math.inf
+        else:
+            pause = min(LAST_PAUSE, FIRST_PAUSE * GROWTH ** (number - 1))
+            pause = max(pause, min(MAX_WAIT, self._mean)) * (1 + self._random.random() / 4)
+            self.due = self._times[-1] + pause
+
+    @property
+    def ends(self) -> float:
+        """When nobody else is coming, if nobody comes until then."""
+        end = self._began + END
+        if not self._first:
+            return min(end, self._began + self.wait)
+        needed = self._needed
+        return end if len(self._times) < needed else min(end, self._times[needed - 1] + self.wait)
+
+    def over(self, now: float) -> bool:
+        """Whether nobody else is coming."""
+        return now >= self.ends

@@ -1,0 +1,891 @@
+"""Who of the listed peers is alive: few watch on behalf of all. No socket, no clock, no thread.
+
+The processes that list peers form a ring, in the order of their instances. Each watches the peers
+between its predecessor on the ring, that one included, and itself: it asks them for a beat every
+second or two. So whatever the number of watchers, a peer sends one small datagram in that time.
+
+A beat that does not come is no verdict. The watcher asks, twice, then tells all others of its
+doubt, and each of them asks for itself; a TCP connection shows meanwhile whether the port is
+closed, which ends the matter at once, or still open, as that of a process which is only busy.
+Nobody lists or drops a peer because another says so: what is told decides only who is asked.
+
+Those that list peers compare, with every beat, how many they list and the sum of their instances.
+Where that differs for longer than news takes, they exchange their lists, and ask the peers that
+only one of them has. So lost datagrams delay what everybody knows, and nothing more.
+"""
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple
+
+from ..errors import Address
+from .lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, BEAT, DOUBT, GOODBYE, HELLO,
+                            LIST, MAX_DATAGRAM, MAX_FACTS, Message, NOBODY, NONCE_BYTES, REPLY,
+                            SEAL_BYTES, SECURED, WATCHING, Entry, Question, Said, encode_list,
+                            encode_question, read_list, read_said, read_sum)
+from .lan.responder import Bucket
+
+# Seconds between two beats: PER_PEER for each peer that is listed, within these limits. More peers
+# beat less often each, so that all together send some 2,500 datagrams a minute.
+PER_PEER, MIN_BEAT, MAX_BEAT = 0.024, 1.0, 2.4
+# Seconds that a beat may be late, for a scheduler that is busy.
+GRACE = 0.15
+# Seconds that beats are asked for. Half of that before it ends, they are asked for again.
+LEASE = 120
+# Seconds between two looks of a watcher at a peer that others watch, for the case that those do
+# not do what they say.
+SAFETY = 60.0
+
+# Seconds until a question is asked again: by the measured round trips, within these limits, and
+# before any was measured.
+MIN_WAIT, MAX_WAIT, FIRST_WAIT = 0.05, 1.0, 0.15
+# A known peer that neither answers nor refuses is gone after so many seconds and questions. With
+# more loss it takes more questions; this is how likely they may all have been lost.
+PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 0.6, 4, 12, 1e-4, 5e-3
+# An address that only somebody has told of is asked so many times.
+HINT_TRIES = 4
+# Seconds that a peer is kept whose port accepts, but which answers nothing.
+FROZEN = 10.0
+# After so many of them, it is asked over TCP who it is.
+STUCK = 2.0
+# Seconds between looks at a peer that answers no datagrams.
+TCP_LOOK = 10.0
+
+# A peer that vanished without a word is asked whether it is back: seconds between two questions,
+# and for how long; how many of them are remembered.
+LOST_AGAIN, LOST_SECONDS, MAX_LOST = 2.0, 600.0, 256
+# How many others are asked when a peer has vanished: perhaps it is this host that is cut off.
+WITNESSES = 3
+
+# Addresses that others told of and that wait for an answer; by one host at once and in a second.
+MAX_CHECKS, HINT_BURST, HINT_RATE = 1024, 160, 8
+# Hosts that have told of addresses.
+MAX_TELLERS = 1024
+# Of one DOUBT.
+MAX_DOUBTS = 32
+
+# Seconds that lists may differ because news are on their way; between two exchanges that brought
+# nothing new, at first and at most.
+NEWS, EXCHANGE, MAX_EXCHANGE = 1.0, 1.0, 60.0
+
+# Seconds that a step may be late before it counts as having slept. Then nothing of what was
+# missed is held against anybody.
+LATE, ASLEEP = 0.2, 3.0
+
+# Watchers that are told one by one; more are told by broadcast.
+FEW = 8
+# With more loss than this, doubts are told twice, so many seconds apart.
+LOSSY, TELL_AGAIN = 0.01, 0.2
+
+# Who was heard so lately is not asked because another has doubts.
+RECENT = 0.3
+
+NO_PERMIT = bytes(NONCE_BYTES)
+
+#: What a connection attempt came to.
+REFUSED, ACCEPTED, SILENT = "refused", "accepted", "silent"
+
+
+class Heard(NamedTuple):
+    """A peer that has answered.
+
+    :ivar facts: as JSON; None if they have to be asked for over TCP.
+    :ivar seconds: from the question to the answer.
+    :ivar permit: what proves to it that its answers reach us, if it was asked from the socket
+        that matters.
+    """
+
+    address: Address
+    instance: bytes
+    flags: int
+    facts: Optional[bytes]
+    seconds: float
+    permit: bytes = NO_PERMIT
+
+
+class Outlet(Protocol):
+    """What a membership has done, and whom it tells."""
+
+    def send(self, message: Message, address: Address) -> None:
+        """Send a datagram."""
+
+    def tell_all(self, message: Message) -> None:
+        """Send a datagram to everybody on the LAN."""
+
+    def hello(self) -> None:
+        """Tell everybody on the LAN that this process is there, and whether it watches."""
+
+    def look_around(self) -> None:
+        """Ask everybody on the LAN who is there, but those that are listed."""
+
+    def knock(self, address: Address) -> None:
+        """Connect, and call :meth:`Membership.knocked` with the outcome."""
+
+    def probe(self, address: Address) -> None:
+        """Ask over TCP who is at this address, and call :meth:`Membership.probed`."""
+
+    def reaches(self, address: Address) -> bool:
+        """Whether a peer of ours may be at this address: on the LAN, of our ports, not our own."""
+
+    def found(self, heard: Heard) -> None:
+        """A peer has answered that is not listed, or is another one than was listed there."""
+
+    def lost(self, address: Address) -> None:
+        """A listed peer is gone."""
+
+
+class Member:
+    """A listed peer.
+
+    :ivar permit: what it gave us to prove that its answers reach us.
+    :ivar heard: when it showed that it is alive.
+    :ivar nonce: of the question that asked it for beats; None while it is not ours to watch.
+    :ivar deadline: when its next beat is overdue; ``renewal``, when beats are asked for again.
+    :ivar timer: of what is to be done for it next.
+    :ivar by_datagram: whether it answers datagrams at all.
+    """
+
+    def __init__(self, address: Address, instance: bytes, flags: int, by_datagram: bool,
+                 now: float) -> None:
+        self.address = address
+        self.instance = instance
+        self.flags = flags
+        self.by_datagram = by_datagram
+        self.heard = now
+        self.permit = NO_PERMIT
+        self.nonce: Optional[bytes] = None
+        self.watched = False
+        self.period = 0.0
+        self.deadline = 0.0
+        self.renewal = 0.0
+        self.timer: Optional[Timer] = None
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.address, self.instance)
+
+
+class Check:
+    """A question to one address, until it is answered or settled otherwise.
+
+    :ivar tell: whether the others are told if it is not answered soon.
+    :ivar outcome: of the connection attempt.
+    """
+
+    def __init__(self, address: Address, began: float, size: int, tell: bool) -> None:
+        self.address = address
+        self.began = began
+        self.size = size
+        self.tell = tell
+        self.tries = 0
+        self.nonces: List[bytes] = []
+        self.outcome = ""
+        self.told = False
+        self.knocked = False
+        self.probed = False
+        self.lease = False
+        self.timer: Optional[Timer] = None
+
+
+class Timer:
+    """Something that is to be done later, unless it is cancelled."""
+
+    def __init__(self, when: float, action: Callable[[float], None]) -> None:
+        self.when = when
+        self.action: Optional[Callable[[float], None]] = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Timers:
+    """What is to be done when. Times are those that the caller gives."""
+
+    def __init__(self) -> None:
+        self._heap: List[Tuple[float, int, Timer]] = []
+        self._number = count()
+
+    def at(self, when: float, action: Callable[[float], None]) -> Timer:
+        """Have something done at a time; ``action`` is given the time when it is."""
+        timer = Timer(when, action)
+        heapq.heappush(self._heap, (when, next(self._number), timer))
+        return timer
+
+    @property
+    def due(self) -> float:
+        """When there is something to do; infinity if there is nothing."""
+        while self._heap and self._heap[0][2].action is None:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
+
+    def run(self, now: float) -> None:
+        """Do what is due."""
+        while self.due <= now:
+            action = heapq.heappop(self._heap)[2].action
+            if action is not None:
+                action(now)
+
+
+class RoundTrips:
+    """How long answers take, and how many are lost."""
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+        self.deviation = 0.0
+        self.loss = 0.0
+        self._known = False
+
+    def measured(self, seconds: float, tries: int) -> None:
+        """A question was answered: after so many seconds, at this try."""
+        if not self._known:
+            self._known = True
+            self.mean, self.deviation = seconds, seconds / 2
+        else:
+            self.deviation += (abs(seconds - self.mean) - self.deviation) / 8
+            self.mean += (seconds - self.mean) / 8
+        self.loss += ((tries - 1) / tries - self.loss) / 16
+
+    @property
+    def wait(self) -> float:
+        """Seconds after which an answer is not coming any more, most likely."""
+        if not self._known:
+            return FIRST_WAIT
+        return min(MAX_WAIT, max(MIN_WAIT, self.mean + 4 * self.deviation))
+
+    def _tries(self, risk: float) -> int:
+        return math.ceil(math.log(risk) / math.log(min(0.6, max(0.02, self.loss))))
+
+    @property
+    def tries(self) -> int:
+        """How many questions in a row cannot all have been lost."""
+        return min(MAX_TRIES, max(MIN_TRIES, self._tries(RISK)))
+
+    @property
+    def doubtful(self) -> int:
+        """How many are seldom lost in a row, so that the others should ask, too."""
+        return min(MAX_TRIES, max(2, self._tries(DOUBTFUL)))
+
+
+class Lost(NamedTuple):
+    """A peer that vanished."""
+
+    member: Member
+    since: float
+
+
+class Membership:
+    """The listed peers of one process, and what it does to keep them true. For one thread.
+
+    :param instance: of this process.
+    :param port: that it serves; 0 if it serves none, so that others cannot ask it to watch.
+    :param permit: gives what an address has to give back to be believed.
+    :param sealed: whether datagrams are longer by a seal.
+    """
+
+    def __init__(self, instance: bytes, port: int, outlet: Outlet,
+                 permit: Callable[[Address], bytes], sealed: bool = False,
+                 random: Optional[Random] = None) -> None:
+        self._instance = instance
+        self.port = port
+        self._outlet = outlet
+        self._permit = permit
+        self._sealed = sealed
+        self._random = random or Random()
+        self.timers = Timers()
+        self.round_trips = RoundTrips()
+        self.members: Dict[Address, Member] = {}
+        self.watching = False
+        self._checks: Dict[Address, Check] = {}
+        # nonce -> its check, when it was asked, which try it was
+        self._asked: Dict[bytes, Tuple[Check, float, int]] = {}
+        self._lost: Dict[Address, Lost] = {}
+        self._tellers: Dict[str, Bucket] = {}
+        self._changed = 0.0
+        self._assigning: Optional[Timer] = None
+        self._exchanges: Dict[Address, Tuple[float, float]] = {}
+        self._safety: Optional[Timer] = None
+        self._alone: Optional[Timer] = None
+        self._ran = 0.0
+        self._late = False
+
+    # ------------------------------------------------------------------ what the cache says
+
+    def watch(self, watching: bool, now: float) -> None:
+        """From now on this process watches on behalf of all, or does not."""
+        if watching == self.watching:
+            return
+        self.watching = watching
+        if self.members:
+            # For the others on the ring.
+            self._outlet.hello()
+        if watching:
+            self._safety = self.timers.at(now + self._spread(SAFETY), self._look_at_one)
+        else:
+            for timer in (self._safety, self._alone):
+                if timer is not None:
+                    timer.cancel()
+            self._alone = None
+            self._lost.clear()
+            for check in list(self._checks.values()):
+                self._end(check)
+        self._reassign(now)
+
+    def moved(self, port: int, now: float) -> None:
+        """This process sends from another socket from now on, and serves at another port or none.
+
+        What others were told was for the old one.
+        """
+        self.port = port
+        for member in self.members.values():
+            if member.watched:
+                self._end_watching(member)
+            member.permit, member.nonce = NO_PERMIT, None
+        self._reassign(now)
+
+    def add(self, heard: Heard, now: float, by_datagram: bool = True) -> None:
+        """A peer is listed from now on. It may be listed already."""
+        self._lost.pop(heard.address, None)
+        member = self.members.get(heard.address)
+        if member is not None and member.instance != heard.instance:
+            self._forget(heard.address)
+            member = None
+        if member is None:
+            member = Member(heard.address, heard.instance, heard.flags, by_datagram, now)
+            self.members[heard.address] = member
+            self._changed = now
+            self._reassign(now)
+        if self._alone is not None:
+            # Back from where nobody was: they have to hear of us, too.
+            self._alone.cancel()
+            self._alone = None
+            self._outlet.hello()
+        member.by_datagram |= by_datagram
+        if heard.permit != NO_PERMIT:
+            member.permit = heard.permit
+        if by_datagram:
+            self._alive(member, heard.flags, now)
+
+    def drop(self, address: Address, now: float) -> None:
+        """A peer is listed no more."""
+        if address in self.members:
+            self._forget(address)
+            self._changed = now
+            self._reassign(now)
+
+    def doubt(self, address: Address, now: float, tell: bool = False) -> None:
+        """A peer may be gone, or be another one: find out."""
+        if address in self.members:
+            self._check(address, now, tell=tell)
+
+    def sum(self) -> Tuple[int, int]:
+        """How many peers are listed, and the sum of their instances, this one included."""
+        if not self.watching:
+            return 0, 0
+        known = [member.instance for member in self.members.values() if member.by_datagram]
+        if self.port:
+            known.append(self._instance)
+        total = sum([int.from_bytes(instance[:8], "big") for instance in known])
+        return len(known), total % 2 ** 64
+
+    @property
+    def digests(self) -> Iterable[bytes]:
+        """The instances of the peers that need not answer a question to all."""
+        return [member.instance for member in self.members.values() if member.by_datagram]
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        late = now - self.timers.due
+        self._late = late > LATE
+        if late > ASLEEP and self.members:
+            self.awake(now)
+        self.timers.run(now)
+        self._late = False
+
+    def awake(self, now: float) -> None:
+        """This host or process has slept, or its network has changed: what it knows may be old."""
+        self._outlet.hello()
+        self._outlet.look_around()
+        for member in self.members.values():
+            member.deadline = max(member.deadline, now + LATE)
+            if member.by_datagram:
+                self._check(member.address, now,
+                            self._spread(min(3.0, 0.02 * len(self.members))))
+
+    # ------------------------------------------------------------------ what comes
+
+    def received(self, message: Message, source: Address, now: float) -> None:
+        """A datagram has come that is no question."""
+        if message.kind == ANSWER:
+            self._answer(message, source, now)
+        elif message.instance == NOBODY or not self.knows_anybody:
+            return
+        elif message.kind == BEAT:
+            self._beat(message, source, now)
+        elif message.kind == HELLO:
+            self._hello(message, (source[0], message.port), now)
+        elif message.kind == GOODBYE:
+            self._goodbye(message, (source[0], message.port), now)
+        elif message.kind == DOUBT:
+            self._doubted(message, (source[0], message.port), now)
+        elif message.kind == LIST and message.nonce == self._permit(source):
+            self._listed(message, source, now)
+
+    @property
+    def knows_anybody(self) -> bool:
+        """Whether news matter: somebody has asked for peers."""
+        return self.watching or bool(self.members)
+
+    def asked(self, message: Message, source: Address, now: float) -> None:
+        """A question has come, which has been answered. It says who asks, too."""
+        if message.instance == NOBODY or source[1] != message.port or not self.knows_anybody:
+            return
+        member = self.members.get(source)
+        if member is None or member.instance != message.instance:
+            if self.watching:
+                self._hint(source, source[0], now, self._spread(0.3))
+        else:
+            self._alive(member, message.flags, now, proof=False)
+
+    def _answer(self, message: Message, source: Address, now: float) -> None:
+        check, asked, tries = self._asked.get(message.nonce, (None, 0.0, 0))
+        if check is None or check.address != source:
+            return
+        said = read_said(message.body)
+        if said is None or message.instance == NOBODY or source[1] != message.port:
+            return
+        self.round_trips.measured(now - asked, tries)
+        member = self.members.get(source)
+        if member is None or member.instance != message.instance:
+            self._end(check)
+            self._introduced(message, said, check, now - asked, now)
+            return
+        used, member.permit = member.permit, said.permit
+        self._alive(member, message.flags, now)
+        if check.lease:
+            member.nonce = message.nonce
+            self._expect(member, now)
+            if used != said.permit and member.watched:
+                # It has given no beats yet, since we had no permit.
+                self._end(check)
+                self._check(source, now, lease=True)
+                return
+        self._end(check)
+
+    def _introduced(self, message: Message, said: Said, check: Check, seconds: float,
+                    now: float) -> None:
+        """An address has answered that is not listed, or with another instance."""
+        source = check.address
+        if said.facts is None and said.size > MAX_FACTS or message.flags & SECURED \
+                and not self._sealed:
+            self._outlet.probe(source)
+        elif said.facts is None:
+            self._check(source, now, size=ANSWER_BYTES + said.size + SEAL_BYTES, tell=check.tell)
+        else:
+            self._outlet.found(Heard(source, message.instance, message.flags, said.facts, seconds,
+                                     said.permit))
+            if check.tell:
+                self._tell([Entry(source, message.instance)], now)
+
+    def _alive(self, member: Member, flags: int, now: float, proof: bool = True) -> None:
+        """A peer has shown that it is there. Without proof only its flags are taken as they are:
+        of those only the predecessor's matters, and that one is asked for beats."""
+        if proof:
+            member.heard = now
+        if member.flags & WATCHING != flags & WATCHING:
+            self._reassign(now)
+        member.flags = flags
+
+    def _beat(self, message: Message, source: Address, now: float) -> None:
+        member = self.members.get(source)
+        if member is None or member.instance != message.instance:
+            return
+        if not member.watched:
+            # Of a time when it was ours to watch.
+            if member.nonce == message.nonce:
+                self._end_watching(member)
+            return
+        if member.nonce != message.nonce:
+            return
+        self._alive(member, message.flags, now)
+        self._expect(member, now)
+        check = self._checks.get(source)
+        if check is not None and not check.lease:
+            self._end(check)
+        theirs = read_sum(message.body)
+        if theirs is not None and theirs[0] and theirs != self.sum():
+            self._differs(member, now)
+
+    def _hello(self, message: Message, address: Address, now: float) -> None:
+        member = self.members.get(address)
+        if member is None or member.instance != message.instance:
+            said = read_said(message.body)
+            size = ANSWER_BYTES + said.size + SEAL_BYTES if said is not None else ASK_BYTES
+            # All who have heard it ask; not all at the same moment.
+            spread = self._spread(min(0.3, 0.001 * len(self.members)))
+            self._hint(address, address[0], now, spread, size)
+        else:
+            self._alive(member, message.flags, now, proof=False)
+
+    def _goodbye(self, message: Message, address: Address, now: float) -> None:
+        member = self.members.get(address)
+        if member is not None and member.instance == message.instance:
+            self._check(address, now, self._spread(0.05), knock=True)
+
+    # ------------------------------------------------------------------ questions to one address
+
+    def _spread(self, seconds: float) -> float:
+        """A time within so many seconds, so that not all do the same at once."""
+        return self._random.random() * seconds
+
+    def _hint(self, address: Address, teller: str, now: float, delay: float = 0.0,
+              size: int = ASK_BYTES, tell: bool = False) -> None:
+        """Somebody says that there is a peer: ask it, unless too much is said already."""
+        if address not in self.members and not self._outlet.reaches(address):
+            return
+        bucket = self._tellers.get(teller)
+        if bucket is None:
+            if len(self._tellers) >= MAX_TELLERS:
+                self._tellers.clear()
+            bucket = self._tellers[teller] = Bucket(HINT_BURST, HINT_RATE, now)
+        if len(self._checks) < MAX_CHECKS and bucket.take(now):
+            self._check(address, now, delay, min(size, MAX_DATAGRAM), tell)
+
+    def _check(self, address: Address, now: float, delay: float = 0.0, size: int = 0,
+               tell: bool = False, lease: bool = False, knock: bool = False) -> None:
+        check = self._checks.get(address)
+        if check is not None:
+            check.tell |= tell
+            check.lease |= lease
+            check.size = max(check.size, size)
+            if check.timer is not None and not check.tries and now + delay < check.timer.when:
+                check.timer.cancel()
+                check.timer = self.timers.at(now + delay, partial(self._ask, check))
+            return
+        member = self.members.get(address)
+        if member is not None and not member.by_datagram:
+            self._outlet.probe(address)
+            return
+        check = self._checks[address] = Check(address, now + delay, size, tell)
+        check.lease = lease
+        if knock:
+            self._knock(check)
+        if delay:
+            check.timer = self.timers.at(now + delay, partial(self._ask, check))
+        else:
+            self._ask(check, now)
+
+    def _knock(self, check: Check) -> None:
+        check.knocked = True
+        self._outlet.knock(check.address)
+
+    def _ask(self, check: Check, now: float) -> None:
+        member = self.members.get(check.address)
+        nonce = self._random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
+        check.nonces.append(nonce)
+        check.tries += 1
+        self._asked[nonce] = (check, now, check.tries)
+        question = Question()
+        if check.lease and member is not None:
+            member.period = self.period
+            question = Question(b"", LEASE, member.period, member.permit)
+        elif member is None or not member.instance:
+            check.size = max(check.size, ASK_BYTES)
+        self._outlet.send(Message(ASK, self._flags, self.port, nonce, self._instance,
+                                  encode_question(question, check.size, self._sealed)),
+                          check.address)
+        wait = self.round_trips.wait
+        if check.outcome == ACCEPTED:
+            wait = max(wait, min(2.0, now - check.began))
+        elif member is None:
+            wait *= 2 ** (check.tries - 1)
+        check.timer = self.timers.at(now + wait * (1 + self._spread(0.2)),
+                                     partial(self._unanswered, check))
+
+    @property
+    def _flags(self) -> int:
+        return WATCHING if self.watching else 0
+
+    def _unanswered(self, check: Check, now: float) -> None:
+        """A question has waited for its answer long enough."""
+        if self._late:
+            # It may have come while we did not run.
+            check.timer = self.timers.at(now + LATE, partial(self._unanswered, check))
+            return
+        member = self.members.get(check.address)
+        if member is None:
+            if check.tries < HINT_TRIES:
+                self._ask(check, now)
+            else:
+                self._end(check)
+            return
+        if not check.knocked:
+            self._knock(check)
+        if check.tell and check.tries >= self.round_trips.doubtful and not check.told:
+            check.told = True
+            self._tell([member.entry], now)
+        if self._verdict(check, now):
+            self._gone(member, check, now)
+            return
+        if check.outcome == ACCEPTED and now - check.began > STUCK and not check.probed:
+            check.probed = True
+            self._outlet.probe(check.address)
+        self._ask(check, now)
+
+    def _verdict(self, check: Check, now: float) -> bool:
+        """Whether a peer that does not answer is gone."""
+        if check.outcome == REFUSED:
+            return check.tries >= 2
+        waited = now - check.began
+        if check.outcome == ACCEPTED:
+            return waited >= FROZEN
+        return check.tries >= self.round_trips.tries \
+            and waited >= max(PATIENCE, 2 * self.round_trips.wait)
+
+    def knocked(self, address: Address, outcome: str, now: float) -> None:
+        """A connection attempt to a peer has ended."""
+        check = self._checks.get(address)
+        if check is None:
+            return
+        check.outcome = outcome
+        member = self.members.get(address)
+        if member is not None and outcome == REFUSED and check.tries >= 2:
+            self._gone(member, check, now)
+
+    def probed(self, address: Address, outcome: str, instance: bytes, now: float) -> None:
+        """An address was asked over TCP who it is; ``instance`` if it is a peer."""
+        member = self.members.get(address)
+        if member is None:
+            return
+        check = self._checks.get(address)
+        if instance == member.instance:
+            self._alive(member, member.flags, now)
+            if check is not None:
+                # Its datagrams are blocked now.
+                member.by_datagram = False
+                self._end(check)
+                self._reassign(now)
+        elif not member.by_datagram and outcome != ACCEPTED:
+            self._gone(member, check, now, refused=outcome == REFUSED)
+
+    def _end(self, check: Check) -> None:
+        if check.timer is not None:
+            check.timer.cancel()
+        for nonce in check.nonces:
+            self._asked.pop(nonce, None)
+        if self._checks.get(check.address) is check:
+            del self._checks[check.address]
+
+    # ------------------------------------------------------------------ peers that are gone
+
+    def _gone(self, member: Member, check: Optional[Check], now: float,
+              refused: bool = False) -> None:
+        tell = check is not None and not check.told and (check.tell or member.watched)
+        refused |= check is not None and check.outcome == REFUSED
+        self._forget(member.address)
+        self._changed = now
+        self._outlet.lost(member.address)
+        if tell:
+            self._tell([member.entry], now)
+        if not refused and member.by_datagram and self.watching:
+            self._vanished(member, now)
+        self._reassign(now)
+
+    def _vanished(self, member: Member, now: float) -> None:
+        """A peer has gone without a trace: its host, or this one, may be cut off."""
+        if len(self._lost) < MAX_LOST:
+            self._lost[member.address] = Lost(member, now)
+            self.timers.at(now + LOST_AGAIN, partial(self._is_back, member))
+        others = [one for one in self.members.values()
+                  if one.by_datagram and now - one.heard > 1.0
+                  and one.address not in self._checks]
+        for one in self._random.sample(others, min(WITNESSES, len(others))):
+            self._check(one.address, now)
+        if not self.members and self._alone is None:
+            self._alone = self.timers.at(now + LOST_AGAIN, self._look_around)
+
+    def _look_around(self, now: float) -> None:
+        """All have vanished: tell and ask everybody, until somebody is there again."""
+        self._alone = None
+        if self.members or not self._lost:
+            return
+        self._outlet.hello()
+        self._outlet.look_around()
+        self._alone = self.timers.at(now + LOST_AGAIN, self._look_around)
+
+    def _is_back(self, member: Member, now: float) -> None:
+        lost = self._lost.get(member.address)
+        if lost is None or lost.member is not member:
+            return
+        if now - lost.since > LOST_SECONDS:
+            del self._lost[member.address]
+            return
+        if self._is_mine(member.instance, self._predecessor()) and len(self.members):
+            self._hint(member.address, "", now, tell=True)
+        self.timers.at(now + LOST_AGAIN * (1 + self._spread(0.2)),
+                       partial(self._is_back, member))
+
+    def _forget(self, address: Address) -> None:
+        member = self.members.pop(address)
+        check = self._checks.get(address)
+        if check is not None:
+            self._end(check)
+        self._exchanges.pop(address, None)
+        member.watched = False
+        if member.timer is not None:
+            member.timer.cancel()
+
+    def _tell(self, entries: List[Entry], now: float, again: bool = False) -> None:
+        """Have all who watch ask these for themselves; again where some of it may be lost."""
+        if self.round_trips.loss > LOSSY and not again:
+            self.timers.at(now + TELL_AGAIN, partial(self._tell, entries, again=True))
+        watchers = [member for member in self.members.values()
+                    if member.flags & WATCHING and member.by_datagram]
+        for body in encode_list(entries):
+            message = Message(DOUBT, self._flags, self.port, NO_PERMIT, self._instance, body)
+            if len(watchers) > FEW:
+                self._outlet.tell_all(message)
+            # Those few besides, in case that the network carries no broadcasts.
+            for member in self._random.sample(watchers, min(FEW, len(watchers))):
+                self._outlet.send(message, member.address)
+
+    # ------------------------------------------------------------------ who watches whom
+
+    @property
+    def period(self) -> float:
+        """Seconds between the beats that this watcher asks for."""
+        return min(MAX_BEAT, max(MIN_BEAT, PER_PEER * len(self.members)))
+
+    def _reassign(self, now: float) -> None:
+        if self._assigning is None:
+            self._assigning = self.timers.at(now + 0.01, self._assign)
+
+    def _predecessor(self) -> bytes:
+        """The watcher before this one on the ring; this one if there is no other."""
+        if not self.port:
+            return self._instance
+        ring = sorted([member.instance for member in self.members.values()
+                       if member.flags & WATCHING and member.by_datagram])
+        return ring[bisect_left(ring, self._instance) - 1] if ring else self._instance
+
+    def _is_mine(self, instance: bytes, predecessor: bytes) -> bool:
+        """Whether a peer is between the predecessor, it included, and this process."""
+        if predecessor < self._instance:
+            return predecessor <= instance < self._instance
+        return instance >= predecessor or instance < self._instance
+
+    def _assign(self, now: float) -> None:
+        """Watch what is ours to watch now, and nothing else."""
+        self._assigning = None
+        predecessor = self._predecessor()
+        for member in list(self.members.values()):
+            mine = self.watching and self._is_mine(member.instance, predecessor)
+            if mine and not member.watched:
+                self._begin_to_watch(member, now)
+            elif not mine and member.watched:
+                self._end_watching(member)
+                if self.watching:
+                    # Who takes over may never have listed it, if it is gone already.
+                    self._check(member.address, now, tell=True)
+
+    def _begin_to_watch(self, member: Member, now: float) -> None:
+        member.watched = True
+        if member.by_datagram:
+            self._check(member.address, now, self._spread(0.1), lease=True)
+            member.renewal = now + LEASE / 2 * (0.9 + self._spread(0.1))
+            self._expect(member, now)
+            member.timer = self.timers.at(member.deadline, partial(self._look_after, member))
+        else:
+            member.timer = self.timers.at(now + self._spread(TCP_LOOK),
+                                          partial(self._look_again, member))
+
+    def _end_watching(self, member: Member) -> None:
+        member.watched = False
+        if member.timer is not None:
+            member.timer.cancel()
+        if member.permit != NO_PERMIT:
+            # No more beats, please.
+            self._outlet.send(Message(ASK, self._flags, self.port, NO_PERMIT, self._instance,
+                                      encode_question(Question(b"", 0, 0, member.permit))),
+                              member.address)
+
+    def _expect(self, member: Member, now: float) -> None:
+        period = member.period or self.period
+        member.deadline = now + period + max(GRACE, self.round_trips.wait)
+
+    def _look_after(self, member: Member, now: float) -> None:
+        """A beat is overdue, if none has come meanwhile, or has to be asked for again."""
+        if self._late:
+            member.deadline = max(member.deadline, now + LATE)
+        overdue = now >= member.deadline
+        if overdue or now >= member.renewal:
+            self._check(member.address, now, tell=overdue, lease=True)
+            member.renewal = now + LEASE / 2 * (0.9 + self._spread(0.1))
+        if overdue:
+            self._expect(member, now)
+        if member.watched:
+            member.timer = self.timers.at(min(member.deadline, member.renewal),
+                                          partial(self._look_after, member))
+
+    def _look_again(self, member: Member, now: float) -> None:
+        """Look at a peer that answers no datagrams."""
+        self._outlet.probe(member.address)
+        member.timer = self.timers.at(now + TCP_LOOK, partial(self._look_again, member))
+
+    def _look_at_one(self, now: float) -> None:
+        others = [member for member in self.members.values()
+                  if not member.watched and member.by_datagram]
+        if others:
+            self._check(self._random.choice(others).address, now, tell=True)
+        self._safety = self.timers.at(now + SAFETY * (0.5 + self._spread(1.0)), self._look_at_one)
+
+    # ------------------------------------------------------------------ lists that differ
+
+    def _differs(self, member: Member, now: float) -> None:
+        """Another lists other peers than this process."""
+        if not self.watching or now - self._changed < NEWS:
+            return
+        after, pause = self._exchanges.get(member.address, (0.0, EXCHANGE))
+        if now >= after and member.permit != NO_PERMIT:
+            self._exchanges[member.address] = (now + pause * (1 + self._spread(0.5)),
+                                               min(MAX_EXCHANGE, 2 * pause))
+            self._send_list(member, REPLY)
+
+    def _send_list(self, member: Member, flags: int) -> None:
+        entries = [one.entry for one in self.members.values() if one.by_datagram]
+        for body in encode_list(entries):
+            self._outlet.send(Message(LIST, self._flags | flags, self.port, member.permit,
+                                      self._instance, body), member.address)
+
+    def _listed(self, message: Message, source: Address, now: float) -> None:
+        """Another watcher says whom it lists, from one address to another."""
+        listed, sender = read_list(message.body), self.members.get(source)
+        if listed is None or sender is None or not self.watching:
+            return
+        named = {source}
+        for address, instance in listed.entries:
+            named.add(address)
+            member = self.members.get(address)
+            if instance != self._instance[:4] \
+                    and (member is None or member.instance[:4] != instance):
+                self._hint(address, source[0], now, self._spread(0.05))
+        for member in list(self.members.values()):
+            if member.by_datagram and member.address not in named \
+                    and listed.covers(member.address) and now - member.heard > self.period:
+                self._check(member.address, now, self._spread(0.1))
+        if message.flags & REPLY and listed.lower == bytes(6) and sender.permit != NO_PERMIT:
+            self._send_list(sender, 0)
+
+    def _doubted(self, message: Message, source: Address, now: float) -> None:
+        """Another watcher has doubts about some peers, or has found some that were lost."""
+        listed, sender = read_list(message.body), self.members.get(source)
+        if listed is None or sender is None or sender.instance != message.instance:
+            return
+        for address, instance in listed.entries[:MAX_DOUBTS]:
+            member = self.members.get(address)
+            if instance != self._instance[:4] and (member is None or now - member.heard > RECENT):
+                self._hint(address, source[0], now, self._spread(0.02))

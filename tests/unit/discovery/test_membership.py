@@ -1,0 +1,475 @@
+"""Who is alive: hundreds of simulated processes on a simulated LAN, in simulated time."""
+from __future__ import annotations
+
+from typing import List
+
+import pytest
+
+from net.discovery.lan.datagrams import (ANSWER, ASK, BEAT, DOUBT, GOODBYE, HELLO, LIST, WATCHING,
+                                         Entry, Message, encode, encode_list, encode_said)
+from net.discovery.membership import MAX_CHECKS, RoundTrips, Timers
+from simulated_lan import Network, Node, know_each_other, lan, wrong
+
+
+def settled(count: int, seconds: float = 8.0, seed: int = 1, **options) -> List[Node]:
+    """So many watchers that know each other, after a while."""
+    nodes = lan(Network(seed, **options), count, watching=True, hellos=())
+    know_each_other(nodes)
+    nodes[0].network.run(seconds)
+    return nodes
+
+
+def without(nodes, *gone):
+    return [node for node in nodes if node not in gone]
+
+
+def listing(node, nodes):
+    """How many of these list a node."""
+    return sum(node.address in one.listed for one in nodes if one is not node and not one.dead)
+
+
+def left(nodes):
+    """What living nodes were told of as gone."""
+    return [change for node in nodes for change in node.changes if change[1] == "left"]
+
+
+# ----------------------------------------------------------------------------- nothing happens
+
+@pytest.mark.parametrize("count, limit", [(2, 200), (10, 700), (40, 2700), (100, 3000)])
+def test_watching_costs_little_however_many_watch(count, limit):
+    nodes = settled(count, 4.0)
+    network = nodes[0].network
+    sent = network.sent
+    network.run(12)
+    assert (network.sent - sent) * 5 <= limit
+    assert not wrong(nodes) and not left(nodes)
+
+
+def test_who_watches_nobody_sends_nothing():
+    nodes = lan(Network(), 30)
+    network = nodes[0].network
+    network.run(2.0)
+    sent = network.sent
+    network.run(600)
+    assert network.sent == sent
+
+
+def test_when_the_last_watcher_rests_it_becomes_silent():
+    nodes = settled(10)
+    network = nodes[0].network
+    for node in nodes:
+        node.membership.watch(False, network.now)
+        node.wake()
+    network.run(200)  # until what was asked for has ended
+    sent = network.sent
+    network.run(100)
+    assert network.sent == sent
+
+
+def test_one_watcher_among_many_that_do_not_watch_sees_all_of_them():
+    network = Network()
+    nodes = lan(network, 20)
+    network.run(1.0)
+    watcher = nodes[0]
+    watcher.membership.watch(True, network.now)
+    watcher.search()
+    network.run(5.0)
+    assert len(watcher.listed) == 19
+    nodes[7].kill()
+    network.run(3.0)
+    assert nodes[7].address not in watcher.listed and len(left([watcher])) == 1
+
+
+@pytest.mark.parametrize("loss, jitter", [(0.05, 0.0), (0.05, 0.1), (0.2, 0.0)])
+def test_on_a_bad_network_nobody_is_told_as_gone_who_is_there(loss, jitter):
+    nodes = settled(15, 40, loss=loss, jitter=jitter, twice=0.1)
+    assert not left(nodes) and not wrong(nodes)
+
+
+def test_the_secret_changes_nothing():
+    pytest.importorskip("cryptography")
+    nodes = lan(Network(), 8, True, seal=b"k" * 32)
+    network = nodes[0].network
+    for node in nodes:
+        node.search()
+    network.run(5.0)
+    assert not wrong(nodes)
+    nodes[3].kill()
+    network.run(3.0)
+    assert not wrong(nodes)
+
+
+def test_those_of_another_secret_are_not_listed():
+    pytest.importorskip("cryptography")
+    network = Network()
+    ours, theirs = lan(network, 3, True, seal=b"k" * 32), []
+    theirs = [Node(network, f"10.77.1.{n}", 3010, True, b"x" * 32) for n in range(3)]
+    opened = [Node(network, f"10.77.2.{n}", 3010, True) for n in range(3)]
+    for node in [*ours, *theirs, *opened]:
+        node.search()
+    network.run(5.0)
+    for group in (ours, theirs, opened):
+        for node in group:
+            assert set(node.listed) == {one.address for one in group if one is not node}
+
+
+# ----------------------------------------------------------------------------- peers go
+
+@pytest.mark.parametrize("count", [2, 3, 10, 50])
+def test_a_killed_peer_is_noticed_by_all_within_three_seconds(count):
+    for seed in range(1 if count == 50 else 3):
+        nodes = settled(count, 5.0, seed)
+        nodes[1].kill()
+        nodes[0].network.run(3.0)
+        assert not wrong(nodes)
+
+
+def test_several_that_are_killed_at_once_are_noticed_as_soon():
+    nodes = settled(30, 5.0)
+    for node in nodes[10:16]:
+        node.kill()
+    nodes[0].network.run(3.0)
+    assert not wrong(nodes)
+
+
+def test_all_others_killed_are_noticed():
+    nodes = settled(6)
+    for node in nodes[1:]:
+        node.kill()
+    nodes[0].network.run(4.0)
+    assert not nodes[0].listed
+
+
+def test_a_goodbye_is_noticed_at_once():
+    nodes = settled(20)
+    nodes[1].close()
+    nodes[0].network.run(0.4)
+    assert not wrong(nodes)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_a_host_that_vanishes_is_noticed_by_all(loss):
+    nodes = settled(30, loss=loss)
+    network = nodes[0].network
+    network.cut.add(nodes[4].address[0])
+    network.run(5.0)
+    assert listing(nodes[4], nodes) == 0 and not nodes[4].listed
+    assert {change[2] for change in left(without(nodes, nodes[4]))} == {nodes[4].address}
+
+
+def test_a_peer_that_does_nothing_for_two_seconds_is_there_all_the_same():
+    for seed in range(5):
+        nodes = settled(10, 8.0 + seed / 5)
+        nodes[3].freeze()
+        nodes[0].network.run(2.0)
+        nodes[3].thaw()
+        nodes[0].network.run(5.0)
+        assert not left(without(nodes, nodes[3])) and not left([nodes[3]]) and not wrong(nodes)
+
+
+def test_a_peer_that_is_frozen_for_long_is_gone_and_comes_back_when_it_goes_on():
+    nodes = settled(10)
+    network = nodes[0].network
+    nodes[3].freeze()
+    network.run(20.0)
+    assert listing(nodes[3], nodes) == 0
+    nodes[3].thaw()
+    network.run(1.0)
+    assert not wrong(nodes)
+
+
+def test_a_process_that_has_slept_holds_nothing_against_the_others():
+    nodes = settled(10)
+    network = nodes[0].network
+    nodes[3].freeze()
+    network.run(60.0)
+    nodes[3].thaw()
+    network.run(3.0)
+    assert not left([nodes[3]]) and not wrong(nodes)
+
+
+# ----------------------------------------------------------------------------- peers come
+
+def test_a_newcomer_is_known_to_all_and_knows_all_within_a_second():
+    nodes = settled(30, 5.0)
+    newcomer = Node(nodes[0].network, "10.77.9.9", watching=True)
+    newcomer.search()
+    nodes[0].network.run(1.0)
+    assert not wrong([*nodes, newcomer])
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.2])
+def test_a_newcomer_becomes_known_to_all_where_hellos_are_lost(loss):
+    nodes = settled(20, loss=loss)
+    newcomer = Node(nodes[0].network, "10.77.9.9", watching=True)
+    newcomer.search()
+    nodes[0].network.run(8.0)
+    assert not wrong([*nodes, newcomer])
+
+
+def test_a_newcomer_whose_hellos_nobody_hears_becomes_known_by_what_the_others_say():
+    nodes = settled(10)
+    network = nodes[0].network
+    newcomer = Node(network, "10.77.9.9", watching=True)
+    newcomer.hello = lambda: None
+    newcomer.found(heard_of(nodes[0]))
+    newcomer.wake()
+    network.run(20.0)
+    assert not wrong([*nodes, newcomer])
+
+
+def heard_of(node):
+    from net.discovery.membership import Heard
+
+    return Heard(node.address, node.instance, WATCHING, b"{}", 0.001)
+
+
+def test_many_that_start_at_once_know_each_other_within_a_second():
+    network = Network(3)
+    nodes: List[Node] = []
+
+    def start(number):
+        nodes.append(Node(network, f"10.77.0.{number // 6 + 1}", 3010 + number % 6, watching=True))
+        nodes[-1].search()
+    for number in range(24):
+        network.at(network.random.random() * 0.3, lambda number=number: start(number))
+    network.run(1.3)
+    assert len(nodes) == 24 and not wrong(nodes)
+
+
+def test_a_peer_that_was_started_anew_at_its_address_is_another_one():
+    nodes = settled(10)
+    network = nodes[0].network
+    address = nodes[3].address
+    nodes[3].kill()
+    again = Node(network, *address, watching=True)
+    again.search()
+    network.run(2.0)
+    living = [*without(nodes, nodes[3]), again]
+    assert not wrong(living)
+    assert all(one.listed[address] == again.instance for one in living if one is not again)
+
+
+@pytest.mark.parametrize("seconds", [5, 30])
+def test_a_host_that_was_cut_off_is_back_within_three_seconds(seconds):
+    nodes = settled(20)
+    network = nodes[0].network
+    network.cut.add(nodes[4].address[0])
+    network.run(seconds)
+    assert listing(nodes[4], nodes) == 0
+    network.cut.clear()
+    network.run(3.0)
+    assert not wrong(nodes)
+
+
+def test_two_halves_that_were_cut_off_from_each_other_find_together():
+    nodes = settled(16)
+    network = nodes[0].network
+    half = {node.address[0] for node in nodes[:8]}
+    network.filter = lambda source, target: (source in half) == (target in half)
+    network.run(15.0)
+    assert {len(node.listed) for node in nodes} == {7}
+    network.filter = lambda source, target: True
+    network.run(8.0)
+    assert not wrong(nodes)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_under_churn_all_lists_are_right_after_three_seconds(loss):
+    nodes = settled(20, 4.0, loss=loss, seed=7)
+    network, number, errors, pairs = nodes[0].network, 0, 0, 0
+    for _ in range(4):
+        for node in network.random.sample([one for one in nodes if not one.dead], 4):
+            node.kill()
+        for _ in range(4):
+            number += 1
+            newcomer = Node(network, f"10.78.0.{number}", watching=True)
+            nodes.append(newcomer)
+            network.at(network.now + 0.05, newcomer.search)
+        network.run(3.0)
+        errors += wrong(nodes)
+        pairs += 20 * 19
+        network.run(2.0)
+    assert errors <= pairs * (0.01 if not loss else 0.02)
+    gone = {node.address for node in nodes if node.dead}
+    assert all(address in gone for _, _, address in left(nodes))
+
+
+# ----------------------------------------------------------------------------- strangers
+
+@pytest.fixture
+def stranger():
+    """Ten watchers, and a host that is none of them and may send what it likes."""
+    nodes = settled(10)
+    network = nodes[0].network
+
+    class Stranger:
+        address = ("10.77.5.66", 3010)
+        sent_to: List = []
+
+        def send(self, message, target, source=None):
+            network.send(encode(message), source or self.address, target)
+            network.run(0.01)
+
+    one = Stranger()
+    one.nodes, one.network = nodes, network
+    return one
+
+
+def test_a_goodbye_in_the_name_of_another_changes_nothing(stranger):
+    victim = stranger.nodes[3]
+    for node in without(stranger.nodes, victim):
+        stranger.send(Message(GOODBYE, 0, 3010, bytes(8), victim.instance), node.address,
+                      (victim.address[0], 40000))
+    stranger.network.run(5.0)
+    assert not left(stranger.nodes) and not wrong(stranger.nodes)
+
+
+def test_a_goodbye_in_the_name_of_one_that_is_busy_changes_nothing_either(stranger):
+    victim = stranger.nodes[3]
+    victim.freeze()
+    for node in without(stranger.nodes, victim):
+        stranger.send(Message(GOODBYE, 0, 3010, bytes(8), victim.instance), node.address,
+                      (victim.address[0], 40000))
+    stranger.network.run(2.0)
+    victim.thaw()
+    stranger.network.run(2.0)
+    assert not left(stranger.nodes)
+
+
+def test_doubts_and_lists_of_strangers_are_not_looked_at(stranger):
+    entries = [Entry((f"10.77.8.{n}", 3010), b"abcd") for n in range(100)]
+    node, sent = stranger.nodes[0], stranger.nodes[0].sent
+    for body in encode_list(entries):
+        for kind in (DOUBT, LIST):
+            for source in (stranger.address, stranger.nodes[1].address):
+                stranger.send(Message(kind, WATCHING, source[1], b"x" * 8, b"s" * 16, body),
+                              node.address, source)
+    assert node.sent - sent <= 4 and not left(stranger.nodes)
+
+
+def test_doubts_in_the_name_of_a_watcher_only_have_it_asked_and_not_without_limit(stranger):
+    node, liar = stranger.nodes[0], stranger.nodes[1]
+    everybody = encode_list([Entry(one.address, one.instance) for one in stranger.nodes])
+    sent = stranger.network.sent
+    for _ in range(50):
+        for body in everybody:
+            stranger.send(Message(DOUBT, WATCHING, 3010, bytes(8), liar.instance, body),
+                          node.address, (liar.address[0], 40000))
+    assert not left(stranger.nodes) and stranger.network.sent - sent < 400
+
+
+def test_addresses_that_strangers_tell_of_are_asked_a_bounded_number_of_times(stranger):
+    node = stranger.nodes[0]
+    sent = node.sent
+    for number in range(1500):
+        stranger.network.send(encode(Message(HELLO, WATCHING, 3010 + number % 6, bytes(8),
+                                             number.to_bytes(16, "big"),
+                                             encode_said(b"x", bytes(8), 0))),
+                              (f"10.77.66.{number % 20}", 40000), node.address)
+        if number % 10 == 0:
+            stranger.network.run(0.01)
+    assert len(node.membership._checks) <= MAX_CHECKS
+    stranger.network.run(10.0)
+    assert node.sent - sent < 20000 and not node.membership._checks
+    assert not wrong(stranger.nodes)
+
+
+def test_beats_and_answers_of_others_keep_no_dead_peer_alive(stranger):
+    victim = stranger.nodes[3]
+    victim.kill()
+    for _ in range(40):
+        for node in stranger.nodes:
+            if not node.dead:
+                for kind in (BEAT, ANSWER, HELLO):
+                    body = encode_said(b"{}", bytes(8), 9)
+                    stranger.network.send(encode(Message(kind, WATCHING, 3010, b"guessed!",
+                                                         victim.instance, body)),
+                                          victim.address, node.address)
+        stranger.network.run(0.1)
+    assert not wrong(stranger.nodes)
+
+
+def test_a_peer_that_only_one_of_them_was_made_to_believe_in_is_gone_soon(stranger):
+    from net.discovery.membership import Heard
+
+    node = stranger.nodes[0]
+    node.found(Heard(("10.77.7.7", 3010), b"f" * 16, WATCHING, b"{}", 0.001))
+    stranger.network.run(8.0)
+    assert not wrong(stranger.nodes)
+
+
+def test_a_watcher_that_does_not_do_what_it_says_hides_nothing_for_ever():
+    nodes = settled(10)
+    network = nodes[0].network
+    order = sorted(nodes, key=lambda node: node.instance)
+    hostile, victim = order[5], order[4]
+    # It watches its predecessor, and would never say a word.
+    hostile.lost = lambda address: None
+    hostile.membership._tell = lambda *args, **kwargs: None
+    victim.kill()
+    network.run(120.0)
+    assert not any(victim.address in node.listed for node in without(nodes, hostile, victim))
+
+
+def test_a_clone_with_the_same_instance_harms_nobody():
+    nodes = settled(6)
+    network = nodes[0].network
+    clone = Node(network, "10.77.3.3", watching=True)
+    clone.instance = nodes[2].instance
+    clone.membership._instance = nodes[2].instance
+    clone.search()
+    network.run(5.0)
+    for node in without(nodes, nodes[2]):
+        assert {nodes[2].address, clone.address} <= set(node.listed)
+
+
+# ----------------------------------------------------------------------------- the parts
+
+def test_timers_run_in_order_and_not_after_they_were_cancelled():
+    timers, done = Timers(), []
+    assert timers.due == float("inf")
+    timers.at(2.0, done.append)
+    timers.at(1.0, lambda now: done.append(-now))
+    timers.at(1.5, done.append).cancel()
+    assert timers.due == 1.0
+    timers.run(1.7)
+    assert done == [-1.7] and timers.due == 2.0
+    timers.run(5.0)
+    assert done == [-1.7, 5.0]
+
+
+def test_round_trips_set_how_long_and_how_often_is_asked():
+    trips = RoundTrips()
+    assert trips.tries == 4 and trips.doubtful == 2
+    for _ in range(100):
+        trips.measured(0.2, 1)
+    assert 0.2 < trips.wait < 0.3 and trips.tries == 4
+    for _ in range(100):
+        trips.measured(0.2, 2)
+    assert trips.loss > 0.4 and trips.tries == 12 and trips.doubtful > 4
+    for _ in range(100):
+        trips.measured(30.0, 1)
+    assert trips.wait == 1.0
+
+
+def test_every_question_has_an_end():
+    nodes = settled(3)
+    network = nodes[0].network
+    for number in range(50):
+        nodes[0].membership._hint(("10.77.44.4", 3010 + number % 6), "teller", network.now)
+    network.run(10.0)
+    assert not nodes[0].membership._checks and not nodes[0].membership._asked
+
+
+def test_a_message_that_makes_no_sense_changes_nothing():
+    nodes = settled(3)
+    network = nodes[0].network
+    for kind in range(ASK, DOUBT + 1):
+        for body in (b"", b"x", bytes(50), b"\xff" * 50):
+            for source in (nodes[1], None):
+                network.send(encode(Message(kind, 0xFE, 3010, bytes(8),
+                                            source.instance if source else b"z" * 16, body)),
+                             source.address if source else ("10.77.1.1", 3010), nodes[0].address)
+    network.run(5.0)
+    assert not wrong(nodes) and not left(nodes)

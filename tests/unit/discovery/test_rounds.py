@@ -1,0 +1,122 @@
+"""How often everybody is asked, and how long answers are waited for."""
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from net.discovery.lan.rounds import END, MAX_ROUNDS, NOBODY, NOBODY_QUICK, Rounds
+
+
+def run(answers, seed=1, step=0.001, **options):
+    """Ask until it is over: ``answers(round, now)`` gives ``(delay, address)`` pairs.
+
+    Gives the seconds that it took, the number of questions and the addresses that have answered.
+    """
+    random = Random(seed)
+    rounds, now, coming, number = Rounds(0.0, random, **options), 0.0, [], 0
+    while not rounds.over(now):
+        for when, nonce, address in [one for one in coming if one[0] <= now]:
+            rounds.heard(nonce, address, when)
+        coming = [one for one in coming if one[0] > now]
+        if now >= rounds.due:
+            nonce = rounds.ask(now)
+            known = set(rounds.answered)
+            coming += [(now + delay, nonce, address) for delay, address in answers(number, random)
+                       if address not in known]
+            number += 1
+        now += step
+    return now, number, set(rounds.answered)
+
+
+def peers(count, delay=0.002, jitter=0.002, loss=0.0):
+    """Answers of so many peers, each way of which is lost and late as it is."""
+    def answers(_number, random):
+        return [(delay + jitter * (random.random() + random.random()), (f"10.0.0.{n}", 3010))
+                for n in range(count) if random.random() >= loss and random.random() >= loss]
+    return answers
+
+
+def test_a_calm_network_takes_less_than_a_tenth_of_a_second_and_three_questions():
+    seconds, number, found = run(peers(20))
+    assert seconds < 0.1 and number <= 3 and len(found) == 20
+
+
+@pytest.mark.parametrize("delay, jitter, loss, limit", [
+    (0.002, 0.002, 0.05, 1), (0.002, 0.002, 0.2, 3), (0.2, 0, 0, 1), (0.4, 0, 0, 2),
+    (0.6, 0, 0, 2), (0.0, 0.1, 0, 1), (0.2, 0.0, 0.2, 4)])
+def test_on_a_bad_network_nobody_is_missed_and_the_time_is_bounded(delay, jitter, loss, limit):
+    missed, slow = 0, 0
+    for seed in range(30):
+        seconds, _, found = run(peers(20, delay, jitter, loss), seed, 0.005)
+        missed += 20 - len(found)
+        slow += seconds > limit
+    assert missed <= 1 and slow <= 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_peers_are_not_missed_either(count):
+    missed = sum(count - len(run(peers(count, loss=0.2), seed, 0.005)[2]) for seed in range(100))
+    assert missed <= 3
+
+
+def test_an_empty_network_costs_less_where_it_is_known_to_be_quick():
+    assert run(peers(0))[0] == pytest.approx(NOBODY, abs=0.01)
+    assert run(peers(0), expected=False)[0] == pytest.approx(NOBODY_QUICK, abs=0.01)
+    rounds = Rounds(0.0)
+    rounds.quick = True
+    assert rounds.over(NOBODY_QUICK)
+
+
+def test_where_many_search_everything_takes_longer_and_nothing_is_asked_more_often():
+    seconds, number, _ = run(peers(0), crowd=50)
+    assert seconds > 1.5 * NOBODY and number <= 5
+    rounds = Rounds(0.0, crowd=0)
+    rounds.ask(0.0)
+    alone = rounds.due
+    rounds = Rounds(0.0, crowd=50)
+    rounds.ask(0.0)
+    assert rounds.due > 1.5 * alone
+
+
+def test_it_ends_whatever_answers():
+    count = iter(range(10**6))
+
+    def strangers(_number, random):
+        return [(random.random(), (f"10.0.{n // 250}.{n % 250}", next(count) % 9 + 1))
+                for n in range(20) if random.random() < 0.5]
+    seconds, number, _ = run(strangers, step=0.01)
+    assert seconds <= END + 0.02 and number <= MAX_ROUNDS
+
+
+def test_an_answer_that_was_overtaken_is_no_loss():
+    rounds = Rounds(0.0, Random(1))
+    first = rounds.ask(0.0)
+    second = rounds.ask(0.1)
+    rounds.heard(second, ("a", 1), 0.2)
+    assert rounds.loss == 0.5
+    rounds.heard(first, ("a", 1), 0.25)
+    assert rounds.loss == 0 and len(list(rounds.answered)) == 1
+
+
+def test_what_answers_another_question_or_is_on_this_host_says_nothing_of_the_network():
+    rounds = Rounds(0.0, Random(1))
+    nonce = rounds.ask(0.0)
+    assert rounds.heard(bytes(8), ("a", 1), 0.1) is None
+    assert rounds.heard(nonce, ("127.0.0.1", 1), 0.001, near=True) == 0.001
+    assert not list(rounds.answered) and rounds.wait == NOBODY
+
+
+def test_a_question_is_due_again_only_as_long_as_somebody_may_be_missed():
+    rounds = Rounds(0.0, Random(1))
+    assert rounds.due == 0.0
+    now = 0.0
+    for n in range(30):
+        if math.isinf(rounds.due):
+            break
+        now = rounds.due
+        nonce = rounds.ask(now)
+        rounds.heard(nonce, ("a", 1), now + 0.001)
+    assert 2 <= n <= 8
+    assert now < rounds.ends < math.inf
