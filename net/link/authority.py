@@ -80,8 +80,9 @@ def make_leaf(secret: str, group: Optional[str]) -> Leaf:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH,
                                               ExtendedKeyUsageOID.SERVER_AUTH]), False) \
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), False)
-    signed = [one.sign(authority, hashes.SHA256()) for one in (own, root)]
-    return _as_pem(leaf, *signed, datagrams=hmac.digest(derived, DATAGRAMS, "sha256"))
+    digest = hashes.SHA256()
+    return _as_pem(leaf, own.sign(authority, digest), root.sign(authority, digest),
+                   hmac.digest(derived, DATAGRAMS, "sha256"))
 
 
 def _key_usage(x509: Any, **uses: bool) -> Any:
