@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import traceback
-import tracemalloc
 import types
 import urllib.error
 from typing import Any, Iterator
@@ -30,6 +29,7 @@ from net.errors import NetError, RemoteError
 from net.wire import failures, messages
 from net.wire.failures import describe, rebuild
 from net.wire.frames import FAILURE, Frame
+from memory import Peak
 from travel import assert_same, raised
 
 GROUP = getattr(builtins, "ExceptionGroup", None)
@@ -1440,15 +1440,11 @@ def test_where_a_list_or_a_text_of_a_description_is_due_nothing_else_is_taken(pl
     for name, intruder in INTRUDERS.items():
         described = place.replace("T", '[["builtins","ValueError"]]').replace("@", intruder)
         text = f'{{"raised":{described}}}'.encode()
-        tracemalloc.start()
-        try:
-            messages.decode_reply(Frame(FAILURE, 1, True, text, [BUFFER]), None, None,
-                                  b"")
-        except (net.ProtocolError, net.ValueNotSupported):
-            pass
-        except RemoteError:
-            assert name in SAME
-        finally:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        assert peak < 300_000, name
+        with Peak() as peak:
+            try:
+                messages.decode_reply(Frame(FAILURE, 1, True, text, [BUFFER]), None, None, b"")
+            except (net.ProtocolError, net.ValueNotSupported):
+                pass
+            except RemoteError:
+                assert name in SAME
+        assert peak.bytes < 300_000, name

@@ -13,6 +13,7 @@ from net.wire import frames
 from net.wire.frames import (CALL, CHUNK, EndOfStream, FAILURE, FLAG, Frame, FrameParser, HEAD,
                              MAX_BUFFERS, MAX_NUMBER, NotAFrame, RESULT, TAGGED, pack)
 from net.wire.limits import Limits
+from memory import Peak
 
 KINDS = frozenset((CALL, RESULT, FAILURE, FLAG))
 MIB = 2 ** 20
@@ -242,16 +243,11 @@ def test_a_declared_text_of_four_gib_is_refused_at_its_header():
 
 
 def test_what_was_declared_takes_no_memory_before_it_comes(monkeypatch):
-    import tracemalloc
-
     parser = make(512 * MIB, 512 * MIB)
-    tracemalloc.start()
-    try:
+    with Peak() as peak:
         parser.receive(frames.HEADER.pack(CALL, 0, 0, 1, 256 * MIB) + b"x")
-        assert tracemalloc.get_traced_memory()[1] < MIB
-        assert parser.missing == (b"x", 256 * MIB)
-    finally:
-        tracemalloc.stop()
+    assert peak.bytes < MIB
+    assert parser.missing == (b"x", 256 * MIB)
 
 
 def test_as_many_buffers_as_the_header_can_say():

@@ -10,7 +10,6 @@ import json
 import signal
 import sys
 import time
-import tracemalloc
 from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import pytest
@@ -22,6 +21,7 @@ from net.run.lending import Borrower
 from net.wire import kinds, registered
 from net.wire.limits import Limits
 from net.wire.values import unpack
+from memory import Peak
 from travel import as_result
 
 numpy = pytest.importorskip("numpy")
@@ -80,14 +80,10 @@ def test_where_a_list_a_number_or_a_text_is_due_no_other_kind_is_taken(position)
     """A range unrolls to any size: 100 bytes once took gigabytes."""
     assert outcome('{"!zone":"UTC"}')  # what is loaded once is no cost of a message
     for name, intruder in INTRUDERS.items():
-        tracemalloc.start()
         started = time.perf_counter()
-        try:
+        with Peak() as peak:
             made = outcome(position.replace("@", intruder))
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak < 200_000 and time.perf_counter() - started < 1, name
+        assert peak.bytes < 200_000 and time.perf_counter() - started < 1, name
         zone = name in ("!timezone", "!zone") and position.endswith((",0,@]}", ":@]}"))
         assert made is None or name in SAME or zone, (name, made)
 
