@@ -124,6 +124,11 @@ def test_every_exception_there_is_was_tried():
     assert tried == known
 
 
+def no_sql() -> None:
+    with contextlib.closing(__import__("sqlite3").connect(":memory:")) as database:
+        database.execute("no sql")
+
+
 def provoked() -> Iterator[Any]:
     yield lambda: 1 / 0
     yield lambda: {}["key"]
@@ -147,7 +152,7 @@ def provoked() -> Iterator[Any]:
     yield lambda: __import__("struct").unpack("I", b"")
     yield lambda: __import__("socket").getaddrinfo("127.0.0.1", "no such service")
     yield lambda: __import__("zlib").decompress(b"x")
-    yield lambda: __import__("sqlite3").connect(":memory:").execute("no sql")
+    yield no_sql
     yield lambda: __import__("ssl").SSLContext(2).load_verify_locations("/no/such/file")
     yield lambda: __import__("configparser").ConfigParser().get("a", "b")
     yield lambda: __import__("asyncio").run(__import__("asyncio").wait_for(
