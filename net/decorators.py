@@ -368,8 +368,8 @@ def _check(function: Any) -> None:
 
 def _is_method(function: Any) -> bool:
     """Whether it is defined in a class and takes the object or the class first."""
-    if not isinstance(function, types.FunctionType):
-        return False
+    if not isinstance(function, types.FunctionType) or not hasattr(function.__code__, "co_code"):
+        return False  # on PyPy those of built-in types, such as str.upper, are functions too
     within = function.__qualname__.rpartition(".")[0]
     first = function.__code__.co_varnames[:min(1, function.__code__.co_argcount)]
     return within != "" and not within.endswith("<locals>") and first in (("self",), ("cls",))
