@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Callable, Coroutine, Deque, Optional
+from typing import Any, Callable, Coroutine, Deque, Optional, Tuple
 
 from .context import Context
 from .errors import CallCancelled, CallTimeout, PeerBusy
@@ -181,7 +181,19 @@ def run_coroutine(loop: Any, context: Optional[Context],
     if loop.is_closed():
         coroutine.close()
         raise PeerBusy(None, "the event loop of that function is closed")
-    return wait_for(asyncio.run_coroutine_threadsafe(coroutine, loop), context)
+    future = asyncio.run_coroutine_threadsafe(_outcome(coroutine), loop)
+    problem, value = wait_for(future, context)
+    if problem is not None:
+        raise problem
+    return value
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> Tuple[Optional[BaseException], Any]:
+    """What a coroutine raises that would end its loop, or what it returns."""
+    try:
+        return None, await coroutine
+    except (SystemExit, KeyboardInterrupt) as problem:
+        return problem, None
 
 
 def wait_for(future: Any, context: Optional[Context]) -> Any:
