@@ -13,7 +13,7 @@ from typing import (Any, AsyncIterator, Awaitable, Deque, Dict, List, NoReturn, 
                     Tuple)
 
 from ..clock import uptime
-from ..context import current
+from ..context import Context, current
 from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError,
                       RemoteError, ValueNotSupported)
 from ..identity import PeerArgument, address_of
@@ -154,6 +154,38 @@ def _pools(client: Client) -> _Pools:
     return found
 
 
+class _Places:
+    """Places for calls that may wait for each other: those of the program, or those that one served
+    call makes. That one holds a place elsewhere, and two peers could wait for each other."""
+
+    def __init__(self, context: Optional[Context]) -> None:
+        self.context = context
+        self.taken = 0
+        self.waiting: Deque[asyncio.Future[None]] = deque()
+
+    async def take(self, most: int) -> None:
+        if self.taken < most:
+            self.taken += 1
+            return
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        try:
+            await future
+        except BaseException:
+            if future.done() and not future.cancelled():
+                self.free()  # it is another's then
+            raise
+
+    def free(self) -> None:
+        """Give a place to the one that has waited longest."""
+        while self.waiting:
+            future = self.waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+        self.taken -= 1
+
+
 class _Pool:
     """The connections of one loop to one address."""
 
@@ -161,56 +193,55 @@ class _Pool:
         self.address = address
         self.client = client
         self._pools = pools
+        self._loop = asyncio.get_running_loop()
         # In the order of use.
         self._idle: List[_Connection] = []
         # Closes those that nobody uses; None while there are none.
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._open: List[_Connection] = []
-        self._opening = 0
-        self._waiting: Deque[asyncio.Future[None]] = deque()
+        # All that are open, and the places of those in use; None once they are given back.
+        self._open: Dict[_Connection, Optional[_Places]] = {}
+        self._places: Dict[Optional[Context], _Places] = {}
 
     async def take(self) -> Optional[_Connection]:
         """A connection for one call; None if an old peer is there. Waits while there are as many
         as there may be."""
-        while True:
-            now, revision = uptime(), self.client.settings.revision
-            while self._idle:
-                connection = self._idle.pop()
-                if now - connection.idle_since < IDLE_TIME and connection.revision == revision \
-                        and not connection.has_ended():
-                    return connection
-                self.discard(connection)
-            if self.client.dialect(self.address):
-                return None
-            if len(self._open) + self._opening < self.client.settings.max_calls:
-                return await self._connect()
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            try:
-                await future
-            except BaseException:
-                if future.done() and not future.cancelled():
-                    self._wake_one()  # it was meant for another then
-                raise
+        context = current()
+        places = self._places.get(context)
+        if places is None:
+            places = self._places[context] = _Places(context)
+        await places.take(self.client.settings.max_calls)
+        connection = None
+        try:
+            connection = self._take_idle()
+            if connection is None and not self.client.dialect(self.address):
+                connection = await self._connect()
+        finally:
+            if connection is None:
+                self._free(places)
+        if connection is not None:
+            self._open[connection] = places
+        return connection
+
+    def _take_idle(self) -> Optional[_Connection]:
+        now, revision = uptime(), self.client.settings.revision
+        while self._idle:
+            connection = self._idle.pop()
+            if now - connection.idle_since < IDLE_TIME and connection.revision == revision \
+                    and not connection.has_ended():
+                return connection
+            self.discard(connection)
+        return None
 
     async def _connect(self) -> Optional[_Connection]:
         await self._pools.watch_loop()
-        self._opening += 1
-        try:
-            connection = await _open(self.client, self.address)
-            if connection is not None:
-                self._open.append(connection)
-            return connection
-        finally:
-            self._opening -= 1
-            self._wake_one()
+        return await _open(self.client, self.address)
 
     def give_back(self, connection: _Connection) -> None:
         """Let another call have it."""
         connection.idle_since = uptime()
         self._idle.append(connection)
         self._look_later(IDLE_TIME)
-        self._wake_one()
+        self._leave(connection)
 
     def _look_later(self, seconds: float) -> None:
         if self._timer is None:
@@ -227,16 +258,26 @@ class _Pool:
     def discard(self, connection: _Connection) -> None:
         """Close one that no other call can have."""
         connection.close()
-        if connection in self._open:
-            self._open.remove(connection)
-        self._wake_one()
+        self._leave(connection)
+        self._open.pop(connection, None)
 
-    def _wake_one(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
+    def _leave(self, connection: _Connection) -> None:
+        places = self._open.get(connection)
+        if places is not None:
+            self._open[connection] = None
+            self._free(places)
+
+    def _free(self, places: _Places) -> None:
+        places.free()
+        if not places.taken:
+            del self._places[places.context]
+
+    def let_go(self, connection: _Connection) -> None:
+        """:meth:`discard` one that nobody has any more; any thread may call."""
+        try:
+            self._loop.call_soon_threadsafe(self.discard, connection)
+        except RuntimeError:  # the loop has ended
+            connection.close()
 
     def close(self) -> None:
         if self._timer is not None:
@@ -545,6 +586,6 @@ class AsyncRemoteIterator:
                 flow.pool.discard(flow.connection)
 
     def __del__(self) -> None:
-        flow = self._flow
+        flow, self._flow = self._flow, None
         if flow is not None:
-            flow.connection.close()
+            flow.pool.let_go(flow.connection)
