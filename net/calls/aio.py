@@ -18,7 +18,7 @@ from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable,
                       RemoteError, ValueNotSupported)
 from ..identity import PeerArgument, address_of
 from ..link import security
-from ..link.base import LONGEST, Endpoint
+from ..link.base import LONGEST, Deadline, Endpoint
 from ..link.tcp import TcpCarrier
 from ..run.client import CONNECT_TIME, GREETING_TIME, IDLE_TIME, Client, deadline_within
 from ..run.lending import Lender
@@ -28,6 +28,7 @@ from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, REPLIES, Buffer, EndO
                            NotAFrame)
 from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
 from ..wire.legacy import likely_dialect
+from ..wire.limits import Limits
 from ..wire.session import Hello, Session, caller_session, encode_preface
 
 # Bytes of pieces that are joined for one send.
@@ -46,18 +47,22 @@ async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, 
     if context is not None:
         deadline = deadline_within(context, timeout, address)
         timeout = None if deadline is None else deadline.seconds
+    sent: List[int] = []
     if timeout is None or timeout > LONGEST:
-        return await _call(client, pool, peer, tag, args, kwargs, None)
+        return await _call(client, pool, peer, tag, args, kwargs, None, sent)
     try:
-        return await asyncio.wait_for(_call(client, pool, peer, tag, args, kwargs, timeout),
+        return await asyncio.wait_for(_call(client, pool, peer, tag, args, kwargs, timeout, sent),
                                       timeout)
     except asyncio.TimeoutError:
-        raise CallTimeout(address, timeout) from None
+        raise CallTimeout(address, timeout, "maybe" if sent else "no") from None
 
 
 async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
-                args: Tuple[Any, ...], kwargs: Dict[str, Any], seconds: Optional[float]) -> Any:
+                args: Tuple[Any, ...], kwargs: Dict[str, Any], seconds: Optional[float],
+                sent: List[int]) -> Any:
+    """Make the call. Its number is put into ``sent`` before anything of it leaves."""
     number, limits = client.next_number(), client.settings.limits
+    deadline = None if seconds is None else Deadline(seconds)
     lender = None
     try:
         message = encode_call(number, tag, args, kwargs, limits, seconds)
@@ -65,6 +70,7 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
         lender = Lender(limits, pool.address, seconds)
         message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
     connection = await pool.take()
+    sent.append(number)
     if connection is None:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
@@ -77,13 +83,24 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
         pool.discard(connection)
         raise
     if frame.kind in STREAMED:
-        return AsyncRemoteIterator(_Begun(pool, connection, number, frame, lender), peer, tag,
-                                   client)
-    if frame.kind == FAILURE and b'"refused"' in frame.text:
-        pool.discard(connection)
-    else:
+        begun = _Begun(pool, connection, number, frame, lender, deadline)
+        return AsyncRemoteIterator(begun, peer, tag, client)
+    return _value(frame, pool, connection, peer, tag, limits)
+
+
+def _value(frame: Frame, pool: _Pool, connection: _Connection, peer: object, tag: bytes,
+           limits: Limits) -> Any:
+    """What a reply holds; its connection is left to other calls unless something is wrong."""
+    try:
+        return decode_reply(frame, pool.address, peer, tag, limits)
+    except ProtocolError as problem:
+        if not isinstance(problem, RemoteError):  # whatever comes next from such a peer
+            pool.discard(connection)
+        raise
+    finally:
+        if frame.kind == FAILURE and b'"refused"' in frame.text:
+            pool.discard(connection)
         pool.give_back(connection)
-    return decode_reply(frame, pool.address, peer, tag, limits)
 
 
 def _check_reply(frame: Any, connection: _Connection) -> None:
@@ -98,7 +115,7 @@ def stream(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...]
     """The items of an async generator function on another peer. Nothing is sent before the first
     one is asked for.
 
-    :param timeout: seconds until the first item.
+    :param timeout: seconds for all of it.
     :raises InvalidPeer: not a peer.
     """
     address_of(peer)
@@ -237,7 +254,9 @@ class _Pool:
         return await _open(self.client, self.address)
 
     def give_back(self, connection: _Connection) -> None:
-        """Let another call have it."""
+        """Let another call have it, unless it was discarded."""
+        if connection not in self._open:
+            return
         connection.idle_since = uptime()
         self._idle.append(connection)
         self._look_later(IDLE_TIME)
@@ -490,7 +509,8 @@ class _Begun:
     """A call whose reply is a stream, on a connection of its own until it ends."""
 
     def __init__(self, pool: _Pool, connection: _Connection, number: int, first: Frame,
-                 lender: Optional[Lender]) -> None:
+                 lender: Optional[Lender], deadline: Optional[Deadline]) -> None:
+        self.deadline = deadline
         self.pool = pool
         self.connection = connection
         self.number = number
@@ -562,8 +582,14 @@ class AsyncRemoteIterator:
         raise_failure(frame, address, self._peer, self._tag, self._limits, flow.leave_in_order)
 
     async def _receive(self, flow: _Begun) -> Frame:
+        reply, deadline = flow.connection.reply(flow.number, flow.lender), flow.deadline
         try:
-            return await flow.connection.reply(flow.number, flow.lender)
+            return await (reply if deadline is None else
+                          asyncio.wait_for(reply, deadline.remaining()))
+        except (asyncio.TimeoutError, socket.timeout):  # one class, or two
+            reply.close()
+            assert deadline is not None
+            raise CallTimeout(flow.pool.address, deadline.seconds) from None
         except Exception as problem:
             failure = meaning(problem, flow.pool.address)
             if failure is problem:
