@@ -398,6 +398,36 @@ async def sleep(seconds: float, value: Any = None, key: str = "") -> Any:
 
 
 @net.connect
+def sleep_in_thread(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@net.connect
+def wait_and_give(seconds: float, value: Any = None) -> Any:
+    """Waits, but not for longer than somebody waits for it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not net.cancelled():
+        time.sleep(0.005)
+    return value
+
+
+@net.connect
+def current_thread() -> str:
+    return threading.current_thread().name
+
+
+@net.connect
+def fail_now(name: str, *args: Any) -> None:
+    raise ERRORS[name](*args)
+
+
+@net.connect
+async def ping_pong(route: Sequence[Any]) -> int:
+    """Call the next peer of a route, which does the same; how many there were."""
+    return 1 + await ping_pong(route[1:], peer=route[0]) if route else 0
+
+
+@net.connect
 async def fail_async(name: str, *args: Any) -> None:
     raise ERRORS[name](*args)
 

@@ -9,7 +9,8 @@ from typing import Callable, List, Optional
 from net.link.streams import Stream
 from net.run.reading import next_event
 from net.wire import legacy
-from net.wire.frames import CALL, HEADER, KNOWN, RESULT, FrameParser, pack
+from net.wire.frames import (ANSWER, CALL, END, FAILURE, FLAG, HEADER, ITEM, KNOWN, RESULT,
+                             FrameParser, pack)
 from net.wire.limits import Limits
 from net.wire.messages import encode_result
 from net.wire.session import encode_hello
@@ -200,3 +201,16 @@ class Producer:
 
     def close(self) -> None:
         self._stranger.stop()
+
+
+#: What a stream does not go on or end with, by what it is; see :class:`Producer`.
+NONSENSE = {
+    "no list": [(ITEM, b"5")], "an object": [(ITEM, b"{}")], "no items": [(ITEM, b"[]")],
+    "no JSON": [(ITEM, b"[1,")], "nothing": [(ITEM, b"")], "an end without JSON": [(END, b"")],
+    "a result": [(RESULT, b"5")], "a flag": [(FLAG, b"{}")], "an answer": [(ANSWER, b"{}")],
+    "a failure of nothing": [(FAILURE, b"{}")], "a kind of later versions": [(99, b"{}")],
+    "items of another call": [(ITEM, b"[1]", 77)], "an end of another call": [(END, b"null", 77)],
+    "an error of another call": [(FAILURE, b'{"raised":{}}', 77)],
+    "noise": [lambda sock: sock.sendall(b"\xff" * 40)],
+    "too much": [lambda sock: sock.sendall(HEADER.pack(ITEM, 0, 0, 1, 0xffffffff))],
+}

@@ -19,10 +19,10 @@ from net.run.client import Client
 from net.run.loop import Loop
 from net.run.streaming import TELL, WINDOW_BYTES, WINDOW_ITEMS, RemoteIterator
 from net.settings import settings
-from net.wire.frames import (ANSWER, CALL, END, FAILURE, FLAG, HEADER, ITEM, PING, RESULT, TAKEN,
+from net.wire.frames import (ANSWER, CALL, END, FAILURE, HEADER, ITEM, PING, RESULT, TAKEN,
                              EndOfStream, Frame, pack)
 from service import Raw, Service, greeted, request, until
-from strangers import Producer
+from strangers import NONSENSE, Producer
 
 TAG = encode_text("stream")
 NUMBER = 1
@@ -319,18 +319,6 @@ def test_a_good_stream_leaves_its_connection(client, producer):
     producer.script = [[(ITEM, b"[1,2]"), (ITEM, b"[3]"), (END, b"null")], [(RESULT, b"5")]]
     assert list(consume(client, producer)) == [1, 2, 3] and in_order(client, producer)
     assert client.call(producer.address, TAG, (), {}, 5) == 5
-
-
-NONSENSE = {
-    "no list": [(ITEM, b"5")], "an object": [(ITEM, b"{}")], "no items": [(ITEM, b"[]")],
-    "no JSON": [(ITEM, b"[1,")], "nothing": [(ITEM, b"")], "an end without JSON": [(END, b"")],
-    "a result": [(RESULT, b"5")], "a flag": [(FLAG, b"{}")], "an answer": [(ANSWER, b"{}")],
-    "a failure of nothing": [(FAILURE, b"{}")], "a kind of later versions": [(99, b"{}")],
-    "items of another call": [(ITEM, b"[1]", 77)], "an end of another call": [(END, b"null", 77)],
-    "an error of another call": [(FAILURE, b'{"raised":{}}', 77)],
-    "noise": [lambda sock: sock.sendall(b"\xff" * 40)],
-    "too much": [lambda sock: sock.sendall(HEADER.pack(ITEM, 0, 0, 1, 0xffffffff))],
-}
 
 
 @pytest.mark.parametrize("before", [[], [(ITEM, b"[1,2]")]], ids=["first", "later"])

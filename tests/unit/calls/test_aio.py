@@ -1,0 +1,219 @@
+"""Awaited calls and async generators, against the bytes of strangers."""
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import Any, Iterator, List
+
+import pytest
+
+import net
+from net.calls import aio
+from net.calls.aio import AsyncRemoteIterator
+from net.identity import encode_text
+from net.run.client import Client
+from net.run.loop import Loop
+from net.settings import settings
+from net.wire.frames import ASK, END, FAILURE, ITEM, RESULT, pack
+from strangers import NONSENSE, Producer, Stranger, close, http, reset, says, silence
+
+TAG = encode_text("awaited")
+
+
+@pytest.fixture
+def producer() -> Iterator[Producer]:
+    one = Producer()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(settings, Loop("net-test"))
+
+
+def frame(kind: int, text: bytes, number: int) -> bytes:
+    return b"".join(pack(kind, number, text))
+
+
+def pool_of(client: Client, producer: Producer) -> Any:
+    return aio._pools(client).pool(producer.address)
+
+
+async def call(client: Client, producer: Producer, *args: Any, timeout: Any = 5) -> Any:
+    return await aio.call(client, producer.address, TAG, args, {}, timeout)
+
+
+# --------------------------------------------------------------------------------------- streams
+
+@pytest.mark.parametrize("before", [[], [(ITEM, b"[1,2]")]], ids=["first", "later"])
+@pytest.mark.parametrize("what", NONSENSE)
+def test_nonsense_ends_a_stream_with_a_typed_error_that_says_it_may_have_run(
+        client, producer, what, before):
+    async def consume() -> None:
+        producer.script = [[*before, *NONSENSE[what]], [(RESULT, b"5")]]
+        iterator, seen = aio.stream(client, producer.address, TAG, (), {}, 5), []
+        with pytest.raises(net.NetError) as caught:
+            async for item in iterator:
+                seen.append(item)
+        assert seen == ([1, 2] if before else [])
+        assert caught.value.ran != "no", caught.value
+        with pytest.raises(StopAsyncIteration):
+            await iterator.__anext__()
+        if what != "a result" or before:
+            assert not pool_of(client, producer)._idle
+        assert await call(client, producer) == 5
+        assert len(pool_of(client, producer)._open) == 1
+        assert not pool_of(client, producer)._places
+    asyncio.run(consume())
+
+
+def test_a_good_stream_leaves_its_connection_and_one_with_more_after_its_end_does_not(
+        client, producer):
+    def burst(sock: Any) -> None:
+        number = producer.requests[-1].number
+        sock.sendall(frame(ITEM, b"[1]", number) + frame(END, b"null", number)
+                     + frame(ITEM, b"[2]", number))
+
+    async def consume() -> None:
+        producer.script = [[(ITEM, b"[1,2]"), (ITEM, b"[3]"), (END, b"null")], [burst]]
+        for expected, left in (([1, 2, 3], 1), ([1], 0)):
+            iterator = aio.stream(client, producer.address, TAG, (), {}, 5)
+            assert [item async for item in iterator] == expected
+            assert len(pool_of(client, producer)._idle) == left
+    asyncio.run(consume())
+
+
+def test_an_iterator_that_is_forgotten_gives_its_place_back(client, producer):
+    async def consume() -> None:
+        producer.script = [[(ITEM, b"[1]")]] * 5
+        for _ in range(5):
+            iterator = aio.stream(client, producer.address, TAG, (), {}, 5)
+            assert await iterator.__anext__() == 1
+            del iterator
+            gc.collect()
+            await asyncio.sleep(0.01)
+        assert not pool_of(client, producer)._open and not pool_of(client, producer)._places
+    asyncio.run(consume())
+
+
+def test_an_iterator_that_outlives_its_loop_closes_its_connection(client, producer):
+    found: List[Any] = []
+
+    async def begin() -> None:
+        producer.script = [[(ITEM, b"[1]")]]
+        found.append(aio.stream(client, producer.address, TAG, (), {}, 5))
+        assert await found[0].__anext__() == 1
+    asyncio.run(begin())
+    found.clear()
+    gc.collect()
+    assert producer.ended.wait(5)
+
+
+def test_the_time_of_a_call_is_for_all_of_its_items(client, producer):
+    async def consume() -> None:
+        producer.script = [[(ITEM, b"[1]")]]  # and nothing more
+        iterator = aio.stream(client, producer.address, TAG, (), {}, 0.3)
+        assert await iterator.__anext__() == 1
+        started = time.monotonic()
+        with pytest.raises(net.CallTimeout) as caught:
+            await iterator.__anext__()
+        assert time.monotonic() - started < 2 and caught.value.ran == "maybe"
+    asyncio.run(consume())
+    assert producer.ended.wait(5)
+
+
+# ----------------------------------------------------------------------------------------- calls
+
+@pytest.mark.parametrize("script, ran", [
+    ([(RESULT, b"5", 77)], "maybe"), ([(RESULT, b"[")], "maybe"), ([(99, b"{}")], "maybe"),
+    ([(FAILURE, b"{}")], "maybe"), ([(FAILURE, b"[", 0)], "maybe"),
+    ([(ASK, b'{"lent":0,"items":null,"args":[],"kwargs":{}}', 1)], "maybe"),
+    ([lambda sock: sock.sendall(b"\xff" * 40)], "maybe"),
+    ([lambda sock: sock.shutdown(2)], "maybe"),
+], ids=repr)
+def test_a_reply_of_nonsense_is_a_typed_error_and_the_next_call_is_right(
+        client, producer, script, ran):
+    async def some() -> None:
+        producer.script = [script, [(RESULT, b"5")]]
+        with pytest.raises(net.NetError) as caught:
+            await call(client, producer)
+        assert caught.value.ran == ran
+        assert await call(client, producer) == 5
+    asyncio.run(some())
+
+
+def test_more_than_one_reply_is_none(client, producer):
+    def burst(sock: Any) -> None:
+        number = producer.requests[-1].number
+        sock.sendall(frame(RESULT, b"5", number) + frame(RESULT, b"6", number + 1))
+
+    async def some() -> None:
+        producer.script = [[burst], [(RESULT, b"7")]]
+        with pytest.raises(net.ProtocolError, match="more than one reply"):
+            await call(client, producer)
+        assert await call(client, producer) == 7
+    asyncio.run(some())
+
+
+@pytest.mark.parametrize("treat, error", [
+    (close, net.PeerUnreachable), (reset, net.PeerUnreachable), (http, net.ProtocolError),
+    (silence, net.PeerUnreachable), (says(b"\x05"), net.PeerUnreachable),
+    (says(frame(RESULT, b"5", 0)), net.ProtocolError),
+    (says(frame(FAILURE, b'{"refused":"PeerBusy","ran":"yes","reason":"x"}', 0)), net.PeerBusy),
+    (says(frame(FAILURE, b'{"raised":{"types":[["builtins","KeyError"]],"text":"x"}}', 0)),
+     net.ProtocolError)])
+def test_what_greets_senselessly_has_run_nothing(client, treat, error, monkeypatch):
+    monkeypatch.setattr(aio, "GREETING_TIME", 0.3)
+    stranger = Stranger(0, treat)
+
+    async def some() -> None:
+        with pytest.raises(error) as caught:
+            await aio.call(client, stranger.address[:2], TAG, (), {}, 5)
+        assert caught.value.ran == "no"
+    asyncio.run(some())
+    stranger.stop()
+
+
+def test_a_place_is_handed_on_in_the_order_of_asking(client, producer, kept_settings):
+    kept_settings.set("max_calls", 1)
+
+    async def some() -> None:
+        producer.script = [[(RESULT, b"%d" % number)] for number in range(10)]
+        order: List[int] = []
+
+        async def one() -> None:
+            order.append(await call(client, producer))
+        tasks = [asyncio.ensure_future(one()) for _ in range(10)]
+        await asyncio.sleep(0)
+        for task in tasks[3:6]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == list(range(7))
+        assert len(pool_of(client, producer)._open) == 1
+    asyncio.run(some())
+
+
+def test_a_call_that_was_not_sent_in_time_did_not_run(client, producer, kept_settings):
+    kept_settings.set("max_calls", 1)
+
+    async def some() -> None:
+        producer.script = [[]]
+        first = asyncio.ensure_future(call(client, producer, timeout=0.5))
+        await asyncio.sleep(0.1)
+        with pytest.raises(net.CallTimeout) as caught:
+            await call(client, producer, timeout=0.1)
+        assert caught.value.ran == "no"
+        with pytest.raises(net.CallTimeout) as caught:
+            await first
+        assert caught.value.ran == "maybe"
+    asyncio.run(some())
+
+
+def test_it_is_awaited_or_iterated_and_says_so(client, producer):
+    iterator = aio.stream(client, producer.address, TAG, (), {}, 5)
+    assert isinstance(iterator, AsyncRemoteIterator) and iterator.__aiter__() is iterator
+    with pytest.raises(net.InvalidPeer):
+        aio.stream(client, "nonsense", TAG, (), {}, 5)
+    assert producer.requests == []
