@@ -472,15 +472,31 @@ class _Legacy(Exception):
         self.dialect = dialect
 
 
+async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
+    """Shake hands under TLS; what secures the connection from then on."""
+    from ..link.tls import ClientHandshake  # loaded already, with the credentials
+
+    loop, ended = asyncio.get_running_loop(), False
+    handshake = ClientHandshake(known, address)
+    await loop.sock_sendall(sock, handshake.output())
+    while not ended:
+        data = await loop.sock_recv(sock, CHUNK)
+        try:
+            ended = handshake.receive(data)
+        finally:  # in the end the other side is told if it failed
+            output = handshake.output()
+            if output:
+                await loop.sock_sendall(sock, output)
+    return handshake.session
+
+
 async def _greet(client: Client, address: Address, sock: socket.socket,
                  revision: int) -> _Connection:
     known = security.credentials()
     session = caller_session(client.settings.limits)
     tls = None
     if known is not None:
-        from ..link.tls import Session as TlsSession  # loaded already, with the credentials
-
-        tls = TlsSession(known, address, server=False)
+        tls = await _secure(known, address, sock)
     connection = _Connection(address, sock, session, tls, revision,
                              asyncio.get_running_loop() is client.own_loop)
     await connection.send([encode_preface(client.settings.group)])

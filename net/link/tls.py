@@ -415,11 +415,13 @@ class ClientHandshake:
     """What a client does until its connection is secured, without a socket: bytes in, bytes out.
 
     Send :meth:`output` first, and after each :meth:`receive`, also when that raises.
+
+    :ivar session: what secures the connection from then on.
     """
 
     def __init__(self, known: Credentials, address: Address) -> None:
-        self._session = Session(known, address, server=False)
-        self._session.shake_hands(b"")
+        self.session = Session(known, address, server=False)
+        self.session.shake_hands(b"")
         self._address = address
         self._begun = False
         # Reads what a peer says in the clear.
@@ -427,7 +429,7 @@ class ClientHandshake:
 
     def output(self) -> bytes:
         """What is to be sent now."""
-        return self._session.output()
+        return self.session.output()
 
     def receive(self, data: bytes) -> bool:
         """Take what was received, no bytes at the end of the connection; whether the handshake has
@@ -441,8 +443,8 @@ class ClientHandshake:
             self._begun = True
             if not data:
                 # A peer in open mode does so at once. One that was killed mostly resets it.
-                raise self._session.error("it closed the connection instead of speaking TLS: it "
-                                          "has no secret, or is no peer, or was just ending")
+                raise self.session.error("it closed the connection instead of speaking TLS: it "
+                                         "has no secret, or is no peer, or was just ending")
             if data[0] == FAILURE:
                 self._refusal = caller_session(Limits(MAX_REFUSAL, 0))
         if self._refusal is not None:
@@ -450,7 +452,7 @@ class ClientHandshake:
             return False
         if not data:
             raise ConnectionResetError("it closed the connection during the TLS handshake")
-        return self._session.shake_hands(data)
+        return self.session.shake_hands(data)
 
     def _read_refusal(self, refusal: FrameSession, data: bytes) -> None:
         """The one thing that is believed without TLS: that the peer has no room."""
@@ -464,11 +466,11 @@ class ClientHandshake:
             raise
         except NetError:
             pass
-        raise self._session.error("it does not speak TLS")
+        raise self.session.error("it does not speak TLS")
 
     def secured(self, stream: Stream) -> TlsStream:
         """The stream over the connection, once the handshake has ended."""
-        return TlsStream(stream, self._session)
+        return TlsStream(stream, self.session)
 
 
 def connect(stream: Stream, known: Credentials, address: Address,
