@@ -6,7 +6,7 @@ from typing import Any, Callable, List, Tuple
 
 from ..context import Context
 from ..dispatch import Stream, encode_error
-from ..errors import MessageTooLarge, NetError, ValueNotSupported
+from ..errors import MessageTooLarge, NetError, PeerBusy, ValueNotSupported
 from ..settings import settings
 from ..wire.frames import Buffer
 from ..wire.messages import encode_end, encode_refusal
@@ -60,7 +60,20 @@ def _send(sender: ItemSender, stream: Stream, context: Context) -> Any:
             except (ValueNotSupported, MessageTooLarge) as problem:
                 raise _Unsent(problem) from None
     finally:
-        generator.close()
+        _close(generator, executor)
+
+
+def _close(generator: Any, executor: Any) -> None:
+    """Let the ``finally`` of a generator run where the rest of it does, after what it does now."""
+    if executor is not None:
+        from ..executors import run_in
+
+        try:
+            run_in(executor, None, generator.close, (), {})
+            return
+        except PeerBusy:
+            pass  # it was shut down meanwhile
+    generator.close()
 
 
 def _step(generator: Any) -> Tuple[bool, Any]:
