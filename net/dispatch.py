@@ -212,7 +212,7 @@ class Dispatch:
         if loop is not None and executors.is_event_loop(loop):
             return loop
         if self._coroutines is None:
-            raise PeerBusy(None, "no event loop for coroutines there")
+            raise executors.NotTaken(None, "no event loop for coroutines there")
         return self._coroutines()
 
     def answer_legacy(self, session: LegacySession, context: Context, tally: Tally) -> bytes:
@@ -271,6 +271,11 @@ class Dispatch:
 
 def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
     """The reply of a function that raised; called while its exception is handled."""
+    if issubclass(type(error), PeerBusy):  # the class itself: an instance may lie, or raise
+        from .executors import NotTaken
+
+        if type(error) is NotTaken:
+            return messages.encode_refusal(number, PeerBusy(None, error.reason))
     _log_failure(tag, error)
     try:
         return messages.encode_failure(number, error, settings.traceback, settings.limits)

@@ -12,6 +12,10 @@ from .context import Context
 from .errors import CallCancelled, CallTimeout, PeerBusy
 
 
+class NotTaken(PeerBusy):
+    """There is nowhere to run a function: it did not run."""
+
+
 class MainThread(Executor):
     """Runs functions in the thread that asks for it: the main one, as a GUI or an instrument's
     driver wants it.
@@ -91,7 +95,7 @@ class Coroutines:
                                      daemon=True).start()
                 except RuntimeError as problem:
                     loop.close()
-                    raise PeerBusy(None, str(problem)) from None
+                    raise NotTaken(None, str(problem)) from None
                 self._loop = loop
             return self._loop
 
@@ -132,7 +136,7 @@ def run_in(executor: Any, context: Optional[Context], function: Callable[..., An
 
     What was given up before it has begun never runs.
 
-    :raises PeerBusy: the executor takes nothing; the function did not run.
+    :raises NotTaken: the executor takes nothing; the function did not run.
     :raises CallCancelled: nobody waits for it any more.
     :raises CallTimeout: its time is over.
     """
@@ -143,7 +147,7 @@ def run_in(executor: Any, context: Optional[Context], function: Callable[..., An
         else:
             future = executor.submit(run, _begin, context, function, args, kwargs)
     except RuntimeError as problem:  # it was shut down, or its loop is closed
-        raise PeerBusy(None, f"the executor of {_name(function)} there takes no calls: "
+        raise NotTaken(None, f"the executor of {_name(function)} there takes no calls: "
                              f"{problem}") from None
     return wait_for(future, context)
 
@@ -174,13 +178,13 @@ def run_coroutine(loop: Any, context: Optional[Context],
     """Run a coroutine on a loop, and wait for what it returns or raises. Cancelling the call
     cancels it.
 
-    :raises PeerBusy: the loop is closed; the coroutine did not run.
+    :raises NotTaken: the loop is closed; the coroutine did not run.
     """
     import asyncio
 
     if loop.is_closed():
         coroutine.close()
-        raise PeerBusy(None, "the event loop of that function is closed")
+        raise NotTaken(None, "the event loop of that function is closed")
     future = asyncio.run_coroutine_threadsafe(_outcome(coroutine), loop)
     problem, value = wait_for(future, context)
     if problem is not None:
