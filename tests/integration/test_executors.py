@@ -1,0 +1,136 @@
+"""Where functions run on another peer: in executors, and under TLS as in the clear."""
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Callable, List
+
+import pytest
+
+import forms
+import net
+from processes import PeerProcess
+from times import patience
+
+APPLICATION = """
+import concurrent.futures
+one = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="one")
+gone = concurrent.futures.ThreadPoolExecutor(1)
+gone.shutdown()
+closed = asyncio.new_event_loop()
+closed.close()
+
+def thread():
+    return threading.current_thread().name
+
+def items(key):
+    notes.add(key, thread())
+    try:
+        while True:
+            yield thread()
+    finally:
+        notes.add(key, thread())
+
+def slow(key, seconds):
+    notes.add(key, "began")
+    time.sleep(seconds)
+    notes.add(key, net.cancelled())
+
+async def nothing():
+    notes.add("nothing", "ran")
+
+net.connect("thread", executor=one)(thread)
+net.connect("items", executor=one)(items)
+net.connect("slow", executor=one)(slow)
+net.connect("gone", executor=gone)(lambda: notes.add("gone", "ran"))
+net.connect("closed", executor=closed)(nothing)
+net.connect("main", executor=net.main_thread)(lambda: notes.add("main", "ran"))
+"""
+
+
+@pytest.fixture
+def process(forms_process: Callable[..., PeerProcess]) -> PeerProcess:
+    return forms_process(APPLICATION)
+
+
+def on(process: PeerProcess, name: str, timeout: Any = 5) -> Any:
+    return net.remote(name).on(process.id, timeout=timeout)
+
+
+def test_a_function_and_all_of_a_generator_run_in_the_thread_of_their_executor(process, key):
+    assert on(process, "thread")() == "one_0"
+    iterator = on(process, "items")(key)
+    assert [next(iterator), next(iterator)] == ["one_0"] * 2
+    iterator.close()
+    assert forms.noted(key, 2, peer=process.id) == ["one_0", "one_0"]
+
+
+@pytest.mark.parametrize("name", ["gone", "closed"])
+def test_an_executor_that_takes_nothing_is_busy_and_nothing_ran(process, name):
+    with pytest.raises(net.PeerBusy) as caught:
+        on(process, name)()
+    assert caught.value.ran == "no"
+    assert forms.noted("gone", 1, 0.1, peer=process.id) == []
+    assert forms.noted("nothing", 1, 0.1, peer=process.id) == []
+    assert on(process, "thread")() == "one_0"
+
+
+def test_the_deadline_holds_where_an_executor_never_runs_it(process):
+    started = time.monotonic()
+    with pytest.raises(net.CallTimeout):
+        on(process, "main", 0.3)()
+    assert time.monotonic() - started < patience(1)
+    process.execute("net.main_thread.run_pending()")
+    assert forms.noted("main", 1, 0.3, peer=process.id) == []  # what was not started never runs
+
+
+def test_what_waits_in_an_executor_until_nobody_wants_it_never_runs(process, key):
+    with pytest.raises(net.CallTimeout):
+        on(process, "slow", 0.2)(key, 1.0)
+    with pytest.raises(net.CallTimeout):
+        on(process, "slow", 0.2)(key, 0.0)
+    assert forms.noted(key, 3, 2.0, peer=process.id) == ["began", True]
+
+
+SECRET = "correct horse battery staple"
+
+
+@pytest.fixture
+def secured() -> Any:
+    pytest.importorskip("cryptography")
+    net.configure(secret=SECRET)
+    yield SECRET
+    net.configure(secret=None)
+
+
+def test_under_a_secret_every_form_works(secured, forms_process, key):
+    process = forms_process(NET_SECRET=secured)
+
+    async def some() -> List[Any]:
+        found: List[Any] = await asyncio.gather(*[
+            forms.sleep(0.01, number, peer=process.id) for number in range(20)])
+        found += [item async for item in forms.count_async(2000, peer=process.id)]
+        return found
+    assert asyncio.run(some()) == [*range(20), *range(2000)]
+    assert list(forms.count_to(2000, peer=process.id)) == list(range(2000))
+    assert forms.apply(lambda value: value + 1, 5, peer=process.id) == 6
+    assert forms.where.start(peer=process.id).result(5) == process.pid
+    call = forms.watchful.start(key, peer=process.id)
+    assert forms.noted(key, 1, peer=process.id) == ["began"]
+    time.sleep(0.4)
+    assert call.cancel()
+    assert forms.noted(key, 2, peer=process.id) == ["began", "cancelled"]
+    iterator = forms.endless(key + "x", peer=process.id)
+    assert next(iterator) == 1
+    iterator.close()
+    assert len(forms.noted(key + "x", peer=process.id)) == 1
+
+
+def test_an_awaited_call_with_another_secret_is_refused(secured, forms_process):
+    process = forms_process(NET_SECRET="another secret of theirs")
+
+    async def some() -> None:
+        with pytest.raises(net.AuthenticationError) as caught:
+            await forms.sleep(0, peer=process.id)
+        assert caught.value.ran == "no"
+    asyncio.run(some())
