@@ -9,6 +9,7 @@ import time
 import pytest
 
 from net.discovery.lan import neighbours
+from times import patience
 
 LINUX = """\
 nas.fritz.box (10.77.5.27) at 9e:92:20:0e:be:20 [ether] on eth0
@@ -152,7 +153,7 @@ def test_random_bytes_name_no_host_and_take_no_time():
     noise = os.urandom(2**18) + b"\n? (10.0.0.5) at 02:00:00:00:00:05 [ether] on eth0\n" * 2
     started = time.perf_counter()
     assert neighbours.parse_arp(noise) == ["10.0.0.5"]
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < patience(1)
 
 
 @pytest.mark.parametrize("noise", [b"1.1." * 2**17, b" " * 2**18, b"? (" * 2**17, b"\n " * 2**17])
@@ -160,7 +161,7 @@ def test_text_made_to_slow_a_parser_down_does_not(noise):
     started = time.perf_counter()
     assert neighbours.parse_arp(noise) == []
     assert neighbours.parse_ip(noise) == []
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < patience(1)
 
 
 IP_NEIGH = b"""\
@@ -256,7 +257,7 @@ def test_a_broken_arp_is_left_for_the_next_source(command, script, complaint):
     command("ip", "echo 10.0.0.5 dev eth0 lladdr 02:00:00:00:00:05 STALE")
     started = time.perf_counter()
     table = neighbours.read(0.1, [("arp", neighbours.read_arp), ("ip neigh", neighbours.read_ip)])
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < patience(2)
     assert table.source == "ip neigh" and table.hosts == ["10.0.0.5"]
     assert len(table.notes) == 1 and complaint in table.notes[0]
 
@@ -266,7 +267,7 @@ def test_an_arp_that_never_stops_talking_is_cut_off(command, script):
     command("arp", script)
     started = time.perf_counter()
     table = neighbours.read(2, [("arp", neighbours.read_arp)])
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < patience(2)
     assert table == neighbours.Table("arp", [], [])
 
 

@@ -26,6 +26,7 @@ from net.wire.frames import (CALL, EVENT, FAILURE, KNOWN, RESULT, SUBSCRIBE, TAK
 from net.wire.limits import Limits
 from net.wire.session import server_session
 from hearing import until
+from times import patience
 
 TAG = b"dGFn"
 DONE = ("done", TAG)
@@ -299,7 +300,7 @@ def test_a_flood_is_read_slowly_and_disturbs_nobody(hub):
             hub.trigger(len(heard))
             start = time.monotonic()
             heard += honest.hears(1)
-            assert time.monotonic() - start < 0.5
+            assert time.monotonic() - start < patience(0.5)
     assert heard == list(range(20))
     buffered = 2 ** 21  # what sockets hold
     assert sent < buffered + module.MAX_SAID + module.SAID_PER_SECOND
@@ -398,7 +399,7 @@ def test_flush_says_what_was_not_taken(hub):
     hub.trigger(1, 2)
     began = time.monotonic()
     assert hub.publisher.flush(0.1) == {make_id(3011, "198.51.100.7", "blue"): {"done": 2}}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < patience(2)
     one.hears(2)
     assert hub.publisher.flush(5) == {}
 

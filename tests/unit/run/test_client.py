@@ -25,6 +25,7 @@ from net.wire.limits import Limits
 from net.wire.messages import Call, encode_call, encode_refusal
 from net.wire.session import encode_hello, encode_preface
 from service import until
+from times import patience
 
 TAG = make_tag("unit", "function")
 #: The number of every request in these tests, unless one says otherwise.
@@ -308,7 +309,7 @@ def test_a_timeout_covers_the_whole_reply(call, peer):
     start = time.monotonic()
     with pytest.raises(net.CallTimeout):
         call(timeout=0.2)
-    assert 0.19 <= time.monotonic() - start < 1
+    assert 0.19 <= time.monotonic() - start < patience(1)
 
 
 @pytest.mark.parametrize("where", ["_take", "exchange"])
@@ -490,7 +491,7 @@ def test_who_accepts_and_says_no_hello_is_unreachable_and_nothing_ran(
         started = time.monotonic()
         with pytest.raises(net.PeerUnreachable, match="no answer within 0.1 s") as caught:
             call(timeout=timeout)
-        assert caught.value.ran == "no" and 0.09 < time.monotonic() - started < 2
+        assert caught.value.ran == "no" and 0.09 < time.monotonic() - started < patience(2)
     assert not peer.requests and not pool._open
 
 
@@ -501,7 +502,7 @@ def test_a_hello_that_drips_is_given_up_in_time(call, peer, monkeypatch):
     started = time.monotonic()
     with pytest.raises(net.PeerUnreachable):
         call()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < patience(1)
 
 
 def test_a_call_of_less_time_than_a_greeting_may_take_is_a_timeout_and_nothing_ran(call, peer):
@@ -809,7 +810,7 @@ def test_an_old_peer_that_does_not_close_is_waited_for_until_the_deadline_only(c
     start = time.monotonic()
     with pytest.raises(net.CallTimeout):
         call(timeout=0.3)
-    assert time.monotonic() - start < 0.8
+    assert time.monotonic() - start < patience(0.8)
 
 
 def test_an_old_peer_that_resets_the_connection_after_its_answer_is_found(call, peer):

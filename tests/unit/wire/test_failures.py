@@ -31,6 +31,7 @@ from net.wire.failures import describe, rebuild
 from net.wire.frames import FAILURE, Frame
 from memory import Peak
 from travel import assert_same, raised
+from times import patience
 
 GROUP = getattr(builtins, "ExceptionGroup", None)
 
@@ -1414,7 +1415,7 @@ def test_a_graph_of_groups_takes_no_time_at_all():
         group = GROUP("many", [group] * 100)
     started = time.perf_counter()
     arrived: Any = raised(group)
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < patience(2)
     assert isinstance(arrived, GROUP) and str(arrived) == str(group)
     assert len(arrived.exceptions) == 100 and arrived.exceptions[0] is arrived.exceptions[99]
     assert "ExceptionGroup: many (100 sub-exceptions)" in arrived.traceback

@@ -23,6 +23,7 @@ from net.wire.limits import Limits
 from net.wire.values import unpack
 from memory import Peak
 from travel import as_result
+from times import patience
 
 numpy = pytest.importorskip("numpy")
 
@@ -83,7 +84,7 @@ def test_where_a_list_a_number_or_a_text_is_due_no_other_kind_is_taken(position)
         started = time.perf_counter()
         with Peak() as peak:
             made = outcome(position.replace("@", intruder))
-        assert peak.bytes < 200_000 and time.perf_counter() - started < 1, name
+        assert peak.bytes < 200_000 and time.perf_counter() - started < patience(1), name
         zone = name in ("!timezone", "!zone") and position.endswith((",0,@]}", ":@]}"))
         assert made is None or name in SAME or zone, (name, made)
 
@@ -325,22 +326,31 @@ def costly() -> Iterator[Tuple[str, bytes]]:
                                                '[{},{{"!zone":"Mars/Phobos"}}]')
 
 
+def cost(text: bytes, tagged: bool = False) -> float:
+    """Seconds that this thread computes for a message."""
+    started = time.thread_time()
+    with contextlib.suppress(ProtocolError, ValueNotSupported):
+        unpack(text, tagged)
+    return time.thread_time() - started
+
+
+@pytest.fixture(scope="module")
+def usual() -> float:
+    """What a MiB of small tuples costs: about 0.1 s."""
+    harmless = filled('{{"!tuple":[{}]}}'.format)
+    return max(cost(harmless, True) for _ in range(3))
+
+
 @pytest.mark.parametrize("text", [text for _, text in costly()],
                          ids=[name for name, _ in costly()])
-def test_no_message_takes_much_time_for_its_size(text):
-    """It is 0.3 s for a MiB at most, where nothing else runs."""
+def test_no_message_takes_much_time_for_its_size(text, usual):
+    """The costliest were 40 to 500 times the usual; now it is 7 at most."""
     before = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else None
     if before is not None:
         sys.set_int_max_str_digits(0)  # as some applications do
     try:
-        started = time.process_time()
-        with contextlib.suppress(ProtocolError, ValueNotSupported):
-            unpack(text, True)
-        assert time.process_time() - started < 1.5
-        started = time.process_time()
-        with contextlib.suppress(ProtocolError):
-            unpack(text)
-        assert time.process_time() - started < 1.5
+        assert cost(text, True) < 20 * usual
+        assert cost(text) < 20 * usual
     finally:
         if before is not None:
             sys.set_int_max_str_digits(before)
@@ -427,4 +437,4 @@ def test_bits_that_a_flag_cannot_have_are_lacking_and_cost_nothing(flags, name, 
     started = time.perf_counter()
     with pytest.raises(ValueNotSupported, match="unknown bits"):
         unpack(f'{{"!value":{{"class":"{name}","value":{{"!int":"{value}"}}}}}}'.encode(), True)
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < patience(1)
