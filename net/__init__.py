@@ -42,12 +42,13 @@ if TYPE_CHECKING:
     from .calls.many import Executor
     from .calls.start import Call
     from .objects import disconnect, remote
+    from .parallel import register_joblib
     from .serving import main_thread, serve, serve_async
     from .settings import Secret
 
 #: What is loaded at its first use: public name -> module.
 _LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "objects",
-          "main_thread": "serving",
+          "main_thread": "serving", "register_joblib": "parallel",
           "remote": "objects", "serve": "serving", "serve_async": "serving"}
 
 __version__ = "1.0.0"
@@ -59,8 +60,8 @@ __all__ = [
     "SettingError", "TooFewPeers", "ValueNotSupported", "caller", "cancelled", "configure",
     "connect", "connections", "disconnect", "event", "flag", "flush", "get_peers", "info",
     "invalid_connection", "main_thread", "null", "null_response", "pass_through", "peer_group",
-    "peers", "remaining", "remote", "serve", "serve_async", "stats", "subscribe",
-    "subscription_handler", "unsubscribe", "value", "watch",
+    "peers", "register_joblib", "remaining", "remote", "serve", "serve_async", "stats",
+    "subscribe", "subscription_handler", "unsubscribe", "value", "watch",
 ]
 
 #: The logger of app-net, under which all of its modules log.

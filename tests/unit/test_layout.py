@@ -37,6 +37,7 @@ FLOORS = [
     "hosting",
     "peer",
     "discovery",
+    "parallel",
     "handles",
     "spreading",
     "decorators",
