@@ -7,15 +7,15 @@ import os
 import sys
 from typing import Callable, Dict, List, Optional
 
-from .settings import settings
-from .errors import NetError
-from .identity import printable
+from ..settings import settings
+from ..errors import NetError
+from ..identity import printable
 
 
 def demo(arguments: List[str]) -> int:
     """two Python processes call each other's functions"""
     _parser("demo", demo).parse_args(arguments)
-    from . import demo as story
+    from .. import demo as story
 
     return story.tell()
 
@@ -27,7 +27,7 @@ def peers(arguments: List[str]) -> int:
     parser.add_argument("--on-host", action="store_true", help="only those on this host")
     parser.add_argument("--hubs", action="store_true", help="only hubs")
     given = parser.parse_args(arguments)
-    from . import discovery
+    from .. import discovery
 
     print(discovery.peers(True, given.group or None, given.on_host, given.hubs))
     return 0
@@ -36,8 +36,8 @@ def peers(arguments: List[str]) -> int:
 def doctor(arguments: List[str]) -> int:
     """search for peers, and say what keeps them from being found"""
     _parser("doctor", doctor).parse_args(arguments)
-    from . import discovery
-    from .discovery import doctor as practice
+    from .. import discovery
+    from ..discovery import doctor as practice
 
     found = discovery.peers(refresh=True)
     print(found if found else "no peers", practice.describe(practice.examine(found)), sep="\n\n")
@@ -53,7 +53,7 @@ def listen(arguments: List[str]) -> int:
     parser.add_argument("--on-host", action="store_true", help="only peers on this host")
     parser.add_argument("--hubs", action="store_true", help="only hubs")
     given = parser.parse_args(arguments)
-    from .events import listening
+    from ..events import listening
 
     settings.set("launch", True)
     return listening.listen(given.event, given.peer or None, given.group, given.hubs, given.on_host)
