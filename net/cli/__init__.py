@@ -1,81 +1,30 @@
-"""The commands behind ``app-net`` and ``python3 -m net``. None of them serves a peer, but for
-``demo`` and ``listen``."""
+"""The program ``app-net``, which ``python3 -m net`` is, too. Its commands ask peers; but for
+``demo``, ``listen``, ``announce`` and ``serve`` none of them is one.
+
+What a command was asked for goes to stdout, all else to stderr. The exit code is 0 when it worked,
+1 when it did not or found nothing, 2 for words that make no sense, 130 after Ctrl-C.
+"""
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from typing import Callable, Dict, List, Optional
+from typing import Any, Dict, List, NoReturn, Optional
 
-from ..settings import settings
-from ..errors import NetError
+from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
+from ..peer import VERSION
+from ..settings import settings
+from . import looking, telling
+from .screen import Failed, Screen, Usage
 
-
-def demo(arguments: List[str]) -> int:
-    """two Python processes call each other's functions"""
-    _parser("demo", demo).parse_args(arguments)
-    from .. import demo as story
-
-    return story.tell()
-
-
-def peers(arguments: List[str]) -> int:
-    """the peers on this host and on the LAN, as a table"""
-    parser = _parser("peers", peers)
-    parser.add_argument("group", nargs="*", help="only peers of these groups")
-    parser.add_argument("--on-host", action="store_true", help="only those on this host")
-    parser.add_argument("--hubs", action="store_true", help="only hubs")
-    given = parser.parse_args(arguments)
-    from .. import discovery
-
-    print(discovery.peers(True, given.group or None, given.on_host, given.hubs))
-    return 0
-
-
-def doctor(arguments: List[str]) -> int:
-    """search for peers, and say what keeps them from being found"""
-    _parser("doctor", doctor).parse_args(arguments)
-    from .. import discovery
-    from ..discovery import doctor as practice
-
-    found = discovery.peers(refresh=True)
-    print(found if found else "no peers", practice.describe(practice.examine(found)), sep="\n\n")
-    return 0
-
-
-def listen(arguments: List[str]) -> int:
-    """print the events of a name as they come, until Ctrl-C"""
-    parser = _parser("listen", listen)
-    parser.add_argument("event", help="name of the event")
-    parser.add_argument("peer", nargs="*", help="host:port of a peer; all peers if none is given")
-    parser.add_argument("--group", action="append", help="only peers of this group")
-    parser.add_argument("--on-host", action="store_true", help="only peers on this host")
-    parser.add_argument("--hubs", action="store_true", help="only hubs")
-    given = parser.parse_args(arguments)
-    from ..events import listening
-
-    settings.set("launch", True)
-    return listening.listen(given.event, given.peer or None, given.group, given.hubs, given.on_host)
-
-
-def secret(arguments: List[str]) -> int:
-    """print a new secret for NET_SECRET"""
-    _parser("secret", secret).parse_args(arguments)
-    import secrets
-
-    # 256 bits; nobody types it, it goes into a file or an environment.
-    print(secrets.token_urlsafe(32))
-    return 0
-
-
-#: Name -> function of the arguments after it. Its docstring is the help.
-COMMANDS: Dict[str, Callable[[List[str]], int]] = {
-    "demo": demo,
-    "secret": secret,
-    "peers": peers,
-    "listen": listen,
-    "doctor": doctor,
+#: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it.
+COMMANDS: Dict[str, Any] = {
+    "demo": telling.Demo,
+    "secret": telling.NewSecret,
+    "peers": looking.Peers,
+    "doctor": looking.Doctor,
+    "listen": telling.Listen,
 }
 
 
@@ -85,37 +34,88 @@ def _program() -> str:
     return "app-net" if name.startswith("app-net") else "python3 -m net"
 
 
-def _parser(name: str, command: Callable[[List[str]], int]) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"{_program()} {name}", description=command.__doc__)
+class _Parser(argparse.ArgumentParser):
+    """The parser of one command, which takes options wherever they stand."""
+
+    def __init__(self, name: str, command: Any) -> None:
+        super().__init__(prog=f"{_program()} {name}", description=command.__doc__,
+                         epilog=getattr(command, "more", None),
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.arguments(self)
+        if command.has_json:
+            self.add_argument("--json", action="store_true", help="data as JSON, for scripts")
+            self.add_argument("--timeout", type=_seconds, metavar="SECONDS",
+                              help="for each call (NET_TIMEOUT)")
+
+    def error(self, message: str) -> NoReturn:
+        # What was given may hold what a terminal obeys.
+        self.exit(2, f"{self.format_usage()}{self.prog}: {printable(message, 1000)}\n")
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError("a number of seconds above 0")
+    return number
 
 
 def usage() -> str:
     """What there is, a line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join([f"usage: {_program()} COMMAND", "", *lines, "",
-                      f"{_program()} COMMAND --help says more."])
+    return "\n".join([f"usage: {_program()} [--json] [--timeout SECONDS] COMMAND ...", "", *lines,
+                      "", f"{_program()} COMMAND --help says more, {_program()} --version which "
+                          f"app-net this is."])
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Run a command; the exit code is 0 when it worked, 1 when it did not, 2 for wrong words."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run a command.
+
+    :returns: the exit code.
+    """
+    given = _command_first(sys.argv[1:] if arguments is None else list(arguments))
     if not given or given[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(usage(), file=sys.stdout if given else sys.stderr)
         return 0 if given else 2
+    if given[0] in ("-V", "--version"):
+        print(f"app-net {VERSION}")
+        return 0
     command = COMMANDS.get(given[0])
     if command is None:
         print(f"no command {printable(given[0])!r}\n\n{usage()}", file=sys.stderr)
         return 2
+    options = _Parser(given[0], command).parse_intermixed_args(given[1:])
+    return _run(command, options)
+
+
+def _command_first(given: List[str]) -> List[str]:
+    """The words with the options that came before the command behind it."""
+    place = 0
+    while place < len(given) and given[place].startswith("--") \
+            and given[place].partition("=")[0] in ("--json", "--timeout"):
+        place += 2 if given[place] == "--timeout" else 1
+    if place >= len(given):
+        return given[place:]
+    return [given[place], *given[:place], *given[place + 1:]]
+
+
+def _run(command: Any, options: argparse.Namespace) -> int:
+    screen = Screen(getattr(options, "json", False))
     # A command asks; it does not take a port from an application.
     settings.set("launch", False)
     try:
-        return command(given[1:])
+        if getattr(options, "timeout", None) is not None:
+            settings.set("timeout", options.timeout)
+        done: int = command.run(options, screen)
+        return done
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except NetError as problem:
-        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
-        return 1
+    except (NetError, Failed, Usage) as problem:
+        screen.say_error(problem)
+        return 2 if isinstance(problem, (Usage, InvalidPeer, SettingError)) else 1

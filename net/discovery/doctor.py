@@ -295,17 +295,27 @@ def _ports() -> str:
 
 # ------------------------------------------------------------------ the text
 
-def describe(case: Case) -> str:
-    """The whole diagnosis as text."""
+def describe(case: Case, width: int = WIDTH) -> str:
+    """The whole diagnosis as text, in lines of at most so many characters."""
+    width = min(width, WIDTH)
     found = causes(case)
     lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case), ""]
     if not found:
         lines.append("no cause for trouble found")
     for cause in found:
-        lines += textwrap.wrap(cause.cause, WIDTH, initial_indent="* ", subsequent_indent="  ")
-        lines += textwrap.wrap(cause.remedy, WIDTH, initial_indent="  -> ",
+        lines += textwrap.wrap(cause.cause, width, initial_indent="* ", subsequent_indent="  ")
+        lines += textwrap.wrap(cause.remedy, width, initial_indent="  -> ",
                                subsequent_indent="     ")
-    return "\n".join(lines)
+    return "\n".join(_fold(line, width) for line in "\n".join(lines).split("\n"))
+
+
+def _fold(line: str, width: int) -> str:
+    """A line in as many as it takes, those after the first one further in."""
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line.strip(), width, initial_indent=indent,
+                         subsequent_indent=indent + "  ")
 
 
 def probes(case: Case) -> List[str]:

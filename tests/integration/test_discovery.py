@@ -12,6 +12,7 @@ import pytest
 from leaks import Snapshot
 from processes import PeerProcess, run_python
 from strangers import Stranger, endless, http, old_peer, silence
+from terminal import run_net
 
 # What a process is told to print: the ports of the peers that it finds.
 PRINT = "print(sorted(peer.port for peer in net.peers({})))"
@@ -342,5 +343,6 @@ def test_the_command_peers_filters(start, port_range):
     start(NET_GROUP="render")
     for arguments, expected in ((["render"], True), (["light"], False), (["--hubs"], False),
                                 (["--on-host", "render", "light"], True)):
-        done = run_python("-m", "net", "peers", *arguments, NET_PORT_START=port_range.start)
-        assert (f"127.0.0.1:{port_range[0]}" in done.stdout) is expected
+        done = run_net("peers", *arguments, NET_PORT_START=port_range.start)
+        assert (f"127.0.0.1:{port_range[0]}" in done.out) is expected
+        assert done.code == (0 if expected else 1)

@@ -1,6 +1,7 @@
 """``python3 -m net listen`` in a process of its own, as a user runs it."""
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,7 +34,7 @@ def listen(port_range):
 def test_events_are_printed_as_they_come(peer_process, listen):
     publisher = peer_process(PUBLISHER)
     listener = listen("number")
-    assert listener.stdout.readline() == "listening to 'number' of all peers; Ctrl-C ends it\n"
+    assert listener.stderr.readline() == "listening to 'number' of all peers; Ctrl-C ends it\n"
     wait_for_subscribers(publisher, 1)
     publisher.execute("number((1, 'two\\x1b[31m'))")
     line = listener.stdout.readline()
@@ -43,10 +44,22 @@ def test_events_are_printed_as_they_come(peer_process, listen):
     assert listener.stderr.read() == ""
 
 
+def test_it_says_whom_it_hears_and_tells_scripts_in_json(peer_process, listen):
+    publisher = peer_process(PUBLISHER, NET_GROUP="farm")
+    listener = listen("number", "--group", "farm", "--on-host", "--json")
+    assert "'number' of all peers on this host of the group farm;" in listener.stderr.readline()
+    wait_for_subscribers(publisher, 1)
+    publisher.execute("number(7)")
+    heard = json.loads(listener.stdout.readline())
+    assert heard.pop("time")
+    assert heard == {"peer": f"127.0.0.1:{publisher.address[1]}", "event": "number",
+                     "args": [7], "kwargs": {}}
+
+
 def test_what_was_missed_is_told(peer_process, listen):
     publisher = peer_process(PUBLISHER)
     listener = listen("number", f"127.0.0.1:{publisher.address[1]}")
-    listener.stdout.readline()
+    listener.stderr.readline()
     wait_for_subscribers(publisher, 1)
     publisher.execute("number(0)")
     assert listener.stdout.readline().endswith("(0,) {}\n")
@@ -62,7 +75,7 @@ def test_what_was_missed_is_told(peer_process, listen):
 def test_it_ends_when_nobody_reads(peer_process, listen):
     publisher = peer_process(PUBLISHER)
     listener = listen("number")
-    listener.stdout.readline()
+    listener.stderr.readline()
     wait_for_subscribers(publisher, 1)
     listener.stdout.close()
     publisher.execute("many(0, 10)")

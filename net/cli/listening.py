@@ -1,0 +1,83 @@
+"""``app-net listen EVENT``: events on a terminal."""
+from __future__ import annotations
+
+import queue
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from ..context import caller
+from ..errors import InvalidPeer
+from ..events import subscribe
+from ..identity import PeerId, printable
+from ..peer import Peer
+from .screen import Screen, Usage
+
+# Lines that wait for whoever reads them. When it is full, this process counts as slow, as it is.
+MAX_LINES = 1000
+# Characters of an event that are shown.
+MAX_SHOWN = 2000
+
+# Of an event, for scripts: what the clock of this host says.
+STAMP = "%Y-%m-%dT%H:%M:%S%z"
+
+#: A line for people, and the same for scripts.
+Line = Tuple[str, Dict[str, Any]]
+
+
+def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optional[List[str]],
+           hubs_only: bool, on_host: bool) -> int:
+    """Show events until interrupted.
+
+    :raises NetError: not a peer, or no port is free to be delivered to.
+    """
+    lines: queue.Queue[Line] = queue.Queue(MAX_LINES)
+
+    def hear(*args: Any, **kwargs: Any) -> None:
+        found = caller()
+        host, port = found.address or ("here", 0) if found is not None else ("here", 0)
+        lines.put((f"{_now()} {host}:{port} {printable(f'{args!r} {kwargs!r}', MAX_SHOWN)}",
+                   {"time": time.strftime(STAMP), "peer": f"{host}:{port}", "event": event,
+                    "args": args, "kwargs": kwargs}))
+
+    def miss(event: str, peer: PeerId, missed: Optional[int]) -> None:
+        count = "some" if missed is None else f"{missed:,}"
+        lines.put((f"{_now()} {peer.host}:{peer.port} -- {count} events missed",
+                   {"time": time.strftime(STAMP), "peer": str(peer), "event": event,
+                    "missed": missed}))
+
+    Peer().launch()
+    try:
+        subscribe(event, peers, groups, hubs_only, on_host, miss)(hear)
+    except InvalidPeer:
+        raise
+    except ValueError as problem:  # the name of the event
+        raise Usage(str(problem)) from None
+    screen.say(f"listening to {event!r} of {printable(whom(peers, groups, hubs_only, on_host))}; "
+               f"Ctrl-C ends it")
+    while True:
+        try:
+            # With a limit, since nothing interrupts a wait without one on Windows.
+            text, facts = lines.get(timeout=1.0)
+        except queue.Empty:
+            continue
+        if screen.json:
+            screen.put_json(facts)
+        else:
+            screen.write(text)
+
+
+def whom(peers: Optional[List[str]], groups: Optional[List[str]], hubs_only: bool,
+         on_host: bool) -> str:
+    """Whose events are heard, in words."""
+    found = "all hubs" if hubs_only else "all peers"
+    if peers is not None:
+        found = ", ".join(peers) + (" where they are hubs" if hubs_only else "")
+    if on_host:
+        found += " on this host"
+    if groups:
+        found += f" of the group{'s' if len(groups) > 1 else ''} {', '.join(groups)}"
+    return found
+
+
+def _now() -> str:
+    return time.strftime("%H:%M:%S")

@@ -1,0 +1,178 @@
+"""Where a command writes: data to stdout, words to stderr, both safe for a terminal."""
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import sys
+import textwrap
+from typing import IO, Any, Dict, Iterable, Sequence
+
+from ..errors import NetError, RemoteError, printable
+from ..identity import printable_block
+from ..tables import WIDTH, Column, as_text
+
+# Columns of what goes into a pipe or a file: nothing is cut there.
+UNLIMITED = 100_000
+# Characters of one value that are shown on a terminal; all of it goes into a pipe.
+MAX_SHOWN = 100_000
+# Containers within each other that JSON shows.
+MAX_DEPTH = 100
+
+RED, BOLD = "31", "1"
+
+
+class Usage(Exception):
+    """The words of a command make no sense; the text says why."""
+
+
+class Failed(Exception):
+    """A command did not find or do what it was to; the text says what."""
+
+
+class Screen:
+    """The two streams of a command.
+
+    :ivar json: whether data is JSON, for scripts.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.json = as_json
+
+    @property
+    def width(self) -> int:
+        """Columns for data."""
+        return _width(sys.stdout)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether data goes to a terminal."""
+        return _is_terminal(sys.stdout)
+
+    def write(self, text: str, style: str = "") -> None:
+        """A line of data for people, of this program's own making."""
+        print(_styled(text, style, sys.stdout), flush=True)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Data for people as a table."""
+        titles, *lines = as_text(columns, list(rows), self.width).split("\n")
+        self.write(titles, BOLD)
+        for line in lines:
+            self.write(line)
+
+    def put_json(self, value: Any) -> None:
+        """A line of JSON."""
+        print(as_json(value), flush=True)
+
+    def show(self, value: Any) -> None:
+        """A value that a function gave: JSON, or as Python shows it. Text and bytes are themselves
+        in a pipe."""
+        if self.json:
+            self.put_json(value)
+        elif isinstance(value, bytes) and not self.is_terminal:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(value)
+            sys.stdout.buffer.flush()
+        else:
+            print(self.text_of(value), flush=True)
+
+    def text_of(self, value: Any) -> str:
+        """A value as text for people."""
+        if isinstance(value, str):
+            return printable_block(value, MAX_SHOWN) if self.is_terminal else value
+        if not self.is_terminal:
+            return repr(value)
+        import pprint  # only where somebody looks
+
+        return printable_block(pprint.pformat(value, width=self.width, sort_dicts=False), MAX_SHOWN)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Words about what happens, in lines that fit."""
+        for line in text.split("\n"):
+            wrapped = textwrap.wrap(line, _width(sys.stderr), break_on_hyphens=False)
+            for part in wrapped or [""]:
+                print(_styled(part, style, sys.stderr), file=sys.stderr, flush=True)
+
+    def say_error(self, problem: BaseException) -> None:
+        """What went wrong; of a function's error the lines of the other side, too."""
+        if self.json:
+            print(as_json({"error": error_facts(problem)}), file=sys.stderr, flush=True)
+            return
+        lines = getattr(problem, "traceback", "") if isinstance(problem, RemoteError) else ""
+        if lines:
+            print(printable_block(lines).rstrip(), file=sys.stderr, flush=True)
+        name = "" if isinstance(problem, (Usage, Failed)) else f"{type(problem).__name__}: "
+        self.say(name + printable_block(str(problem)), RED)
+
+
+def error_facts(problem: BaseException) -> Dict[str, Any]:
+    """An error for scripts: ``type``, ``text`` and, of a call, ``ran`` and the ``traceback``."""
+    facts: Dict[str, Any] = {"type": type(problem).__name__, "text": str(problem)}
+    if isinstance(problem, NetError):
+        facts["ran"] = problem.ran
+    if isinstance(problem, RemoteError):
+        facts["traceback"] = problem.traceback
+    return facts
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def _width(stream: IO[str]) -> int:
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return max(20, int(os.environ["COLUMNS"]))
+    if not _is_terminal(stream):
+        return UNLIMITED
+    try:
+        return max(20, os.get_terminal_size(stream.fileno()).columns or WIDTH)
+    except (OSError, ValueError):
+        return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+def _styled(text: str, style: str, stream: IO[str]) -> str:
+    """Text in colour, where a terminal shows it and nobody objects."""
+    if not style or not _is_terminal(stream) or os.environ.get("NO_COLOR") \
+            or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{style}m{text}\x1b[0m"
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON in one line: see :func:`plain`."""
+    return json.dumps(plain(value), ensure_ascii=not _takes_all(sys.stdout), allow_nan=False)
+
+
+def _takes_all(stream: IO[str]) -> bool:
+    return str(getattr(stream, "encoding", "")).lower().replace("-", "") == "utf8"
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value made of what JSON has: tuples and sets become lists, arrays their items, bytes
+    base64, keys text, numbers that JSON lacks ``null``, and what is left the text that Python shows
+    of it."""
+    if value is None or type(value) in (bool, int):
+        return value
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, float):
+        return float(value) if value - value == 0 else None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if depth >= MAX_DEPTH:
+        return printable(repr(value))
+    if isinstance(value, dict):
+        return {_key(key): plain(one, depth + 1) for key, one in value.items()}
+    if hasattr(type(value), "dtype") and hasattr(type(value), "tolist"):  # of numpy
+        return plain(value.tolist(), depth + 1)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(one, depth + 1) for one in value]
+    return repr(value)
+
+
+def _key(key: Any) -> str:
+    return str(plain(key if isinstance(key, str) else str(key)))

@@ -1,0 +1,67 @@
+"""The commands that tell something: demo, secret, listen."""
+from __future__ import annotations
+
+import argparse
+
+from ..settings import settings
+from .screen import Screen
+
+
+class Demo:
+    """two Python processes call each other's functions"""
+
+    has_json = False
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        """Nothing."""
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        from .. import demo
+
+        return demo.tell()
+
+
+class NewSecret:
+    """print a new secret for NET_SECRET"""
+
+    has_json = True
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        """Nothing."""
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        import secrets
+
+        # 256 bits; nobody types it, it goes into a file or an environment.
+        made = secrets.token_urlsafe(32)
+        screen.show({"secret": made} if screen.json else made)
+        return 0
+
+
+class Listen:
+    """print the events of a name as they come, until Ctrl-C"""
+
+    has_json = True
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("event", help="name of the event")
+        parser.add_argument("peer", nargs="*", help="host:port of a peer; all peers if none is "
+                                                    "given")
+        parser.add_argument("--group", action="append",
+                            help="only of peers of this group; several times for several groups. "
+                                 "Without it peers of all groups are heard, also those without one")
+        parser.add_argument("--on-host", action="store_true", help="only of peers on this host")
+        parser.add_argument("--hubs", action="store_true", help="only of hubs")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        from . import listening
+
+        settings.set("launch", True)
+        return listening.listen(screen, options.event, options.peer or None, options.group,
+                                options.hubs, options.on_host)

@@ -1,0 +1,105 @@
+"""The program ``app-net`` in a terminal, and for scripts."""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from typing import Any, List, NamedTuple, Optional
+
+from processes import environment
+from times import patience
+
+
+class Done(NamedTuple):
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its data: one value of JSON."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> List[Any]:
+        """Its data: a value of JSON in each line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def run_net(*arguments: str, stdin: str = "", **settings: object) -> Done:
+    """Run ``python -m net`` to its end, with pipes."""
+    done = subprocess.run([sys.executable, "-m", "net", *arguments], env=environment(**settings),
+                          input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=patience(15), start_new_session=True)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Terminal:
+    """``python -m net`` in a pseudo-terminal of so many columns. For ``with``.
+
+    :ivar text: what it has shown so far.
+    """
+
+    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24,
+                 **settings: object) -> None:
+        self.text = ""
+        self._ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        settings.setdefault("COLUMNS", None)
+        settings.setdefault("NO_COLOR", None)
+        settings.setdefault("TERM", "xterm-256color")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "net", *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
+            env=environment(**settings), start_new_session=True)
+        os.close(theirs)
+
+    def _read(self, ends: float) -> bool:
+        """Read some; False at the end."""
+        while time.monotonic() < ends:
+            if select.select([self._ours], [], [], 0.05)[0]:
+                try:
+                    data = os.read(self._ours, 65536)
+                except OSError:  # nobody has it open on the other side any more
+                    return False
+                self.text += data.decode(errors="replace").replace("\r\n", "\n")
+                return bool(data)
+        raise AssertionError(f"no more than this: {self.text!r}")
+
+    def wait_for(self, text: str, seconds: float = 10.0) -> None:
+        """Read until a text was shown."""
+        ends = time.monotonic() + patience(seconds)
+        while text not in self.text:
+            assert self._read(ends), f"it has ended: {self.text!r}"
+
+    def type(self, text: str) -> None:
+        """Type something."""
+        os.write(self._ours, text.encode())
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        """Send a signal, Ctrl-C by default."""
+        self._process.send_signal(number)
+
+    def end(self, seconds: float = 15.0) -> int:
+        """Read to the end; the exit code."""
+        ends = time.monotonic() + patience(seconds)
+        while self._read(ends):
+            pass
+        return self._process.wait(patience(5))
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *exc: Optional[object]) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
