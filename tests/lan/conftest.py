@@ -53,16 +53,16 @@ def search() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], VirtualLan]:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VirtualLan]:
     """``with build(5) as lan``: a LAN of so many hosts."""
-    def make(hosts: int) -> VirtualLan:
+    def make(hosts: int, weather: bool = False) -> VirtualLan:
         folder: Path = tmp_path_factory.mktemp("lan")
-        return VirtualLan(hosts, folder)
+        return VirtualLan(hosts, folder, weather)
     return make
 
 
 @pytest.fixture(scope="module")
-def shared_lan(build: Callable[[int], VirtualLan]) -> Iterator[VirtualLan]:
+def shared_lan(build: Callable[..., VirtualLan]) -> Iterator[VirtualLan]:
     """Eight hosts: on the first nothing, on each other a peer, on two of them a second one."""
     with build(8) as lan:
         lan.peers(*lan.hosts[1:], *lan.hosts[1:3])

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Iterable, Optional, Sequence
 
+from forwarder import Forwarder, Weather
 from processes import PeerProcess, environment
 from times import patience
 
@@ -42,6 +43,11 @@ def why_not() -> Optional[str]:
 def why_no_firewall() -> Optional[str]:
     """The reason why packets cannot be blocked here, None when they can."""
     return None if find("nft") or find("iptables") else "needs nft or iptables"
+
+
+def why_no_weather() -> Optional[str]:
+    """The reason why frames cannot be lost and delayed here, None when they can."""
+    return None if os.path.exists("/dev/net/tun") else "needs /dev/net/tun"
 
 
 def find(tool: str) -> Optional[str]:
@@ -101,12 +107,8 @@ class Host(Namespace):
 
     def join(self, network: str, name: str = "eth0", prefix: int = 24) -> str:
         """Plug an interface into a network such as ``10.77.5``; returns the address it gets."""
-        port = f"p{self._lan.next_number()}"
         address = f"{network}.{self.number}"
-        self._lan.switch.ip(
-            f"link add {port} type veth peer name {name} netns {self.pid}",
-            f"link set {port} master {self._lan.bridge(network)} up",
-        )
+        self._lan.plug(self, network, name)
         self.ip(f"addr add {address}/{prefix} broadcast + dev {name}", f"link set {name} up")
         self.address = self.address or address
         return address
@@ -175,17 +177,22 @@ class VirtualLan:
 
     :param hosts: how many; host n has the address NETWORK.n, counted from 1.
     :param folder: where processes may write.
+    :param weather: whether frames of the first network can be lost and delayed, by
+        :meth:`weather`. They go through a process then, which is slower than the kernel's bridge.
     """
 
     NETWORK = "10.77.5"
 
-    def __init__(self, hosts: int, folder: Path) -> None:
+    def __init__(self, hosts: int, folder: Path, weather: bool = False) -> None:
         self._folder = folder
         self._number = 0
         self._bridges: dict[str, str] = {}
         self._exit = ExitStack()
         self._processes = ExitStack()
+        self._forwarder = Forwarder() if weather else None
         try:
+            if self._forwarder is not None:
+                self._exit.callback(self._forwarder.close)
             self.switch = Namespace()
             self._exit.callback(self.switch.close)
             self.hosts = [self._new_host(number) for number in range(1, hosts + 1)]
@@ -209,6 +216,22 @@ class VirtualLan:
         host.wait()
         return host
 
+    def plug(self, host: Host, network: str, name: str) -> None:
+        """Give a host an interface of this name, in a network."""
+        if self._forwarder is not None and network == self.NETWORK:
+            self._forwarder.plug(host.pid, name)
+            return
+        port = f"p{self.next_number()}"
+        self.switch.ip(
+            f"link add {port} type veth peer name {name} netns {host.pid}",
+            f"link set {port} master {self.bridge(network)} up",
+        )
+
+    def weather(self, weather: Weather) -> None:
+        """From now on frames of the first network fare like this."""
+        assert self._forwarder is not None, "a LAN that was not made for it"
+        self._forwarder.weather(weather)
+
     def bridge(self, network: str) -> str:
         """The name of the bridge of a network; it is made on first use."""
         if network not in self._bridges:
@@ -218,10 +241,10 @@ class VirtualLan:
                            f"link set {name} up")
         return self._bridges[network]
 
-    def peers(self, *places: Host, **settings: object) -> list[PeerProcess]:
+    def peers(self, *places: Host, script: str = "", **settings: object) -> list[PeerProcess]:
         """Start a peer on each of these hosts; a host named twice gets two."""
         with ThreadPoolExecutor(STARTERS) as starters:
-            return list(starters.map(lambda host: host.peer(**settings), places))
+            return list(starters.map(lambda host: host.peer(script, **settings), places))
 
     def next_number(self) -> int:
         self._number += 1
