@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import itertools
 import threading
 import time
@@ -287,6 +288,8 @@ def test_letting_go_of_a_map_ends_its_threads_and_cancels_what_runs():
         return number
     for _ in Fake(behave, [A]).map(range(5)):
         break
+    del _
+    gc.collect()  # where objects without users are not noticed at once
     assert cancelled.wait(patience(5))
 
 

@@ -22,9 +22,10 @@ from net.link.streams import Stream, Timed
 from net.link.tcp import TcpCarrier
 from net.link.unix import UnixCarrier
 from net.wire.frames import EndOfStream
+from times import patience
 
 # Seconds that something may take which happens at once on an idle machine.
-PATIENCE = 10.0
+PATIENCE = patience(10)
 BACKLOG = 3
 
 _numbers = itertools.count()

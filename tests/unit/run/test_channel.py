@@ -28,9 +28,10 @@ from net.wire.messages import encode_refusal
 from net.wire.session import (Hello, PUBLISHER_OPEN, PrefaceParser, SUBSCRIBER_OPEN, caller_session,
                               encode_hello, encode_preface, server_session)
 from service import until
+from times import patience
 
 # Seconds that something may take which happens at once on an idle machine.
-PATIENCE = 10.0
+PATIENCE = patience(10)
 
 NAME = "net-test-channel"
 LIMITS = Limits(2 ** 20, 2 ** 26)

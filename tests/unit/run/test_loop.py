@@ -20,9 +20,10 @@ from net.run import loop as module
 from net.run.loop import Loop, READ, WRITE
 from processes import run_python
 from service import until
+from times import patience
 
 # Seconds that something may take which happens at once on an idle machine.
-PATIENCE = 10.0
+PATIENCE = patience(10)
 
 NAME = "net-test-loop"
 

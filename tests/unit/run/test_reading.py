@@ -8,7 +8,7 @@ from typing import Any, List
 import pytest
 
 from net.errors import MessageTooLarge
-from net.link.streams import fill
+from net.link.streams import AT_ONCE, fill
 from net.run.reading import next_event, rest_of_event
 from net.wire import frames
 from net.wire.frames import CALL, CHUNK, EndOfStream, FIRST, TAGGED, pack
@@ -85,7 +85,10 @@ def test_all_of_a_large_part_is_asked_for_at_once():
     stream = Stream(data)
     event: Any = next_event(stream, session())
     assert len(event.buffers[0]) == MIB
-    assert len(stream.asked) == 2 and stream.asked[1] == len(data) - FIRST
+    if AT_ONCE >= len(data):
+        assert stream.asked == [FIRST, len(data) - FIRST]
+    else:  # this Python would take the memory of a length that was only declared
+        assert max(stream.asked) <= AT_ONCE and len(stream.asked) <= len(data) // AT_ONCE + 2
 
 
 @pytest.mark.parametrize("end", [*range(1, 40), 100, 1000, 4000, CHUNK, 2 * CHUNK])
