@@ -15,7 +15,7 @@ from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
 from ..peer import VERSION
 from ..settings import settings
-from . import looking, telling
+from . import calling, looking, telling
 from .screen import Failed, Screen, Usage
 
 #: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it.
@@ -24,6 +24,7 @@ COMMANDS: Dict[str, Any] = {
     "secret": telling.NewSecret,
     "peers": looking.Peers,
     "doctor": looking.Doctor,
+    "call": calling.Call,
     "listen": telling.Listen,
 }
 

@@ -99,11 +99,15 @@ class Screen:
         if self.json:
             print(as_json({"error": error_facts(problem)}), file=sys.stderr, flush=True)
             return
-        lines = getattr(problem, "traceback", "") if isinstance(problem, RemoteError) else ""
+        text = printable_block(str(problem))
+        if not isinstance(problem, (Usage, Failed)):
+            text = f"{type(problem).__name__}: {text}"
+        lines = problem.traceback.rstrip() if isinstance(problem, RemoteError) else ""
+        if lines.endswith(text):
+            lines = lines[:-len(text)].rstrip()
         if lines:
-            print(printable_block(lines).rstrip(), file=sys.stderr, flush=True)
-        name = "" if isinstance(problem, (Usage, Failed)) else f"{type(problem).__name__}: "
-        self.say(name + printable_block(str(problem)), RED)
+            print(printable_block(lines), file=sys.stderr, flush=True)
+        self.say(text, RED)
 
 
 def error_facts(problem: BaseException) -> Dict[str, Any]:

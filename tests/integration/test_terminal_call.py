@@ -1,0 +1,156 @@
+"""``app-net call``, in a terminal and for scripts."""
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from terminal import Terminal, run_net
+
+STUDIO = """
+    import threading
+    import net
+
+    go_on = threading.Event()
+
+    @net.connect("studio.multiply")
+    def multiply(a, b=2):
+        return a * b
+
+    @net.connect("studio.echo")
+    def echo(*args, **kwargs):
+        return args, kwargs
+
+    @net.connect("studio.count")
+    def count(n):
+        for number in range(n):
+            yield {"number": number}
+            go_on.wait(30)
+
+    @net.connect("studio.fail")
+    def fail(text):
+        raise ValueError(text)
+
+    @net.connect("studio.raw")
+    def raw():
+        return b"\\xff\\x00"
+
+    @net.connect("studio.paint")
+    def paint():
+        return "\\x1b[31mred\\nnext"
+
+    @net.connect("studio.none")
+    async def none():
+        return None
+
+    @net.connect("studio.where")
+    def where():
+        return net.Peer().port
+
+    @net.connect("other.count")
+    def other():
+        return 0
+"""
+
+
+@pytest.fixture
+def studio(peer_process, port_range):
+    return peer_process(STUDIO, NET_NAME="workstation 7")
+
+
+@pytest.fixture
+def call(studio, port_range):
+    def run(*words, **more):
+        return run_net("call", *words, NET_PORT_START=port_range.start, **more)
+    return run
+
+
+def test_a_peer_is_an_address_or_a_name_or_any(studio, call):
+    for peer in (f"127.0.0.1:{studio.address[1]}", studio.id.decode(), "workstation 7", "any"):
+        for name in ("studio.multiply", "multiply"):
+            done = call(peer, name, "5", "b=10")
+            assert done == (0, "50\n", ""), done
+
+
+def test_arguments_travel_as_they_are(call):
+    done = call("any", "echo", "1", "(2, 3)", "x=null", "text", "--json", "data=-", stdin="[1.5]")
+    assert done.code == 0 and done.json == [[1, [2, 3], "text"], {"x": None, "data": [1.5]}]
+
+
+def test_all_peers_answer_with_their_addresses(peer_process, studio, call):
+    other = peer_process(STUDIO)
+    ports = {studio.address[1], other.address[1]}
+    done = call("all", "where", "--json")
+    assert done.code == 0
+    assert {(one["peer"], one["value"]) for one in done.lines} \
+        == {(f"127.0.0.1:{port}", port) for port in ports}
+    assert set(call("all", "where").out.splitlines()) \
+        == {f"127.0.0.1:{port}: {port}" for port in ports}
+    failed = call("all", "fail", "why", "--json")
+    assert failed.code == 1 and [one["error"]["text"] for one in failed.lines] == ["why"] * 2
+    studio.execute("go_on.set()")
+    other.execute("go_on.set()")
+    items = call("all", "studio.count", "3", "--json")
+    assert items.code == 0 and len(items.lines) == 6 and all("item" in one for one in items.lines)
+
+
+def test_a_stream_prints_as_it_comes_and_ctrl_c_ends_it(studio, port_range):
+    with Terminal("call", "any", "studio.count", "2", NET_PORT_START=port_range.start) as terminal:
+        terminal.wait_for("{'number': 0}\n")
+        assert "{'number': 1}" not in terminal.text
+        studio.execute("go_on.set()")
+        assert terminal.end() == 0 and terminal.text.endswith("{'number': 1}\n")
+        studio.execute("go_on.clear(); print('cleared')")
+        assert studio.read_line() == "cleared"
+    with Terminal("call", "any", "studio.count", "2", NET_PORT_START=port_range.start) as terminal:
+        terminal.wait_for("{'number': 0}\n")
+        terminal.signal(signal.SIGINT)
+        assert terminal.end() == 130
+        assert "Traceback" not in terminal.text
+    studio.execute("go_on.set()")
+
+
+def test_errors_come_with_the_remote_lines(call):
+    done = call("any", "fail", "bad shot")
+    assert done.code == 1 and not done.out
+    assert "raise ValueError(text)" in done.err and done.err.endswith("ValueError: bad shot\n")
+    assert done.err.count("ValueError: bad shot") == 1
+    error = json.loads(call("any", "fail", "bad shot", "--json").err)["error"]
+    assert error["type"] == "ValueError" and error["text"] == "bad shot" and error["ran"] == "yes"
+    assert "raise ValueError(text)" in error["traceback"]
+
+
+def test_text_and_bytes_are_themselves_in_a_pipe_and_harmless_in_a_terminal(call, port_range):
+    assert call("any", "paint").out == "\x1b[31mred\nnext\n"
+    with Terminal("call", "any", "paint", NET_PORT_START=port_range.start) as terminal:
+        assert terminal.end() == 0
+    assert terminal.text == "\\x1b[31mred\nnext\n"
+    with Terminal("call", "any", "raw", NET_PORT_START=port_range.start) as terminal:
+        assert terminal.end() == 0
+    assert terminal.text == "b'\\xff\\x00'\n"
+
+
+def test_nothing_is_printed_for_nothing(call):
+    assert call("any", "none") == (0, "", "")
+    assert call("any", "none", "--json").json is None
+
+
+@pytest.mark.parametrize("words, code, told", [
+    (["nobody", "multiply", "1"], 1, "'workstation 7'"),
+    (["any", "nonsense"], 1, "nonsense"),
+    (["all", "nonsense"], 1, "nonsense"),
+    (["workstation 7", "multipli"], 1, "did you mean 'studio.multiply'"),
+    (["workstation 7", "count", "1"], 2, "other.count, studio.count"),
+    (["any", "count", "1"], 2, "other.count, studio.count"),
+    (["host:x", "multiply"], 2, "host:x"),
+    (["any", "multiply", "[1"], 2, "neither JSON nor a Python literal"),
+    (["any"], 2, "NAME")])
+def test_what_makes_no_sense_is_explained(call, words, code, told):
+    done = call(*words)
+    assert done.code == code and not done.out and told in done.err, done
+
+
+def test_a_timeout_ends_a_call(studio, call):
+    done = call("any", "studio.count", "2", "--timeout", "0.5")
+    assert done.code == 1 and "CallTimeout" in done.err
