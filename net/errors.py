@@ -326,13 +326,33 @@ def _exactly(*kinds: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if type(value) not in kinds:
             raise TypeError(f"not {' or '.join(kind.__name__ for kind in kinds)}")
+        if type(value) is int and value.bit_length() > 64:  # to write it out would take long
+            raise ValueError("not a size or a port")
         return printable(value) if type(value) is str else value
     return read
 
 
-def _read_ran(value: Any) -> Any:
-    return value if value in ("no", "maybe", "yes") else "maybe"
+def _list_of(kind: type, most: int) -> Callable[[Any], Any]:
+    # Of a list alone: a range would unroll to any size.
+    def read(value: Any) -> Any:
+        if type(value) is not list or len(value) > most:
+            raise TypeError(f"not a list of {most} at most")
+        return list(map(_exactly(kind), value))
+    return read
 
+
+def _read_tag(value: Any) -> bytes:
+    if type(value) is not str:
+        raise TypeError("not a tag")
+    return value.encode("ascii")
+
+
+def _read_ran(value: Any) -> Any:
+    return value if type(value) is str and value in ("no", "maybe", "yes") else "maybe"
+
+
+# Names that are near an unknown one: a peer gives three.
+MAX_NEAR = 10
 
 _TEXT = _Fact(str, _exactly(str))
 _OPTIONAL_TEXT = _Fact(lambda value: value, _exactly(str, type(None)))
@@ -355,15 +375,15 @@ _REFUSALS: Dict[Type[NetError], Dict[str, Optional[_Fact]]] = {
     ProtocolError: {"address": None, "reason": _TEXT, "ran": _RAN},
     InvalidPeer: {"peer": _Fact(_as_text, _exactly(str)), "reason": _TEXT},
     InvalidConnection: {
-        "tag": _Fact(lambda tag: tag.decode("ascii"), lambda text: text.encode("ascii")),
+        "tag": _Fact(lambda tag: tag.decode("ascii"), _read_tag),
         "name": _TEXT,
         "peer": None,
-        "near": _Fact(list, lambda names: tuple(map(_exactly(str), names)))},
+        "near": _Fact(list, lambda names: tuple(_list_of(str, MAX_NEAR)(names)))},
     ValueNotSupported: {"path": _TEXT, "reason": _TEXT, "ran": _RAN},
     MessageTooLarge: {"what": _TEXT, "size": _OPTIONAL_WHOLE, "limit": _WHOLE,
                       "setting": _OPTIONAL_TEXT, "ran": _RAN},
     NoFreePort: {"host": _TEXT, "ports": _Fact(lambda ports: [ports.start, ports.stop],
-                                               lambda ends: range(*map(_exactly(int), ends)))},
+                                               lambda ends: range(*_list_of(int, 2)(ends)))},
     SettingError: {"text": _TEXT},
     RemoteError: {"text": _TEXT},
 }
@@ -394,7 +414,8 @@ def from_refusal(name: str, facts: Mapping[str, Any], address: Optional[Address]
     """
     cls = _BY_NAME.get(name)
     if cls is None:
-        reason = printable(str(facts.get("reason") or facts.get("text") or "no reason"))
+        reason = next((printable(text) for text in map(facts.get, ("reason", "text"))
+                       if type(text) is str and text), "no reason")
         error = NetError(f"{_place(address)} refused with {printable(name)}: {reason}")
     else:
         error = cls(*[address if fact is None else fact.read(facts[fact_name])

@@ -1,11 +1,11 @@
 """The flags that every peer knows."""
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import Any, Sequence, Tuple
 
 from ..decorators import flag
-from ..errors import InvalidConnection
-from ..identity import tag_name
+from ..errors import MAX_NEAR, InvalidConnection
+from ..identity import printable, tag_name
 
 
 @flag("NULL")
@@ -15,10 +15,19 @@ def null_response(connection: bytes, peer: Any) -> str:
 
 
 @flag("INVALID_CONNECTION")
-def invalid_connection(connection: bytes, peer: Any, near: Tuple[str, ...] = ()) -> None:
+def invalid_connection(connection: bytes, peer: Any, near: Sequence[str] = ()) -> None:
     """The flag INVALID_CONNECTION: that peer has no function of this tag.
 
-    :param near: names of tags there that look alike.
+    :param near: names of tags there that look alike, a few in a list or tuple; anything else says
+        nothing.
     :raises InvalidConnection: always.
     """
-    raise InvalidConnection(connection, tag_name(connection), peer, tuple(near or ()))
+    raise InvalidConnection(connection, tag_name(connection), peer, _names(near))
+
+
+def _names(near: Any) -> Tuple[str, ...]:
+    # What a stranger gives may be anything, and a range would unroll to any size.
+    if type(near) not in (list, tuple) or len(near) > MAX_NEAR \
+            or not {str}.issuperset(map(type, near)):
+        return ()
+    return tuple(map(printable, near))

@@ -1,6 +1,9 @@
 """The flags that every peer knows."""
 from __future__ import annotations
 
+import collections
+import itertools
+
 import pytest
 
 import net
@@ -8,6 +11,7 @@ from net.peer import handle_flag
 from net.defaults import flags
 from net.errors import InvalidConnection
 from net.identity import encode_text
+from memory import Peak
 
 
 def test_null_gives_its_name():
@@ -24,6 +28,22 @@ def test_an_invalid_connection_raises_with_all_that_is_known(near):
     error = caught.value
     assert (error.tag, error.name, error.peer) == (tag, "a.neer", "192.0.2.1:1")
     assert error.near == tuple(near or ())
+
+
+@pytest.mark.parametrize("near", [
+    5, True, "a.near", b"a.near", range(10 ** 12), {"a.near": 1}, collections.deque(["a.near"]),
+    itertools.count(), [1], ["a.near", None], [["a.near"]], ["a.near"] * 1000, object()], ids=repr)
+def test_near_names_that_make_no_sense_say_nothing(near):
+    """A stranger chose them; to unroll a range of 40 bytes took all memory."""
+    with Peak() as peak, pytest.raises(InvalidConnection) as caught:
+        net.invalid_connection(encode_text("a.neer"), "192.0.2.1:1", near)
+    assert caught.value.near == () and peak.bytes < 200_000
+
+
+def test_near_names_are_made_safe_to_print():
+    with pytest.raises(InvalidConnection) as caught:
+        net.invalid_connection(b"eA==", None, ["\x1b[2J", "x" * 10_000])
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
 
 
 def test_an_invalid_connection_needs_no_near_names():
