@@ -563,11 +563,13 @@ def throw(error: BaseException) -> None:
         handled = context_of(error)
         if context is not None and handled is not context:
             set_context(error, context)
-            if handled is not None:
-                set_context(_first_context(context), handled)
+            first = _first_context(context, handled)
+            if handled is not None and first is not handled:
+                set_context(first, handled)
 
 
-def _first_context(error: BaseException) -> BaseException:
-    while context_of(error) is not None:
+def _first_context(error: BaseException, end: Optional[BaseException]) -> BaseException:
+    """The first of a chain, or ``end`` if that is in it: an error may be raised once more."""
+    while context_of(error) is not None and error is not end:
         error = context_of(error)
     return error

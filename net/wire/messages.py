@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_refusal,
                       to_refusal)
 from ..identity import Flag, printable
-from .failures import describe, rebuild
+from .checks import a_text, an_object, is_of_the_data
+from .failures import describe, rebuild, throw
 from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM, RESULT, TAKEN,
                      Buffer, Frame)
 from .frames import pack as pack_frame
@@ -127,7 +128,7 @@ def decode_call(frame: Frame, tag: bytes, limits: Limits = Limits(),
     :raises ProtocolError: it is none, or not of the form that calls have.
     :raises ValueNotSupported: an argument of a class or library that is not there here.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers, limits, borrow=borrow)
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits, "", "at the peer", borrow)
     if type(content) is not dict:
         raise ProtocolError(None, "a call is an object of tag, args and kwargs")
     return checked_call(tag, content)
@@ -190,27 +191,27 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
     :raises RemoteError: the function raised.
     :raises NetError: the peer refused, or its reply cannot be read.
     """
+    content = _decode_part(frame, limits, address, _NAMES[frame.kind])
+    if frame.kind == RESULT:
+        return content
     try:
-        content = unpack(frame.text, frame.tagged, frame.buffers, limits)
-        if frame.kind == RESULT:
-            return content
+        an_object(content)
         if frame.kind == FLAG:
-            return Flag(content["flag"].encode("ascii"), content["details"])
+            return Flag(a_text(content["flag"]).encode("ascii"), content["details"])
         if "raised" in content:
             error: NetError = rebuild(content["raised"], peer, tag)
         else:
-            error = from_refusal(content["refused"], content, address)
-    except ProtocolError as problem:
-        raise ProtocolError(address, problem.reason, "maybe") from None
-    except ValueNotSupported as problem:
-        raise ValueNotSupported("result" + (f" ({problem.path})" if problem.path else ""),
-                                problem.reason, "yes") from None
-    except (MemoryError, RecursionError):
-        raise
+            error = from_refusal(a_text(content["refused"]), content, address)
     except Exception as problem:  # a reply can be wrong in more ways than a list could name
+        if not is_of_the_data(problem):
+            raise
         raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",
                             "maybe") from None
-    raise error
+    throw(error)
+
+
+#: What errors call the content of a reply.
+_NAMES = {RESULT: "result", FLAG: "flag", FAILURE: "exception"}
 
 
 # ------------------------------------------------------------------ streams and what is lent
@@ -249,12 +250,11 @@ def decode_end(frame: Frame, limits: Limits = Limits(), address: Optional[Addres
 
 def _decode_part(frame: Frame, limits: Limits, address: Optional[Address], what: str) -> Any:
     try:
-        return unpack(frame.text, frame.tagged, frame.buffers, limits)
+        return unpack(frame.text, frame.tagged, frame.buffers, limits, what, "in this process")
     except ProtocolError as problem:
         raise ProtocolError(address, problem.reason, "maybe") from None
     except ValueNotSupported as problem:
-        raise ValueNotSupported(what + (f" ({problem.path})" if problem.path else ""),
-                                problem.reason, "yes") from None
+        raise ValueNotSupported(problem.path, problem.reason, "yes") from None
 
 
 def encode_end(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:
@@ -311,7 +311,7 @@ def decode_ask(frame: Frame, limits: Limits = Limits()) -> Ask:
 
     :raises ProtocolError: not of the form that it has.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits, "", "at the caller")
     if type(content) is not dict:
         raise ProtocolError(None, "what is asked of the caller is an object")
     lent, args, kwargs, items = map(content.get, ("lent", "args", "kwargs", "items"))
@@ -338,14 +338,16 @@ def decode_answer(frame: Frame, limits: Limits = Limits()) -> Tuple[str, Any]:
 
     :raises ProtocolError: not of the form that answers have.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers, limits)
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits, "answer", "at the peer")
     if type(content) is not dict or len(content) != 1:
         raise ProtocolError(None, "an answer is an object with one field")
     (name, value), = content.items()
     if name == "raised":
         try:
             return name, rebuild(value)
-        except Exception:
+        except Exception as problem:
+            if not is_of_the_data(problem):
+                raise
             raise ProtocolError(None, "an answer describes no error") from None
     if name not in ("value", "items", "last") or name != "value" and type(value) is not list:
         raise ProtocolError(None, "an answer has a value, items or an error")

@@ -399,6 +399,8 @@ def looks_tagged(value: Dict[str, Any]) -> bool:
 
 # ------------------------------------------------------------------------------- and back again
 
+# What the whole of a message is called whose parts have names.
+_WHOLE = "a message"
 # Containers of JSON around the values of a message, and within the deepest tagged scalar.
 ENVELOPE = 3
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -523,7 +525,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     depth = depth_of(text, each * (limits.depth + ENVELOPE))
     if depth > SAFE_DEPTH and depth > each * levels_here(plain=not tagged):
         levels = levels_here(plain=not tagged)
-        raise ValueNotSupported(path, f"nested deeper than {levels} {_STACK} {side}")
+        raise ValueNotSupported(path or _WHOLE, f"nested deeper than {levels} {_STACK} {side}")
     try:
         string = text.decode("utf-8", "surrogatepass")
         if tagged:
@@ -532,8 +534,9 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     except (ValueNotSupported, MemoryError):
         raise
     except RecursionError:
-        raise ValueNotSupported(path, f"nested too deep for what is left of Python's recursion "
-                                      f"limit {side}") from None
+        raise ValueNotSupported(
+            path or _WHOLE, f"nested too deep for what is left of Python's recursion limit {side}"
+        ) from None
     except Exception as problem:
         if not is_of_the_data(problem):
             raise

@@ -1362,7 +1362,8 @@ def test_causes_stay_when_an_error_is_raised_while_another_is_handled():
         except ZeroDivisionError as error:
             handled = error
             failures.throw(raised(ValueError("x")))
-    assert caught.value.__context__ is handled
+    there = caught.value.__context__  # it was raised while another was handled there, too
+    assert there.__context__ is handled and handled.__context__ is None
 
 
 def test_exceptions_that_lead_to_each_other_come_to_an_end():

@@ -14,7 +14,8 @@ from net.errors import (AuthenticationError, InvalidConnection, MessageTooLarge,
                         ProtocolError, RemoteError, ValueNotSupported)
 from net.identity import Flag, encode_text
 from net.wire import messages
-from net.wire.frames import CALL, FAILURE, FLAG, Frame, RESULT
+from net.wire.frames import ANSWER, CALL, FAILURE, FLAG, Frame, RESULT
+from memory import Peak
 from travel import as_arguments, assert_same, joined, read_call, read_frame
 
 ADDRESS = ("192.0.2.1", 3010)
@@ -324,12 +325,101 @@ def test_an_unknown_connection_is_a_flag_with_near_names():
     assert issubclass(InvalidConnection, LookupError)
 
 
-@pytest.mark.parametrize("problem", [MemoryError, RecursionError])
-def test_a_lack_of_memory_or_stack_here_is_no_fault_of_the_reply(monkeypatch, problem):
-    def unpack(*arguments: object) -> object:
+class Own(Exception):
+    """An application's."""
+
+
+@pytest.mark.parametrize("problem", [MemoryError, RecursionError, KeyboardInterrupt, Own,
+                                     TimeoutError, ValueError], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("kind, step", [
+    (RESULT, "unpack"), (FLAG, "an_object"), (FAILURE, "rebuild")])
+def test_what_goes_wrong_here_is_no_fault_of_the_reply(monkeypatch, problem, kind, step):
+    """Such as what a signal handler of the application raises."""
+    def fail(*arguments: object) -> object:
         raise problem
 
-    monkeypatch.setattr(messages, "unpack", unpack)
+    monkeypatch.setattr(messages, step, fail)
     with pytest.raises(problem) as caught:
-        messages.decode_reply(Frame(RESULT, 7, False, b"5"), ADDRESS, "192.0.2.1:3010", TAG)
+        messages.decode_reply(Frame(kind, 7, False, b'{"raised":{},"flag":"eA=="}'), ADDRESS,
+                              "192.0.2.1:3010", TAG)
     assert type(caught.value) is problem
+
+
+@pytest.mark.parametrize("problem", [MemoryError, Own, ValueError], ids=lambda cls: cls.__name__)
+def test_what_goes_wrong_here_is_no_fault_of_an_answer(monkeypatch, problem):
+    def fail(*arguments: object) -> object:
+        raise problem
+
+    monkeypatch.setattr(messages, "rebuild", fail)
+    with pytest.raises(problem) as caught:
+        messages.decode_answer(Frame(ANSWER, 7, False, b'{"raised":{}}'))
+    assert type(caught.value) is problem
+
+
+def test_what_a_class_of_the_application_raises_is_its_own(monkeypatch):
+    def fail(self: object) -> int:
+        raise ValueError("of the application")
+
+    monkeypatch.setattr(travel.Frozen, "__hash__", fail)
+    key = b'{"!set":[{"!value":{"class":"travel.Frozen","name":1}}]}'
+    for kind, text in ((RESULT, key), (FLAG, b'{"flag":"eA==","details":%b}' % key)):
+        with pytest.raises(ValueError) as caught:
+            messages.decode_reply(Frame(kind, 7, True, text), ADDRESS, None, TAG)
+        assert str(caught.value) == "of the application"
+
+
+@pytest.mark.parametrize("refusal", [
+    {"refused": "NoFreePort", "host": "x", "ports": {"!range": [0, 10 ** 12, 1]}},
+    {"refused": "InvalidConnection", "tag": "eA==", "name": "x",
+     "near": {"!range": [0, 10 ** 12, 1]}},
+    {"refused": "InvalidConnection", "tag": "eA==", "name": "x", "near": ["x"] * 1000},
+    {"refused": "InvalidConnection", "tag": 5, "name": "x", "near": []},
+    {"refused": "MessageTooLarge", "what": "x", "size": {"!int": "0x" + "f" * 50_000}, "limit": 1,
+     "setting": None},
+    {"refused": {"!value": {"class": "travel.Pair", "left": 1, "right": 2}}},
+], ids=str)
+def test_what_a_refusal_says_unrolls_to_nothing(refusal):
+    with Peak() as peak:
+        error = failing_reply(FAILURE, {**refusal, "ran": {"!tuple": ["no"]}}, tagged=True)
+    assert type(error) is ProtocolError and peak.bytes < 300_000
+
+
+def test_a_refusal_of_a_class_that_is_not_known_here_is_one_all_the_same():
+    error = failing_reply(FAILURE, {"refused": "Newer", "ran": {"!tuple": ["no"]},
+                                    "reason": {"!range": [0, 10 ** 12, 1]}, "text": "why"}, True)
+    assert type(error) is NetError and str(error).endswith("refused with Newer: why")
+    assert error.ran == "maybe"
+
+
+def test_what_is_lacking_in_a_reply_says_where_and_on_which_side():
+    gone = '{"!value":{"class":"app.Gone"}}'
+    for kind, text, path in ((RESULT, f"[1,{gone}]", "result[1]"), (RESULT, gone, "result"),
+                             (FLAG, f'{{"flag":"eA==","details":[{gone}]}}', "flag['details'][0]")):
+        error = failing_reply(kind, text.encode(), tagged=True)
+        assert type(error) is ValueNotSupported and error.path == path
+        assert error.reason.endswith("not registered with @net.value in this process")
+
+
+def test_what_is_lacking_in_a_call_says_that_it_is_lacking_at_the_peer():
+    with pytest.raises(ValueNotSupported, match="@net.value at the peer"):
+        read_call(Frame(CALL, 7, True, b'{"tag":"eA==","args":[{"!value":{"class":"app.Gone"}}],'
+                                       b'"kwargs":{}}'))
+
+
+def test_an_error_is_raised_with_the_context_that_it_had_there():
+    def fail() -> None:
+        try:
+            {}["there"]
+        except KeyError:
+            raise ValueError("there")
+
+    with pytest.raises(ValueError) as caught:
+        fail()
+    data = joined(messages.encode_failure(7, caught.value))
+    with pytest.raises(ValueError) as arrived:
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            reply(data)
+    there = arrived.value.__context__
+    assert isinstance(there, KeyError) and type(there.__context__) is ZeroDivisionError
