@@ -140,9 +140,11 @@ class Lender(Packer):
 
     def _raised(self, number: int, problem: Exception) -> List[Buffer]:
         try:
-            return encode_answer(number, "raised", describe(problem), self._limits)
+            described = describe(problem, limits=self._limits)
+            return encode_answer(number, "raised", described, self._limits)
         except NetError:
-            return encode_answer(number, "raised", describe(problem, brief=True), self._limits)
+            described = describe(problem, brief=True, limits=self._limits)
+            return encode_answer(number, "raised", described, self._limits)
 
 
 def _size_of(item: Any) -> int:

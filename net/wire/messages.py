@@ -73,7 +73,7 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
         texts: List[Any] = list(map(scalar, args))
         if None not in texts:
             text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}{end}'
-    if text is None and is_plain(args) and (not kwargs or is_plain(kwargs)):
+    if text is None and is_plain(args, limits) and (not kwargs or is_plain(kwargs, limits)):
         try:
             text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}{end}'
         except ValueError:
@@ -170,9 +170,9 @@ def encode_failure(number: int, error: BaseException, detail: str = "full",
                    limits: Limits = Limits()) -> List[Buffer]:
     """The bytes of a reply with what a function raised."""
     try:
-        packed = pack({"raised": describe(error, detail)}, "exception", limits)
+        packed = pack({"raised": describe(error, detail, limits=limits)}, "exception", limits)
     except NetError:  # it holds more than a message may
-        packed = pack({"raised": describe(error, detail, brief=True)}, "exception", limits)
+        packed = pack({"raised": describe(error, detail, True, limits)}, "exception", limits)
     return _message(FAILURE, number, *packed)
 
 

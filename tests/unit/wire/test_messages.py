@@ -15,6 +15,7 @@ from net.errors import (AuthenticationError, InvalidConnection, MessageTooLarge,
 from net.identity import Flag, encode_text
 from net.wire import messages
 from net.wire.frames import ANSWER, CALL, FAILURE, FLAG, Frame, RESULT
+from net.wire.limits import Limits
 from memory import Peak
 from travel import as_arguments, assert_same, joined, read_call, read_frame
 
@@ -404,6 +405,28 @@ def test_what_is_lacking_in_a_call_says_that_it_is_lacking_at_the_peer():
     with pytest.raises(ValueNotSupported, match="@net.value at the peer"):
         read_call(Frame(CALL, 7, True, b'{"tag":"eA==","args":[{"!value":{"class":"app.Gone"}}],'
                                        b'"kwargs":{}}'))
+
+
+def test_the_limits_of_the_settings_count_for_arguments():
+    deep: list = []
+    for _ in range(5):
+        deep = [deep]
+    for args, kwargs in (((deep,), {}), ((), {"a": deep})):
+        with pytest.raises(ValueNotSupported, match=r"deeper than 3 \(NET_MAX_DEPTH\)"):
+            messages.encode_call(7, TAG, args, kwargs, Limits(depth=3))
+        messages.encode_call(7, TAG, args, kwargs, Limits(depth=9))
+
+
+def test_the_limits_of_the_settings_count_for_errors():
+    deep: list = []
+    for _ in range(40):
+        deep = [deep]
+    kept = failing_reply(FAILURE, read_frame(joined(messages.encode_failure(
+        7, ValueError(deep), "type"))).text)
+    assert kept.args == (deep,)
+    shown = failing_reply(FAILURE, read_frame(joined(messages.encode_failure(
+        7, ValueError(deep), "type", Limits(depth=20)))).text)
+    assert shown.args == (repr(deep),) and isinstance(shown, ValueError)
 
 
 def test_an_error_is_raised_with_the_context_that_it_had_there():
