@@ -10,7 +10,8 @@ from time import monotonic, perf_counter
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from .context import Context, current
-from .errors import AuthenticationError, NetError, PeerBusy
+from .errors import (AuthenticationError, NetError, PeerBusy, ProtocolError,
+                     ValueNotSupported)
 from .identity import Flag, encode_text, tag_name, tag_of_old_peer
 from .log import CALLS, RateLimitedLog
 from .settings import settings
@@ -158,8 +159,8 @@ class Dispatch:
         try:
             _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
                                                             context.borrow)
-        except NetError as problem:
-            return messages.encode_refusal(number, problem)
+        except BaseException as problem:
+            return messages.encode_refusal(number, _unreadable(tag, problem))
         context.seconds = seconds
         context.deadline = None if seconds is None else monotonic() + seconds
         started = perf_counter()
@@ -267,6 +268,24 @@ class Dispatch:
         found = [name for last in near for name in last_parts.get(last, ())]
         found += difflib.get_close_matches(wanted, names, 3)
         return tuple(dict.fromkeys(found))[:3]
+
+
+def _unreadable(tag: bytes, problem: BaseException) -> NetError:
+    """Why no function ran: what was raised while its arguments were read. That may be anything,
+    where they are of an application's classes; called while it is handled.
+    """
+    if type(problem) in _OF_READING:
+        assert isinstance(problem, NetError)
+        return problem
+    if type(problem) is MemoryError:
+        return PeerBusy(None, "no memory for the arguments there")
+    _log_failure(tag, problem)
+    return ValueNotSupported(
+        "the arguments", f"{type(problem).__name__} was raised at the peer when they were read, by "
+                         f"a class of the application; its log says more")
+
+
+_OF_READING = frozenset({ProtocolError, ValueNotSupported})
 
 
 def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:

@@ -13,11 +13,12 @@ from typing import Any, Optional
 import pytest
 
 import net
+import travel
 from net import dispatch as dispatch_module
 from net.context import Caller, Context
 from net.dispatch import Dispatch, Tally
-from net.errors import (InvalidConnection, MessageTooLarge, NetError, ProtocolError, RemoteError,
-                        ValueNotSupported)
+from net.errors import (InvalidConnection, MessageTooLarge, NetError, PeerLost, ProtocolError,
+                        RemoteError, ValueNotSupported)
 from net.identity import Flag, encode_text, public_module
 from net.log import CALLS, RateLimitedLog
 from net.wire import legacy, messages
@@ -368,6 +369,35 @@ def test_an_argument_of_a_class_that_is_not_registered_is_refused(dispatch, tall
                 f'{{"tag":"{tag}","args":[{{"!value":{{"class":"app.Job"}}}}],'
                 f'"kwargs":{{}}}}'.encode(), tagged=True)
     assert caught.value.ran == "no" and not tally.by_tag
+
+
+@pytest.mark.parametrize("error", [Exception("own"), ValueError("own"), SystemExit(3),
+                                   PeerLost(None, "own")], ids=repr)
+def test_what_a_class_raises_while_arguments_are_read_is_answered(dispatch, tally, monkeypatch,
+                                                                  error, caplog, fresh_log):
+    """It once cut the connection without a word."""
+    def fail(self: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(travel.Frozen, "__hash__", fail)
+    text = b'{"tag":"%b","args":[{"!set":[{"!value":{"class":"travel.Frozen","name":1}}]}],' \
+           b'"kwargs":{}}' % encode_text("echo")
+    with pytest.raises(ValueNotSupported, match=f"{type(error).__name__} was raised at the peer") \
+            as caught:
+        ask_raw(dispatch, tally, text, tagged=True)
+    assert caught.value.ran == "no" and not tally.by_tag
+    assert "echo, called by" in caplog.text and type(error).__name__ in caplog.text
+
+
+def test_a_request_for_which_there_is_no_memory_is_refused(dispatch, tally, monkeypatch):
+    def unpack(*arguments: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(messages, "unpack", unpack)
+    request = read_frame(joined(messages.encode_call(5, encode_text("echo"), (), {})))
+    answer = read_frame(joined(dispatch.answer(request, context(), tally)))
+    assert json.loads(answer.text) == {"refused": "PeerBusy", "ran": "no",
+                                       "reason": "no memory for the arguments there"}
 
 
 def test_calls_errors_and_seconds_are_counted(dispatch, tally):
