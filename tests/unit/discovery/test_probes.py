@@ -44,7 +44,7 @@ def stranger(port_range):
 @pytest.fixture
 def run():
     """Probe addresses and give what was found, and how long it took."""
-    def probe(*addresses, seconds=STRANGER_SECONDS, window=100, end=5.0):
+    def probe(*addresses, seconds=patience(STRANGER_SECONDS), window=100, end=patience(5)):
         one = Sweep(window, monotonic() + end, set())
         for address in addresses:
             one.add(Candidate(address, "test", seconds))
@@ -231,14 +231,14 @@ def test_a_stranger_is_told_apart_and_does_not_hide_a_peer(stranger, run, treat,
     assert [answer.address for answer in findings.answers] == [good]
     (address, described), = findings.strangers
     assert address == odd and re.search(what, described) and described.isprintable()
-    assert seconds < STRANGER_SECONDS + 1
+    assert seconds < patience(STRANGER_SECONDS + 1)
 
 
 def test_a_closed_port_is_no_stranger(port_range, run):
     findings, seconds = run(*(("127.0.0.1", port) for port in port_range))
     assert list(findings.outcomes.values()) == ["refused"] * len(port_range)
     assert findings.strangers == []
-    assert seconds < 1
+    assert seconds < patience(1)
 
 
 def test_the_window_bounds_the_sockets_in_flight(stranger, port_range, monkeypatch):
@@ -282,12 +282,12 @@ def test_without_any_descriptor_the_sweep_ends_in_time(run, monkeypatch):
 
     monkeypatch.setattr(sweep.socket, "socket", none_left)
     findings, seconds = run(("127.0.0.1", 1), end=0.2)
-    assert seconds < 1 and findings.left == 1
+    assert seconds < patience(1) and findings.left == 1
 
 
 def test_what_the_deadline_leaves_over_is_counted(run):
     findings, seconds = run(*(("127.0.0.1", port) for port in range(1, 50)), end=-1)
-    assert findings.left == 49 and findings.outcomes == {} and seconds < 1
+    assert findings.left == 49 and findings.outcomes == {} and seconds < patience(1)
 
 
 def test_a_host_that_shows_life_has_all_its_ports_probed(stranger, port_range):
