@@ -227,18 +227,29 @@ def test_cancelling_one_leaves_the_others_alone(far):
     run(some)
 
 
-def test_those_that_wait_for_a_connection_can_be_cancelled(far, kept_max_calls):
+@net.remote("forms.noted")
+async def noted_there(key, count=1, timeout=5.0):
+    """What is noted there, awaited."""
+
+
+def test_those_that_wait_for_a_connection_can_be_cancelled(far, key, kept_max_calls):
     kept_max_calls(2)
 
     async def some() -> None:
-        tasks = [asyncio.ensure_future(forms.sleep(0.2, number, peer=far.id))
-                 for number in range(10)]
-        await asyncio.sleep(0.05)
-        for task in tasks[1:9]:
+        # Two have the connections, and end when they are told to.
+        held = asyncio.ensure_future(noted_there(key + " go", timeout=60, peer=far.id))
+        running = asyncio.ensure_future(forms.watchful_async(key, 60, peer=far.id))
+        waiting = [asyncio.ensure_future(forms.sleep(0, number, peer=far.id))
+                   for number in range(8)]
+        assert await forms.noted.start(key, 1, peer=far.id) == ["began"]
+        assert not any(task.done() for task in waiting)
+        for task in (running, *waiting[:7]):
             task.cancel()
-        done = await asyncio.gather(*tasks, return_exceptions=True)
-        assert done[0] == 0 and done[9] == 9
-        assert all(isinstance(one, asyncio.CancelledError) for one in done[1:9])
+        assert await waiting[7] == 7  # in the place of the one that ran
+        await forms.note.start(key + " go", "went", peer=far.id)
+        assert await held == ["went"]
+        ended = await asyncio.gather(running, *waiting[:7], return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in ended)
         assert await asyncio.gather(*[forms.sleep(0, one, peer=far.id) for one in range(6)]) \
             == list(range(6))
     run(some)
