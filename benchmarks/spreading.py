@@ -99,6 +99,22 @@ def dask() -> Iterator[dict[str, Spread]]:
         yield {"Dask map": lambda tasks: client.gather(client.map(spin, tasks, pure=False))}
 
 
+@contextlib.contextmanager
+def ray() -> Iterator[dict[str, Spread]]:
+    try:
+        import ray
+    except ImportError:
+        yield {}
+        return
+    ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False,
+             logging_level="ERROR", _node_ip_address="127.0.0.1")
+    try:
+        remote = ray.remote(spin)
+        yield {"Ray remote": lambda tasks: ray.get([remote.remote(seconds) for seconds in tasks])}
+    finally:
+        ray.shutdown()
+
+
 def _submit(executor: Executor, function: Any, tasks: list[float]) -> list[float]:
     futures = [executor.submit(function, seconds) for seconds in tasks]
     return [future.result() for future in futures]
@@ -114,7 +130,7 @@ def measured(spread: Spread, tasks: list[float]) -> float:
 def run(rounds: int, share: float = 1.0) -> Iterator[Result]:
     with contextlib.ExitStack() as stack:
         ways: dict[str, Spread] = {}
-        for system in (process_pool, app_net, dask):
+        for system in (process_pool, app_net, dask, ray):
             ways.update(stack.enter_context(system()))
         for spread in ways.values():
             spread([0.0] * (8 * PROCESSES))  # until all processes are there
