@@ -3,17 +3,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
 import typing
-from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Optional, Type,
-                    TypeVar, Union, overload)
+from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Mapping, Optional,
+                    Type, TypeVar, Union, overload)
 
 from .calls.ways import Way, way_of
 from .handles import Handle, methods_of
 from .log import warn
 from .settings import is_address
 from .errors import RemoteError
-from .identity import Flag, PeerArgument, address_of, encode_text, make_tag, public_module, tag_name
+from .identity import (Flag, PeerArgument, address_of, encode_text, make_tag, public_module,
+                       remember_program, tag_name)
 from .peer import _Peer, handle_flag, launch_by_decorator
 from .process import process
 from .spreading import OnPeers, make_target, start_there
@@ -333,6 +335,7 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
         # make this peer call another one.
         function = function.__wrapped__  # type: ignore[attr-defined]
     _check(function)
+    remember_program(getattr(function, "__globals__", {}))
     encoded = _tag_of(function, tag)
     known = _Peer.CONNECTIONS.get(encoded)
     if known is not None and not _is_defined_again(known, function):
@@ -447,6 +450,13 @@ def value(cls: Any = None) -> Any:
 
     :raises TypeError: another kind of class, or the name is taken by another class.
     """
+    namespace = sys._getframe(1).f_globals
+    remember_program(namespace)
     if cls is None or isinstance(cls, str):
-        return functools.partial(registered.register, name=cls)
-    return registered.register(cls, None)
+        return functools.partial(_register_value, name=cls, namespace=namespace)
+    return _register_value(cls, None, namespace)
+
+
+def _register_value(cls: Any, name: Optional[str], namespace: Mapping[str, Any]) -> Any:
+    at_hand = getattr(cls, "__module__", None) == namespace.get("__name__")
+    return registered.register(cls, name, namespace if at_hand else None)

@@ -135,6 +135,36 @@ def functions_digest(names: Iterable[str]) -> str:
 #: What Python calls the main program, and a spawned multiprocessing child its parent's.
 MAIN = ("__main__", "__mp_main__")
 
+#: The variables of main programs in which a decorator was used, by the name that others know the
+#: program by. A profiler or a debugger may run one that ``sys.modules`` does not have, and a
+#: process may run several. Filled by the decorators, never by the wire.
+PROGRAMS: Dict[str, Mapping[str, Any]] = {}
+
+
+def remember_program(namespace: Mapping[str, Any]) -> None:
+    """Know the classes of a main program as its own; of any other module nothing is kept."""
+    if namespace.get("__name__") in MAIN:
+        PROGRAMS[public_module("__main__", namespace)] = namespace
+
+
+def program_of(qualified: str, cls: type) -> Optional[Mapping[str, Any]]:
+    """The variables of the main program that has a class under its name; None if none has."""
+    first, *rest = qualified.split(".")
+    for namespace in list(PROGRAMS.values()):
+        found = namespace.get(first)
+        for part in rest:
+            found = vars(type)["__dict__"].__get__(found).get(part) \
+                if issubclass(type(found), type) else None
+        if found is cls:
+            return namespace
+    return None
+
+
+def main_program() -> str:
+    """The name by which others know the main program: the first one in which a decorator was used,
+    otherwise the one that Python has."""
+    return next(iter(PROGRAMS), "") or public_module("__main__")
+
 
 def public_module(name: str, namespace: Optional[Mapping[str, Any]] = None) -> str:
     """The name by which other processes know a module, so that a file that is run meets the same
@@ -169,13 +199,13 @@ def _module_of_file(path: str) -> str:
 
 def tag_of_old_peer(tag: bytes) -> bytes:
     """The tag that a peer of the old dialect means: it calls any main program ``__main__``."""
-    return _moved(tag, "__main__", public_module("__main__"))
+    return _moved(tag, "__main__", main_program())
 
 
 def tag_for_old_peer(tag: bytes) -> bytes:
     """The tag by which a peer of the old dialect knows a function of its main program, if it runs
     the program that this process runs."""
-    return _moved(tag, public_module("__main__"), "__main__")
+    return _moved(tag, main_program(), "__main__")
 
 
 def _moved(tag: bytes, module: str, to: str) -> bytes:

@@ -12,7 +12,7 @@ import types
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ..errors import NetError, RemoteError
-from ..identity import MAIN, printable, public_module
+from ..identity import MAIN, PROGRAMS, printable, program_of, public_module
 from .memo import Memo
 
 #: Module and qualified name of a class.
@@ -115,7 +115,9 @@ def name_of(cls: type) -> Name:
     module = names_in(cls).get("__module__", "builtins")
     if type(module) is not str:
         module = "builtins"
-    return public_module(module), _qualified_name_of(cls)
+    qualified = _qualified_name_of(cls)
+    namespace = program_of(qualified, cls) if module in MAIN else None
+    return public_module(module, namespace), qualified
 
 
 # ------------------------------------------------------------------------------- loaded classes
@@ -124,8 +126,10 @@ def name_of(cls: type) -> Name:
 def find_loaded(name: Name) -> Optional[type]:
     """An exception class that is loaded here; None if there is none, or it is no Exception."""
     module, qualified = name
-    for found in _modules(module):
-        for part in qualified.split("."):
+    first, *rest = qualified.split(".")
+    for names in _namespaces(module):
+        found = names.get(first)
+        for part in rest:
             found = _own_names(found).get(part)
         if is_a(found, type) and derives(found, Exception) and not derives(found, Rebuilt) \
                 and found is not Exception and found is not RemoteError and found is not NetError:
@@ -133,13 +137,16 @@ def find_loaded(name: Name) -> Optional[type]:
     return Exception if name == ("builtins", "Exception") else None
 
 
-def _modules(name: str) -> List[Any]:
-    """The loaded modules of a name: the main program is known by the one that others import."""
-    main = sys.modules.get("__main__")
+def _namespaces(name: str) -> List[Any]:
+    """The variables of the loaded modules of a name: the main program is known by the one that
+    others import."""
+    main = _own_names(sys.modules.get("__main__"))
     if name in MAIN:
         return [main]
-    loaded = sys.modules.get(name)
-    return [main, loaded] if name == public_module("__main__") else [loaded]
+    programs = [PROGRAMS[name]] if name in PROGRAMS else []
+    if name == public_module("__main__"):
+        programs.append(main)
+    return [*programs, _own_names(sys.modules.get(name))]
 
 
 def _own_names(owner: Any) -> Any:

@@ -10,10 +10,10 @@ import enum
 import functools
 import operator
 import types
-from typing import Any, Dict, FrozenSet, NamedTuple, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import ValueNotSupported
-from ..identity import printable, public_module
+from ..identity import MAIN, printable, program_of, public_module
 from .checks import Lacking, Malformed, a_text, a_whole
 from .memo import Memo
 
@@ -25,9 +25,11 @@ CLASSES: Dict[str, type] = {}
 NAMES: Dict[type, str] = {}
 
 
-def register(cls: type, name: Optional[str]) -> type:
+def register(cls: type, name: Optional[str],
+             namespace: Optional[Mapping[str, Any]] = None) -> type:
     """Let values of a class travel under a name, ``module.qualified name`` by default.
 
+    :param namespace: the variables of the module that defines it, if they are at hand.
     :raises TypeError: neither a dataclass, an enum nor a named tuple, a dataclass with a base such
         as dict or Exception, or the name is taken.
     """
@@ -40,9 +42,9 @@ def register(cls: type, name: Optional[str]) -> type:
     if not is_enum(cls) and not _is_named_tuple(cls) and (base is not object or not _is_plain(cls)):
         raise TypeError(f"{cls!r} is also a {base.__name__}, and holds more than its fields")
     if name is None:
-        name = ".".join(_origin(cls))
+        name = ".".join(_origin(cls, namespace))
     known = CLASSES.get(name)
-    if known is not None and _origin(known) != _origin(cls):
+    if known is not None and _origin(known) != _origin(cls, namespace):
         raise TypeError(f"the name {name!r} is taken by {known!r}")
     CLASSES[name] = cls
     NAMES[cls] = name
@@ -152,9 +154,11 @@ def put_together(name: str, parts: Dict[str, Any]) -> Any:
     return value
 
 
-def _origin(cls: type) -> Tuple[str, str]:
+def _origin(cls: type, namespace: Optional[Mapping[str, Any]] = None) -> Tuple[str, str]:
     # The same class again, as when a module is reloaded, is no other class.
-    return public_module(cls.__module__), cls.__qualname__
+    if cls.__module__ in MAIN and namespace is None:
+        namespace = program_of(cls.__qualname__, cls)
+    return public_module(cls.__module__, namespace), cls.__qualname__
 
 
 def _put_enum(cls: Any, name: str, parts: Dict[str, Any]) -> Any:

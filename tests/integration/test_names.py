@@ -4,7 +4,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 
@@ -44,17 +44,26 @@ class Scope:
 
 
 @pytest.fixture
-def application(tmp_path, monkeypatch) -> Iterator[ModuleType]:
-    """The same application, imported here."""
-    (tmp_path / "application.py").write_text(APPLICATION)
+def imported(tmp_path, monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Import the application here, as a module of a name."""
     monkeypatch.syspath_prepend(tmp_path)
-    registries = (_Peer.CONNECTIONS, registered.CLASSES, registered.NAMES)
+    registries = (_Peer.CONNECTIONS, registered.CLASSES, registered.NAMES, sys.modules)
     before = [set(registry) for registry in registries]
-    yield importlib.import_module("application")
-    del sys.modules["application"]
+
+    def find(name: str) -> ModuleType:
+        (tmp_path / f"{name}.py").write_text(APPLICATION)
+        return importlib.import_module(name)
+
+    yield find
     for registry, known in zip(registries, before):
         for name in registry.keys() - known:
             del registry[name]
+
+
+@pytest.fixture
+def application(imported) -> ModuleType:
+    """The same application, imported here."""
+    return imported("application")
 
 
 def test_a_program_and_its_module_imported_elsewhere_meet(peer_process, application: Any):
@@ -79,6 +88,34 @@ def test_a_program_that_is_run_calls_another_where_it_is_imported(peer_process, 
             print("caught", error)
     """)
     assert there.read_line() == "True"
+    assert there.read_line() == "caught broken"
+
+
+@pytest.mark.parametrize("alter_sys", [False, True])
+def test_a_program_that_a_profiler_runs_meets_its_module(
+        peer_process, imported, tmp_path, alter_sys):
+    """They run it as a main program, and the main module that Python has is their own; or it was
+    the program's only while it ran."""
+    studio: Any = imported("studio")
+    there = peer_process(f"""
+        import runpy, sys
+        import net
+        sys.path.insert(0, {str(tmp_path)!r})
+        program = runpy.run_module("studio", run_name="__main__", alter_sys={alter_sys})
+    """)
+    done, quality = studio.render(studio.Shot("sc01"), peer=there.id)
+    assert type(done) is studio.Shot and quality is studio.Quality.DRAFT
+    with pytest.raises(studio.RenderError, match="broken"):
+        studio.render(studio.Shot("broken"), peer=there.id)
+    there.execute(f"""
+        here = {str(net.Peer().id)!r}
+        try:
+            print(program["render"](program["Shot"]("sc01"), peer=here)[0])
+            program["render"](program["Shot"]("broken"), peer=here)
+        except program["RenderError"] as error:
+            print("caught", error)
+    """)
+    assert there.read_line() == "Shot(name='sc01 done')"
     assert there.read_line() == "caught broken"
 
 
