@@ -15,7 +15,9 @@ class HasId(Protocol):
     """What has a peer id, as ``net.Peer()`` does."""
 
     @property
-    def id(self) -> PeerId: ...
+    def id(self) -> PeerId:
+        """The peer id."""
+        ...
 
 
 #: What ``peer=`` takes: a peer id, ``(host, port)``, ``"host:port"`` or ``net.Peer()``.
