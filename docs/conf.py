@@ -16,15 +16,24 @@ copyright = author
 release = re.search(r'^__version__ = "(.+)"$', (ROOT / "net/__init__.py").read_text(), re.M)[1]
 version = release.rpartition(".")[0]
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
-html_theme = "alabaster"
+html_theme = "furo"
+html_title = f"app-net {version}"
 html_theme_options = {
-    "description": "Call a function here or on another peer: same name, same result.",
-    "page_width": "60em",
+    "light_css_variables": {"color-brand-primary": "#1f5f99", "color-brand-content": "#1f5f99"},
+    "dark_css_variables": {"color-brand-primary": "#7cb5ec", "color-brand-content": "#7cb5ec"},
 }
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
 html_show_copyright = False
-pygments_style = "sphinx"
+html_copy_source = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+
+# The copy button takes what one types: no prompts and no output, and whole files as they are.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 autodoc_member_order = "bysource"
 # Signatures of several lines are easier to read than those of two hundred columns.
