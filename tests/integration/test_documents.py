@@ -6,22 +6,19 @@ need more than this have tests of their own and are listed as such.
 """
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
+from pages import ROOT, blocks
 from processes import run_python
 
-ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^\.\. code-block:: (python|pycon)\n\n((?:    .*\n|\n)+)", re.M)
-
 #: Pages that are run here.
-PAGES = ["README.rst", "docs/usage.rst", "docs/logging.rst", "docs/applications.rst",
-         "docs/webservers.rst", "docs/asyncio.rst", "docs/streams.rst",
+PAGES = ["README.rst", "docs/index.rst", "docs/usage.rst", "docs/logging.rst",
+         "docs/applications.rst", "docs/webservers.rst", "docs/asyncio.rst", "docs/streams.rst",
          "docs/objects.rst", "docs/many.rst", "docs/cancelling.rst"]
 #: Pages with python examples that other tests run.
 ELSEWHERE = {"docs/main-thread.rst", "docs/events.rst", "docs/discovery.rst", "docs/security.rst",
-             "docs/reliability.rst", "docs/performance.rst"}
+             "docs/reliability.rst", "docs/performance.rst",
+             # as files and terminals: test_terminals
+             "docs/tutorial.rst"}
 
 #: Ends the script of a process that runs sessions.
 SESSION = """
@@ -33,23 +30,21 @@ sys.exit(_result.failed)
 """
 
 
-def blocks(page: str, kind: str) -> list[str]:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return [re.sub(r"^    ", "", body, flags=re.M)
-            for found, body in BLOCK.findall(text) if found == kind]
+def texts(page: str, kind: str) -> list[str]:
+    return [block.text for block in blocks(page) if block.kind == kind]
 
 
 def test_every_page_with_examples_is_known():
     pages = ["README.rst", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst"))]
-    with_examples = {page for page in pages if blocks(page, "python") or blocks(page, "pycon")}
+    with_examples = {page for page in pages if texts(page, "python") or texts(page, "pycon")}
     assert with_examples <= set(PAGES) | ELSEWHERE
     assert set(PAGES) <= with_examples
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_run_as_printed(page, peer_process, port_range, tmp_path):
-    application = "\n".join(blocks(page, "python"))
-    session = "\n".join(blocks(page, "pycon"))
+    application = "\n".join(texts(page, "python"))
+    session = "\n".join(texts(page, "pycon"))
     peer_process(application)
     script = tmp_path / "application.py"  # as PeerProcess calls it: the same program
     script.write_text(application + SESSION.format(session=session, page=page), encoding="utf-8")

@@ -1,0 +1,64 @@
+"""Pages whose files and commands are played in terminals, from the first line to the last."""
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+from pages import blocks
+from terminals import Terminal
+from times import patience
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix" or not shutil.which("bash"), reason="needs a terminal"),
+    pytest.mark.timeout(patience(90)),
+]
+
+#: Page -> modules that its programs need besides ours.
+PAGES = {"docs/tutorial.rst": ["cryptography"]}
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, port_range: range) -> Iterator[Callable[[str], Terminal]]:
+    """The terminal of a name, in the folder of the test."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "python3").symlink_to(sys.executable)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    opened = {}
+
+    def adapted(line: str) -> str:
+        # The page has the ports that a user sees, the test ports of its own.
+        for offset, port in enumerate(port_range):
+            line = line.replace(str(3010 + offset), str(port))
+        return line
+
+    def named(name: str) -> Terminal:
+        if name not in opened:
+            opened[name] = Terminal(
+                folder, adapted, NET_HOST=None, NET_PORT_START=port_range.start,
+                PATH=os.pathsep.join([str(commands), os.environ["PATH"]]))
+        return opened[name]
+
+    yield named
+    for one in opened.values():
+        one.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_plays_as_printed(page, terminal, tmp_path):
+    for module in PAGES[page]:
+        pytest.importorskip(module)
+    for block in blocks(page):
+        if block.kind in ("console", "pycon"):
+            assert block.caption.startswith("Terminal"), block
+            try:
+                terminal(block.caption).play(block.text)
+            except AssertionError as problem:
+                raise AssertionError(f"{block.caption}\n{block.text}\n{problem}") from None
+        else:
+            (tmp_path / "folder" / block.caption).write_text(block.text, encoding="utf-8")
