@@ -6,6 +6,10 @@ from collections import Counter
 from typing import Any, Dict, Iterable, Optional
 
 
+# Peers of which is remembered when they were chosen. In the life of a process many may come and go.
+MOST = 1024
+
+
 class Balance:
     """Chooses the peer with the fewest calls of ours in flight, by turns among equals. Any thread
     may call."""
@@ -13,7 +17,7 @@ class Balance:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
         self._in_flight: Counter[Any] = Counter()
-        # When each was chosen last, counted in turns.
+        # When each was chosen last, counted in turns; in this order.
         self._chosen: Dict[Any, int] = {}
         self._turn = 0
 
@@ -25,7 +29,10 @@ class Balance:
             if peer is not None:
                 self._turn += 1
                 self._in_flight[peer] += 1
+                self._chosen.pop(peer, None)
                 self._chosen[peer] = self._turn
+                if len(self._chosen) > MOST:
+                    del self._chosen[next(iter(self._chosen))]
             return peer
 
     def give_back(self, peer: Any) -> None:

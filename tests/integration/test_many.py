@@ -239,6 +239,25 @@ def test_an_executor_of_peers(pair):
             executor.submit(sample.fail, "ZeroDivisionError").result()
 
 
+def test_an_executor_of_peers_serves_an_event_loop(pair):
+    async def main():
+        loop = asyncio.get_running_loop()
+        with net.Executor(peers=pair) as executor:
+            return await asyncio.gather(*[
+                loop.run_in_executor(executor, sample.multiply, number) for number in range(20)])
+    assert asyncio.run(main()) == [5 * number for number in range(20)]
+
+
+def test_joblib_runs_on_peers(pair):
+    joblib = pytest.importorskip("joblib", "1.3")
+    net.register_joblib()
+    with joblib.parallel_config("net", peers=pair):
+        assert joblib.Parallel()(joblib.delayed(sample.multiply)(n, some_kwarg=3)
+                                 for n in range(20)) == [3 * n for n in range(20)]
+        with pytest.raises(ZeroDivisionError):
+            joblib.Parallel()([joblib.delayed(sample.fail)("ZeroDivisionError")])
+
+
 def test_waiting_for_peers(sample_process, port_range):
     script = """
 import net, sys, time, sample

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import io
 import gc
 import itertools
 import threading
@@ -10,12 +11,14 @@ import time
 from typing import Any, Callable, Dict, List
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import net
 from net import context
 from net.calls import many, spread, workers
 from net.calls.start import Call
-from net.run.balance import Balance
+from net.run.balance import MOST, Balance
 from times import patience
 
 A, B, C = (("127.0.0.1", port) for port in (1, 2, 3))
@@ -94,6 +97,30 @@ def test_any_prefers_the_peer_with_the_fewest_calls_in_flight():
     balance.give_back(A)
     assert [balance.take([A, B]) for _ in range(2)] == [A, A]
     assert balance.take([]) is None
+
+
+@given(steps=st.lists(st.one_of(st.sets(st.sampled_from([A, B, C])), st.integers(0, 9))))
+def test_calls_in_flight_are_counted_in_any_order(steps):
+    """A set is a choice among its peers, a number the end of a call."""
+    balance, running = Balance(), []
+    for step in steps:
+        if isinstance(step, set):
+            chosen = balance.take(step)
+            if step:
+                running.append(chosen)
+                assert running.count(chosen) - 1 == min(
+                    (running[:-1].count(peer) for peer in step))
+        elif running:
+            balance.give_back(running.pop(step % len(running)))
+        assert [balance.in_flight(peer) for peer in (A, B, C)] == \
+            [running.count(peer) for peer in (A, B, C)]
+
+
+def test_peers_that_were_chosen_long_ago_are_forgotten():
+    balance = Balance()
+    for port in range(3 * MOST):
+        balance.give_back(balance.take([("127.0.0.1", port)]))
+    assert len(balance._chosen) == MOST
 
 
 @pytest.mark.parametrize("problem", [
@@ -275,6 +302,78 @@ def test_map_reads_an_endless_input_only_as_far_as_it_is_needed():
     mapped.close()
     assert len(read) <= 5 + many.LOOK_AHEAD * 2
     assert list(mapped) == []
+
+
+def test_a_peer_that_is_twice_as_fast_does_twice_as_much():
+    done = {A: 0, B: 0}
+    changed = threading.Condition()
+
+    def behave(peer, number):
+        with changed:  # A takes as long as B for two
+            assert changed.wait_for(
+                lambda: (done[B] >= 2 * done[A] + 2) == (peer == A), patience(5))
+            done[peer] += 1
+            changed.notify_all()
+    list(Fake(behave, [A, B]).map(range(30)))
+    assert done == {A: 10, B: 20}
+
+
+def test_a_progress_bar_follows_a_map(monkeypatch):
+    tqdm = pytest.importorskip("tqdm").tqdm
+    monkeypatch.setattr(tqdm, "monitor_interval", 0)  # no thread of its own
+    shown = io.StringIO()
+    mapped = tqdm(Fake(lambda peer, number: number, [A, B]).map(range(5)), total=5, file=shown)
+    assert list(mapped) == list(range(5))
+    assert "5/5" in shown.getvalue()
+
+
+@settings(max_examples=30, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fates=st.lists(st.sampled_from(["ok", "slow", "no", "maybe"]), max_size=25),
+       there=st.lists(st.sets(st.sampled_from([A, B, C]), min_size=1), max_size=5),
+       count=st.integers(1, 20), chunk=st.integers(1, 3), at_a_time=st.integers(1, 2),
+       wanted=st.one_of(st.none(), st.integers(0, 20)),
+       repeatable=st.booleans(), in_order=st.booleans())
+def test_peers_that_join_leave_are_slow_or_lost_in_any_order_bend_no_result(
+        monkeypatch, fates, there, count, chunk, at_a_time, wanted, repeatable, in_order):
+    """``fates`` are what happens to the calls, ``there`` is who is there at each look, and after
+    ``wanted`` values the map is closed."""
+    monkeypatch.setattr(workers, "LOOK_TIME", 0.002)
+    monkeypatch.setattr(spread, "FIRST_REST", 0.001)
+    monkeypatch.setattr(spread, "MAX_REST", 0.004)
+    left, looks, lock = list(fates), list(there), threading.Lock()
+    ran: Dict[int, int] = dict.fromkeys(range(count), 0)
+
+    def behave(peer, number):
+        with lock:
+            fate = left.pop() if left else "ok"
+            ran[number] += fate != "no"
+        if fate == "slow":
+            time.sleep(0.003)
+        if fate in ("no", "maybe"):
+            raise GONE if fate == "no" else LOST
+        return number
+    f = Fake(behave, [A, B, C])
+    f.target = f.target._replace(find=lambda groups: looks.pop() if looks else [A, B, C])
+    mapped = f.map.on(repeatable=repeatable, at_a_time=at_a_time)(
+        range(count), chunk=chunk, in_order=in_order)
+    values, lost = [], False
+    try:
+        for value in itertools.islice(mapped, wanted):
+            values.append(value)
+    except net.PeerLost:
+        lost = True
+    mapped.close()
+    assert sorted(set(values)) == sorted(values)
+    assert values == list(range(len(values))) or not in_order
+    assert all(ran[value] for value in values)
+    assert len(values) == (count if wanted is None else min(wanted, count)) or lost
+    assert not lost or "maybe" in fates
+    assert repeatable or max(ran.values()) <= 1
+    assert max(ran.values()) <= spread.MAX_LOSSES
+    for thread in threading.enumerate():
+        if thread.name == "net-many":
+            thread.join(patience(5))
 
 
 def test_letting_go_of_a_map_ends_its_threads_and_cancels_what_runs():

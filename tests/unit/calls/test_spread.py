@@ -20,6 +20,7 @@ STEPS = st.lists(st.one_of(
               st.sampled_from(["no", "maybe", "yes"])),
     st.tuples(st.just("wait"), st.floats(0.0, 3.0)),
     st.tuples(st.just("strand")),
+    st.tuples(st.just("cancel")),
 ), max_size=80)
 
 
@@ -96,6 +97,10 @@ class Play:
 
     def strand(self) -> None:
         self._end(self.spread.stranded(self.now), "stranded")
+
+    def cancel(self) -> None:
+        self._end(self.spread.clear(), "cancelled")
+        assert self.spread.waiting == 0
 
     def _end(self, tasks: List[Task], how: str) -> None:
         for task in tasks:
