@@ -166,9 +166,11 @@ class Session(FrameParser):
             self._max_text, self._max_buffers = MAX_HELLO, 0
 
     def _cut(self, data: bytes) -> Optional[Frame]:
-        if self._greeting and data and not self.held and data[0] not in CALLER_GREETING:
+        if self._greeting and self._partial is None:
             # A wrong first byte is known at once; waiting for eleven more could take for ever.
-            raise NotAFrame(data)
+            come = self.rest[self._at:] + data
+            if come and come[0] not in CALLER_GREETING:
+                raise NotAFrame(come)
         return super()._cut(data)
 
     def allow(self, kinds: FrozenSet[int], limits: Optional[Limits] = None) -> None:

@@ -6,7 +6,7 @@ import struct
 from typing import Any, List
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from net.errors import MessageTooLarge, PeerBusy, ProtocolError
@@ -341,6 +341,7 @@ def test_what_starts_no_frame_is_against_the_rules_in_every_state(state):
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3), st.binary(max_size=20)),
                 max_size=4), st.integers(1, 30), st.sampled_from(sorted(TABLE)))
+@example([(frames.FAILURE, 0, b""), (0, 0, b"")], 1, "caller, greeting")
 def test_any_frames_give_events_or_typed_errors_however_they_are_cut(several, step, state):
     data = b"".join(joined(pack(kind, number, text)) for kind, number, text in several)
 
