@@ -14,6 +14,7 @@ from net.errors import (AuthenticationError, CallCancelled, CallTimeout, Invalid
                         InvalidPeer, MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost,
                         PeerUnreachable, ProtocolError, RemoteError, SettingError, TooFewPeers,
                         ValueNotSupported)
+from each import each
 
 HERE = ("192.0.2.1", 3010)
 
@@ -76,7 +77,7 @@ def tree() -> set[type]:
             if isinstance(cls, type) and issubclass(cls, NetError)} - {NetError}
 
 
-@pytest.mark.parametrize("error, base, ran, text", TREE, ids=name_of)
+@each("error, base, ran, text", TREE, ids=name_of)
 def test_each_error_is_what_the_design_says(error, base, ran, text):
     assert isinstance(error, NetError) and isinstance(error, base)
     assert error.ran == ran
@@ -97,7 +98,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
         for cls in tree())
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=name_of)
+@each("error", ERRORS, ids=name_of)
 def test_each_error_can_be_pickled_and_copied(error):
     for copied in (copy.copy(error), copy.deepcopy(error), *[
             pickle.loads(pickle.dumps(error, protocol))
@@ -107,7 +108,7 @@ def test_each_error_can_be_pickled_and_copied(error):
         assert vars(copied) == vars(error)
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=name_of)
+@each("error", ERRORS, ids=name_of)
 def test_each_error_can_be_caught_as_the_root(error):
     with pytest.raises(NetError):
         raise error
@@ -166,7 +167,7 @@ def arrived(error: NetError, address: errors.Address = HERE) -> NetError:
     return errors.from_refusal(refusal.pop("refused"), refusal, address)
 
 
-@pytest.mark.parametrize("error", [*ERRORS, NetError("why")], ids=name_of)
+@each("error", [*ERRORS, NetError("why")], ids=name_of)
 def test_every_error_of_the_tree_arrives_as_itself(error):
     there = arrived(error)
     assert (type(there), there.ran) == (type(error), error.ran)
@@ -203,7 +204,7 @@ def test_a_refusal_that_does_not_say_whether_the_call_ran_leaves_it_open():
         assert errors.from_refusal("PeerBusy", {"reason": "full", "ran": ran}, HERE).ran == "maybe"
 
 
-@pytest.mark.parametrize("name, facts", [
+@each("name, facts", [
     ("PeerBusy", {}),
     ("PeerBusy", {"reason": 5}),
     ("MessageTooLarge", {"what": "text", "size": "2", "limit": 1, "setting": None, "ran": "no"}),

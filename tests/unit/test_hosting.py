@@ -12,6 +12,7 @@ import pytest
 
 from net import hosting
 from net.hosting import (PARENT, announce_to_children, is_token, stale_parent, why_not_here)
+from each import each
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_a_process_that_a_reloader_started_knows_the_stale_peer_of_its_parent(va
     assert stale_parent(environment) == (3010, "abc")
 
 
-@pytest.mark.parametrize("environment", [
+@each("environment", [
     {}, {"WERKZEUG_RUN_MAIN": "true"}, {PARENT: f"{os.getppid()} 3010 abc"},
     {"WERKZEUG_RUN_MAIN": "false", PARENT: f"{os.getppid()} 3010 abc"},
     {"RUN_MAIN": "true", PARENT: "1 3010 abc"}, {"RUN_MAIN": "true", PARENT: ""},

@@ -3,11 +3,8 @@ from __future__ import annotations
 
 import base64
 import copy
-import os
 import pickle
 import sys
-import zipapp
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,7 +16,7 @@ from net.errors import InvalidPeer
 from net.identity import (Flag, PeerId, address_of, decode_text, encode_text, make_id, make_tag,
                           printable, printable_block, public_module, tag_for_old_peer, tag_name,
                           tag_of_old_peer)
-from processes import run_python
+from each import each
 
 ID = b"MTkyLjAuMi4xOjMwMTAgLT4gTm9uZQ=="  # 192.0.2.1:3010 -> None
 GROUP_ID = b"MTkyLjAuMi4xOjMwMTAgLT4gZ3JvdXAx"  # 192.0.2.1:3010 -> group1
@@ -81,7 +78,7 @@ def test_a_group_may_hold_what_separates_the_parts():
 # ------------------------------------------------------------------------------ addresses
 
 
-@pytest.mark.parametrize("peer, address", [
+@each("peer, address", [
     (ID, ("192.0.2.1", 3010)),
     (ID.decode(), ("192.0.2.1", 3010)),
     (PeerId(ID), ("192.0.2.1", 3010)),
@@ -123,7 +120,7 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize("peer", INVALID, ids=lambda peer: f"{type(peer).__name__} {peer!r:.30}")
+@each("peer", INVALID, ids=lambda peer: f"{type(peer).__name__} {peer!r:.30}")
 def test_what_is_no_peer_is_refused_with_advice(peer):
     with pytest.raises(InvalidPeer) as caught:
         address_of(peer)
@@ -135,15 +132,15 @@ def test_what_is_no_peer_is_refused_with_advice(peer):
     assert shown is peer or shown == peer
 
 
-@pytest.mark.parametrize("peer", [peer for peer in INVALID if isinstance(peer, bytes)],
-                         ids=lambda peer: repr(peer)[:30])
+@each("peer", [peer for peer in INVALID if isinstance(peer, bytes)],
+      ids=lambda peer: repr(peer)[:30])
 def test_bytes_that_are_no_id_make_none(peer):
     with pytest.raises(InvalidPeer):
         PeerId(peer)
 
 
-@pytest.mark.parametrize("given", [None, 5, 10 ** 12, [1, 2], "text", ID.decode(), bytearray(ID)],
-                         ids=repr)
+@each("given", [None, 5, 10 ** 12, [1, 2], "text", ID.decode(), bytearray(ID)],
+      ids=repr)
 def test_an_id_is_made_of_bytes_only(given):
     with pytest.raises(InvalidPeer, match="is no peer id"):
         PeerId(given)
@@ -169,7 +166,7 @@ def test_any_text_is_a_peer_or_refused(text):
 # ------------------------------------------------------------------------------------ tags
 
 
-@pytest.mark.parametrize("module, name, tag", [
+@each("module, name, tag", [
     # As the documentation prints them.
     ("net.defaults.handlers", "null", b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLm51bGw="),
     ("net.defaults.handlers", "info", b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLmluZm8="),
@@ -188,100 +185,6 @@ def test_flags_are_the_documented_ones_byte_for_byte():
 
 
 # ------------------------------------------------------------- the name of the main program
-
-TELL = """
-import runpy, sys, net
-from net.decorators import register
-from net.wire import registered
-from net.wire.failures import describe
-import dataclasses
-
-def run(): pass
-
-@net.value
-@dataclasses.dataclass
-class Value: pass
-
-class Trouble(Exception): pass
-
-if __name__ in ("__main__", "__mp_main__"):
-    names = {net.identity.tag_name(register(run).tag).rpartition(".")[0],
-             registered.NAMES[Value].rpartition(".")[0], describe(Trouble())["types"][0][0]}
-    print(*names)
-"""
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "pkg").mkdir()
-    (tmp_path / "pkg" / "__init__.py").write_text("")
-    for name in ("studio.py", "pkg/app.py", "pkg/__main__.py", "__main__.py"):
-        (tmp_path / name).write_text(TELL)
-    return tmp_path
-
-
-def told(*arguments, folder):
-    """The names by which what a program defines is known."""
-    return run_python(*map(str, arguments), PYTHONPATH=f"{PACKAGES}{os.pathsep}{folder}",
-                      NET_LAUNCH=0).stdout.split()
-
-
-PACKAGES = Path(net.__file__).resolve().parents[1]
-
-
-def test_a_file_that_is_run_is_known_by_the_name_that_others_import(folder):
-    assert told(folder / "studio.py", folder=folder) == ["studio"]
-    assert told("-m", "studio", folder=folder) == ["studio"]
-    assert told("-m", "pkg.app", folder=folder) == ["pkg.app"]
-    assert told("-m", "pkg", folder=folder) == ["pkg.__main__"]
-
-
-def test_a_folder_and_a_zip_archive_that_are_run_are_known_by_their_names(folder):
-    archive = folder / "tool.pyz"
-    zipapp.create_archive(folder, archive, filter=lambda path: path.name == "__main__.py")
-    assert told(archive, folder=folder) == ["tool"]
-    assert told(folder, folder=folder) == [folder.name]
-
-
-def test_what_nobody_can_import_stays_the_main_program(folder):
-    assert told("-c", TELL, folder=folder) == ["__main__"]
-
-
-@pytest.mark.parametrize("start", [
-    "import runpy; runpy.run_path('studio.py', run_name='__main__')",
-    "import runpy; runpy.run_module('studio', run_name='__main__', alter_sys=True)",
-])
-def test_a_file_that_another_program_runs_has_its_own_name(folder, start):
-    code = f"import os; os.chdir({str(folder)!r}); {start}"
-    assert told("-c", code, folder=folder) == ["studio"]
-
-
-def test_a_child_of_multiprocessing_knows_the_main_program_by_the_same_name(folder):
-    (folder / "parent.py").write_text(TELL.replace("print", "if __name__ == '__mp_main__': print")
-                                      + """
-def work(): pass
-
-if __name__ == "__main__":
-    import multiprocessing
-    child = multiprocessing.get_context("spawn").Process(target=work)
-    child.start()
-    child.join()
-""")
-    assert told(folder / "parent.py", folder=folder) == ["parent"]
-
-
-def test_the_name_stays_when_python_has_come_to_the_end_of_the_file(folder):
-    (folder / "ended.py").write_text("""
-import sys, threading
-from net.identity import public_module
-
-def ask():
-    threading.main_thread().join()
-    print(public_module("__main__"))
-
-threading.Thread(target=ask).start()
-""")
-    assert told(folder / "ended.py", folder=folder) == ["ended"]
 
 
 def test_a_frozen_program_is_known_by_its_script_or_its_name(monkeypatch):
@@ -316,16 +219,16 @@ def test_any_text_comes_back_from_base64(text):
     assert decode_text(encode_text(text)) == decode_text(encode_text(text).decode()) == text
 
 
-@pytest.mark.parametrize("data",
-                         ["?", "A", "QQ", "QQ=", "QQ==\n", "é", "\ud800", b"\xff", b"QQ==QQ==",
-                          b"Q Q=", base64.b64encode(b"\xff")], ids=repr)
+@each("data",
+      ["?", "A", "QQ", "QQ=", "QQ==\n", "é", "\ud800", b"\xff", b"QQ==QQ==",
+       b"Q Q=", base64.b64encode(b"\xff")], ids=repr)
 def test_what_is_no_base64_of_text_is_refused(data):
     with pytest.raises(ValueError):
         decode_text(data)
 
 
-@pytest.mark.parametrize("tag", ["?", b"\xff\x1b[0m", "é\n", "\ud800", b"", coded("\x1b[31m\0\n"),
-                                 base64.b64encode(b"\xff"), b"x" * 10_000, coded("x" * 10_000)])
+@each("tag", ["?", b"\xff\x1b[0m", "é\n", "\ud800", b"", coded("\x1b[31m\0\n"),
+              base64.b64encode(b"\xff"), b"x" * 10_000, coded("x" * 10_000)])
 def test_a_tag_of_anybody_can_be_shown(tag):
     name = tag_name(tag)
     assert name.isprintable() and len(name) <= 203 or name.isprintable() and name.endswith("...")
@@ -345,8 +248,8 @@ def test_a_flag_keeps_its_details():
 # ------------------------------------------------------------------------ text for people
 
 
-@pytest.mark.parametrize("text",
-                         ["\x1b[31m", "a\nb", "\0", "\x7f", "\u202e", "\ud800", "\x9b1m", "a\tb"])
+@each("text",
+      ["\x1b[31m", "a\nb", "\0", "\x7f", "\u202e", "\ud800", "\x9b1m", "a\tb"])
 def test_control_characters_are_escaped(text):
     assert printable(text).isprintable() and "\\" in printable(text)
     assert printable_block(text).replace("\n", "").isprintable()

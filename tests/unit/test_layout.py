@@ -1,19 +1,14 @@
-"""The package's own rules: imports go down, names are documented, importing is quiet."""
+"""The package's own rules: imports go down, names are documented."""
 from __future__ import annotations
 
 import ast
 import functools
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator
 
-import pytest
-
 import net
-from processes import run_python
+from each import each
 
 PACKAGE = Path(net.__file__).resolve().parent
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -51,9 +46,6 @@ FLOORS = [
     "__main__",
     "__init__",
 ]
-
-# Seconds that net may take on top of the standard modules it needs.
-IMPORT_LIMIT = 0.060
 
 
 def module_names() -> dict[str, Path]:
@@ -120,7 +112,7 @@ def test_every_module_belongs_to_a_floor():
     assert not strangers, "give them a floor in FLOORS, docs/design.rst and CONTRIBUTING.rst"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda name: name or "net")
+@each("module", MODULES, ids=lambda name: name or "net")
 def test_imports_only_go_down(module):
     upwards = [
         f"{where} imports net.{target}"
@@ -139,7 +131,7 @@ def test_no_modules_import_each_other_in_a_circle():
             del graph[name]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda name: name or "net")
+@each("module", MODULES, ids=lambda name: name or "net")
 def test_no_cache_has_a_lock_that_a_fork_would_leave_locked(module):
     # PyPy's has one; a forked child would wait for it for ever.
     names = {node.attr for node in nodes(module) if isinstance(node, ast.Attribute)}
@@ -211,12 +203,6 @@ def test_what_may_be_told_on_the_other_side_does_not_say_here():
     assert not said
 
 
-def test_setup_py_runs_no_tests_and_says_what_does():
-    done = subprocess.run([sys.executable, DOCS.parent / "setup.py", "test"], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 1 and "python3 tests/run.py" in done.stdout
-
-
 def test_every_module_postpones_its_annotations():
     # Python 3.9 would evaluate `int | None` otherwise.
     late = []
@@ -259,102 +245,8 @@ def test_no_module_goes_by_a_clock_that_can_be_set():
     assert not used
 
 
-@pytest.mark.parametrize("text", ["import time\ntime.time()", "from time import monotonic, time",
-                                  "import datetime\ndatetime.datetime.now()",
-                                  "from datetime import date\ndate.today"])
+@each("text", ["import time\ntime.time()", "from time import monotonic, time",
+               "import datetime\ndatetime.datetime.now()",
+               "from datetime import date\ndate.today"])
 def test_the_test_of_clocks_sees_them(text):
     assert list(system_times(text)) == [text.count("\n") + 1]
-
-
-QUIET = """
-import json, logging, os, socket, sys, threading
-import uuid  # PyPy's own starts uname when it is imported
-
-events = []
-watched = ("socket.", "subprocess.", "os.system", "os.posix_spawn", "os.fork", "os.putenv")
-sys.addaudithook(lambda event, arguments: event.startswith(watched) and events.append(event))
-variables = dict(os.environ)
-descriptors = os.listdir("/dev/fd")
-
-import net
-
-loggers = [logging.getLogger()] + [
-    logging.getLogger(name) for name in list(logging.root.manager.loggerDict)
-]
-print(json.dumps({
-    "events": events,
-    "threads": [thread.name for thread in threading.enumerate()],
-    "descriptors": len(os.listdir("/dev/fd")) - len(descriptors),
-    "environment": dict(os.environ) == variables,
-    "handlers": [type(handler).__name__ for logger in loggers for handler in logger.handlers],
-    "loudness": sum(logger.level for logger in loggers if logger.name.startswith("net")),
-    "ifaddr": "ifaddr" in sys.modules,
-}))
-"""
-
-
-def test_importing_net_is_quiet():
-    done = run_python("-W", "error", "-c", QUIET)
-    assert done.stderr == ""
-    assert json.loads(done.stdout) == {
-        "events": [],
-        "threads": ["MainThread"],
-        "descriptors": 0,
-        "environment": True,
-        "handlers": ["LastResort"],
-        "loudness": 0,
-        "ifaddr": False,
-    }
-
-
-NEEDED = """
-import json, sys
-before = set(sys.modules)
-import net
-print(json.dumps([
-    name for name in sys.modules if name not in before and name.split(".")[0] != "net"
-]))
-"""
-
-TIMED = """
-import importlib, json, sys, time
-for name in json.loads(sys.argv[1]):
-    try:
-        importlib.import_module(name)
-    except ImportError:  # made by another module, not found by its name
-        pass
-# Time of the processor: what else the machine does counts less than by the clock on the wall.
-start = time.process_time()
-import net
-print(time.process_time() - start)
-"""
-
-
-def test_importing_net_costs_little_more_than_the_standard_modules_it_needs():
-    needed = run_python("-c", NEEDED).stdout
-    strangers = [
-        name for name in json.loads(needed) if name.split(".")[0] not in standard_modules()
-    ]
-    assert not strangers
-
-    # The best of a few: other work on the machine can only add. Stops at the first good one.
-    fastest = min(_until_below(IMPORT_LIMIT, needed))
-    assert fastest < IMPORT_LIMIT
-
-
-def _until_below(limit: float, needed: str) -> Iterator[float]:
-    for _attempt in range(6):
-        seconds = float(run_python("-c", TIMED, needed, PYTHONDONTWRITEBYTECODE=None).stdout)
-        yield seconds
-        if seconds < limit:
-            return
-
-
-def standard_modules() -> frozenset[str]:
-    """The top-level names of the standard library."""
-    known = getattr(sys, "stdlib_module_names", None)  # Python 3.10
-    if known is not None:
-        return frozenset(known)
-    folder = Path(ast.__file__).parent
-    files = [*folder.iterdir(), *folder.glob("lib-dynload/*")]
-    return frozenset(sys.builtin_module_names) | {path.name.split(".")[0] for path in files}

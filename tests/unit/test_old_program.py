@@ -7,6 +7,8 @@ from typing import Any, Dict, List
 
 import pytest
 
+from each import each
+
 import old_programs
 
 RECORDED: Dict[str, Any] = json.loads(
@@ -34,7 +36,7 @@ def records(role: str) -> List[Dict[str, str]]:
 ANYTHING = ("connections", "info", "a call that triggers", "a request of over")
 
 
-@pytest.mark.parametrize("record", [
+@each("record", [
     one for one in records("server") if not one["what"].startswith(ANYTHING)],
     ids=lambda one: f"{one['version']}: {one['what']}")
 def test_it_answers_as_the_real_one(record):

@@ -20,6 +20,7 @@ from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
 from net.identity import Flag, PeerId, encode_text
 from net.peer import FriendlyId, _Peer
 from net.process import Process
+from each import each
 
 ID = b"MTkyLjAuMi4xOjMwMTAgLT4gTm9uZQ=="
 
@@ -87,7 +88,7 @@ def test_the_documented_signatures():
 # ------------------------------------------------------------------------------ the codec
 
 
-@pytest.mark.parametrize("value, data", [
+@each("value, data", [
     (50, b"eyJyYXciOiA1MH0="), ({"a": 1}, b"eyJhIjogMX0="), (None, b"eyJyYXciOiBudWxsfQ=="),
     ("text", b"eyJyYXciOiAidGV4dCJ9"), ("", b"eyJyYXciOiAiIn0="), ("x", b"eyJyYXciOiAieCJ9"),
     ([1, "two", None, 2.5, True], b"eyJyYXciOiBbMSwgInR3byIsIG51bGwsIDIuNSwgdHJ1ZV19"),
@@ -102,7 +103,7 @@ def test_encode_and_decode_are_the_documented_pair(value, data):
     assert net.Peer().decode(net.Peer().encode(value)) == value
 
 
-@pytest.mark.parametrize("encoded, text", [
+@each("encoded, text", [
     (ID, "192.0.2.1:3010 -> None"), (b"TlVMTA==", "NULL"), (b"", ""),
     (b"bmV0LmRlZmF1bHRzLmhhbmRsZXJzLm51bGw=", "net.defaults.handlers.null"),
 ])
@@ -146,14 +147,14 @@ def test_a_flag_stays_as_it_is_in_the_codec():
     assert encoded == b"TlVMTA==" and type(encoded) is bytes
 
 
-@pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), {(1,): 2}])
+@each("value", [b"bytes", {1, 2}, object(), {(1,): 2}])
 def test_what_json_does_not_have_is_a_type_error(value):
     with pytest.raises(TypeError):
         _Peer.encode(value)
 
 
-@pytest.mark.parametrize("data", [b"?", "?", b"QQ", "é", b"\xff", base64.b64encode(b"\xff")],
-                         ids=repr)
+@each("data", [b"?", "?", b"QQ", "é", b"\xff", base64.b64encode(b"\xff")],
+      ids=repr)
 def test_what_is_no_base64_of_text_is_a_value_error(data):
     with pytest.raises(ValueError):
         _Peer.decode(data)
@@ -171,16 +172,16 @@ def test_an_id_goes_both_ways():
         assert _Peer.decode_id(form) == {"group": "group1", "host": "192.0.2.1", "port": 3010}
 
 
-@pytest.mark.parametrize("id",
-                         [None, 5, 10 ** 12, "", b"", "\ud800", "é", b"\xff", [1], (), object(),
-                          "192.0.2.1:3010", ("192.0.2.1", 3010), b"AAAA"], ids=repr)
+@each("id",
+      [None, 5, 10 ** 12, "", b"", "\ud800", "é", b"\xff", [1], (), object(),
+       "192.0.2.1:3010", ("192.0.2.1", 3010), b"AAAA"], ids=repr)
 def test_what_is_no_id_is_refused(id):
     with pytest.raises(InvalidPeer):
         _Peer.decode_id(id)
 
 
-@pytest.mark.parametrize("port, host", [(0, "h"), (65536, "h"), (None, "h"), (1, ""), (1, None),
-                                        (1, b"h"), ("x", "h"), (1.0, "h"), (1, "a b")])
+@each("port, host", [(0, "h"), (65536, "h"), (None, "h"), (1, ""), (1, None),
+                     (1, b"h"), ("x", "h"), (1.0, "h"), (1, "a b")])
 def test_no_id_is_made_of_what_is_no_address(port, host):
     with pytest.raises(InvalidPeer):
         _Peer.generate_id(port, host)
@@ -255,7 +256,7 @@ def test_a_flag_is_found_by_name():
     assert _Peer.get_flag("INVALID_CONNECTION") == encode_text("INVALID_CONNECTION")
 
 
-@pytest.mark.parametrize("name", ["NOTHING", "", "null", 5, None, b"NULL", []])
+@each("name", ["NOTHING", "", "null", 5, None, b"NULL", []])
 def test_an_unknown_flag_is_a_lookup_error_with_the_known_ones(name):
     with pytest.raises(LookupError, match="NULL"):
         net.Peer().get_flag(name)
@@ -298,7 +299,7 @@ def test_a_second_peer_has_a_port_and_a_group_of_its_own():
         with_group.close()
 
 
-@pytest.mark.parametrize("group", ["None", "a\nb", "g" * 65, 5, b"g", ["g"]])
+@each("group", ["None", "a\nb", "g" * 65, 5, b"g", ["g"]])
 def test_a_group_that_could_not_be_told_in_an_id_is_refused(group):
     with pytest.raises(ValueError):
         _Peer(launch=False, group=group)

@@ -1,10 +1,9 @@
 """Tables for people: they fit the terminal, and nothing in them can steer it."""
 from __future__ import annotations
 
-import pytest
-
 from net.statistics import Stats
 from net.tables import Column, as_html, as_text, display_width, terminal_width
+from each import each
 
 COLUMNS = [Column("name", 4), Column("number", 6), Column("remark", 3)]
 ROWS = [["first", "1", "short"], ["second", "22", "a remark that is long"]]
@@ -18,7 +17,7 @@ def test_a_table_has_its_titles_and_a_line_for_each_row():
     assert as_text(COLUMNS, [], 80) == "name  number  remark"
 
 
-@pytest.mark.parametrize("width", range(1, 50))
+@each("width", range(1, 50))
 def test_a_table_fits_its_width_as_far_as_one_column_can(width):
     lines = as_text(COLUMNS, ROWS, width).splitlines()
     assert len(lines) == 3 and max(map(display_width, lines)) <= max(width, 4)

@@ -19,6 +19,7 @@ from net import context
 from net.calls import many, spread, workers
 from net.calls.start import Call
 from net.run.balance import MOST, Balance
+from each import each
 from times import patience
 
 A, B, C = (("127.0.0.1", port) for port in (1, 2, 3))
@@ -123,7 +124,7 @@ def test_peers_that_were_chosen_long_ago_are_forgotten():
     assert len(balance._chosen) == MOST
 
 
-@pytest.mark.parametrize("problem", [
+@each("problem", [
     GONE, net.PeerBusy(A, "full"), net.InvalidConnection(b"f", "f"),
     net.AuthenticationError(A, "no"), net.ProtocolError(A, "silent")])
 def test_any_goes_to_another_peer_if_one_did_not_run_it(problem):

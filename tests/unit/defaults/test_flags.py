@@ -11,6 +11,7 @@ from net.peer import handle_flag
 from net.defaults import flags
 from net.errors import InvalidConnection
 from net.identity import encode_text
+from each import each
 from memory import Peak
 
 
@@ -20,7 +21,7 @@ def test_null_gives_its_name():
     assert net.pass_through(net.Peer().get_flag("NULL")) == "NULL"
 
 
-@pytest.mark.parametrize("near", [(), None, ("a.near",), ["a.near", "a.neap"]])
+@each("near", [(), None, ("a.near",), ["a.near", "a.neap"]])
 def test_an_invalid_connection_raises_with_all_that_is_known(near):
     tag = encode_text("a.neer")
     with pytest.raises(InvalidConnection, match="'a.neer'") as caught:

@@ -17,6 +17,7 @@ from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, GOODBYE, HELLO,
 from net.discovery.lan.finder import Lan, read_facts
 from net.discovery.membership import Heard
 from net.run.loop import Loop
+from each import each
 from times import patience
 
 HERE = "127.0.0.1"
@@ -238,7 +239,7 @@ def test_a_socket_that_cannot_be_bound_is_closed():
             open_socket(HERE, sock.getsockname()[1])
 
 
-@pytest.mark.parametrize("facts", [b"", b"[]", b"nonsense", b'{"host": "192.0.2.1"}', b"[" * 1000])
+@each("facts", [b"", b"[]", b"nonsense", b'{"host": "192.0.2.1"}', b"[" * 1000])
 def test_what_a_datagram_cannot_tell_is_left_to_tcp(facts):
     assert read_facts(Heard((HERE, 3010), b"i" * 16, 0, facts, 0.1)) is None
 

@@ -10,6 +10,7 @@ from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, HEAD, KINDS, MA
                                          SEAL_BYTES, Entry, Message, Question, Seal, decode,
                                          digest, encode, encode_list, encode_question,
                                          encode_said, read_list, read_question, read_said)
+from each import each
 
 NONCE, INSTANCE = bytes(range(8)), bytes(range(16))
 KEY = b"k" * 32
@@ -57,7 +58,7 @@ def test_who_has_a_secret_reads_nothing_of_an_open_message_but_its_head():
 GOOD = encode(Message(ASK, 0, 0, NONCE, INSTANCE, encode_question()))
 
 
-@pytest.mark.parametrize("data", [
+@each("data", [
     b"", b"\xab", GOOD[:HEAD.size - 1], GOOD[:HEAD.size + 15], b"x" + GOOD[1:],
     GOOD[:4] + b"\x01" + GOOD[5:], GOOD[:5] + b"\x00" + GOOD[6:], GOOD[:5] + b"\x63" + GOOD[6:],
     b"GET / HTTP/1.1\r\nHost: peer\r\n\r\n", GOOD + bytes(MAX_DATAGRAM), bytes(2000)])

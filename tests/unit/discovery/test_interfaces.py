@@ -7,6 +7,7 @@ import pytest
 
 from net.discovery.lan import interfaces, netlink
 from net.discovery.lan.interfaces import MAX_SWEEP, Interface, plan, targets
+from each import each
 
 LAN = Interface("eth0", "192.168.1.10", 24)
 LOOPBACK = Interface("lo", "127.0.0.1", 8)
@@ -17,7 +18,7 @@ def test_a_lan_is_asked_and_swept():
     assert LAN.broadcast == "192.168.1.255"
 
 
-@pytest.mark.parametrize("name, address, prefix, reason", [
+@each("name, address, prefix, reason", [
     ("tun0", "10.8.0.6", 24, "point to point"),
     ("utun3", "10.8.0.6", 24, "point to point"),
     ("wg0", "10.9.0.2", 24, "point to point"),
@@ -40,7 +41,7 @@ def test_what_is_no_lan_is_not_swept_and_says_why(name, address, prefix, reason)
     assert len(result.asked) == (2 if prefix < 31 else 1)
 
 
-@pytest.mark.parametrize("name", ["bridge0", "vEthernet (External)", "eth0", "Wi-Fi", "wlp0s20f3"])
+@each("name", ["bridge0", "vEthernet (External)", "eth0", "Wi-Fi", "wlp0s20f3"])
 def test_ordinary_names_are_swept(name):
     assert plan([Interface(name, "192.168.1.10", 24)]).swept
 

@@ -10,6 +10,7 @@ from net.discovery.report import Report
 from net.identity import PeerId, make_id
 from net.tables import display_width
 from net.wire import kinds
+from each import each
 from travel import as_result
 
 
@@ -47,7 +48,7 @@ def test_a_listing_has_the_keys_of_the_dict_that_it_once_was():
     assert list(LISTING["peers"].keys()) == list(LISTING)
 
 
-@pytest.mark.parametrize("groups, hubs_only, expected", [
+@each("groups, hubs_only, expected", [
     ("None", False, "3"), (["None", "b"], False, "23"),
     (None, False, "1234"), ("a", False, "14"), (["a", "b"], False, "124"), ([], False, ""),
     ([None], False, "3"), (None, True, "24"), ("a", True, "4"), (("b",), False, "2"),
@@ -94,7 +95,7 @@ def test_a_name_for_people_and_the_facts_are_in_the_table():
     assert "host app.py" in lines[2] and "host app.py" in lines[3] and "\x1b" not in lines[3]
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+@each("width", [20, 40, 60, 80, 200])
 def test_the_table_fits_the_terminal(width):
     long = Peers([peer(1, "g" * 64, name="n" * 5000, program="漢字" * 40, found="x" * 70)])
     assert max(map(display_width, long.table(width).splitlines())) <= width

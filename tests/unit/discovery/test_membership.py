@@ -8,6 +8,7 @@ import pytest
 from net.discovery.lan.datagrams import (ANSWER, ASK, BEAT, DOUBT, GOODBYE, HELLO, LIST, WATCHING,
                                          Entry, Message, encode, encode_list, encode_said)
 from net.discovery.membership import MAX_CHECKS, RoundTrips, Timers
+from each import each
 from simulated_lan import Network, Node, know_each_other, lan, wrong
 
 
@@ -35,7 +36,7 @@ def left(nodes):
 
 # ----------------------------------------------------------------------------- nothing happens
 
-@pytest.mark.parametrize("count, limit", [(2, 200), (10, 700), (40, 2700), (100, 3000)])
+@each("count, limit", [(2, 200), (10, 700), (40, 2700), (100, 3000)])
 def test_watching_costs_little_however_many_watch(count, limit):
     nodes = settled(count, 4.0)
     network = nodes[0].network
@@ -115,7 +116,7 @@ def test_those_of_another_secret_are_not_listed():
 
 # ----------------------------------------------------------------------------- peers go
 
-@pytest.mark.parametrize("count", [2, 3, 10, 50])
+@each("count", [2, 3, 10, 50])
 def test_a_killed_peer_is_noticed_by_all_within_three_seconds(count):
     for seed in range(1 if count == 50 else 3):
         nodes = settled(count, 5.0, seed)

@@ -5,6 +5,7 @@ import pytest
 
 from net.discovery.answers import Answer
 from net.discovery.merging import in_order, merge_answers, peer_id
+from each import each
 
 OWN = {"127.0.0.1", "192.168.1.10"}
 
@@ -63,15 +64,15 @@ def test_the_address_that_answered_is_the_one_in_the_id():
     assert peer.info["host"] == "192.168.1.20", "what it claims is kept as data"
 
 
-@pytest.mark.parametrize("turn", [1, -1])
-@pytest.mark.parametrize("claimed", ["192.168.1.66", "192.168.1.20"])
+@each("turn", [1, -1])
+@each("claimed", ["192.168.1.66", "192.168.1.20"])
 def test_who_takes_over_the_instance_of_another_does_not_hide_it(turn, claimed):
     honest = answer("192.168.1.20")._replace(seconds=0.1)
     liar = Answer(("192.168.1.66", 3010), {**honest.facts, "host": claimed}, "test", 0, 0)
     assert "192.168.1.20" in [peer.host for peer in found(*[honest, liar][::turn])]
 
 
-@pytest.mark.parametrize("facts", [
+@each("facts", [
     {"group": "g" * 65}, {"group": ""}, {"group": 5}, {"group": ["g"]}, {"group": "\x1b[2J"},
     {"group": "two\nlines"}, {"instance": None}, {"instance": "x" * 65}, {"instance": 7},
     {"instance": "\ud800"}, {"instance": ""},
@@ -83,7 +84,7 @@ def test_an_introduction_without_sense_is_dropped_with_the_reason(facts):
     assert address == ("192.168.1.20", 3010) and "printable" in reason and reason.isprintable()
 
 
-@pytest.mark.parametrize("facts", [None, [], "text", 5, b"flag"])
+@each("facts", [None, [], "text", 5, b"flag"])
 def test_info_that_is_no_object_is_dropped(facts):
     result = merge_answers([answer()._replace(facts=facts)], "me", OWN)
     assert result.answers == [] and "not an object" in result.dropped[0][1]

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from net.discovery.lan import neighbours
+from each import each
 from times import patience
 
 LINUX = """\
@@ -126,7 +127,7 @@ def test_arp_is_read_on_every_platform_and_in_every_language(output, hosts):
     assert neighbours.parse_arp(output) == hosts
 
 
-@pytest.mark.parametrize("line", [
+@each("line", [
     "ip-10-0-0-5.lan (10.0.0.6) at <incomplete> on eth0",
     "? (10.0.0.300) at 02:00:00:00:00:05 [ether] on eth0",
     "? (10.0.0.07) at 02:00:00:00:00:05 [ether] on eth0",
@@ -156,7 +157,7 @@ def test_random_bytes_name_no_host_and_take_no_time():
     assert time.perf_counter() - started < patience(1)
 
 
-@pytest.mark.parametrize("noise", [b"1.1." * 2**17, b" " * 2**18, b"? (" * 2**17, b"\n " * 2**17])
+@each("noise", [b"1.1." * 2**17, b" " * 2**18, b"? (" * 2**17, b"\n " * 2**17])
 def test_text_made_to_slow_a_parser_down_does_not(noise):
     started = time.perf_counter()
     assert neighbours.parse_arp(noise) == []

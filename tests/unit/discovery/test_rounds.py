@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from net.discovery.lan.rounds import END, MAX_ROUNDS, NOBODY, NOBODY_QUICK, Rounds
+from each import each
 
 
 def run(answers, seed=1, step=0.001, **options):
@@ -43,7 +44,7 @@ def test_a_calm_network_takes_less_than_a_tenth_of_a_second_and_three_questions(
     assert seconds < 0.1 and number <= 3 and len(found) == 20
 
 
-@pytest.mark.parametrize("delay, jitter, loss, limit", [
+@each("delay, jitter, loss, limit", [
     (0.002, 0.002, 0.05, 1), (0.002, 0.002, 0.2, 3), (0.2, 0, 0, 1), (0.4, 0, 0, 2),
     (0.6, 0, 0, 2), (0.0, 0.1, 0, 1), (0.2, 0.0, 0.2, 4)])
 def test_on_a_bad_network_nobody_is_missed_and_the_time_is_bounded(delay, jitter, loss, limit):

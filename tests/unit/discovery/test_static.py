@@ -8,9 +8,10 @@ import pytest
 from net.discovery.search import search
 from net.discovery.static import MAX_NAMED, Static, parse_named
 from net.settings import settings
+from each import each
 
 
-@pytest.mark.parametrize("entry, expected", [
+@each("entry, expected", [
     ("10.1.2.3", ("10.1.2.3", None)), ("10.1.2.3:4000", ("10.1.2.3", 4000)),
     ("[fd00::1]:3010", ("fd00::1", 3010)), ("[fd00::1]", ("fd00::1", None)),
     ("fd00::1", ("fd00::1", None)), ("localhost:3011", ("127.0.0.1", 3011)),
@@ -19,7 +20,7 @@ def test_an_entry_of_net_peers_is_an_address_and_perhaps_a_port(entry, expected)
     assert parse_named(entry) == expected
 
 
-@pytest.mark.parametrize("entry", [
+@each("entry", [
     "nas.lan", "nas.lan:3010", "10.1.2", "10.1.2.3:0", "10.1.2.3:70000", "10.1.2.3:x", "", ":3010",
     "[fd00::1", "[nas]:3010", "10.1.2.3:²",
 ])

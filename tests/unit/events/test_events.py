@@ -20,6 +20,7 @@ from net.identity import make_id
 from net.peer import _Peer
 from net.wire.deliveries import Events
 from net.wire.legacy import BASE64
+from each import each
 from hearing import until
 
 
@@ -246,13 +247,13 @@ def test_a_peer_that_is_not_there_is_no_error(heard, port_range):
     until(lambda: heard.values == [1])
 
 
-@pytest.mark.parametrize("peers", ["nonsense", b"nonsense", 5, [("127.0.0.1", 0)], [None]])
+@each("peers", ["nonsense", b"nonsense", 5, [("127.0.0.1", 0)], [None]])
 def test_what_is_no_peer_is_an_error(peers):
     with pytest.raises((net.InvalidPeer, TypeError)):
         net.subscribe("unit test", peers)
 
 
-@pytest.mark.parametrize("name", [None, b"bytes", "", 5])
+@each("name", [None, b"bytes", "", 5])
 def test_an_event_has_a_name(name):
     with pytest.raises(TypeError, match="an event has a name"):
         net.event(name)
@@ -266,8 +267,8 @@ def test_the_name_of_an_event_can_be_shown(name):
         net.event(name)
 
 
-@pytest.mark.parametrize("result", [None, 5, (1, 2), ((), {}, 3), [(), {}], ("ab", {}),
-                                    ((), {1: 2})])
+@each("result", [None, 5, (1, 2), ((), {}, 3), [(), {}], ("ab", {}),
+                 ((), {1: 2})])
 def test_an_event_returns_args_and_kwargs(result):
     @net.event("unit test")
     def wrong() -> Any:

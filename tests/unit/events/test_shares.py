@@ -6,6 +6,7 @@ import pytest
 from net.events import shares as module
 from net.events.shares import Places, Shares, source_of
 from net.settings import Settings
+from each import each
 
 
 def fill(shares: Shares, source: str) -> int:
@@ -42,7 +43,7 @@ def test_nothing_is_kept_of_a_source_that_has_no_places():
     assert len(shares._taken) == 1
 
 
-@pytest.mark.parametrize("host, source", [
+@each("host, source", [
     ("198.51.100.7", "198.51.100.7"), ("127.0.0.1", ""), ("127.1.2.3", ""), ("::1", ""),
     ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
     ("fe80::1%eth0", "fe80::1"), ("fe80::2", "fe80::2"), ("name", "name"),

@@ -7,6 +7,7 @@ import pytest
 
 from net.errors import ProtocolError
 from net.events.subscription import Item, Subscription
+from each import each
 
 A, B = ("done", b"QQ=="), ("done", b"Qg==")
 OTHER = ("other", b"QQ==")
@@ -184,8 +185,8 @@ def test_processes_of_different_ids_know_nothing_of_each_other():
 # -------------------------------------------------------------------- what no publisher does
 
 
-@pytest.mark.parametrize("entries", [[event(5, "never asked for")], [event(5), event(5)],
-                                     [event(6), event(5)], [event(0)], [event(-1)]])
+@each("entries", [[event(5, "never asked for")], [event(5), event(5)],
+                  [event(6), event(5)], [event(0)], [event(-1)]])
 def test_events_that_were_not_asked_for_or_come_twice_break_the_rules(entries):
     with pytest.raises(ProtocolError, match="not asked for, or not in its order"):
         subscription((A, 4)).read(entries)
@@ -206,7 +207,7 @@ def test_frames_are_counted_on_each_connection():
     made.check_frame(1)
 
 
-@pytest.mark.parametrize("number", [0, 1, 3, 2 ** 32 - 1])
+@each("number", [0, 1, 3, 2 ** 32 - 1])
 def test_a_frame_that_is_not_the_next_one_breaks_the_rules(number):
     made = subscription((A, 4))
     made.check_frame(1)

@@ -10,6 +10,7 @@ import pytest
 from net.link import tcp
 from net.link.base import Deadline, Endpoint
 from net.link.tcp import TcpCarrier, host_port, tune
+from each import each
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_silent_address_of_a_name_leaves_time_for_the_next(listener, monkeypat
     _accept(listener)[0].close()
 
 
-@pytest.mark.parametrize("host", ["peer.example", "h\xf6st", "", "300.1.2.3"])
+@each("host", ["peer.example", "h\xf6st", "", "300.1.2.3"])
 def test_a_name_is_not_looked_up_where_nothing_may_wait(host):
     with pytest.raises(OSError):
         TcpCarrier().start(Endpoint("tcp", host, 3010))
@@ -122,7 +123,7 @@ def test_interrupting_a_connect_closes_its_socket(listener, monkeypatch):
         TcpCarrier().start(listener.endpoint)
 
 
-@pytest.mark.parametrize("address, expected", [
+@each("address, expected", [
     (("192.0.2.1", 80), ("192.0.2.1", 80)),
     (("::ffff:192.0.2.1", 80, 0, 0), ("192.0.2.1", 80)),
     (("fe80::1%eth0", 80, 0, 2), ("fe80::1", 80)),

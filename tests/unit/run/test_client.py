@@ -711,8 +711,7 @@ def test_what_was_idle_for_long_is_closed_though_nobody_calls(call, client, peer
     time.sleep(0.2)
     assert old.stream.sock.fileno() > 0
     old.idle_since -= module.IDLE_TIME + 1
-    until(lambda: old.stream.sock.fileno() == -1)
-    assert not pool._idle and not pool._open
+    until(lambda: old.stream.sock.fileno() == -1 and not pool._idle and not pool._open)
     assert (len(client._find_pool(other.address)._idle), other.connections) == (1, 1)
     client.close_idle()
     until(lambda: not client._loop._current)  # nothing is left to look at

@@ -17,6 +17,7 @@ from net.run.old_peers import OldPeer, dialect_behind
 from net.settings import Settings
 from net.wire import legacy
 from net.wire.legacy import BASE64, PLAIN
+from each import each
 
 ADDRESS: Address = ("192.0.2.1", 3010)
 TAG = encode_text("app.f")
@@ -239,8 +240,8 @@ def test_nothing_is_sent_to_an_old_program_once_there_is_a_secret(program, kept_
 # ------------------------------------------------------------------------ how it is recognised
 
 
-@pytest.mark.parametrize("pieces", [1, 5, 1000])
-@pytest.mark.parametrize("answer, dialect", [
+@each("pieces", [1, 5, 1000])
+@each("answer, dialect", [
     (base(ERROR), BASE64), (json.dumps(ERROR).encode(), PLAIN), (b"TlVMTA==", BASE64),
     (b"INVALID_CONNECTION", PLAIN), (b"HTTP/1.1 400 Bad Request\r\n", ""), (b"eyJ", ""), (b"e", ""),
 ], ids=repr)

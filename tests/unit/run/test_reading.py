@@ -14,6 +14,7 @@ from net.wire import frames
 from net.wire.frames import CALL, CHUNK, EndOfStream, FIRST, TAGGED, pack
 from net.wire.limits import Limits
 from net.wire.session import Session, server_session
+from each import each
 
 MIB = 2 ** 20
 
@@ -56,7 +57,7 @@ SEVERAL = [message(1, 5), message(2, 300, b"", b"abc"), message(3, CHUNK + 5),
            message(5, CHUNK * 3, b"v" * (CHUNK * 3), b""), message(6, 0)]
 
 
-@pytest.mark.parametrize("step", [7, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 10 ** 9])
+@each("step", [7, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 10 ** 9])
 def test_events_survive_any_split(step):
     one, stream = session(), Stream(b"".join(SEVERAL), step)
     for number, data in enumerate(SEVERAL, 1):
@@ -91,7 +92,7 @@ def test_all_of_a_large_part_is_asked_for_at_once():
         assert max(stream.asked) <= AT_ONCE and len(stream.asked) <= len(data) // AT_ONCE + 2
 
 
-@pytest.mark.parametrize("end", [*range(1, 40), 100, 1000, 4000, CHUNK, 2 * CHUNK])
+@each("end", [*range(1, 40), 100, 1000, 4000, CHUNK, 2 * CHUNK])
 def test_the_end_within_a_frame_is_told_from_the_end_before_one(end):
     for data in SEVERAL:
         if end >= len(data):
@@ -105,7 +106,7 @@ def test_the_end_within_a_frame_is_told_from_the_end_before_one(end):
     assert caught.value.received == 0
 
 
-@pytest.mark.parametrize("lengths", [[2 ** 63], [2 ** 64 - 1] * 3, [MIB + 1], [MIB, 1]])
+@each("lengths", [[2 ** 63], [2 ** 64 - 1] * 3, [MIB + 1], [MIB, 1]])
 def test_forged_lengths_ask_for_no_memory(lengths):
     head = frames.HEADER.pack(CALL, TAGGED, len(lengths), 1, 1) + \
         b"".join(frames.LENGTH.pack(length) for length in lengths) + b"1"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import arrays
 from net.wire.values import pack, unpack
+from each import each
 from travel import as_result, assert_same
 
 numpy = pytest.importorskip("numpy")
@@ -44,7 +45,7 @@ def test_arrays_of_all_types_and_shapes_arrive_as_they_were(array, transposed):
     assert arrived.dtype.char == array.dtype.char
 
 
-@pytest.mark.parametrize("dtype", STRUCTURES, ids=str)
+@each("dtype", STRUCTURES, ids=str)
 def test_arrays_with_fields_arrive_as_they_were(dtype):
     array = numpy.zeros(3, dtype)
     array.reshape(-1).view(numpy.uint8)[:] = 1
@@ -73,8 +74,8 @@ def edge_arrays():
     yield "32 dimensions", numpy.zeros((1,) * 32)
 
 
-@pytest.mark.parametrize("array", [array for _, array in edge_arrays()],
-                         ids=[name for name, _ in edge_arrays()])
+@each("array", [array for _, array in edge_arrays()],
+      ids=[name for name, _ in edge_arrays()])
 def test_edge_arrays_arrive_as_they_were(array):
     assert_same(as_result(array), array)
     assert_same(as_result({"k": (array, [array])}), {"k": (array, [array])})
@@ -89,7 +90,7 @@ def test_an_array_that_arrived_can_be_written_to():
         arrived.fill(7)
 
 
-@pytest.mark.parametrize("value", [
+@each("value", [
     numpy.bool_(True), numpy.int8(-1), numpy.uint64(2 ** 64 - 1), numpy.float16(1.5),
     numpy.float32(0.1), numpy.float64(-0.0), numpy.float64("nan"), numpy.longdouble("1.1"),
     numpy.complex64(1 - 0j), numpy.clongdouble(1j), numpy.longlong(5), numpy.ulonglong(5),
@@ -112,7 +113,7 @@ def test_a_scalar_is_not_taken_for_the_number_that_it_equals():
     assert type(as_result({numpy.int64(1): 2}).popitem()[0]) is numpy.int64
 
 
-@pytest.mark.parametrize("value", [
+@each("value", [
     numpy.array([{}], object), numpy.zeros(1, [("a", "i4"), ("b", "O")]), numpy.zeros(2, "V0"),
     numpy.rec.array([(1, 2.0)], "i4,f8"), numpy.rec.array([(1, 2.0)], "i4,f8")[0],
     numpy.rec.array([(1, 2.0)], "i4,f8").view(numpy.ndarray), numpy.ma.array([1]),
@@ -136,7 +137,7 @@ def test_the_data_of_an_array_is_sent_without_a_copy():
     assert numpy.shares_memory(numpy.frombuffer(buffer, numpy.uint8), array)
 
 
-@pytest.mark.parametrize("described", [
+@each("described", [
     '["O",[0],"C","AAAAAAAAAAA="]', '["|O8",[1],"C","AAAAAAAAAAA="]', '["<f8",[2],"C","AAAA"]',
     '["<f8",[1099511627776],"C",""]', '["<f8","x","C",""]',
     '["i4,O",[0],"C",""]', '["(9,9)i4",[0],"C",""]', '["os.system",[0],"C",""]', '["",[0],"C",""]',
@@ -152,8 +153,8 @@ def test_descriptions_without_sense_are_refused(described):
             unpack(b'{"!array":' + described.encode() + b"}", True)
 
 
-@pytest.mark.parametrize("described", ['["<f8","AAAA"]', '["O","AAAAAAAAAAA="]', '["U","gA=="]',
-                                       '["<f8",""]', '["<f8","AAAAAAAAAAAAAAAAAAAAAA=="]', "[]"])
+@each("described", ['["<f8","AAAA"]', '["O","AAAAAAAAAAA="]', '["U","gA=="]',
+                    '["<f8",""]', '["<f8","AAAAAAAAAAAAAAAAAAAAAA=="]', "[]"])
 def test_scalars_without_sense_are_refused(described):
     with pytest.raises(ProtocolError):
         unpack(b'{"!scalar":' + described.encode() + b"}", True)

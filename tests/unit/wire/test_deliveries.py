@@ -18,6 +18,7 @@ from net.wire.frames import (EVENT, FAILED, HEAD, KNOWN, RESULT, SUBSCRIBE, TAKE
                              Frame, FrameParser)
 from net.wire.limits import Limits
 from net.wire.values import unpack
+from each import each
 
 PAIR = ("done", b"dGFn")
 
@@ -117,7 +118,7 @@ def test_an_integer_of_any_size_travels():
     assert values_of(events)[0][2] == [7 ** 9000]
 
 
-@pytest.mark.parametrize("values", [
+@each("values", [
     ["done"], ["done", 1, [], {}, "done"], [None, 1, [], {}], ["done", "1", [], {}],
     ["done", True, [], {}], ["done", 1, {}, {}], ["done", 1, [], []], ["done", 1, [], None],
     ["done", 1, None, {}], ["done", 1, None, "tag"], ["done", MAX_SEQUENCE + 1, [], {}],
@@ -185,7 +186,7 @@ SOUND = {"event": "done", "tag": "dGFn"}
 FAILURE = ["done", "dGFn", "text"]
 
 
-@pytest.mark.parametrize("read, content", [
+@each("read, content", [
     *[(read_unsubscribe, content) for content in PAIRS],
     *[(read_subscribe, content) for content in PAIRS],
     *[(read_subscribe, {**SOUND, **more}) for more in (
@@ -207,8 +208,8 @@ def test_what_nobody_of_ours_says_breaks_the_rules(read, content):
         read(plain(content))
 
 
-@pytest.mark.parametrize("read", [read_subscribe, read_subscribed, read_taken, read_failed])
-@pytest.mark.parametrize("frame", [
+@each("read", [read_subscribe, read_subscribed, read_taken, read_failed])
+@each("frame", [
     Frame(SUBSCRIBE, 1, False, b"nonsense"), Frame(SUBSCRIBE, 1, False, b"[" * 1000),
     Frame(SUBSCRIBE, 1, False, b"9" * 10_000), Frame(SUBSCRIBE, 1, True, b"null"),
     Frame(SUBSCRIBE, 1, False, b"null", [b"buffer"]), Frame(SUBSCRIBE, 1, False, b"\xff"),

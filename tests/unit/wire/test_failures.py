@@ -29,6 +29,7 @@ from net.errors import NetError, RemoteError
 from net.wire import failures, messages
 from net.wire.failures import describe, rebuild
 from net.wire.frames import FAILURE, Frame
+from each import each
 from memory import Peak
 from travel import assert_same, raised
 from times import patience
@@ -108,8 +109,8 @@ def built_in_exceptions() -> Iterator[BaseException]:
             yield cls("missing", name="nam")
 
 
-@pytest.mark.parametrize("error", list(built_in_exceptions()),
-                         ids=lambda error: f"{type(error).__name__}-{len(error.args)}")
+@each("error", list(built_in_exceptions()),
+      ids=lambda error: f"{type(error).__name__}-{len(error.args)}")
 def test_every_built_in_exception_arrives_as_it_was_over_several_hops(error):
     once = raised(error)
     check_same_error(once, error)
@@ -161,7 +162,7 @@ def provoked() -> Iterator[Any]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("provoke", list(provoked()), ids=[f"provoked{n}" for n in range(26)])
+@each("provoke", list(provoked()), ids=[f"provoked{n}" for n in range(26)])
 def test_what_python_and_its_library_raise_arrives_as_it_was(provoke):
     with pytest.raises(Exception) as caught:
         provoke()
@@ -318,8 +319,8 @@ def application_errors() -> Iterator[BaseException]:
     yield TextOfItsOwn("x")
 
 
-@pytest.mark.parametrize("error", list(application_errors()),
-                         ids=lambda error: type(error).__name__)
+@each("error", list(application_errors()),
+      ids=lambda error: type(error).__name__)
 def test_exceptions_of_applications_arrive_as_they_were_over_several_hops(error):
     once = raised(error)
     check_same_error(once, error)
@@ -475,7 +476,7 @@ def test_a_class_within_a_function_falls_back_to_its_base():
     assert "Local" in type(error).__qualname__
 
 
-@pytest.mark.parametrize("module, name", [
+@each("module, name", [
     ("os", "system"), ("builtins", "int"), ("builtins", "eval"), ("builtins", "__import__"),
     ("subprocess", "Popen"), ("builtins", "SystemExit"), ("builtins", "KeyboardInterrupt"),
     ("builtins", "BaseException"), ("builtins", "object"), ("net.errors", "NetError"),
@@ -587,7 +588,7 @@ def test_names_without_end_are_refused():
 # ------------------------------------------------------------------ leaving, not failing
 
 
-@pytest.mark.parametrize("error", [
+@each("error", [
     SystemExit(3), SystemExit("bye"), SystemExit(), KeyboardInterrupt(), GeneratorExit("x"),
     BaseException("base"), type("Own", (SystemExit,), {})(1), type("Own", (BaseException,),
                                                                    {})("x"),
@@ -770,7 +771,7 @@ def test_an_exception_that_is_too_large_to_travel_keeps_class_and_end(detail, ke
 # --------------------------------------------------------------------- pickling and copying
 
 
-@pytest.mark.parametrize("error", [
+@each("error", [
     *application_errors(), ValueError("x", (1,)), KeyError("k"), OSError(2, "no", "f"),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "why"), SystemExit(3),
 ], ids=lambda error: type(error).__name__)
@@ -804,12 +805,12 @@ def test_errors_of_ours_that_a_function_met_arrive_as_remote_errors():
 # ------------------------------------------------------------------------- hostile descriptions
 
 
-@pytest.mark.parametrize("name",
-                         ["UnicodeDecodeError", "UnicodeEncodeError", "UnicodeTranslateError"])
-@pytest.mark.parametrize("start, end",
-                         [(-10 ** 12, -10 ** 12 + 1), (10 ** 12, 10 ** 12 + 1), (-1, 0),
-                          (3, 4), (0, 10 ** 18), (2, 1)])
-@pytest.mark.parametrize("content", ["bytes", "text", 5, None, [1]])
+@each("name",
+      ["UnicodeDecodeError", "UnicodeEncodeError", "UnicodeTranslateError"])
+@each("start, end",
+      [(-10 ** 12, -10 ** 12 + 1), (10 ** 12, 10 ** 12 + 1), (-1, 0),
+       (3, 4), (0, 10 ** 18), (2, 1)])
+@each("content", ["bytes", "text", 5, None, [1]])
 def test_positions_out_of_bounds_do_not_read_foreign_memory(name, start, end, content):
     whole = {"!bytes": "YWJj"} if content == "bytes" else content
     args = ["utf-8", whole, start, end, "why"][name == "UnicodeTranslateError":]
@@ -823,7 +824,7 @@ def test_positions_out_of_bounds_do_not_read_foreign_memory(name, start, end, co
     raised(caught.value)
 
 
-@pytest.mark.parametrize("name, found", [
+@each("name, found", [
     ("OSError", {"errno": [], "filename": {"a": 1}, "characters_written": "x", "strerror": 5}),
     ("SyntaxError", {"text": 5, "offset": "x", "lineno": [], "filename": 7,
                      "end_offset": -10 ** 20}),
@@ -848,7 +849,7 @@ def test_showing_an_error_imports_nothing():
     assert "this" not in sys.modules
 
 
-@pytest.mark.parametrize("described", [
+@each("described", [
     {}, {"types": []}, {"types": [], "text": ""}, {"types": [[1, 2]], "text": ""},
     {"types": [["a", "b", "c"]], "text": ""}, {"types": None, "text": ""}, {"text": "x"},
     {"types": [["builtins", "ValueError"]]},
@@ -1027,7 +1028,7 @@ def test_an_abstract_class_stays_one(monkeypatch):
     assert not isinstance(5, type(arrived))
 
 
-@pytest.mark.parametrize("name", sorted({*dir(RemoteError), "add_note", "_described"}))
+@each("name", sorted({*dir(RemoteError), "add_note", "_described"}))
 def test_what_an_exception_has_from_python_or_from_us_is_never_replaced(name):
     described = describe(Plain("x"))
     described["attributes"] = {name: 5}
@@ -1040,7 +1041,7 @@ def test_what_an_exception_has_from_python_or_from_us_is_never_replaced(name):
     assert getattr(raised(error), name, None) != 5
 
 
-@pytest.mark.parametrize("attributes", [
+@each("attributes", [
     {"__notes__": {"!range": [0, 10 ** 12, 1]}}, {"__notes__": "text"}, {"__notes__": [1, 2]},
     {"__notes__": {"!tuple": ["a"]}}, {"__notes__": ["a"] * 5000}, {"__notes__": 5},
 ])
@@ -1056,8 +1057,8 @@ def test_notes_that_are_none_are_left_out(attributes):
         assert "mine" in printed(caught.value)
 
 
-@pytest.mark.parametrize("cls", ["NameError", "AttributeError", "ImportError", "UnboundLocalError"])
-@pytest.mark.parametrize("name", [[1], {"a": 1}, 5, {"!set": []}])
+@each("cls", ["NameError", "AttributeError", "ImportError", "UnboundLocalError"])
+@each("name", [[1], {"a": 1}, 5, {"!set": []}])
 def test_names_that_are_none_do_not_keep_an_error_from_being_shown(cls, name):
     text = json.dumps({"raised": {"types": [["builtins", cls]], "text": "told",
                                   "members": {"name": name}}}).encode()
@@ -1113,7 +1114,7 @@ class Unprintable:
     real = 7
 
 
-@pytest.mark.parametrize("error", [
+@each("error", [
     Icy(5), Icy(5, {"k": (1,)}), Forbidding("x"), ReadOnlyArgs("x"),
     NeedsParts("one", two=Unprintable())], ids=lambda error: type(error).__name__)
 def test_classes_that_resist_arrive_as_they_were(error):
@@ -1311,7 +1312,7 @@ def test_exceptions_that_an_exception_holds_are_exceptions_again():
     assert copy.copy(arrived).extra == 1
 
 
-@pytest.mark.parametrize("part", [
+@each("part", [
     {"held": {"a": 5}}, {"held": {"a": -1}}, {"held": {"a": [0, 5]}}, {"held": {"a": "x"}},
     {"held": [1]}, {"held": {"a": [[0]]}}, {"in_args": [[0, 5]]}, {"in_args": [[5, 0]]},
     {"in_args": [[-1, 0]]}, {"in_args": [[0]]}, {"in_args": {"a": 1}}, {"in_args": [[0, None]]},
@@ -1384,7 +1385,7 @@ def test_exceptions_that_lead_to_each_other_come_to_an_end():
     assert isinstance(arrived, ValueError)
 
 
-@pytest.mark.parametrize("related", [
+@each("related", [
     [{"cause": 0}], [{"cause": 1}], [{"context": 1}], [{"context": 0, "cause": 0}],
     [{"cause": 2}, {"cause": 1}], [{"cause": -1}], [{"cause": 10 ** 9}],
     [{"cause": 2}, {"context": 3}, {"cause": 1}],
@@ -1434,7 +1435,7 @@ def test_a_group_that_is_in_itself_is_refused():
 # --------------------------------------------------------------------- every place of a description
 
 
-@pytest.mark.parametrize("place", [
+@each("place", [
     "@", '{"types":@,"text":"x"}', '{"types":[@],"text":"x"}', '{"types":[[@,"a"]],"text":"x"}',
     '{"types":[["builtins",@]],"text":"x"}', '{"types":T,"text":@}',
     *[f'{{"types":T,"text":"x","{name}":@}}' for name in (

@@ -13,6 +13,7 @@ from net.wire import frames
 from net.wire.frames import (CALL, CHUNK, EndOfStream, FAILURE, FLAG, Frame, FrameParser, HEAD,
                              MAX_BUFFERS, MAX_NUMBER, NotAFrame, RESULT, TAGGED, pack)
 from net.wire.limits import Limits
+from each import each
 from memory import Peak
 
 KINDS = frozenset((CALL, RESULT, FAILURE, FLAG))
@@ -100,8 +101,8 @@ def test_large_parts_are_packed_as_they_are():
     assert len(pieces) == 2 and pieces[1] is buffer
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 11, 12, 13, 4096, CHUNK - 1, CHUNK, CHUNK + 1,
-                                  10 ** 9])
+@each("step", [1, 2, 3, 7, 11, 12, 13, 4096, CHUNK - 1, CHUNK, CHUNK + 1,
+               10 ** 9])
 def test_frames_survive_any_split(step):
     wanted = FRAMES if step > 3 else SMALL
     data = b"".join(map(on_the_wire, wanted))
@@ -119,8 +120,8 @@ def test_any_frames_in_any_pieces_come_out_as_they_went_in(several, step):
     assert fed(make(), b"".join(map(on_the_wire, several)), step) == several
 
 
-@pytest.mark.parametrize("frame", SMALL, ids=lambda frame: str(frame.kind))
-@pytest.mark.parametrize("step", [1, 10 ** 9])
+@each("frame", SMALL, ids=lambda frame: str(frame.kind))
+@each("step", [1, 10 ** 9])
 def test_bytes_of_the_next_frame_stay_for_it(frame, step):
     data = on_the_wire(frame)
     for tail in (b"\x01", data[:5], data[:-1] or b"\x01"):
@@ -143,7 +144,7 @@ def test_several_frames_in_one_piece_are_given_one_by_one():
     assert [frame._replace(buffers=tuple(frame.buffers)) for frame in found] == FRAMES
 
 
-@pytest.mark.parametrize("end", [*range(1, 50), 100, 1000, 4000])
+@each("end", [*range(1, 50), 100, 1000, 4000])
 def test_how_much_of_a_frame_is_held_is_known(end):
     for data in (GOLDEN, GOLDEN_BUFFERS):
         if end >= len(data):
@@ -156,7 +157,7 @@ def test_how_much_of_a_frame_is_held_is_known(end):
     assert str(EndOfStream(5)) == "the stream ended after 5 bytes of a frame"
 
 
-@pytest.mark.parametrize("data", [
+@each("data", [
     b"\xff" * 12, b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00",
     b"SSH-2.0-OpenSSH\r\n", b"\xabnet\x01\0\0\x1c{\"fea", b"eyJjb25uZWN0",
     b"\x01\x02" + bytes(10), b"\x01\x80\0\0\0\0\0\0\0\0\0\x02[]", b"\x01\xff" + bytes(10),
@@ -224,8 +225,8 @@ def test_buffers_up_to_the_limit_are_taken_and_one_byte_more_is_not():
     assert (caught.value.size, caught.value.limit) == (101, 100)
 
 
-@pytest.mark.parametrize("lengths", [[2 ** 63], [2 ** 64 - 1], [2 ** 64 - 1] * 3, [MIB + 1],
-                                     [MIB, 1]])
+@each("lengths", [[2 ** 63], [2 ** 64 - 1], [2 ** 64 - 1] * 3, [MIB + 1],
+                  [MIB, 1]])
 def test_forged_lengths_are_refused_before_anything_of_them_has_come(lengths):
     head = frames.HEADER.pack(CALL, TAGGED, len(lengths), 1, 1) + \
         b"".join(frames.LENGTH.pack(length) for length in lengths)

@@ -16,6 +16,7 @@ import net
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import kinds
 from net.wire.values import pack, unpack
+from each import each
 from travel import as_result, assert_same
 
 try:
@@ -75,8 +76,8 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("value, text", FORMS, ids=lambda part: type(part).__name__
-                         if not isinstance(part, str) else "")
+@each("value, text", FORMS, ids=lambda part: type(part).__name__
+      if not isinstance(part, str) else "")
 def test_each_kind_looks_as_documented_and_arrives_as_it_was(value, text):
     packed = pack(value, "result")
     assert (packed.text, packed.tagged) == (text, True)
@@ -91,7 +92,7 @@ def test_every_kind_is_tried_here():
                                                "!lent"}
 
 
-@pytest.mark.parametrize("value", [
+@each("value", [
     pathlib.Path("."), pathlib.Path("/"), pathlib.Path("a/../b"), pathlib.Path("\udcff"),
     pathlib.PurePosixPath(""), pathlib.PureWindowsPath("//host/share/x"), pathlib.Path.cwd(),
 ], ids=repr)
@@ -105,10 +106,10 @@ def test_a_path_of_the_other_family_arrives_as_a_pure_one():
     assert type(found) is kinds.PATHS["pure " + foreign]
 
 
-@pytest.mark.parametrize("text",
-                         ["0", "-0", "0.00", "-0E-7", "NaN", "-NaN", "sNaN", "NaN12", "Infinity",
-                          "-Infinity", "1E+999999", "1E-999999", "9" * 4000,
-                          "0." + "1" * 99])
+@each("text",
+      ["0", "-0", "0.00", "-0E-7", "NaN", "-NaN", "sNaN", "NaN12", "Infinity",
+       "-Infinity", "1E+999999", "1E-999999", "9" * 4000,
+       "0." + "1" * 99])
 def test_decimals_keep_sign_exponent_and_payload(text):
     value = decimal.Decimal(text)
     with decimal.localcontext() as context:
@@ -116,7 +117,7 @@ def test_decimals_keep_sign_exponent_and_payload(text):
         assert_same(as_result(value), value)
 
 
-@pytest.mark.parametrize("zone", [
+@each("zone", [
     UTC, PLUS_TWO, NAMED, datetime.timezone.min, datetime.timezone.max,
     datetime.timezone(datetime.timedelta(0), "Greenwich"), datetime.timezone(datetime.timedelta(0)),
     datetime.timezone(datetime.timedelta(hours=1), "UTC+01:00"),

@@ -18,6 +18,7 @@ from net.wire import legacy
 from net.wire.frames import NotAFrame
 from net.wire.legacy import BASE64, LegacySession, PLAIN, Reply
 from net.wire.messages import Call
+from each import each
 from travel import assert_same
 
 TAG = encode_text("app.multiply")
@@ -105,8 +106,7 @@ def records(role: str, *beginnings: str, without: Tuple[str, ...] = ()) -> Any:
     found = [one for one in RECORDS if one.role == role and one.what.startswith(beginnings)
              and not f"{one.version}: {one.what}".startswith(without or ("no",))]
     assert found
-    return pytest.mark.parametrize("record", found,
-                                   ids=[f"{one.version}: {one.what}" for one in found])
+    return each("record", found, ids=[f"{one.version}: {one.what}" for one in found])
 
 
 #: What old clients call, as a modern one would: tag, args, kwargs.
@@ -344,24 +344,24 @@ def test_a_search_is_never_answered_with_anything_but_an_info(dialect):
 # ------------------------------------------------------------------------- 0.6, by itself
 
 
-@pytest.mark.parametrize("value", [None, 0, 1.5, [], [1, {"a": None}], {}, {"a": 1}, {"raw": 1},
-                                   {"raw": 1, "b": 2}, "a line\nand another", "x" * 65, "", " x",
-                                   -5, True, 10 ** 30], ids=repr)
+@each("value", [None, 0, 1.5, [], [1, {"a": None}], {}, {"a": 1}, {"raw": 1},
+                {"raw": 1, "b": 2}, "a line\nand another", "x" * 65, "", " x",
+                -5, True, 10 ** 30], ids=repr)
 def test_what_a_0_6_server_answers_is_the_value(value):
     assert_same(old_reply(coded(value, PLAIN), PLAIN), value)
     request = LegacySession(PLAIN).call(TAG, [value], {})
     assert_same(old_reply(server(request).reply(value), PLAIN), value)
 
 
-@pytest.mark.parametrize("text", ["text", "NULL", "Not yet", "a b"])
+@each("text", ["text", "NULL", "Not yet", "a b"])
 def test_a_text_of_0_6_may_be_a_flag(text):
     found = old_reply(coded(text, PLAIN), PLAIN)
     assert type(found) is Flag and found == encode_text(text) and found.text == text
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"{", b'{"a": 1', b"\xff", b"[1", b"Busy", b"-ERR",
-                                  b"[" * 500, b"[" * 500 + b"]" * 500, b"eyJyYXciOiA1MH0=",
-                                  b'"x', b"HTTP/1.1 400 Bad Request\r\n"], ids=repr)
+@each("data", [b"", b"hello", b"{", b'{"a": 1', b"\xff", b"[1", b"Busy", b"-ERR",
+               b"[" * 500, b"[" * 500 + b"]" * 500, b"eyJyYXciOiA1MH0=",
+               b'"x', b"HTTP/1.1 400 Bad Request\r\n"], ids=repr)
 def test_a_reply_of_0_6_without_sense_may_have_run(data):
     with pytest.raises(ProtocolError) as caught:
         old_reply(data, PLAIN)
@@ -387,7 +387,7 @@ def test_the_repr_of_a_dict_is_a_request_of_0_6_too(data, call):
     assert_same(list(found), [encode_text(tag), args, kwargs, None])
 
 
-@pytest.mark.parametrize("data", [
+@each("data", [
     b"{'connection': __import__('os'), 'args': (), 'kwargs': {}}",
     b"{'connection': 'app.f', 'args': (b'x',), 'kwargs': {}}",
     b"{'" + b"[" * 300 + b"}", b"{'a': '\\N{no such name}'}", b"{'a': '\\x1'}", b"{'a': 1 + 1}",
@@ -400,7 +400,7 @@ def test_a_repr_that_holds_anything_but_values_is_no_request(data):
         pass
 
 
-@pytest.mark.parametrize("kwargs, left", [
+@each("kwargs, left", [
     ({"peer": ["10.0.0.12", 3010], "a": 1}, {"a": 1}), ({"peer": None}, {}),
     ({"peer": "mine"}, {"peer": "mine"}), ({"peer": [1]}, {"peer": [1]}), ({"a": 1}, {"a": 1}),
 ])
@@ -441,7 +441,7 @@ def test_our_subscription_has_the_form_that_each_dialect_takes():
     assert PeerId(found[1].encode()).address == peer.address and found[2] == args[2]
 
 
-@pytest.mark.parametrize("tag, known", [
+@each("tag, known", [
     ("eyJyYXciOiAiVGFnZ2VkIn0=", "Tagged"), ("b'eyJyYXciOiAiVGFnZ2VkIn0='", "Tagged"),
     (base64.b64encode(b'{"raw": "a", "b": 1}').decode(), '{"raw": "a", "b": 1}'),
     (base64.b64encode(b'{"raw": 5}').decode(), '{"raw": 5}'),
@@ -451,7 +451,7 @@ def test_tags_in_the_forms_of_0_4_are_known(tag, known):
     assert asked(coded({"connection": tag, "args": [], "kwargs": {}})).tag == encode_text(known)
 
 
-@pytest.mark.parametrize("answer, dialect", [
+@each("answer, dialect", [
     (b"NULL", PLAIN), (b"INVALID_CONNECTION", PLAIN), (b"TlVMTA==", BASE64),
     (b"SU5WQUxJRF9DT05ORUNUSU9O", BASE64), (b"eyJyYXciOiBudWxsfQ==", BASE64),
     (b'{"payload": "error", "traceback": ""}', PLAIN), (b'{"error": "bad request"}', ""),
@@ -505,7 +505,7 @@ def test_any_bytes_are_a_request_or_unfinished_or_refused(data):
 # ----------------------------------------------------------------------------- the replies
 
 
-@pytest.mark.parametrize("value, data", [
+@each("value, data", [
     (50, b"eyJyYXciOiA1MH0="),
     (None, b"eyJyYXciOiBudWxsfQ=="),
     ("text", b"eyJyYXciOiAidGV4dCJ9"),
@@ -533,7 +533,7 @@ def test_an_error_reply_is_the_documented_one():
     assert legacy.encode_error(text) == coded({"payload": "error", "traceback": text})
 
 
-@pytest.mark.parametrize("value, about", [
+@each("value, about", [
     (b"bytes", "bytes is not JSON serializable"), ({1, 2}, "set is not JSON serializable"),
     (object(), "object is not JSON serializable"), ([Flag(b"TlVMTA==")], "not JSON serializable"),
     ({(1, 2): 3}, "keys must be"), ({b"k": 1}, "keys must be"),
@@ -565,7 +565,7 @@ def endless() -> Any:
     return value
 
 
-@pytest.mark.parametrize("value, name", [
+@each("value, name", [
     (nested(100_000), "ValueNotSupported"), (nested(5000, lambda inner: {"k": inner}),
                                              "ValueNotSupported"),
     (nested(5000, lambda inner: (inner,)), "ValueNotSupported"), (endless(), "ValueNotSupported"),
@@ -598,9 +598,9 @@ def old_reply_error(data: bytes) -> RemoteError:
     return caught.value
 
 
-@pytest.mark.parametrize("text", ["x" * 5000 + " the end", "\n" * 3000 + " the end",
-                                  "🙂" * 2000 + " the end", '"\\' * 3000 + " the end", "\ud800" * 999
-                                  + " the end", "the end"], ids=lambda text: repr(text[:3]))
+@each("text", ["x" * 5000 + " the end", "\n" * 3000 + " the end",
+               "🙂" * 2000 + " the end", '"\\' * 3000 + " the end", "\ud800" * 999
+               + " the end", "the end"], ids=lambda text: repr(text[:3]))
 def test_of_a_long_traceback_the_end_stays(text):
     data = legacy.encode_error(text)
     assert len(data) <= 1024
@@ -625,7 +625,7 @@ def test_a_request_of_1024_bytes_is_sent_and_one_more_is_refused():
     assert (caught.value.size, caught.value.limit, caught.value.ran) == (1028, 1024, "no")
 
 
-@pytest.mark.parametrize("value", [b"x", {1}, object(), 1j, [b"x"], {b"k": 1}])
+@each("value", [b"x", {1}, object(), 1j, [b"x"], {b"k": 1}])
 def test_an_argument_that_json_does_not_have_is_refused_before_it_is_sent(value):
     for call in (Call(TAG, [value], {}), Call(TAG, [], {"k": value})):
         with pytest.raises(ValueNotSupported, match="old dialect") as caught:
@@ -656,7 +656,7 @@ many_brackets = {"connection": TAG.decode(), "kwargs": {"a": {}, "}": "{"},
                  "args": [{} for _ in range(60)] + [[] for _ in range(60)] + ["}}[[{{\"}", "a\\"]}
 
 
-@pytest.mark.parametrize("content", [
+@each("content", [
     {"connection": TAG.decode(), "args": [1, {"a": {}}], "kwargs": {"b": "}"}}, many_brackets,
     {"connection": TAG.decode(), "args": ["{" * 200], "kwargs": {}}, {},
 ], ids=["usual", "many brackets", "brackets in text", "empty"])
@@ -669,7 +669,7 @@ def test_a_request_in_pieces_is_whole_exactly_at_its_end(content):
         assert legacy.read_object(data + tail) == content
 
 
-@pytest.mark.parametrize("data", [
+@each("data", [
     b"eyJ?", b"e30=e30=", b"GET / HTTP/1.1\r\n\r\n", b"W10=", b"NQ==", b"bnVsbA==",
     b"Imh0dHAi", b"\xff\xfe\xff\xfe", b"e30\ne30=", b"e30-", base64.b64encode(b"\xef\xbb\xbf{}"),
     base64.b64encode("{}".encode("utf-16")), base64.b64encode(b" {}"),
@@ -708,7 +708,7 @@ def test_any_bytes_are_an_object_or_unfinished_or_refused(data):
     assert content is None or isinstance(content, dict)
 
 
-@pytest.mark.parametrize("content", [
+@each("content", [
     {}, {"connection": TAG.decode()}, {"connection": None, "args": [], "kwargs": {}},
     {"connection": 5, "args": [], "kwargs": {}}, {"connection": [], "args": [], "kwargs": {}},
     {"connection": "é", "args": [], "kwargs": {}}, {"connection": "eA==", "args": {}, "kwargs": {}},
@@ -730,45 +730,45 @@ def test_more_members_than_documented_are_let_be():
 # ---------------------------------------------------------------- what an old peer answers
 
 
-@pytest.mark.parametrize("value", [None, 0, 1.5, "", "text", "é\ud800", [], [1, {"a": None}], {},
-                                   {"a": 1}, {"raw": 1, "b": 2}, {"payload": "data"}, "TlVMTA==",
-                                   {"payload": {"error": 1}}], ids=repr)
+@each("value", [None, 0, 1.5, "", "text", "é\ud800", [], [1, {"a": None}], {},
+                {"a": 1}, {"raw": 1, "b": 2}, {"payload": "data"}, "TlVMTA==",
+                {"payload": {"error": 1}}], ids=repr)
 def test_what_an_old_peer_answers_is_the_value(value):
     data = coded(value if isinstance(value, dict) else {"raw": value})
     assert_same(old_reply(data), value)
     assert_same(old_reply(legacy.encode_result(value)), value)
 
 
-@pytest.mark.parametrize("name", ["NULL", "INVALID_CONNECTION", "done", "Not yet", "retry-later",
-                                  "A", "x" * 64, "V2"])
+@each("name", ["NULL", "INVALID_CONNECTION", "done", "Not yet", "retry-later",
+               "A", "x" * 64, "V2"])
 def test_a_bare_name_is_a_flag(name):
     found = old_reply(encode_text(name))
     assert type(found) is Flag and found == encode_text(name) and found.details is None
     assert legacy.is_flag(legacy.encode_result(Flag(encode_text(name))))
 
 
-@pytest.mark.parametrize("data",
-                         [b"", b"e30=", coded({"raw": 1}), encode_text(""), encode_text("é"),
-                          encode_text("a\nb"), encode_text("\x1b[0m"),
-                          encode_text("x" * 65),
-                          encode_text(" x"), b"HTTP/1.1 400", b"true", b"\xff", b"QQ"],
-                         ids=repr)
+@each("data",
+      [b"", b"e30=", coded({"raw": 1}), encode_text(""), encode_text("é"),
+       encode_text("a\nb"), encode_text("\x1b[0m"),
+       encode_text("x" * 65),
+       encode_text(" x"), b"HTTP/1.1 400", b"true", b"\xff", b"QQ"],
+      ids=repr)
 def test_other_answers_are_no_flags(data):
     assert not legacy.is_flag(data)
 
 
-@pytest.mark.parametrize("data",
-                         [b"", b"e3", coded({"raw": 1})[:-4], b"W10=", b"HTTP/1.1 400 Bad\r\n",
-                          b"\xff", coded([1]), coded("text"), b"=",
-                          coded({"raw": 1}) + b"x"],
-                         ids=repr)
+@each("data",
+      [b"", b"e3", coded({"raw": 1})[:-4], b"W10=", b"HTTP/1.1 400 Bad\r\n",
+       b"\xff", coded([1]), coded("text"), b"=",
+       coded({"raw": 1}) + b"x"],
+      ids=repr)
 def test_a_reply_without_sense_may_have_run(data):
     with pytest.raises(ProtocolError) as caught:
         old_reply(data)
     assert caught.value.ran == "maybe"
 
 
-@pytest.mark.parametrize("last, cls, text", [
+@each("last, cls, text", [
     ("ZeroDivisionError: division by zero", ZeroDivisionError, "division by zero"),
     ("KeyError: 'key'", KeyError, "'key'"),
     ("ValueError", ValueError, ""),
@@ -804,7 +804,7 @@ def test_an_exception_of_the_main_module_has_no_module_in_a_traceback(monkeypatc
     assert isinstance(old_error("MainTrouble: x"), Trouble)
 
 
-@pytest.mark.parametrize("text", [5, None, ["a"], {"a": 1}])
+@each("text", [5, None, ["a"], {"a": 1}])
 def test_a_traceback_that_is_no_text_is_shown_as_it_is(text):
     with pytest.raises(RemoteError) as caught:
         old_reply(coded({"payload": "error", "traceback": text}))

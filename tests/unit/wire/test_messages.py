@@ -16,6 +16,7 @@ from net.identity import Flag, encode_text
 from net.wire import messages
 from net.wire.frames import ANSWER, CALL, FAILURE, FLAG, Frame, RESULT
 from net.wire.limits import Limits
+from each import each
 from memory import Peak
 from travel import as_arguments, assert_same, joined, read_call, read_frame
 
@@ -71,8 +72,8 @@ def test_large_buffers_are_sent_as_they_are():
     assert message[1] is large
 
 
-@pytest.mark.parametrize("args", [(1,), ("x",), (None, True, 1.5, -3), ([1, [2]],), ({"a": [1]},),
-                                  ("é\ud800",), (10 ** 300,)], ids=str)
+@each("args", [(1,), ("x",), (None, True, 1.5, -3), ([1, [2]],), ({"a": [1]},),
+               ("é\ud800",), (10 ** 300,)], ids=str)
 def test_plain_arguments_need_no_tags(args):
     assert not read_frame(joined(messages.encode_call(7, TAG, args, {}))).tagged
 
@@ -90,7 +91,7 @@ def test_the_order_of_keyword_arguments_stays():
     assert list(as_arguments(**{"z": 1, "a": (2,), "m": 3})[1]) == ["z", "a", "m"]
 
 
-@pytest.mark.parametrize("content", [
+@each("content", [
     "text", 5, [], None, True, {}, {"args": [], "kwargs": {}}, {"tag": "eA=="},
     {"tag": "eA==", "args": [], "other": {}}, {"connection": "eA==", "args": [], "kwargs": {}},
     {"tag": None, "args": [], "kwargs": {}}, {"tag": ["eA=="], "args": [], "kwargs": {}},
@@ -107,7 +108,7 @@ def test_calls_of_another_form_are_refused(content):
         assert caught.value.ran == "no"
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     '{"tag":"eA==","args":{"!tuple":[]},"kwargs":{}}',
     '{"tag":"eA==","args":[],"kwargs":{"!ordered":[]}}',
     '{"tag":{"!bytes":"eA=="},"args":[],"kwargs":{}}',
@@ -126,7 +127,7 @@ def test_fields_of_a_call_that_this_version_does_not_know_are_ignored():
         assert call == (b"eA==", [1], {}, None)
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     b'{"tag":"bXVsdGlwbHk=","args":[],"kwargs":{}}', b'{"tag":"bXVsdGlwbHk="}',
     b'{"tag":"bXVsdGlwbHk=",[[[[no JSON any more', b'{"tag": "bXVsdGlwbHk=", "args": []}',
     b'{\n\t"tag" :\r\n "bXVsdGlwbHk="\n}',
@@ -135,7 +136,7 @@ def test_the_tag_of_a_call_is_known_before_anything_else_is_read(text):
     assert messages.tag_of(Frame(CALL, 7, False, text)) == TAG
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     b"", b"{}", b'{"tag"', b'{"tag":"eA==', b'{"tag":null}', b'{"tag":["eA=="]}',
     b' {"tag":"eA=="}', b'{"args":[],"tag":"eA=="}', b'{"connection":"eA=="}',
     b'{"tag":"' + b"A" * 4097 + b'"}', b'[{"tag":"eA=="}]',
@@ -146,8 +147,8 @@ def test_a_call_that_does_not_begin_with_its_tag_is_refused(text):
     assert caught.value.ran == "no"
 
 
-@pytest.mark.parametrize("args, kwargs", [((1,), {}), (([1],), {"a": 2}), (((1,),), {}),
-                                          ((b"x" * 5000,), {}), (tuple(range(50)), {})], ids=str)
+@each("args, kwargs", [((1,), {}), (([1],), {"a": 2}), (((1,),), {}),
+                       ((b"x" * 5000,), {}), (tuple(range(50)), {})], ids=str)
 def test_every_call_begins_with_its_tag_and_carries_its_number(args, kwargs):
     for number in (1, 2 ** 32 - 1):
         frame = read_frame(joined(messages.encode_call(number, TAG, args, kwargs)))
@@ -165,7 +166,7 @@ def test_every_reply_carries_the_number_of_its_call():
 # --------------------------------------------------------------------------------- results
 
 
-@pytest.mark.parametrize("value, data", [
+@each("value, data", [
     (50, b"\x02\0\0\0\0\0\0\7\0\0\0\x0250"),
     (None, b"\x02\0\0\0\0\0\0\7\0\0\0\x04null"),
     ("TlVMTA==", b'\x02\0\0\0\0\0\0\7\0\0\0\x0a"TlVMTA=="'),
@@ -193,7 +194,7 @@ def test_only_a_flag_is_a_flag():
 # -------------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("refused", [
+@each("refused", [
     ProtocolError(None, "no sense"), ProtocolError(ADDRESS, "none", "maybe"),
     PeerBusy(None, "full (NET_MAX_CONNECTIONS)"), AuthenticationError(ADDRESS, "no secret"),
     ValueNotSupported("args[0]", "object cannot travel"), ValueNotSupported("result", "x", "yes"),
@@ -226,7 +227,7 @@ def test_a_refusal_never_names_a_class_by_itself():
         assert type(error) is ProtocolError
 
 
-@pytest.mark.parametrize("kind, content", [
+@each("kind, content", [
     (FLAG, "TlVMTA=="), (FLAG, {}), (FLAG, {"flag": "TlVMTA=="}), (FLAG, {"flag": 5, "details": 1}),
     (FLAG, {"flag": "é", "details": None}), (FLAG, []), (FLAG, None),
     (FAILURE, {}), (FAILURE, []), (FAILURE, "raised"), (FAILURE, 5), (FAILURE, None),
@@ -256,8 +257,8 @@ def test_replies_without_sense_say_that_the_call_may_have_run(kind, content):
     assert str(error).isprintable()
 
 
-@pytest.mark.parametrize("content", ['{"!tuple":5}', '{"!peer":["x"]}', '{"!unknown":1}',
-                                     '{"raised":{"!tuple":[]}}'])
+@each("content", ['{"!tuple":5}', '{"!peer":["x"]}', '{"!unknown":1}',
+                  '{"raised":{"!tuple":[]}}'])
 def test_tagged_replies_without_sense_say_that_the_call_may_have_run(content):
     error = failing_reply(FAILURE, content.encode(), tagged=True)
     assert type(error) is ProtocolError and error.ran == "maybe"

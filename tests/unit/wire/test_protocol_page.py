@@ -4,8 +4,6 @@ from __future__ import annotations
 import pathlib
 import re
 
-import pytest
-
 from net.identity import encode_text
 from net.run import lending, server_connection, streaming
 from net.wire import frames, session
@@ -16,6 +14,7 @@ from net.wire.messages import (Ask, decode_answer, decode_ask, decode_items, enc
                                encode_ask, encode_call, encode_end, encode_items, encode_result)
 from net.wire.session import Hello, PrefaceParser, caller_session, encode_hello, encode_preface
 from net.wire.values import pack
+from each import each
 from travel import read_call, read_frame
 
 PAGE = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "protocol.rst").read_text("utf-8")
@@ -64,7 +63,7 @@ def test_every_dump_of_the_page_is_known_here():
     assert len(dumps()) == len(SENT)
 
 
-@pytest.mark.parametrize("number, what", list(enumerate(SENT)), ids=list(SENT))
+@each("number, what", list(enumerate(SENT)), ids=list(SENT))
 def test_what_the_page_prints_is_what_is_sent(number, what):
     data, text = dumps()[number]
     assert data == SENT[what]

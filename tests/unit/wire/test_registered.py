@@ -19,6 +19,7 @@ from net.errors import ProtocolError, ValueNotSupported
 from net.identity import public_module
 from net.wire import registered
 from net.wire.values import pack, unpack
+from each import each
 from travel import as_result, assert_same
 
 
@@ -153,7 +154,7 @@ def test_values_of_a_subclass_need_to_be_registered_themselves():
         as_result(Special(1))
 
 
-@pytest.mark.parametrize("thing", [
+@each("thing", [
     int, object, object(), 5, None.__class__, lambda: None, type("Plain", (), {}), tuple, dict,
     abc.ABC, enum, [], b"name"])
 def test_only_dataclasses_enums_and_named_tuples_can_be_registered(thing):
@@ -161,7 +162,7 @@ def test_only_dataclasses_enums_and_named_tuples_can_be_registered(thing):
         net.value(thing)
 
 
-@pytest.mark.parametrize("base", [dict, list, Exception, str, ValueError])
+@each("base", [dict, list, Exception, str, ValueError])
 def test_a_dataclass_that_is_more_than_its_fields_is_refused(base):
     with pytest.raises(TypeError, match="more than its fields"):
         net.value(dataclasses.make_dataclass("More", ["a"], bases=(base,)))
@@ -205,7 +206,7 @@ def test_a_field_without_a_value_is_named():
         as_result([job])
 
 
-@pytest.mark.parametrize("text, error, message", [
+@each("text, error, message", [
     ('{"class":"travel.Point","x":1}', ValueNotSupported,
      "has the parts x, y where it arrived, but x arrived"),
     ('{"class":"travel.Point","x":1,"y":2,"z":3}', ValueNotSupported, "but x, y, z arrived"),

@@ -17,6 +17,7 @@ from net.wire.messages import encode_call, encode_refusal, encode_result
 from net.wire.session import (Hello, MAGIC, MAX_FIELDS, MAX_HELLO, Preface, PrefaceParser, Session,
                               Unknown, caller_session, encode_hello, encode_preface,
                               server_session)
+from each import each
 
 KIB = 1024
 LIMITS = Limits(64 * KIB, 64 * KIB)
@@ -81,8 +82,8 @@ def test_what_is_no_text_in_a_group_is_replaced():
     assert PrefaceParser().receive(encode_preface("a\udcff")).group == "a?"
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("tail", [b"", b"x", frame(1)])
+@each("step", STEPS)
+@each("tail", [b"", b"x", frame(1)])
 def test_a_preface_in_pieces_is_read_and_what_follows_is_kept(step, tail):
     data = encode_preface("render") + tail
     parser = PrefaceParser()
@@ -99,7 +100,7 @@ def fields(content: Any) -> bytes:
     return session.PREFACE.pack(MAGIC, 1, 0, len(text)) + text
 
 
-@pytest.mark.parametrize("content, preface", [
+@each("content, preface", [
     ({}, Preface(1)), ({"group": None}, Preface(1)), ({"features": 5}, Preface(1, 5)),
     ({"group": "a", "color": ["blue", {}], "features": 0}, Preface(1, 0, "a")),
     (b'  {"group" : "\xc3\xa9"}\n', Preface(1, 0, "é")),
@@ -108,7 +109,7 @@ def test_fields_of_a_preface_may_be_missing_or_unknown(content, preface):
     assert PrefaceParser().receive(fields(content)) == preface
 
 
-@pytest.mark.parametrize("content", [
+@each("content", [
     b"", b"5", b"[]", b"null", b"{", b"\xff\xfe", b"[" * 700, b'{"a":' + b"[" * 600, b"{} {}",
     {"group": 5}, {"group": ""}, {"group": "x" * 65}, {"group": ["a"]}, {"group": True},
     {"features": "1"}, {"features": None}, {"features": 1.0}, {"features": True},
@@ -119,12 +120,12 @@ def test_a_preface_without_sense_is_refused(content):
     assert not isinstance(caught.value, NotAFrame) and caught.value.ran == "no"
 
 
-@pytest.mark.parametrize("data", [
+@each("data", [
     b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"e", b"\x00", b"\xabn", b"\xabnex", b"\xff" * 8,
     b"\xabnet\x01\x01\0\0", b"\xabnet\x01\0" + struct.pack("!H", MAX_FIELDS + 1),
     b"\xabnet\x01\0\xff\xff",
 ], ids=repr)
-@pytest.mark.parametrize("step", STEPS)
+@each("step", STEPS)
 def test_what_is_no_preface_is_told_with_all_that_came(data, step):
     parser = PrefaceParser()
     taken = b""
@@ -178,7 +179,7 @@ def test_hello_opens_the_session_and_replies_follow(step):
     assert one.held == 0
 
 
-@pytest.mark.parametrize("content, hello", [
+@each("content, hello", [
     ({"version": 1, "instance": "a"}, Hello(1, "a")),
     ({"version": 2, "instance": "", "features": 6}, Hello(2, "", 6)),
     ({"version": 1, "instance": "a", "limits": 5}, Hello(1, "a")),
@@ -190,7 +191,7 @@ def test_fields_of_a_hello_may_be_missing_or_unknown(content, hello):
     assert caller_session(LIMITS).receive(frame(HELLO, content, 0)) == hello
 
 
-@pytest.mark.parametrize("content", [
+@each("content", [
     b"", b"null", b"[]", b"{", b"\xff", b"[" * 5000, b'{"a":' * 3000, {}, {"version": 1},
     {"instance": "a"}, {"version": "1", "instance": "a"}, {"version": True, "instance": "a"},
     {"version": 1, "instance": 5}, {"version": 1, "instance": "x" * 65},
@@ -210,7 +211,7 @@ def test_a_refusal_may_come_instead_of_hello():
         assert (event.kind, event.number) == (FAILURE, 0) and b'"PeerBusy"' in event.text
 
 
-@pytest.mark.parametrize("data", [
+@each("data", [
     b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n",
     b"\x15\x03\x01\x00\x02\x02\x46", b"eyJyYXciOiA1MH0=", b"TlVMTA==", b"\x00", b"\x06", b"\xab",
     encode_preface(),
@@ -262,8 +263,8 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("state", TABLE)
-@pytest.mark.parametrize("kind", sorted(KNOWN))
+@each("state", TABLE)
+@each("kind", sorted(KNOWN))
 def test_what_may_come_when(state, kind):
     make, kinds = TABLE[state]
     for step in STEPS:
@@ -277,8 +278,8 @@ def test_what_may_come_when(state, kind):
             events(make(), data, step)
 
 
-@pytest.mark.parametrize("state", [state for state in TABLE if "open" in state])
-@pytest.mark.parametrize("kind", [0, 17, 99, 255])
+@each("state", [state for state in TABLE if "open" in state])
+@each("kind", [0, 17, 99, 255])
 def test_a_kind_of_later_versions_is_given_by_its_number_and_the_session_goes_on(state, kind):
     make, kinds = TABLE[state]
     good = frame(min(kinds), {}, 3)
@@ -331,7 +332,7 @@ def test_a_server_takes_what_the_preface_brought_along():
     assert one.receive() is None and not one.rest
 
 
-@pytest.mark.parametrize("state", TABLE)
+@each("state", TABLE)
 def test_what_starts_no_frame_is_against_the_rules_in_every_state(state):
     make, _ = TABLE[state]
     for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x02\xff" + bytes(10), b"\xff" * 12):

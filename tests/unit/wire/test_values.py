@@ -21,6 +21,7 @@ from net.errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from net.wire import values
 from net.wire.limits import Limits
 from net.wire.values import LONG, check_depth, encode_plain, is_plain, pack, unpack
+from each import each
 from times import patience
 from travel import as_arguments, as_result, assert_same
 
@@ -59,7 +60,7 @@ def test_a_value_that_went_twice_is_still_the_same(value):
     assert_same(as_result(as_result(value)), value)
 
 
-@pytest.mark.parametrize("value", [
+@each("value", [
     None, True, False, 0, 1, -1, 1.0, 0.0, -0.0, "", [], {}, (), set(), frozenset(), b"",
     float("nan"), float("inf"), float("-inf"), 1e-320, sys.float_info.max, 0.1,
     [[]], [()], ((),), {"": ""}, {"a": {}}, [None], {None: None}, {(): ()}, {1: 1, "1": 2, 1.5: 3},
@@ -94,7 +95,7 @@ def test_the_comparison_of_these_tests_sees_what_equality_does_not():
     assert not travel.difference([math.nan], [float("nan")])
 
 
-@pytest.mark.parametrize("value, text", [
+@each("value, text", [
     ((1, 2), '{"!tuple":[1,2]}'),
     ({1: "a"}, '{"!dict":[1,"a"]}'),
     ({"!x": 1}, None),
@@ -124,7 +125,7 @@ class Text(str):
     pass
 
 
-@pytest.mark.parametrize("value, path, reason", [
+@each("value, path, reason", [
     (object(), "", "object cannot travel"),
     ([0, [socket.socket]], "[1][0]", "type cannot travel"),
     ({"a": ({"b": len},)}, "['a'][0]['b']", "cannot travel"),
@@ -158,14 +159,14 @@ def test_the_documented_path_of_a_value_that_cannot_travel():
     assert str(caught.value) == "args[1]['x'][3]: socket.socket cannot travel"
 
 
-@pytest.mark.parametrize("wrap", [
+@each("wrap", [
     lambda inner: [inner], lambda inner: (inner,), lambda inner: {"k": inner},
     lambda inner: {1: inner}, lambda inner: collections.deque([inner]),
     lambda inner: collections.OrderedDict(k=inner), travel.Point, lambda inner: {"!k": inner},
     lambda inner: travel.Pair(0, inner),
 ], ids=["list", "tuple", "dict", "keys", "deque", "ordered", "dataclass", "like a tag", "named"])
-@pytest.mark.parametrize("core", [0, "x" * LONG, travel.Color.RED, 10 ** 5000, b"b"],
-                         ids=["int", "text", "enum", "long int", "bytes"])
+@each("core", [0, "x" * LONG, travel.Color.RED, 10 ** 5000, b"b"],
+      ids=["int", "text", "enum", "long int", "bytes"])
 def test_a_hundred_levels_travel_and_one_more_does_not(wrap, core):
     assert_same(as_result(nested(core, 100, wrap)), nested(core, 100, wrap))
     args, kwargs = as_arguments(nested(core, 100, wrap), key=nested(core, 100, wrap))
@@ -175,7 +176,7 @@ def test_a_hundred_levels_travel_and_one_more_does_not(wrap, core):
             send(nested(core, 101, wrap))
 
 
-@pytest.mark.parametrize("core", [
+@each("core", [
     __import__("fractions").Fraction(1, 10 ** 700), range(10 ** 700), travel.Access.RUN,
     __import__("datetime").datetime(2020, 1, 1, tzinfo=__import__("datetime").timezone.utc),
     complex(1, 2), net.PeerId(b"MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ==")],
@@ -193,7 +194,7 @@ def test_sets_count_as_levels_too():
         as_result(frozenset([value]))
 
 
-@pytest.mark.parametrize("wrap", [
+@each("wrap", [
     lambda inner: [inner], lambda inner: (inner,), lambda inner: {"k": inner},
     lambda inner: {1: inner}, travel.Point], ids=["list", "tuple", "dict", "keys", "dataclass"])
 def test_tens_of_thousands_of_levels_are_refused(wrap):
@@ -233,7 +234,7 @@ def bomb(wrap: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("wrap", [
+@each("wrap", [
     lambda one, other: [one, other],
     lambda one, other: (one, other),
     lambda one, other: {"a": one, "b": other},
@@ -261,7 +262,7 @@ def test_arguments_that_hold_each_other_many_times_are_refused_quickly():
             as_arguments(*args, **kwargs)
 
 
-@pytest.mark.parametrize("value", [
+@each("value", [
     ["x" * 4000] * 1_000_000,
     [{"k" * 4000: 1}] * 1_000_000,
     [("x" * 4000,)] * 1_000_000,
@@ -274,7 +275,7 @@ def test_one_text_many_times_is_refused_before_it_is_written_out(value):
     assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize("value", [
+@each("value", [
     [[1]] * 70_000, [{"a": 1}] * 70_000, [(1,)] * 70_000, ["text"] * 70_000, list(range(70_000)),
 ], ids=["lists", "dicts", "tuples", "text", "ints"])
 def test_what_repeats_but_fits_travels(value):
@@ -347,7 +348,7 @@ def test_long_ints_travel_whatever_python_is_told_of_digits(limit):
 # ------------------------------------------------------------------------------- and back again
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     b"", b" ", b"\n", b"[1] ", b" [1]", b"[1]]", b"[1][", b"[1]\0", b"1 2", b"nul", b"None", b"{",
     b"[", b'"', b'"\\', b"[1,]", b"{'a':1}", b'{"a" 1}', b"'a'", b"+1", b"01", b"0x1", b"-", b"1.",
     b".5", b"undefined", b"[1;2]", b"\xef\xbb\xbf[1]", "[1]".encode("utf-16"),
@@ -369,7 +370,7 @@ def test_any_bytes_give_a_value_or_a_typed_error(text, tagged):
         pass
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     '{"!unknown":1}', '{"!tuple":1}', '{"!tuple":{}}', '{"!set":[[]]}', '{"!dict":[1]}',
     '{"!dict":[[],1]}', '{"!dict":"ab"}', '{"!int":1}', '{"!int":"zz"}', '{"!int":""}',
     '{"!str":0}', '{"!str":"gA=="}', '{"!str":true}', '{"!bytes":0}', '{"!bytes":-1}',
@@ -480,7 +481,7 @@ def _may_begin_json(text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"[{" * 50_000,
     b'["' + b"[" * 1000 + b'",' + b"[" * 1000, b'{"\\"":' * 5000 + b"1" + b"}" * 5000,
     b'["a\\\\",' * 5000 + b"1" + b"]" * 5000, b'[""' + b"[" * 5000, b"[" * 2 ** 20,
@@ -544,8 +545,8 @@ def test_plain_values_are_known_to_be_plain(value):
     assert is_plain({"key": value})
 
 
-@pytest.mark.parametrize("value", [(), {1: 2}, {None: 1}, set(), b"", object(), 1j, Text(),
-                                   {Text("a"): 1}, [Text()], ["x" * LONG]])
+@each("value", [(), {1: 2}, {None: 1}, set(), b"", object(), 1j, Text(),
+                {Text("a"): 1}, [Text()], ["x" * LONG]])
 def test_other_values_are_known_not_to_be_plain(value):
     assert not is_plain([value])
     assert not is_plain([[[value]]])

@@ -1,0 +1,131 @@
+"""Importing net is quiet and quick; nothing says that it has tested where it has not."""
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+from processes import run_python
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Seconds that net may take on top of the standard modules it needs.
+IMPORT_LIMIT = 0.060
+
+QUIET = """
+import json, logging, os, socket, sys, threading
+import uuid  # PyPy's own starts uname when it is imported
+
+events = []
+watched = ("socket.", "subprocess.", "os.system", "os.posix_spawn", "os.fork", "os.putenv")
+sys.addaudithook(lambda event, arguments: event.startswith(watched) and events.append(event))
+variables = dict(os.environ)
+descriptors = os.listdir("/dev/fd")
+
+import net
+
+loggers = [logging.getLogger()] + [
+    logging.getLogger(name) for name in list(logging.root.manager.loggerDict)
+]
+print(json.dumps({
+    "events": events,
+    "threads": [thread.name for thread in threading.enumerate()],
+    "descriptors": len(os.listdir("/dev/fd")) - len(descriptors),
+    "environment": dict(os.environ) == variables,
+    "handlers": [type(handler).__name__ for logger in loggers for handler in logger.handlers],
+    "loudness": sum(logger.level for logger in loggers if logger.name.startswith("net")),
+    "ifaddr": "ifaddr" in sys.modules,
+}))
+"""
+
+
+def test_importing_net_is_quiet():
+    done = run_python("-W", "error", "-c", QUIET)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {
+        "events": [],
+        "threads": ["MainThread"],
+        "descriptors": 0,
+        "environment": True,
+        "handlers": ["LastResort"],
+        "loudness": 0,
+        "ifaddr": False,
+    }
+
+
+NEEDED = """
+import json, sys
+before = set(sys.modules)
+import net
+print(json.dumps([
+    name for name in sys.modules if name not in before and name.split(".")[0] != "net"
+]))
+"""
+
+TIMED = """
+import importlib, json, sys, time
+for name in json.loads(sys.argv[1]):
+    try:
+        importlib.import_module(name)
+    except ImportError:  # made by another module, not found by its name
+        pass
+# Time of the processor: what else the machine does counts less than by the clock on the wall.
+start = time.process_time()
+import net
+print(time.process_time() - start)
+"""
+
+
+def test_importing_net_costs_little_more_than_the_standard_modules_it_needs():
+    needed = run_python("-c", NEEDED).stdout
+    strangers = [
+        name for name in json.loads(needed) if name.split(".")[0] not in standard_modules()
+    ]
+    assert not strangers
+
+    # The best of a few: other work on the machine can only add. Stops at the first good one.
+    fastest = min(_until_below(IMPORT_LIMIT, needed))
+    assert fastest < IMPORT_LIMIT
+
+
+def _until_below(limit: float, needed: str) -> Iterator[float]:
+    for _attempt in range(6):
+        seconds = float(run_python("-c", TIMED, needed, PYTHONDONTWRITEBYTECODE=None).stdout)
+        yield seconds
+        if seconds < limit:
+            return
+
+
+def standard_modules() -> frozenset[str]:
+    """The top-level names of the standard library."""
+    known = getattr(sys, "stdlib_module_names", None)  # Python 3.10
+    if known is not None:
+        return frozenset(known)
+    folder = Path(ast.__file__).parent
+    files = [*folder.iterdir(), *folder.glob("lib-dynload/*")]
+    return frozenset(sys.builtin_module_names) | {path.name.split(".")[0] for path in files}
+
+
+def test_setup_py_runs_no_tests_and_says_what_does():
+    done = subprocess.run([sys.executable, ROOT / "setup.py", "test"], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 1 and "python3 tests/run.py" in done.stdout
+
+
+def test_a_mistake_in_net_host_raises_before_anything_is_sent_or_resolved():
+    code = """
+import sys
+sys.addaudithook(lambda event, arguments: event.startswith("socket.") and print(event))
+import net
+for use in (net.peers, net.Peer, lambda: net.connect(lambda: 1), lambda: net.null(peer="a:1")):
+    try:
+        use()
+    except net.SettingError as error:
+        print(error)
+"""
+    lines = run_python("-c", code, NET_HOST="127.0.0.l").stdout.splitlines()
+    assert lines == ["NET_HOST must be a numeric address, localhost or a network interface of this "
+                     "host, not '127.0.0.l'"] * 4
