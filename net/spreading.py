@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
-from .calls.ways import Way
+from .calls.ways import Way, kind_of
 from .identity import Flag, PeerArgument, tag_name
 from .peer import handle_flag
 from .process import process
@@ -81,7 +81,7 @@ def make_target(tag: bytes, function: Optional[Callable[..., Any]], there: Way,
         result = await aio.call(process.client, peer, tag, args, kwargs, timeout)
         return result if type(result) is not Flag else handle_flag(result, tag, peer)
     return many.Target(
-        name=tag_name(tag), tag=tag, kind=many.kind_of(function), repeatable=repeatable,
+        name=tag_name(tag), tag=tag, kind=kind_of(function), repeatable=repeatable,
         find=functools.partial(functions.peers_with, tag),
         there=lambda peer, *rest: there(peer, tag, *rest), call=call, call_async=call_async,
         start=functools.partial(start_there, tag), balance=process.balance,

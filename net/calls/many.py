@@ -1,7 +1,6 @@
 """One call, many peers: what ``f.any``, ``f.all`` and ``f.map`` are, and :class:`net.Executor`."""
 from __future__ import annotations
 
-import inspect
 import threading
 import typing
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from ..identity import PeerArgument, address_of
 from ..run.balance import Balance
 from .spread import Task
 from .start import Call
+from .ways import ASYNC_GENERATOR, COROUTINE, GENERATOR
 from .workers import ELSEWHERE, Outcome, Workers
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ else:
     P = getattr(typing, "ParamSpec", TypeVar)("P")
 
 R_co = TypeVar("R_co", covariant=True)
-
-#: The kinds of functions.
-PLAIN, COROUTINE, GENERATOR, ASYNC_GENERATOR = "function", "coroutine", "generator", "async"
 
 # Tasks that a map reads ahead for each that can run: enough for one that takes longer than others.
 LOOK_AHEAD = 8
@@ -65,16 +62,6 @@ class Target(NamedTuple):
     start: Way
     balance: Balance
     missed: Callable[[Any], object]
-
-
-def kind_of(function: Optional[Callable[..., Any]]) -> str:
-    """The kind of a function, which decides what calling it gives."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)):
-        return COROUTINE
-    if inspect.isasyncgenfunction(function):
-        return ASYNC_GENERATOR
-    return GENERATOR if inspect.isgeneratorfunction(function) else PLAIN
 
 
 def _finder(target: Target, peers: Peers, groups: Groups) -> Callable[[], Sequence[Any]]:

@@ -11,22 +11,34 @@ from ..process import Process
 Way = Callable[[PeerArgument, bytes, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
 #: What a flag becomes on the calling side: ``handler(flag, tag, peer)``.
 FlagHandler = Callable[[Flag, bytes, Any], Any]
+#: The kinds of functions.
+PLAIN, COROUTINE, GENERATOR, ASYNC_GENERATOR = "function", "coroutine", "generator", "async"
+
+
+def kind_of(function: Optional[Callable[..., Any]]) -> str:
+    """The kind of a function, which decides what calling it gives."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)):
+        return COROUTINE
+    if inspect.isasyncgenfunction(function):
+        return ASYNC_GENERATOR
+    return GENERATOR if inspect.isgeneratorfunction(function) else PLAIN
 
 
 def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
     """How a function like this one is called on a peer, so that the caller gets what a local call
     gives: a value, a coroutine, a generator or an async generator."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)):
+    kind = kind_of(function)
+    if kind == COROUTINE:
         return _awaited(process, handle_flag)
-    if inspect.isasyncgenfunction(function):
+    if kind == ASYNC_GENERATOR:
         def stream_async(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                          kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
             from . import aio
 
             return aio.stream(process.client, peer, tag, args, kwargs, timeout)
         return stream_async
-    if inspect.isgeneratorfunction(function):
+    if kind == GENERATOR:
         return process.client.stream
     call = process.client.call
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 import net
-from net.calls import many
+from net.calls import many, ways
 from net.run.balance import Balance
 from times import patience
 
@@ -26,7 +26,7 @@ class Played:
         def call(peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
             self.asked.append(peer)
             return behave(peer, *args, **kwargs)
-        self.target = many.Target("f", b"f", many.PLAIN, False, lambda groups: PEERS, call, call,
+        self.target = many.Target("f", b"f", ways.PLAIN, False, lambda groups: PEERS, call, call,
                                   call, call, Balance(), lambda peer: None)
 
     def _target(self) -> many.Target:

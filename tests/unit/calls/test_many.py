@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import net
 from net import context
-from net.calls import many, spread, workers
+from net.calls import many, spread, ways, workers
 from net.calls.start import Call
 from net.run.balance import MOST, Balance
 from each import each
@@ -35,7 +35,7 @@ class Fake:
         self.asked: List[Any] = []
         self.missed: List[Any] = []
         self.target = many.Target(
-            "f", b"f", many.PLAIN, repeatable, lambda groups: list(self.there), self.call,
+            "f", b"f", ways.PLAIN, repeatable, lambda groups: list(self.there), self.call,
             self.call, self.call_async, self.start, Balance(), self.missed.append)
 
     def _target(self) -> many.Target:
@@ -198,7 +198,7 @@ def test_the_first_of_several_wins_and_the_others_are_cancelled():
 
 def test_any_awaited_goes_to_another_peer_too():
     f = Fake(failing(p1=GONE), [A, B])
-    f.target = f.target._replace(kind=many.COROUTINE)
+    f.target = f.target._replace(kind=ways.COROUTINE)
 
     async def main() -> Any:
         return await f.any(1), await f.any.on(first=2)(2)
