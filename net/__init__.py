@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
 from .context import cancelled, caller, remaining
 from .decorators import connect, flag, value
-from .defaults import (connections, info, invalid_connection, null, null_response, pass_through,
-                       subscription_handler)
+from .defaults import (connections, describe, info, invalid_connection, null, null_response,
+                       pass_through, subscription_handler)
 from .discovery import get_peers, peer_group, peers, watch
 from .settings import TABLE
 from .settings import settings as _settings
@@ -54,11 +54,11 @@ _LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "object
 __version__ = "1.0.0"
 
 __all__ = [
-    "AuthenticationError", "Call", "CallCancelled", "CallTimeout", "Executor",
-    "InvalidConnection", "InvalidPeer", "LOGGER", "MessageTooLarge", "NetError", "NoFreePort",
-    "Peer", "PeerBusy", "PeerId", "PeerLost", "PeerUnreachable", "ProtocolError", "RemoteError",
-    "SettingError", "TooFewPeers", "ValueNotSupported", "caller", "cancelled", "configure",
-    "connect", "connections", "disconnect", "event", "flag", "flush", "get_peers", "info",
+    "AuthenticationError", "Call", "CallCancelled", "CallTimeout", "Executor", "InvalidConnection",
+    "InvalidPeer", "LOGGER", "MessageTooLarge", "NetError", "NoFreePort", "Peer", "PeerBusy",
+    "PeerId", "PeerLost", "PeerUnreachable", "ProtocolError", "RemoteError", "SettingError",
+    "TooFewPeers", "ValueNotSupported", "caller", "cancelled", "configure", "connect",
+    "connections", "describe", "disconnect", "event", "flag", "flush", "get_peers", "info",
     "invalid_connection", "main_thread", "null", "null_response", "pass_through", "peer_group",
     "peers", "register_joblib", "remaining", "remote", "serve", "serve_async", "stats",
     "subscribe", "subscription_handler", "unsubscribe", "value", "watch",
@@ -90,6 +90,7 @@ TLS_CERT: Union[str, "os.PathLike[str]", None]
 TLS_KEY: Union[str, "os.PathLike[str]", None]
 TLS_CA: Union[str, "os.PathLike[str]", None]
 TRACEBACK: str
+DESCRIBE: str
 MAX_TEXT: int
 MAX_BUFFERS: int
 MAX_DEPTH: int

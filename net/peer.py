@@ -381,7 +381,7 @@ LEAVE = make_tag("net.defaults.handlers", "leave")
 # Seconds for that.
 LEAVE_TIME = 2.0
 #: How the names of the functions begin that every peer has.
-DEFAULTS = ("net.defaults.", "net.events.")
+DEFAULTS = ("net.defaults.", "net.events.", "net.statistics.")
 
 
 def _tag_of(connection: Union[bytes, str]) -> bytes:

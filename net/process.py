@@ -4,6 +4,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Set
 
 from .dispatch import MemoryBudget
@@ -20,6 +21,7 @@ class Process:
     """What there is once in a process.
 
     :ivar instance: random id, so that a peer with two addresses is known as one.
+    :ivar began: monotonic time at which it was made.
     :ivar loop: waits for all sockets that no thread waits for.
     :ivar client: calls to other peers.
     :ivar memory: what large requests may take, whatever peers a process has.
@@ -45,6 +47,7 @@ class Process:
 
     def _begin(self) -> None:
         self.instance = os.urandom(16).hex()
+        self.began = monotonic()
         self.memory = MemoryBudget()
         self.lock = threading.RLock()
         self._balance: Optional[Balance] = None

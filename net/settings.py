@@ -336,6 +336,8 @@ class Settings:
     tls_key = Setting(None, _path)
     tls_ca = Setting(None, _path)
     traceback = Setting("full", _one_of("full", "type", "none"))
+    # What others are told of the functions here.
+    describe = Setting("full", _one_of("full", "signatures", "names"))
     # What one message may hold; Limits says in which units, and why.
     max_text = Setting(Limits().text, _whole(KIB, 2 * GIB))
     max_buffers = Setting(Limits().buffers, _whole(0, 2 ** 40))

@@ -1,11 +1,16 @@
 """What this process has sent and done so far."""
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Sequence
+import os
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
 
+from .context import current
+from .decorators import Connected, register
 from .events import publisher, subscriber
 from .identity import tag_name
 from .peer import existing_peer
+from .process import process
 
 
 class Section(NamedTuple):
@@ -19,12 +24,16 @@ class Stats(Dict[str, Any]):
     """What :func:`net.stats` gives: a dict, and tables for people."""
 
     def __repr__(self) -> str:
-        from .tables import as_text, terminal_width
+        from .tables import terminal_width
 
-        width = terminal_width()
+        return self.table(terminal_width())
+
+    def table(self, width: int) -> str:
+        """The tables, in lines of at most so many characters."""
+        from .tables import as_text
+
         return "\n\n".join([*(as_text(_columns(section), section.rows, width)
-                              for section in self._sections()),
-                            f"subscribers cut off: {self['cut off']:,}"])
+                              for section in self._sections()), *self._cut_off()])
 
     __str__ = __repr__
 
@@ -33,22 +42,34 @@ class Stats(Dict[str, Any]):
 
         return "".join([*(as_html(_columns(section), section.rows)
                           for section in self._sections()),
-                        f"<p>subscribers cut off: {self['cut off']:,}</p>"])
+                        *(f"<p>{line}</p>" for line in self._cut_off())])
+
+    def _cut_off(self) -> List[str]:
+        return [f"subscribers cut off: {self['cut off']:,}"] if "cut off" in self else []
 
     def _sections(self) -> List[Section]:
         events = []
-        for name, facts in sorted(self["events"].items()):
+        for name, facts in sorted(self.get("events", {}).items()):
             triggered = f"{facts['triggered']:,}"
             counts = [[str(peer), *(f"{number:,}" for number in count.values())]
                       for peer, count in facts["subscribers"].items()]
             for row in counts or [["", "", "", ""]]:
                 events.append([name, triggered, *row])
         calls = [[name, f"{facts['calls']:,}", f"{facts['errors']:,}", f"{facts['seconds']:.3f}"]
-                 for name, facts in sorted(self["connections"].items())]
+                 for name, facts in sorted(self.get("connections", {}).items())]
         sections = [Section(["event", "triggered", "subscriber", "sent", "queued", "dropped"],
                             events),
-                    Section(["function", "calls", "errors", "seconds"], calls)]
+                    Section(["function", "calls", "errors", "seconds"], calls),
+                    Section(["calls now", "connections", "load", "up"], _busy(self))]
         return [section for section in sections if section.rows]
+
+
+def _busy(found: Stats) -> List[List[str]]:
+    if "process" not in found:
+        return []
+    facts = found["process"]
+    return [[f"{facts['calls']:,}", f"{facts['connections']:,}",
+             "" if facts["load"] is None else f"{facts['load']:.2f}", f"{facts['seconds']:,} s"]]
 
 
 def _columns(section: Section) -> List[Any]:
@@ -57,21 +78,67 @@ def _columns(section: Section) -> List[Any]:
     return [Column(title, 12) for title in section.titles]
 
 
-def stats() -> Stats:
-    """What this process has sent and done so far.
+@register
+def stats(*parts: str) -> Dict[str, Any]:
+    """What a process has sent and done so far.
 
     ``stats()["events"]["done"]`` is ``{"triggered": 12, "subscribers": {peer_id: {"sent": 9,
     "queued": 1, "dropped": 2}}}``: taken by the subscriber's process, waiting for it, and lost
     because it was cut off, is gone or could not read them. ``stats()["cut off"]`` is the number of
     subscribers that were too slow. ``stats()["connections"]["module.function"]`` is ``{"calls": 3,
-    "errors": 0, "seconds": 0.1}`` of what other peers ran here, handlers of events included. In a
-    terminal or a notebook it shows as tables.
+    "errors": 0, "seconds": 0.1}`` of what other peers ran here, handlers of events included.
+    ``stats()["process"]`` is how busy it is: ``calls`` that run now without this one,
+    ``connections`` that are open, ``load`` of the host for each of its processors (None where the
+    system does not tell), and ``seconds`` that the process is up. In a terminal or a notebook it
+    shows as tables.
+
+    :param parts: only these: ``events``, ``connections``, ``process``; all if none is given.
     """
+    found: Dict[str, Any] = {}
+    if not parts or "events" in parts:
+        found.update(publisher.stats())
+    if not parts or "connections" in parts:
+        found["connections"] = _connections()
+    if not parts or "process" in parts:
+        found["process"] = _process()
+    return found
+
+
+if TYPE_CHECKING:
+    _Lister = Connected[..., Stats]
+else:
+    _Lister = Connected
+
+
+class _Shown(_Lister):
+    """Shows as tables what travels as a plain dict."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().__call__(*args, **kwargs)
+        return Stats(found) if type(found) is dict else found
+
+
+stats = _Shown(stats.__wrapped__, stats.tag)  # type: ignore[arg-type]
+
+
+def _connections() -> Dict[str, Any]:
     peer = existing_peer()
     tally = dict(peer.server.tally()) if peer is not None and peer.server is not None else {}
     for tag, numbers in list(subscriber.runner.tally.by_tag.items()):
         before = tally.get(tag, (0, 0, 0.0))
         tally[tag] = [a + b for a, b in zip(before, numbers)]
-    connections = {tag_name(tag): dict(zip(("calls", "errors", "seconds"), numbers))
-                   for tag, numbers in tally.items()}
-    return Stats(publisher.stats(), connections=connections)
+    return {tag_name(tag): dict(zip(("calls", "errors", "seconds"), numbers))
+            for tag, numbers in tally.items()}
+
+
+def _process() -> Dict[str, Any]:
+    servers = [peer.server for peer in process.peers if peer.server is not None]
+    running = sum(server.running for server in servers)
+    asked = current() is not None  # then one of them is this call
+    try:
+        load: Optional[float] = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
+    except (AttributeError, OSError):  # Windows
+        load = None
+    return {"calls": max(0, running - asked),
+            "connections": sum(server.connections for server in servers),
+            "load": load, "seconds": round(monotonic() - process.began, 1)}

@@ -17,15 +17,20 @@ from ..peer import VERSION
 from ..settings import settings
 from . import calling, looking, telling
 from .screen import Failed, Screen, Usage
+from .words import seconds
 
 #: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it.
 COMMANDS: Dict[str, Any] = {
     "demo": telling.Demo,
-    "secret": telling.NewSecret,
     "peers": looking.Peers,
-    "doctor": looking.Doctor,
+    "functions": looking.Functions,
     "call": calling.Call,
     "listen": telling.Listen,
+    "announce": telling.Announce,
+    "ping": looking.Ping,
+    "stats": looking.Stats,
+    "doctor": looking.Doctor,
+    "secret": telling.NewSecret,
 }
 
 
@@ -45,22 +50,12 @@ class _Parser(argparse.ArgumentParser):
         command.arguments(self)
         if command.has_json:
             self.add_argument("--json", action="store_true", help="data as JSON, for scripts")
-            self.add_argument("--timeout", type=_seconds, metavar="SECONDS",
+            self.add_argument("--timeout", type=seconds, metavar="SECONDS",
                               help="for each call (NET_TIMEOUT)")
 
     def error(self, message: str) -> NoReturn:
         # What was given may hold what a terminal obeys.
         self.exit(2, f"{self.format_usage()}{self.prog}: {printable(message, 1000)}\n")
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("a number of seconds above 0")
-    return number
 
 
 def usage() -> str:

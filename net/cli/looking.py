@@ -1,11 +1,35 @@
-"""The commands that look at peers: peers, doctor."""
+"""The commands that look at peers: peers, functions, ping, stats, doctor."""
 from __future__ import annotations
 
 import argparse
-from typing import Any, Dict
+from time import monotonic, perf_counter, sleep
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from ..identity import PeerId
-from .screen import BOLD, Screen
+from .. import statistics
+from ..errors import InvalidConnection, NetError, printable
+from ..identity import PeerId, printable_block
+from ..objects import remote
+from ..settings import settings
+from ..tables import Column
+from .choosing import PEER_HELP, full_name, peers_of, search
+from .screen import BOLD, RED, Failed, Screen, error_facts
+from .words import count
+
+DESCRIBE = remote("net.defaults.handlers.describe")
+NULL = remote("net.defaults.handlers.null")
+STATS = remote("net.statistics.stats")
+
+# Seconds for a peer to answer what takes no time, unless --timeout or NET_TIMEOUT say otherwise.
+ASK_SECONDS = 5.0
+# Peers that are asked at the same time, each by a thread.
+MAX_AT_ONCE = 16
+# Functions of one peer that are shown: there are more of a peer that never ends telling.
+MAX_FUNCTIONS = 10_000
+
+
+def ask_seconds() -> float:
+    """Seconds for a question."""
+    return ASK_SECONDS if settings.timeout is None else settings.timeout
 
 
 def facts_of(peer: PeerId) -> Dict[str, Any]:
@@ -41,21 +65,224 @@ class Peers:
         return 0 if found else 1
 
 
-class Doctor:
-    """search for peers, and say what keeps them from being found"""
+class Functions:
+    """the functions of peers: signatures, descriptions, groups"""
+
+    has_json = True
+    more = "With NAME, the whole description of one function."
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("peer", metavar="PEER", nargs="?", help=PEER_HELP)
+        parser.add_argument("name", metavar="NAME", nargs="?", help="name of one function")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        peers = peers_of(options.peer)
+        if options.name is not None:
+            return _show_function(peers, options.name, screen)
+        told, failed = _ask_all(peers, described, screen)
+        if screen.json:
+            screen.put_json([{"peer": str(peer), "functions": functions}
+                             for peer, functions in told.items()])
+        else:
+            _show_functions(told, screen)
+        return 0 if any(told.values()) and not failed else 1
+
+
+def described(peer: PeerId) -> Dict[str, Dict[str, Any]]:
+    """What a peer tells of its functions, by name."""
+    found: Dict[str, Dict[str, Any]] = {}
+    while len(found) < MAX_FUNCTIONS:
+        page = DESCRIBE.on(str(peer), ask_seconds())(after=max(found, default=""))
+        page = {name: facts for name, facts in page.items() if name not in found}
+        if not page:
+            break
+        found.update(page)
+    return found
+
+
+def _show_functions(told: Dict[PeerId, Dict[str, Any]], screen: Screen) -> None:
+    """A table for each set of functions, under the peers that have it."""
+    shown: List[Dict[str, Any]] = []
+    for functions in told.values():
+        if functions in shown:
+            continue
+        having = [str(peer) for peer, others in told.items() if others == functions]
+        screen.write(("\n" if shown else "") + ", ".join(having), BOLD)
+        shown.append(functions)
+        if not functions:
+            screen.write("no functions")
+            continue
+        screen.table([Column("function", 20), Column("groups", 6), Column("", 10)], [
+            [name + str(facts["signature"]), ", ".join(facts["groups"] or ()), facts["doc"]]
+            for name, facts in functions.items()])
+
+
+def _show_function(peers: List[PeerId], name: str, screen: Screen) -> int:
+    whole = full_name(name, peers) or name
+    for peer in peers:
+        facts = DESCRIBE.on(str(peer), ask_seconds())(whole).get(whole)
+        if facts is None:
+            continue
+        if screen.json:
+            screen.put_json({"peer": str(peer), "name": whole, **facts})
+            return 0
+        kind = {"coroutine": "async ", "generator": "stream ", "async": "async stream "}
+        screen.write(kind.get(facts["kind"], "") + printable_block(whole + str(facts["signature"])),
+                     BOLD)
+        if facts["groups"] is not None:
+            screen.write(printable(f"for peers of the group {', '.join(facts['groups'])}"))
+        screen.write(printable_block(f"\n{facts['doc'] or 'no description'}"))
+        return 0
+    raise Failed(f"no peer has a function {name!r}" if len(peers) > 1 else
+                 f"{peers[0]} has no function {name!r}")
+
+
+class Ping:
+    """call peers again and again: round trip, version, load"""
+
+    has_json = True
+    more = "The exit code is 0 if each of the peers has answered at least once."
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("peer", metavar="PEER", nargs="?", help=PEER_HELP)
+        parser.add_argument("-n", type=count, metavar="COUNT", dest="count",
+                            help="times; until Ctrl-C without it")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        peers = peers_of(options.peer)
+        times: Dict[PeerId, List[float]] = {peer: [] for peer in peers}
+        began, done = monotonic(), 0
+        try:
+            while options.count is None or done < options.count:
+                # The first one at once, and then one in each second.
+                sleep(max(0.0, began + done - monotonic()))
+                done += 1
+                for peer, pong in _at_once(ping, peers):
+                    if isinstance(pong, NetError):
+                        _say_no_answer(peer, pong, screen)
+                    else:
+                        times[peer].append(pong["ms"])
+                        _show_pong(peer, pong, screen)
+        except KeyboardInterrupt:
+            pass
+        for peer, found in times.items():
+            found.sort()
+            screen.say(f"{peer}: {len(found)} of {done} answered" + (
+                f", {found[0]:.2f} ms at least, {found[len(found) // 2]:.2f} in the middle, "
+                f"{found[-1]:.2f} at most" if found else ""))
+        return 0 if all(times.values()) else 1
+
+
+def ping(peer: PeerId) -> Dict[str, Any]:
+    """How a peer answers: ``ms`` of the shortest call, its ``version``, how busy it is.
+
+    :raises NetError: it does not.
+    """
+    address = str(peer)
+    if "version" not in peer.info:
+        # Also opens the connection, which is no part of a round trip.
+        peer.info.update(remote("net.defaults.handlers.info").on(address, ask_seconds())())
+    else:
+        NULL.on(address, ask_seconds())()
+    began = perf_counter()
+    NULL.on(address, ask_seconds())()
+    pong = {"ms": round((perf_counter() - began) * 1000, 3), "version": peer.info.get("version")}
+    try:
+        pong.update(STATS.on(address, ask_seconds())("process")["process"])
+    except InvalidConnection:
+        pass  # one of an older version
+    return pong
+
+
+def _show_pong(peer: PeerId, pong: Dict[str, Any], screen: Screen) -> None:
+    if screen.json:
+        screen.put_json({"peer": str(peer), **pong})
+        return
+    parts = [f"{peer}  {pong['ms']:.2f} ms", f"app-net {pong['version']}"]
+    if "calls" in pong:
+        parts.append(f"{pong['calls']} calls, {pong['connections']} connections")
+    if pong.get("load") is not None:
+        parts.append(f"load {pong['load']}")
+    screen.write(printable("  ".join(parts)))
+
+
+def _say_no_answer(peer: PeerId, problem: NetError, screen: Screen) -> None:
+    if screen.json:
+        screen.put_json({"peer": str(peer), "error": error_facts(problem)})
+    else:
+        screen.say(f"{peer}  {type(problem).__name__}: {problem}", RED)
+
+
+class Stats:
+    """what peers have done: events, functions, how busy they are"""
 
     has_json = True
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
-        """Nothing."""
+        parser.add_argument("peer", metavar="PEER", nargs="?", help=PEER_HELP)
 
     @staticmethod
     def run(options: argparse.Namespace, screen: Screen) -> int:
-        from .. import discovery
+        told, failed = _ask_all(peers_of(options.peer),
+                                lambda peer: STATS.on(str(peer), ask_seconds())(), screen)
+        if screen.json:
+            screen.put_json([{"peer": str(peer), **facts} for peer, facts in told.items()])
+        else:
+            for number, (peer, facts) in enumerate(told.items()):
+                screen.write(("\n" if number else "") + str(peer), BOLD)
+                screen.write(statistics.Stats(facts).table(screen.width))
+        return 0 if told and not failed else 1
+
+
+def _at_once(ask: Callable[[PeerId], Any], peers: List[PeerId]) -> Iterator[Tuple[PeerId, Any]]:
+    """What peers say, or the NetError of each that does not, in the order of the peers."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def safely(peer: PeerId) -> Any:
+        try:
+            return ask(peer)
+        except NetError as problem:
+            return problem
+    with ThreadPoolExecutor(min(len(peers), MAX_AT_ONCE), "net-ask") as executor:
+        yield from zip(peers, executor.map(safely, peers))
+
+
+def _ask_all(peers: List[PeerId], ask: Callable[[PeerId], Any],
+             screen: Screen) -> Tuple[Dict[PeerId, Any], bool]:
+    """What each peer says, and whether one has failed."""
+    told = dict(_at_once(ask, peers))
+    problems = {peer: facts for peer, facts in told.items() if isinstance(facts, NetError)}
+    for peer, problem in problems.items():
+        old = " (it has an older app-net)" if isinstance(problem, InvalidConnection) else ""
+        screen.say(f"{peer}{old}:")
+        screen.say_error(problem)
+    return {peer: facts for peer, facts in told.items() if peer not in problems}, bool(problems)
+
+
+class Doctor:
+    """search for peers, and say what keeps them from being found"""
+
+    has_json = True
+    more = "With PEER, whether that peer is reached from here, and this host from there."
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("peer", metavar="PEER", nargs="?", help="host:port or a name")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        if options.peer is not None:
+            from . import directions
+
+            return directions.examine(peers_of(options.peer)[0], screen)
         from ..discovery import doctor
 
-        found = discovery.peers(refresh=True)
+        found = search()
         case = doctor.examine(found)
         if screen.json:
             screen.put_json({"peers": [facts_of(peer) for peer in found],

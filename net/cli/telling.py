@@ -1,10 +1,12 @@
-"""The commands that tell something: demo, secret, listen."""
+"""The commands that tell something: demo, secret, listen, announce."""
 from __future__ import annotations
 
 import argparse
 
 from ..settings import settings
+from .calling import arguments_of
 from .screen import Screen
+from .words import seconds
 
 
 class Demo:
@@ -65,3 +67,29 @@ class Listen:
         settings.set("launch", True)
         return listening.listen(screen, options.event, options.peer or None, options.group,
                                 options.hubs, options.on_host)
+
+
+class Announce:
+    """send an event to those who listen to it"""
+
+    has_json = True
+    more = """\
+Arguments are those of call: JSON or Python literals, name=value, - for standard
+input. Those who listen to all peers notice this one and subscribe; the event is
+sent when one has, and no other for half a second. The exit code is 0 if
+somebody took it."""
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("event", metavar="EVENT", help="name of the event")
+        parser.add_argument("argument", metavar="ARG", nargs="*", help="an argument of it")
+        parser.add_argument("--wait", type=seconds, metavar="SECONDS", default=3.0,
+                            help="for somebody who listens, at most (3)")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        from . import announcing
+
+        args, kwargs = arguments_of(options.argument)
+        settings.set("launch", True)
+        return announcing.announce(screen, options.event, args, kwargs, options.wait)

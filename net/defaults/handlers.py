@@ -5,15 +5,24 @@ import inspect
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Dict, List, Union
 
+from ..calls.ways import kind_of
 from ..decorators import Connected, register
 from ..context import caller
+from ..errors import NetError
 from ..events import accept
 from ..identity import PeerArgument, tag_name
-from ..peer import Peer, function_names, serving_peer
+from ..peer import DEFAULTS, Peer, _Peer, function_names, serving_peer
+from ..process import process
+from ..settings import settings
 from ..wire.legacy import is_marked
 
 # Characters of the names of functions that a peer tells to each search that connects to it.
 MAX_LISTED = 4096
+# Seconds to reach a caller that asks whether it can be reached.
+REACH_TIME = 3.0
+# Characters of a signature, of the first line of a docstring, and of a whole one, that are told;
+# and of all that one answer tells.
+MAX_SIGNATURE, MAX_LINE, MAX_DOC, MAX_TOLD = 1000, 200, 16 * 1024, 64 * 1024
 
 
 @register
@@ -97,6 +106,65 @@ connections = _Shown(connections.__wrapped__, connections.tag)
 
 
 @register
+def describe(*names: str, after: str = "") -> Dict[str, Dict[str, Any]]:
+    """What a peer tells of its functions, by name: ``signature``, ``doc``, ``groups`` that alone
+    may call it (None for everybody), and ``kind``: ``function``, ``coroutine``, ``generator`` or
+    ``async`` (an async generator).
+
+    Without names it is all functions that the application has connected, ordered by name, with the
+    first line of each docstring; with names it is these, with all of it. One answer holds some 64
+    KiB: ``describe(after=last_name)`` gives those that follow. ``NET_DESCRIBE`` of that peer keeps
+    docstrings, or signatures too, to itself.
+
+    :param names: of functions, as in ``net.connections()``; those that are not there are left out.
+    :param after: only those whose names come after this one.
+    """
+    own = {tag_name(tag): (tag, function) for tag, function in list(_Peer.CONNECTIONS.items())
+           if not is_marked(tag)}
+    wanted = [name for name in sorted(names or own) if name > after and name in own
+              and (names or not name.startswith(DEFAULTS))]
+    told: Dict[str, Dict[str, Any]] = {}
+    room = MAX_TOLD
+    for name in wanted:
+        told[name] = _description(*own[name], whole=bool(names))
+        room -= len(name) + sum(len(str(fact)) for fact in told[name].values())
+        if room <= 0:
+            break
+    return told
+
+
+def _description(tag: bytes, function: Any, whole: bool) -> Dict[str, Any]:
+    allowed = _Peer.GROUPS.get(tag)
+    doc = (inspect.getdoc(function) or "") if settings.describe == "full" else ""
+    if not whole:
+        doc = doc.strip().partition("\n")[0]
+    return {"signature": _signature(function, for_people=True)[:MAX_SIGNATURE],
+            "doc": doc[:MAX_DOC if whole else MAX_LINE],
+            "groups": None if allowed is None else sorted(allowed), "kind": kind_of(function)}
+
+
+@register
+def reach_back(port: int) -> str:
+    """Try to reach the host of the caller at a port, as a call does; ``python3 -m net doctor PEER``
+    asks for it. Nothing is sent but a greeting, and only to where the question came from.
+
+    :returns: what went wrong; no text if a peer answers there.
+    :raises TypeError: not asked by another peer, or not a port.
+    """
+    found = caller()
+    if found is None or type(port) is not int or not 0 < port < 65536:
+        raise TypeError("a peer asks this of another one, with its own port")
+    host = serving_peer().host if found.address is None else found.address[0]
+    try:
+        connection = process.client.connect((host, port), REACH_TIME)
+        if connection is not None:
+            connection.close()
+    except NetError as problem:
+        return f"{type(problem).__name__}: {problem}"
+    return ""
+
+
+@register
 def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, str]) -> bool:
     """Subscribe a peer: its function of this tag is to be called with every event of this name.
 
@@ -112,8 +180,28 @@ def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, st
     return accept(event, peer_id, tag)
 
 
-def _signature(function: Any) -> str:
+def _signature(function: Any, for_people: bool = False) -> str:
+    if settings.describe == "names":
+        return "(...)"
     try:
-        return str(inspect.signature(function))
+        found = inspect.signature(function)
+        return str(_without_quotes(found) if for_people else found)
     except (TypeError, ValueError):
         return "(...)"
+
+
+class _Text:
+    """An annotation that is a text, as it was written."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _without_quotes(found: inspect.Signature) -> inspect.Signature:
+    def plain(annotation: Any) -> Any:
+        return _Text(annotation) if isinstance(annotation, str) else annotation
+    return found.replace(return_annotation=plain(found.return_annotation), parameters=[
+        one.replace(annotation=plain(one.annotation)) for one in found.parameters.values()])

@@ -146,7 +146,8 @@ def no_free_port(case: Case) -> Optional[Cause]:
 
 
 def strangers_on_our_ports(case: Case) -> Optional[Cause]:
-    here = [(address, what) for address, what in case.report.strangers if case.is_own(address[0])]
+    here = [(address, what) for address, what in case.report.strangers
+            if case.is_own(address[0]) and not _is_secured(what)]
     if not here:
         return None
     told = ", ".join(f"{places([address])} ({what})" for address, what in here[:3])
@@ -254,8 +255,7 @@ def wrong_group(case: Case) -> Optional[Cause]:
 
 
 def secret_on_one_side(case: Case) -> Optional[Cause]:
-    found = [(address, what) for address, what in case.report.strangers
-             if what.startswith("skipped: ") or "TLS" in what]
+    found = [(address, what) for address, what in case.report.strangers if _is_secured(what)]
     if not found:
         return None
     whats = sorted({what.replace("skipped: ", "") for _, what in found})
@@ -263,6 +263,11 @@ def secret_on_one_side(case: Case) -> Optional[Cause]:
                  f"{places(sorted(address for address, _ in found))}: {'; '.join(whats[:2])}",
                  "if these are peers of yours, give both sides the same NET_SECRET, or "
                  "certificates of the other's authority")
+
+
+def _is_secured(what: str) -> bool:
+    """Whether a stranger is a peer of which one side has a secret that the other has not."""
+    return what.startswith("skipped: ") or "TLS" in what
 
 
 def wrong_entries(case: Case) -> Optional[Cause]:

@@ -153,6 +153,12 @@ class Server:
         """How many connections are open."""
         return len(self._served)
 
+    @property
+    def running(self) -> int:
+        """How many calls run."""
+        with self._lock:
+            return sum(connection.call != 0 for connection in (*self._served, *self._evicted))
+
     # ------------------------------------------------------------ accepting, in the loop
 
     def _listen(self) -> None:

@@ -52,6 +52,83 @@ def test_connections_are_a_table_for_people_here_and_from_a_peer():
     assert net.connections.tag in _Peer.CONNECTIONS
 
 
+class Tool:
+    """A tool."""
+
+    def turn(self, by: float = 1.0) -> None:
+        """Turn it.
+
+        Gently.
+        """
+
+
+@pytest.fixture
+def described(monkeypatch, kept_settings):
+    async def later(x): ...
+    own = {encode_text("app.turn"): Tool().turn, encode_text("app.later"): later,
+           encode_text("app.bare"): Bare()}
+    monkeypatch.setattr(_Peer, "CONNECTIONS", {**_Peer.CONNECTIONS, **own})
+    monkeypatch.setattr(_Peer, "GROUPS", {encode_text("app.later"): frozenset({"b", "a"})})
+    return kept_settings
+
+
+class Bare:
+    """Has no signature."""
+
+    __signature__ = "nonsense"
+
+    def __call__(self): ...
+
+
+def test_functions_are_described_by_their_first_lines_and_one_by_all_of_it(described):
+    found = {name: facts for name, facts in net.describe(peer=net.Peer()).items()
+             if name.startswith("app.")}
+    assert list(found) == ["app.bare", "app.later", "app.turn"]
+    assert found["app.turn"] == {"signature": "(by: float = 1.0) -> None", "doc": "Turn it.",
+                                 "groups": None, "kind": "function"}
+    assert found["app.later"] == {"signature": "(x)", "doc": "", "groups": ["a", "b"],
+                                  "kind": "coroutine"}
+    assert found["app.bare"]["signature"] == "(...)"
+    assert net.describe("app.turn", "app.nonsense") == {
+        "app.turn": {**found["app.turn"], "doc": "Turn it.\n\nGently."}}
+    assert not any(name.startswith("net.") for name in net.describe())
+    assert net.describe("net.defaults.handlers.null")
+
+
+@pytest.mark.parametrize("level, signature, doc", [
+    ("full", "(by: float = 1.0) -> None", "Turn it."),
+    ("signatures", "(by: float = 1.0) -> None", ""), ("names", "(...)", "")])
+def test_a_peer_may_keep_descriptions_to_itself(described, level, signature, doc):
+    net.configure(describe=level)
+    found = net.describe(peer=net.Peer())["app.turn"]
+    assert (found["signature"], found["doc"]) == (signature, doc)
+    assert (net.connections(peer=net.Peer())["app.turn"] == "(...)") == (level == "names")
+
+
+def test_one_answer_describes_some_64_kib_and_the_next_one_goes_on(monkeypatch):
+    def long(x): ...
+    long.__doc__ = "x" * 100_000
+    many = {encode_text(f"many.function{number:04}"): long for number in range(1000)}
+    monkeypatch.setattr(_Peer, "CONNECTIONS", {**_Peer.CONNECTIONS, **many})
+    first = net.describe(after="many.")
+    assert 100 < len(first) < 1000
+    last = max(first)
+    assert min(net.describe(after=last)) == f"many.function{int(last[-4:]) + 1:04}"
+    nine = net.describe(*(f"many.function{number:04}" for number in range(9)))
+    assert 0 < len(str(nine)) < 100_000
+
+
+def test_a_peer_reaches_back_to_its_caller_only():
+    with pytest.raises(TypeError):
+        net.Peer().request(net.Peer(), "net.defaults.handlers.reach_back", ("x",), {})
+    with pytest.raises(TypeError):
+        handlers.reach_back(3010)
+    assert net.Peer().request(net.Peer(), "net.defaults.handlers.reach_back",
+                              (net.Peer().port,), {}) == ""
+    assert "PeerUnreachable" in net.Peer().request(
+        net.Peer(), "net.defaults.handlers.reach_back", (1,), {})
+
+
 def test_pass_through_gives_back_what_came():
     value = object()
     assert net.pass_through(value) is value
@@ -65,8 +142,8 @@ def test_pass_through_gives_back_what_came():
 def test_the_package_has_them_all():
     assert {name: getattr(net.defaults, name) for name in net.defaults.__all__} == {
         name: getattr(net, name) for name in (
-            "connections", "info", "invalid_connection", "null", "null_response", "pass_through",
-            "subscription_handler")}
+            "connections", "describe", "info", "invalid_connection", "null", "null_response",
+            "pass_through", "subscription_handler")}
 
 
 def test_connections_are_listed_with_their_signatures():

@@ -1,0 +1,62 @@
+"""``app-net announce EVENT``: one event, to those who listen."""
+from __future__ import annotations
+
+from time import monotonic, sleep
+from typing import Any, Dict, List, Tuple
+
+from ..errors import NetError
+from ..events import EXIT_TIME, event, publisher
+from ..identity import printable
+from ..peer import Peer
+from .screen import Failed, Screen, Usage
+
+# Seconds without another subscriber after which nobody else is waited for; and between looks.
+CALM, LOOK = 0.5, 0.02
+
+
+def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+             wait: float) -> int:
+    """Send an event to those who listen, and say who took it.
+
+    :raises NetError: no port is free, or the arguments cannot travel.
+    :raises Failed: nobody listens.
+    """
+    try:
+        trigger = event(name)(_as_given)
+    except ValueError as problem:  # the name of the event
+        raise Usage(str(problem)) from None
+    Peer().launch()
+    screen.say(f"waiting for those who listen to {printable(name)!r}")
+    if not _wait_for_subscribers(name, wait):
+        raise Failed(f"nobody has subscribed to {name!r} within {wait:g} s")
+    trigger(*args, **kwargs)
+    late = publisher.flush(EXIT_TIME)
+    taken: List[str] = []
+    for subscriber, counts in publisher.stats()["events"][name]["subscribers"].items():
+        if counts["sent"] and not late.get(subscriber):
+            taken.append(str(subscriber))
+    if screen.json:
+        screen.put_json({"event": name, "taken": sorted(taken)})
+    else:
+        for one in sorted(taken):
+            screen.write(f"taken by {one}")
+    if not taken:
+        raise NetError(f"nobody took the event within {EXIT_TIME:g} s")
+    return 0
+
+
+def _as_given(*args: Any, **kwargs: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    return args, kwargs
+
+
+def _wait_for_subscribers(name: str, wait: float) -> bool:
+    ends, seen, changed = monotonic() + wait, 0, monotonic()
+    while monotonic() < ends:
+        with publisher.lock:
+            now = len(publisher.registry.hearers(name))
+        if now != seen:
+            seen, changed = now, monotonic()
+        elif seen and monotonic() - changed >= CALM:
+            return True
+        sleep(LOOK)
+    return seen > 0

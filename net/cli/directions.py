@@ -1,0 +1,99 @@
+"""``app-net doctor PEER``: whether two hosts reach each other, one direction after the other."""
+from __future__ import annotations
+
+from time import perf_counter
+from typing import List, NamedTuple
+
+from ..errors import (AuthenticationError, CallTimeout, InvalidConnection, NetError,
+                      PeerUnreachable, ProtocolError)
+from ..identity import PeerId, printable
+from ..objects import remote
+from ..peer import Peer
+from ..process import process
+from ..settings import settings
+from .screen import RED, Screen
+
+# Seconds to reach the peer, and for it to reach back, which takes it up to three.
+SECONDS, BACK_SECONDS = 3.0, 6.0
+
+
+class Direction(NamedTuple):
+    """What was seen in one direction. ``problem`` and ``remedy`` are empty if it is open."""
+
+    name: str
+    seen: str
+    problem: str = ""
+    remedy: str = ""
+
+
+def examine(peer: PeerId, screen: Screen) -> int:
+    """Try both directions, and say what was seen.
+
+    :returns: 0 if both are open.
+    """
+    there = _there(peer)
+    found: List[Direction] = [there]
+    if not there.problem:
+        found.append(_back(peer))
+    if screen.json:
+        screen.put_json({"peer": str(peer), "directions": [one._asdict() for one in found]})
+    else:
+        for one in found:
+            screen.write(printable(f"{one.name}: {one.seen or one.problem}", 1000),
+                         RED if one.problem else "")
+            if one.remedy:
+                screen.write(f"  -> {one.remedy}")
+        if there.problem:
+            screen.write(f"from {peer} to this host: not tried, it has to be asked first")
+    return 1 if any(one.problem for one in found) else 0
+
+
+def _there(peer: PeerId) -> Direction:
+    name = f"from this host to {peer}"
+    began = perf_counter()
+    try:
+        connection = process.client.connect(peer.address, SECONDS)
+    except NetError as problem:
+        return Direction(name, "", f"{type(problem).__name__}: {problem}",
+                         _remedy(problem, "there"))
+    spent = (perf_counter() - began) * 1000
+    if connection is None:
+        return Direction(name, f"an app-net from before 1.0 answers, in {spent:.1f} ms")
+    connection.close()
+    return Direction(name, f"a peer answers, in {spent:.1f} ms")
+
+
+def _back(peer: PeerId) -> Direction:
+    settings.set("launch", True)
+    own = Peer().launch()
+    name = f"from {peer} to this host, port {own.port}"
+    try:
+        said = remote("net.defaults.handlers.reach_back").on(str(peer), BACK_SECONDS)(own.port)
+    except InvalidConnection:
+        return Direction(name, "not tried: an older app-net cannot be asked")
+    except NetError as problem:
+        return Direction(name, "", f"{type(problem).__name__}: {problem}",
+                         _remedy(problem, "there"))
+    finally:
+        own.close()
+    if not said:
+        return Direction(name, "a peer answers")
+    return Direction(name, "", printable(str(said), 1000),
+                     f"a firewall of this host or between the two must let in TCP {own_ports()}")
+
+
+def own_ports() -> str:
+    """The ports of peers, for people."""
+    return f"{settings.ports.start}-{settings.ports.stop - 1}"
+
+
+def _remedy(problem: NetError, side: str) -> str:
+    if isinstance(problem, AuthenticationError):
+        return "give both sides the same NET_SECRET, or certificates of the other's authority"
+    if isinstance(problem, ProtocolError):
+        return f"something else than a peer listens {side}, or one side only has a secret"
+    if isinstance(problem, PeerUnreachable) and "refused" in problem.reason:
+        return f"no peer runs {side} at that port; app-net peers shows the ports of peers"
+    if isinstance(problem, (PeerUnreachable, CallTimeout)):
+        return f"that host is off, or a firewall {side} or between drops TCP {own_ports()}"
+    return ""
