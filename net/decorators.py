@@ -142,8 +142,10 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
             text = str(error)
             if name in kwargs and isinstance(error, RemoteError) \
                     and f"unexpected keyword argument '{name}'" in text:
-                error.args = (f"{text}; a time limit for the call is given by {self.__name__}.on("
-                              f"{peer!r}, timeout={kwargs[name]!r})(...)",)
+                # Past what a class of the application makes of args.
+                BaseException.args.__set__(error, (  # type: ignore[attr-defined]
+                    f"{text}; a time limit for the call is given by {self.__name__}.on("
+                    f"{peer!r}, timeout={kwargs[name]!r})(...)",))
 
     def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> Callable[P, R_co]:
         """A callable of the function's own signature that runs it on a peer. It can be pickled.

@@ -15,7 +15,7 @@ import pytest
 import net
 from net import decorators
 from net.decorators import handle_flag, is_connected, register
-from net.errors import InvalidConnection, InvalidPeer, ValueNotSupported
+from net.errors import InvalidConnection, InvalidPeer, RemoteError, ValueNotSupported
 from net.identity import Flag, encode_text
 from net.peer import _Peer
 from each import each
@@ -200,6 +200,23 @@ def test_a_timeout_that_is_not_above_zero_is_refused(timeout):
 def test_a_timeout_that_is_no_number_is_refused(timeout):
     with pytest.raises(TypeError, match="a timeout is a number of seconds, not"):
         net.null.on("192.0.2.1:1", timeout)
+
+
+def test_the_hint_at_on_comes_with_a_class_that_forbids_its_arguments_to_be_set(monkeypatch):
+    class Strict(RemoteError, TypeError):
+        args = property(lambda error: ("render() got an unexpected keyword argument 'timeout'",))
+
+    def call(*_: Any) -> Any:
+        raise Strict("render() got an unexpected keyword argument 'timeout'")
+
+    monkeypatch.setattr(decorators.process.client, "call", call)
+
+    def render() -> None:
+        pass
+
+    with pytest.raises(Strict) as caught:
+        register(render)(peer="192.0.2.1:1", timeout=1)
+    assert "render.on('192.0.2.1:1', timeout=1)" in BaseException.__str__(caught.value)
 
 
 # --------------------------------------------------------------------- what can be connected
