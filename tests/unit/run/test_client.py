@@ -60,7 +60,8 @@ class ScriptedPeer:
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()
-        self._threads = [threading.Thread(target=self._accept)]
+        # Daemons: one that a failed test leaves behind does not keep the run from ending.
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
         self._open: List[socket.socket] = []
 
@@ -72,7 +73,7 @@ class ScriptedPeer:
                 return
             self.connections += 1
             self._open.append(sock)
-            thread = threading.Thread(target=self._serve, args=(sock,))
+            thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
             self._threads.append(thread)
             thread.start()
 

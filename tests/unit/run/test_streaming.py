@@ -459,6 +459,7 @@ def test_what_was_taken_is_told_now_and_then(client, producer):
     text = b"[" + b",".join([b"0"] * 100) + b"]"
     producer.script = [[(ITEM, text)] * 20 + [(END, b"null")]]
     assert len(list(consume(client, producer))) == 2000
+    until(lambda: sum(one.kind == TAKEN for one in producer.requests) >= 2000 // TELL - 1)
     told = [int(one.text) for one in producer.requests if one.kind == TAKEN]
     assert told == sorted(told) and len(told) >= 2000 // TELL - 1 and told[-1] <= 2000
 
