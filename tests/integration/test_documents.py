@@ -13,12 +13,16 @@ from processes import run_python
 #: Pages that are run here.
 PAGES = ["README.rst", "docs/index.rst", "docs/usage.rst", "docs/logging.rst",
          "docs/applications.rst", "docs/webservers.rst", "docs/asyncio.rst", "docs/streams.rst",
-         "docs/objects.rst", "docs/many.rst", "docs/cancelling.rst"]
+         "docs/objects.rst", "docs/many.rst", "docs/cancelling.rst", "docs/files.rst",
+         "docs/long-jobs.rst"]
 #: Pages with python examples that other tests run.
 ELSEWHERE = {"docs/main-thread.rst", "docs/events.rst", "docs/discovery.rst", "docs/security.rst",
              "docs/reliability.rst", "docs/performance.rst",
              # as files and terminals: test_terminals
-             "docs/tutorial.rst"}
+             "docs/tutorial.rst", "docs/security-start.rst", "docs/troubleshooting.rst",
+             "docs/fastapi.rst",
+             # with what other tools need: test_other_tools
+             "docs/coming-from.rst", "docs/jupyter.rst"}
 
 #: Ends the script of a process that runs sessions.
 SESSION = """

@@ -23,6 +23,8 @@ DOTS = "..."
 # Seconds until a line of the page must have appeared.
 LINE_LIMIT = 20.0
 
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
 # Makes the pseudo-terminal the one that Ctrl-C comes from, then becomes the shell.
 _SHELL = """
 import fcntl, os, termios
@@ -33,7 +35,7 @@ os.execvp("bash", ["bash", "--noprofile", "--norc", "-i"])
 
 
 class Terminal:
-    """A terminal of 40 lines and 200 columns, in a folder.
+    """A terminal of 40 lines and 400 columns, in a folder.
 
     :param folder: where the shell starts.
     :param adapted: turns a line of the page into what is typed or shown here, such as another port.
@@ -54,7 +56,7 @@ class Terminal:
         self._expected: list[str] = []
         self._master, slave = pty.openpty()
         try:
-            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 400, 0, 0))
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _SHELL], stdin=slave, stdout=slave, stderr=slave, cwd=folder,
                 # A dumb terminal gets text and no escape sequences; so does the plain prompt.
@@ -108,7 +110,8 @@ class Terminal:
             if remaining <= 0 or not select.select([self._master], [], [], remaining)[0]:
                 raise AssertionError(
                     f"the page has\n{pattern}\nbut the terminal shows\n{self._unread}")
-            self._unread += os.read(self._master, 65536).decode(errors="replace").replace("\r", "")
+            shown = os.read(self._master, 65536).decode(errors="replace").replace("\r", "")
+            self._unread += _COLOUR.sub("", shown)
 
     def close(self) -> None:
         """End the shell and all that was started in it."""
