@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import types
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Callable, Coroutine, Deque, Optional, Tuple
 
-from .context import Context
+from .context import Caller, Context
 from .errors import CallCancelled, CallTimeout, PeerBusy
 
 
@@ -131,11 +132,12 @@ def check_executor(executor: Any) -> None:
 
 
 def run_in(executor: Any, context: Optional[Context], function: Callable[..., Any], args: Any,
-           kwargs: Any) -> Any:
+           kwargs: Any, name: object = None) -> Any:
     """Run a function in an executor, and wait for what it returns or raises.
 
     What was given up before it has begun never runs.
 
+    :param name: what errors call it, by default the function's own.
     :raises NotTaken: the executor takes nothing; the function did not run.
     :raises CallCancelled: nobody waits for it any more.
     :raises CallTimeout: its time is over.
@@ -147,7 +149,7 @@ def run_in(executor: Any, context: Optional[Context], function: Callable[..., An
         else:
             future = executor.submit(run, _begin, context, function, args, kwargs)
     except RuntimeError as problem:  # it was shut down, or its loop is closed
-        raise NotTaken(None, f"the executor of {_name(function)} there takes no calls: "
+        raise NotTaken(None, f"the executor of {_name(name or function)} takes no calls: "
                              f"{problem}") from None
     return wait_for(future, context)
 
@@ -198,6 +200,50 @@ async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> Tuple[Optional[BaseEx
         return None, await coroutine
     except (SystemExit, KeyboardInterrupt) as problem:
         return problem, None
+
+
+class Place:
+    """Where functions of the application run that something in this process calls. It waits for
+    them. For one call at a time.
+
+    :param executor: None for the thread that calls.
+    :param loop: gives the loop for coroutines, where the executor is none.
+    :ivar thread: in which a function ran last.
+    """
+
+    def __init__(self, executor: Any, loop: Callable[[], Any]) -> None:
+        self.thread: Optional[threading.Thread] = None
+        self._executor = executor
+        self._loop = loop
+        self._scope = Context(Caller(None, None))
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function, and the coroutine that it may give, and wait for its end.
+
+        :raises NotTaken: the executor takes nothing; the function did not run.
+        :raises CallCancelled: it was ended before the function began.
+        """
+        if self._executor is None:
+            result = self._begin(function, args, kwargs)
+        else:
+            result = run_in(self._executor, self._scope, self._begin, (function, args, kwargs), {},
+                            function)
+        if type(result) is types.CoroutineType:
+            loop = self._executor if is_event_loop(self._executor) else self._loop()
+            result = run_coroutine(loop, None, self._await(result))
+        return result
+
+    def _begin(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.thread = threading.current_thread()
+        return function(*args, **kwargs)
+
+    async def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        self.thread = threading.current_thread()
+        return await coroutine
+
+    def end(self) -> None:
+        """Let what has not begun never run, and who waits for it go on."""
+        self._scope.cancel()
 
 
 def wait_for(future: Any, context: Optional[Context]) -> Any:

@@ -107,7 +107,8 @@ def _end_coroutines() -> None:
     """End the loop of started calls, if the test has used it; the next one starts another."""
     if process._coroutines is None:
         return
-    loop, pools = process._coroutines._loop, process.client.by_loop.get(process.client.own_loop)
+    loop, own = process._coroutines._loop, process.client.own_loop
+    pools = None if own is None else process.client.by_loop.get(own)
     if loop is not None and pools is not None:
         loop.call_soon_threadsafe(pools.close)
     process._coroutines.close()

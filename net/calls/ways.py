@@ -1,11 +1,14 @@
-"""How a connected function is called on a peer, by what kind of function it is."""
+"""How a function is called, by what kind of function it is."""
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from ..identity import Flag, PeerArgument
 from ..process import Process
+
+if TYPE_CHECKING:
+    from ..executors import Place
 
 #: Runs a function of a tag on a peer: ``way(peer, tag, args, kwargs, timeout)``.
 Way = Callable[[PeerArgument, bytes, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
@@ -47,6 +50,20 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
         result = call(peer, tag, args, kwargs, timeout)
         return result if type(result) is not Flag else handle_flag(result, tag, peer)
     return call_there
+
+
+def place_of(process: Process, function: Callable[..., Any], executor: Any) -> Optional[Place]:
+    """Where a function of the application runs that something here calls; None for the thread that
+    calls it.
+
+    :raises TypeError: neither an executor nor an event loop.
+    """
+    if executor is None and kind_of(function) != COROUTINE:
+        return None
+    from .. import executors  # few need it
+
+    executors.check_executor(executor)
+    return executors.Place(executor, process.event_loop)
 
 
 def _awaited(process: Process, handle_flag: FlagHandler) -> Way:

@@ -7,6 +7,7 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
+from ..calls.ways import place_of
 from ..errors import Address, TooFewPeers
 from ..peer import _Peer, launch_hooks
 from ..process import process
@@ -112,17 +113,20 @@ def peer_group(name: Optional[str] = None, hubs_only: bool = False, on_host: boo
     return peers(groups=str(group), on_host=on_host, hubs_only=hubs_only)
 
 
-def watch(callback: Callback) -> Callable[[], None]:
+def watch(callback: Callback, executor: Any = None) -> Callable[[], None]:
     """Be told about peers that come and go.
 
     ``callback("came", peer_id)`` is called for each peer that is there already and for each that
     comes, ``callback("left", peer_id)`` for each that goes: at once when it says goodbye, within
     some three seconds when it was killed or its host was cut off. The calls come one after the
-    other from a thread of their own; what they raise is logged.
+    other from a thread of their own; what they raise is logged. A coroutine function is awaited.
 
+    :param executor: where it is called instead: a :class:`concurrent.futures.Executor`, an asyncio
+        loop, or :data:`net.main_thread`.
     :returns: a function that ends it.
+    :raises TypeError: no executor.
     """
-    return known_peers.watch(callback).stop
+    return known_peers.watch(callback, place_of(process, callback, executor)).stop
 
 
 def doubt(address: Address) -> None:

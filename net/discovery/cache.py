@@ -9,7 +9,7 @@ from time import monotonic
 from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, List, NamedTuple, Optional,
                     Set, Tuple)
 
-from ..errors import Address, NetError
+from ..errors import Address, CallCancelled, NetError
 from ..identity import PeerId
 from ..log import SafeLog
 from ..process import process
@@ -18,13 +18,14 @@ from .answers import Answer
 from .finder import Finder
 
 if TYPE_CHECKING:
+    from ..executors import Place
     from .listing import Peers
     from .report import Report
 
 log = SafeLog(__name__)
 
 #: Called with ``"came"`` or ``"left"`` and the peer.
-Callback = Callable[[str, PeerId], None]
+Callback = Callable[[str, PeerId], object]
 
 # Peers that are listed, and bytes of what they say of themselves, as they came; in memory it is
 # some ten times as much. Of one host, fewer: a stranger must not fill the list.
@@ -256,9 +257,12 @@ class PeerCache:
 
     # ------------------------------------------------------------------ for net.watch
 
-    def watch(self, callback: Callback) -> Watch:
-        """Start to tell a function about peers that come and go."""
-        return Watch(self, callback)
+    def watch(self, callback: Callback, place: Optional[Place] = None) -> Watch:
+        """Start to tell a function about peers that come and go.
+
+        :param place: where it runs; None for a thread of its own.
+        """
+        return Watch(self, callback, place)
 
     def join(self, watch: Watch) -> None:
         """Tell a watch who is known now, and from now on what changes."""
@@ -278,11 +282,12 @@ class PeerCache:
 
 
 class Watch:
-    """One function that is told about peers, in a daemon thread of its own."""
+    """One function that is told about peers, by a daemon thread of its own."""
 
-    def __init__(self, cache: PeerCache, callback: Callback) -> None:
+    def __init__(self, cache: PeerCache, callback: Callback, place: Optional[Place]) -> None:
         self._cache = cache
         self._callback = callback
+        self._place = place
         self._news: SimpleQueue[Optional[Tuple[str, PeerId]]] = SimpleQueue()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="net-watch", daemon=True)
@@ -298,7 +303,12 @@ class Watch:
         self._stopped = True
         self._news.put(None)
         self._cache.leave(self)
-        if threading.current_thread() is not self._thread:
+        runs_in = None
+        if self._place is not None:
+            self._place.end()
+            runs_in = self._place.thread
+        # In a thread where it runs there is nothing to wait for.
+        if threading.current_thread() not in (self._thread, runs_in):
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
@@ -309,21 +319,32 @@ class Watch:
             while not self._stopped:
                 news = self._news.get()
                 if news is not None and not self._stopped:
-                    self._attempt(self._callback, *news)
+                    self._attempt(self._call, *news)
         finally:
             self._cache.leave(self)
+
+    def _call(self, *news: object) -> None:
+        if self._place is None:
+            self._callback(*news)  # type: ignore[arg-type]
+            return
+        try:
+            self._place.run(self._callback, *news)
+        except CallCancelled:
+            if not self._stopped:
+                raise
 
     def _attempt(self, function: Callable[..., object], *args: object) -> None:
         try:
             function(*args)
         except (NetError, OSError) as exc:
             # What goes wrong with a search is no error; in the application's callback it is one.
-            ours = function is not self._callback
+            ours = function != self._call
             log(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
                 exc_info=not ours)
         except BaseException:
             # SystemExit, too: the thread is ours, and tells of the next peer all the same.
-            log(logging.ERROR, "watching peers: %r failed", function, exc_info=True)
+            log(logging.ERROR, "watching peers: %r failed",
+                self._callback if function == self._call else function, exc_info=True)
 
 
 def _is_here(host: str, own: Set[str]) -> bool:

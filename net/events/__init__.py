@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple, TypeVar, Union
 
 from .. import discovery
+from ..calls.ways import place_of
 from ..context import caller, current
 from ..decorators import Connected, P, R, is_connected, register
 from ..errors import Address
@@ -80,14 +81,14 @@ def _arguments(function: Callable[..., Any], result: Any) -> Tuple[Any, Dict[str
 def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument]] = None,
               groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
               on_host: bool = False, on_gap: Optional[Callable[[str, PeerId, Optional[int]], Any]]
-              = None) -> Callable[[Callable[P, R]], Connected[P, R]]:
+              = None, executor: Any = None) -> Callable[[Callable[P, R]], Connected[P, R]]:
     """Have a function called with every event of a name that a peer triggers with
     :func:`net.event`.
 
     The function is a connection, too, as with :func:`net.connect`. Events of one peer come in order
-    and once. All functions that hear events run one after the other in one thread; what they raise
-    is logged here and by the publisher, and the next event goes on. A function subscribed to the
-    same event twice hears it once.
+    and once. All functions that hear events run one after the other, in one thread unless they have
+    an executor or are coroutine functions; what they raise is logged here and by the publisher, and
+    the next event goes on. A function subscribed to the same event twice hears it once.
 
     :param peers: a peer, several, or what :func:`net.peers` gave; their processes may come later or
         start anew. None means all peers, also those that come later, and this process.
@@ -98,9 +99,17 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     :param on_gap: called as ``on_gap(event, peer_id, missed)`` in the same thread, in between the
         events, when some were missed: this process was cut off, the network was, or (``missed`` is
         None, nobody knows how many) the peer was started anew.
+    :param executor: where it runs, and ``on_gap``: a :class:`concurrent.futures.Executor`, an
+        asyncio loop, or :data:`net.main_thread`; by default as ``@net.connect(executor=...)`` of it
+        says. Other handlers wait meanwhile.
     :raises InvalidPeer: not a peer.
+    :raises TypeError: what gives a generator, or no executor.
     """
     _check_name(event)
+    if executor is not None:
+        from ..executors import check_executor
+
+        check_executor(executor)
     addresses = _addresses(peers)
     names = [groups] if isinstance(groups, str) else groups
     group_names = None if names is None else set(map(group_named, names))
@@ -109,25 +118,27 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
         if isinstance(function, staticmethod):
             return staticmethod(define(function.__func__))
         _check(function)
-        connected = function if is_connected(function) else _connected(function)
+        connected = function if is_connected(function) else _connected(function, executor)
         launch_by_decorator()
+        own = _Peer.EXECUTORS.get(connected.tag) if executor is None else executor
+        place = place_of(process, connected.__wrapped__, own)
         subscriber.add(Handler(event, connected.tag, connected.__wrapped__, addresses, group_names,
-                               hubs_only, on_host, on_gap))
+                               hubs_only, on_host, on_gap, place))
         return connected
     return define
 
 
 def _check(function: Any) -> None:
-    """Refuse what nobody would await or iterate.
+    """Refuse what nobody would iterate.
 
-    :raises TypeError: it makes a coroutine or a generator.
+    :raises TypeError: it makes a generator.
     """
     if is_connected(function):
         function = function.__wrapped__
     if any(makes(function) or makes(getattr(type(function), "__call__", None)) for makes in (
-            inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
-        raise TypeError(f"{function!r} gives a coroutine or a generator, which nobody would await "
-                        f"or iterate; an event is heard by a plain function")
+            inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
+        raise TypeError(f"{function!r} gives a generator, which nobody would iterate; an event is "
+                        f"heard by a function or a coroutine function")
 
 
 def _addresses(peers: Any) -> Optional[Set[Address]]:
@@ -138,17 +149,17 @@ def _addresses(peers: Any) -> Optional[Set[Address]]:
     return {address_of(peer) for peer in ([peers] if one else peers)}
 
 
-def _connected(function: Any) -> Any:
+def _connected(function: Any, executor: Any) -> Any:
     """Register a function. What has no name of its own in its module (a method, a nested function,
     a lambda) gets a number: those of one name would take each other's place."""
     name = getattr(function, "__qualname__", "")
     if name.isidentifier():
-        return register(function)
+        return register(function, executor=executor)
     known = {tag_name(tag): one for tag, one in list(_Peer.CONNECTIONS.items())}
     tags = (f"{getattr(function, '__module__', '')}.{name}#{number}" for number in count(1))
     tag = next(tag for tag in tags if known.get(tag, function) == function)
     # A method is another object each time that it is looked up.
-    return register(known.get(tag, function), tag)
+    return register(known.get(tag, function), tag, executor=executor)
 
 
 def unsubscribe(event: str, handler: Callable[..., Any]) -> None:

@@ -1,13 +1,16 @@
 """The functions of this process that hear events, and whom they hear."""
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set
 
-from ..errors import Address
+from ..errors import Address, CallCancelled
 from ..identity import PeerId
 from ..link.streams import is_own_address
 from ..settings import is_loopback
 from ..wire.deliveries import Pair
+
+if TYPE_CHECKING:
+    from ..executors import Place
 
 
 class Handler:
@@ -15,13 +18,15 @@ class Handler:
 
     :ivar addresses: of the peers that it hears; None for all peers.
     :ivar groups: of those peers; None for any.
+    :ivar place: where it runs; None for the thread of all handlers.
     """
 
     def __init__(self, event: str, tag: bytes, function: Callable[..., Any],
                  addresses: Optional[Set[Address]] = None,
                  groups: Optional[Set[Optional[str]]] = None,
                  hubs_only: bool = False, on_host: bool = False,
-                 on_gap: Optional[Callable[..., Any]] = None) -> None:
+                 on_gap: Optional[Callable[..., Any]] = None,
+                 place: Optional[Place] = None) -> None:
         self.pair: Pair = (event, tag)
         self.function = function
         self.addresses = addresses
@@ -29,6 +34,7 @@ class Handler:
         self.hubs_only = hubs_only
         self.on_host = on_host
         self.on_gap = on_gap
+        self.place = place
         self.active = True
 
     def hears(self, address: Address, found: bool) -> bool:
@@ -50,10 +56,26 @@ class Handler:
         return (self.groups is None or facts.get("group") in self.groups) \
             and (not self.hubs_only or facts.get("hub") is True)
 
+    def end(self) -> None:
+        """It hears nothing any more. What waits for its executor never runs."""
+        self.active = False
+        if self.place is not None:
+            self.place.end()
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function where this one is to run, and wait for it."""
+        if self.place is None:
+            return function(*args, **kwargs)
+        try:
+            return self.place.run(function, *args, **kwargs)
+        except CallCancelled:
+            if self.active:
+                raise
+
     def run(self, *args: Any, **kwargs: Any) -> None:
         if self.active:
-            self.function(*args, **kwargs)
+            self.call(self.function, *args, **kwargs)
 
     def run_gap(self, peer: PeerId, missed: Optional[int]) -> None:
         if self.active and self.on_gap is not None:
-            self.on_gap(self.pair[0], peer, missed)
+            self.call(self.on_gap, self.pair[0], peer, missed)

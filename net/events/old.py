@@ -250,7 +250,8 @@ class OldPublishers:
     def _run(self, pair: Pair, *args: Any, **kwargs: Any) -> Any:
         """Run a handler in the thread of the call; an old peer gets what it returns."""
         handler = self._find(pair)
-        return None if handler is None else handler.function(*args, **kwargs)
+        return None if handler is None else handler.call(
+            handler.function, *args, **kwargs)
 
     def _call(self, address: Address, tag: bytes, *args: Any) -> Any:
         result = self._client.call(address, tag, args, {}, CALL_TIME)

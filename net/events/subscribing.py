@@ -113,7 +113,7 @@ class Subscriber:
         with self.lock:
             earlier = self._handlers.get(handler.pair)
             if earlier is not None:
-                earlier.active = False
+                earlier.end()
                 if earlier.function == handler.function and handler.addresses is not None:
                     # Subscribed to one peer after the other, it hears them all.
                     handler.addresses = earlier.addresses and handler.addresses | earlier.addresses
@@ -139,7 +139,7 @@ class Subscriber:
             handlers = [one for one in self._handlers.values()
                         if one.pair[0] == event and one.function == function]
             for handler in handlers:
-                handler.active = False
+                handler.end()
                 del self._handlers[handler.pair]
         self._change()
         return bool(handlers)

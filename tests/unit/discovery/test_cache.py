@@ -1,17 +1,21 @@
 """The cache: when it searches, what changes it, and who is told."""
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from net.calls.ways import place_of
 from net.discovery import cache as cache_module
 from net.discovery import search as search_module
 from net.discovery.cache import PeerCache
 from net.discovery.report import Report
 from net.discovery.search import Outcome
 from net.discovery.answers import Answer
+from net.executors import MainThread
 from net.process import process
 from hearing import until
 
@@ -384,6 +388,53 @@ def test_a_callback_may_end_its_own_watch(cache, network):
     watch = cache.watch(once)
     started.set()
     assert ended.wait(5) and told == [3010]
+
+
+def test_a_callback_runs_in_its_executor_and_may_end_its_own_watch_there(cache, network):
+    told, started = queue.Queue(), threading.Event()
+
+    def once(change, peer):
+        assert started.wait(5)
+        watch.stop()
+        told.put((peer.port, threading.current_thread().name))
+
+    network.put(answer(port=3010, instance="a"), answer(port=3011, instance="b"))
+    with ThreadPoolExecutor(1, thread_name_prefix="one") as executor:
+        watch = cache.watch(once, place_of(process, once, executor))
+        started.set()
+        assert told.get(timeout=5) == (3010, "one_0")
+    watch._thread.join(5)
+    assert not watch._thread.is_alive() and told.empty()
+
+
+def test_a_watch_is_ended_where_its_callback_would_run(cache, network):
+    main, told = MainThread(), []
+
+    def tell(change, peer):
+        told.append(peer.port)
+
+    network.put(answer(port=3010, instance="a"), answer(port=3011, instance="b"))
+    watch = cache.watch(tell, place_of(process, tell, main))
+    until(lambda: main.run_pending(0.1))
+    until(lambda: main._queue)
+    watch.stop()
+    watch._thread.join(5)
+    assert not watch._thread.is_alive()
+    main.run_pending()
+    assert told == [3010]
+
+
+def test_a_coroutine_function_is_awaited_by_a_watch(cache, network):
+    told = queue.Queue()
+
+    async def tell(change, peer):
+        await asyncio.sleep(0)
+        told.put((change, peer.port))
+
+    network.put(answer(port=3010))
+    watch = cache.watch(tell, place_of(process, tell, None))
+    assert told.get(timeout=5) == ("came", 3010)
+    watch.stop()
 
 
 def test_a_doubt_goes_to_all_finders(cache, finder):

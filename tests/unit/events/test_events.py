@@ -1,11 +1,13 @@
 """subscribe, event and the rest, within one process."""
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import signal
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterator, List
 
 import pytest
@@ -278,12 +280,134 @@ def test_an_event_returns_args_and_kwargs(result):
         wrong()
 
 
-def test_coroutines_cannot_hear():
-    async def hear(value: Any) -> None:
-        pass
+def test_generators_cannot_hear():
+    def hear(value: Any) -> Iterator[Any]:
+        yield value
 
-    with pytest.raises(TypeError, match="coroutine"):
-        net.subscribe("unit test", net.Peer().id)(hear)
+    async def hear_async(value: Any) -> Any:
+        yield value
+
+    for function in (hear, hear_async):
+        with pytest.raises(TypeError, match="generator"):
+            net.subscribe("unit test", net.Peer().id)(function)
+
+
+# ------------------------------------------------------------------------------ where handlers run
+
+
+@pytest.fixture
+def one_thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1, thread_name_prefix="one") as executor:
+        yield executor
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="application")
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def note_thread(heard: Heard) -> Callable[..., None]:
+    return lambda value: heard.add((value, threading.current_thread().name, net.caller().address))
+
+
+def test_a_handler_runs_in_its_executor_in_order(heard, one_thread):
+    heard.subscribe("unit test", note_thread(heard), executor=one_thread)
+    for number in range(20):
+        trigger(number)
+    until(lambda: len(heard.values) == 20)
+    assert heard.values == [(number, "one_0", net.Peer().id.address) for number in range(20)]
+
+
+def test_a_handler_runs_where_it_runs_when_it_is_called(heard, one_thread):
+    where = net.connect("where it runs", executor=one_thread)(
+        lambda value: heard.add(threading.current_thread().name))
+    heard.subscribe("unit test", where)
+    trigger(1)
+    until(lambda: heard.values == ["one_0"])
+    subscribed = heard.subscribe("unit test", note_thread(heard), executor=one_thread)
+    subscribed(2, peer=net.Peer().id)
+    assert heard.values[1][:2] == (2, "one_0")
+
+
+def test_a_handler_in_the_main_thread_runs_when_that_has_time(heard):
+    heard.subscribe("unit test", note_thread(heard), executor=net.main_thread)
+    for number in range(3):
+        trigger(number)
+    until(lambda: net.main_thread._queue)
+    assert heard.values == []
+    until(lambda: net.main_thread.run_pending(0.1) and len(heard.values) == 3)
+    assert [value[:2] for value in heard.values] == [
+        (number, threading.current_thread().name) for number in range(3)]
+
+
+def test_a_handler_runs_on_the_loop_of_the_application(heard, loop):
+    async def hear(value: Any) -> None:
+        await asyncio.sleep(0)
+        note_thread(heard)(value)
+
+    heard.subscribe("unit test", hear, executor=loop)
+    heard.subscribe("unit test", note_thread(heard), executor=loop)
+    trigger(1)
+    until(lambda: len(heard.values) == 2)
+    assert heard.values == [(1, "application", net.Peer().id.address)] * 2
+
+
+def test_coroutine_functions_are_awaited_one_after_the_other(heard):
+    async def hear(value: int) -> None:
+        await asyncio.sleep(0.02 if value == 0 else 0)
+        note_thread(heard)(value)
+
+    heard.subscribe("unit test", hear)
+    for number in range(3):
+        trigger(number)
+    until(lambda: len(heard.values) == 3)
+    assert heard.values == [(number, "net-coroutines", net.Peer().id.address)
+                            for number in range(3)]
+
+
+def test_what_a_handler_raises_where_it_runs_is_logged(heard, one_thread, caplog):
+    async def fail_async(value: Any) -> None:
+        raise KeyError("raised in a coroutine")
+
+    def fail(value: Any) -> None:
+        raise KeyError("raised in an executor")
+
+    gone = ThreadPoolExecutor(1)
+    gone.shutdown()
+    heard.subscribe("unit test", fail_async)
+    heard.subscribe("unit test", fail, executor=one_thread)
+    heard.subscribe("unit test", lambda value: heard.add("never"), executor=gone)
+    heard.subscribe("unit test", heard.add)
+    trigger(1)
+    until(lambda: heard.values == [1])
+    until(lambda: caplog.text.count("raised on the event") == 3)
+    assert "raised in a coroutine" in caplog.text and "raised in an executor" in caplog.text
+    assert "takes no calls: cannot schedule new futures after shutdown" in caplog.text
+
+
+def test_unsubscribing_what_waits_for_its_executor_lets_the_others_hear(heard):
+    waits = heard.subscribe("unit test", note_thread(heard), executor=net.main_thread)
+    heard.subscribe("unit test", heard.add)
+    trigger(1)
+    until(lambda: net.main_thread._queue)
+    net.unsubscribe("unit test", waits)
+    until(lambda: heard.values == [1])
+    net.main_thread.run_pending()
+    assert heard.values == [1]
+
+
+def test_what_is_no_executor_is_refused_at_once():
+    with pytest.raises(TypeError, match="an executor is"):
+        net.subscribe("unit test", executor=5)
+    with pytest.raises(TypeError, match="an executor is"):
+        net.watch(print, executor=5)
 
 
 # ------------------------------------------------------------- what other peers ask of this one
