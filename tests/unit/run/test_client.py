@@ -288,7 +288,7 @@ def test_after_a_timeout_the_late_reply_is_given_to_nobody(call, peer, pool):
 
     peer.replies = [reply_late, FIVE]
     with pytest.raises(net.CallTimeout):
-        call(timeout=0.05)
+        call(timeout=patience(0.1))
     assert len(pool._idle) == 0
     late.set()
     assert call() == 5
@@ -298,7 +298,7 @@ def test_after_a_timeout_the_late_reply_is_given_to_nobody(call, peer, pool):
 def test_after_a_timeout_within_a_reply_the_rest_is_given_to_nobody(call, peer):
     peer.replies = [sends(FIVE[:-1], close=False), FIVE]
     with pytest.raises(net.CallTimeout):
-        call(timeout=0.05)
+        call(timeout=patience(0.1))
     assert call() == 5
     assert peer.connections == 2
 
@@ -509,8 +509,8 @@ def test_a_hello_that_drips_is_given_up_in_time(call, peer, monkeypatch):
 def test_a_call_of_less_time_than_a_greeting_may_take_is_a_timeout_and_nothing_ran(call, peer):
     peer.greetings = [sends(b"", close=False)]
     with pytest.raises(net.CallTimeout) as caught:
-        call(timeout=0.05)
-    assert (caught.value.ran, caught.value.timeout) == ("no", 0.05)
+        call(timeout=patience(0.1))
+    assert (caught.value.ran, caught.value.timeout) == ("no", patience(0.1))
     assert not peer.requests
 
 
@@ -577,8 +577,8 @@ def test_a_call_that_waits_for_others_too_long_has_run_nothing(call, peer, pool,
     found, threads = in_threads(1, call)
     until(lambda: peer.requests)
     with pytest.raises(net.CallTimeout) as caught:
-        call(timeout=0.05)
-    assert (caught.value.ran, caught.value.timeout) == ("no", 0.05)
+        call(timeout=patience(0.1))
+    assert (caught.value.ran, caught.value.timeout) == ("no", patience(0.1))
     gate.open(2)
     threads[0].join(5)
     assert found == [5] and call() == 5
