@@ -267,13 +267,15 @@ class Setting(Generic[T]):
     def __get__(self, settings: "Settings", owner: type) -> T:
         # Only reached while the setting has no value yet.
         settings.check_variables()
-        value = self.default
+        value = settings.__dict__[self.name] = self.find()
+        return value
+
+    def find(self) -> T:
+        """The value of its variable, or the default."""
         for variable in self.variables:
             if variable in os.environ:
-                value = self.read(variable, os.environ[variable])
-                break
-        settings.__dict__[self.name] = value
-        return value
+                return self.read(variable, os.environ[variable])
+        return self.default
 
     def read(self, label: str, value: Any) -> T:
         """A value, as text or typed, in the setting's own type.
@@ -364,13 +366,17 @@ class Settings:
     backlog = Setting(128, _whole(1, 65535))
 
     def check_variables(self) -> None:
-        """Look once for variables that are misspelt settings, such as ``NET_SECERT``. Warns, as
-        they may be somebody else's.
+        """Look once, at the first use of a setting, whether all variables can be understood: no
+        call may fail half-way because of one that is read late. Those that look like a misspelt
+        setting, such as ``NET_SECERT``, may be somebody else's: a warning.
 
-        :raises SettingError: it looks like one that protects.
+        :raises SettingError: one cannot be understood, or looks like one that protects.
         """
         if "_checked" in self.__dict__:
             return
+        for name, setting in TABLE.items():
+            if name not in self.__dict__:
+                setting.find()
         known = {variable for setting in TABLE.values() for variable in setting.variables}
         unknown = [variable for variable in os.environ
                    if variable.startswith("NET_") and variable not in known]

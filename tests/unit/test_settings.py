@@ -403,6 +403,23 @@ def test_a_misspelt_variable_that_protects_is_refused(fresh_settings, monkeypatc
             fresh_settings.timeout
 
 
+def test_no_variable_is_found_to_make_no_sense_only_when_it_is_needed(fresh_settings, monkeypatch):
+    """Or a peer would serve, and fail the first call that needs it, or send before it does."""
+    for name in ("idle_time", "traceback", "allow", "max_connections", "sweep", "unix"):
+        monkeypatch.setenv(variable(name), "nonsense")
+        with pytest.raises(SettingError, match=variable(name)):
+            fresh_settings.timeout
+        monkeypatch.delenv(variable(name))
+    assert fresh_settings.timeout is None
+
+
+def test_a_variable_that_makes_no_sense_does_not_matter_once_its_setting_has_a_value(
+        fresh_settings, monkeypatch):
+    monkeypatch.setenv("NET_IDLE_TIME", "nonsense")
+    fresh_settings.set("idle_time", 5)
+    assert (fresh_settings.timeout, fresh_settings.idle_time) == (None, 5.0)
+
+
 def test_another_misspelt_variable_is_warned_of_once(fresh_settings, monkeypatch):
     monkeypatch.setenv("NET_TIMOUT", "5")
     with pytest.warns(RuntimeWarning, match="NET_TIMOUT is no setting.*NET_TIMEOUT meant"):
