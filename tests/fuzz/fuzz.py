@@ -3,26 +3,35 @@
 Each target takes bytes and may raise only the errors that it names. A target's inputs are recorded
 good ones, mutated; the seed of a run is all that is needed to repeat it::
 
-    python tests/fuzz/fuzz.py 100000 [seed] [target]
+    PYTHONPATH=.:tests/support python tests/fuzz/fuzz.py 100000 [seed] [target]
+
+An input may cost as much as its size allows, in time and in memory (costs.py). One that costs more,
+or raises anything else, is kept in the folder ``corpus``, and read by the tests from then on.
 """
 from __future__ import annotations
 
+import builtins
+import copy
+import hashlib
 import itertools
+import json
 import random
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Tuple
 
 from net.discovery.lan import datagrams, neighbours
 from net.discovery.lan.responder import Responder, Self
 from net.discovery.membership import Heard, Membership
 from net.context import Caller, Context
 from net.dispatch import Dispatch, Tally
-from net.errors import MessageTooLarge, NetError, ProtocolError
+from net.errors import MessageTooLarge, NetError, ProtocolError, ValueNotSupported
 from net.identity import PeerId, encode_text
 from net.run.lending import Borrower, Lender
-from net.wire import frames, legacy
-from net.wire.failures import describe
+from net.wire import deliveries, frames, legacy
+from net.wire.checks import is_of_the_data
+from net.wire.failures import describe, rebuild
 from net.wire.limits import Limits
 from net.wire.messages import (Ask, Call, decode_answer, decode_call, decode_count, decode_items,
                                decode_reply, encode_answer, encode_ask, encode_call, encode_end,
@@ -31,9 +40,13 @@ from net.wire.messages import (Ask, Call, decode_answer, decode_call, decode_cou
 from net.wire.session import (Hello, PrefaceParser, Unknown, caller_session, encode_hello,
                               encode_preface, server_session)
 from net.wire.values import pack, unpack
+from costs import Cost, TooCostly
+from intruders import BUFFER, INTRUDERS
+from using import use
 
 # Small: what is declared beyond them must be refused, not waited for.
 LIMITS = Limits(2 ** 20, 2 ** 20)
+CORPUS = Path(__file__).with_name("corpus")
 CALLER = Caller(("192.0.2.1", 40000), None)
 
 # Bytes and words that parsers treat in a special way.
@@ -167,6 +180,82 @@ def read_answer(data: bytes) -> None:
         repr(value), str(value)
 
 
+def read_value(data: bytes) -> None:
+    """JSON and buffers alone. What comes of it is used as an application may use it."""
+    context = Context(CALLER)
+    borrow = Borrower(None, None, context, LIMITS).borrow  # type: ignore[arg-type]
+    use(unpack(data[1:], bool(data[:1] > b"p"), [BUFFER, b"abc"], LIMITS, borrow=borrow))
+
+
+def read_failure(data: bytes) -> None:
+    """The description of an exception alone."""
+    described = unpack(data, True, [BUFFER], LIMITS)
+    try:
+        error = rebuild(described, CALLER.address, b"dGFn")
+    except Exception as problem:
+        if not is_of_the_data(problem):
+            raise
+        return
+    use(error)
+
+
+def read_events_frame(data: bytes) -> None:
+    """What a publisher and its subscriber send each other."""
+    frame = _frame(data, frozenset(_OF_EVENTS))
+    for event in _OF_EVENTS[frame.kind](frame):
+        assert event is not frame
+
+
+_OF_EVENTS: Dict[int, Callable[[frames.Frame], Iterable[Any]]] = {
+    frames.EVENT: lambda frame: deliveries.read_events(frame, LIMITS),
+    frames.SUBSCRIBE: deliveries.read_subscribe,
+    frames.UNSUBSCRIBE: deliveries.read_unsubscribe,
+    frames.FAILED: deliveries.read_failed,
+    frames.TAKEN: lambda frame: [deliveries.read_taken(frame)],
+    frames.RESULT: lambda frame: [deliveries.read_subscribed(frame)],
+}
+
+
+def _values() -> List[bytes]:
+    plain = [b'[1,2.5,null,true,"x"]', b'{"a":[{"b":"\\u20ac"}]}', b"-1e5"]
+    tagged = [text.encode() for text in INTRUDERS.values()]
+    tagged += [b'[{"!set":[1,{"!tuple":[2]}]},{"!dict":[{"!date":[2020,1,1]},[]]}]',
+               b'{"!deque":[3,{"!datetime":[2020,1,1,2,3,4,5,1,{"!timezone":[0,3600,0,"x"]}]}]}',
+               b'{"!datetime":[2020,6,1,2,3,4,5,0,{"!zone":"Europe/Vienna"}]}',
+               b'{"!array":[[8,true,[["a",0,"<i4",[2]]]],[2],"F",{"!str":1}]}',
+               b'{"!scalar":["<M8[s]","AAAAAAAAAAA="]}', b'{"!fraction":[{"!int":"0x1f"},3]}',
+               b'{"!value":{"class":"travel.Color","name":"RED"}}',
+               b'{"!value":{"class":"travel.Access","value":5}}',
+               b'{"!value":{"class":"travel.Point","x":1,"y":{"!lent":[0,"function","f"]}}}']
+    return [b"p" + text for text in plain] + [b"t" + text for text in tagged]
+
+
+def _failures() -> List[bytes]:
+    chained, held = KeyError("there"), OSError(2, "gone", "file")
+    chained.__cause__, chained.__context__ = held, IndexError(5)
+    chained.extra = (1, ValueError("held"))  # type: ignore[attr-defined]
+    errors: List[BaseException] = [
+        ValueError("x", (1,)), chained, UnicodeDecodeError("utf-8", b"a\xffb", 1, 2, "why"),
+        SyntaxError("bad", ("f", 1, 2, "x\n")), ImportError("no", name="x"), SystemExit(3),
+        NameError("x"), AttributeError("y"), StopIteration(7), json.JSONDecodeError("x", "y", 0)]
+    group: Any = getattr(builtins, "ExceptionGroup", None)
+    if group is not None:
+        errors.append(group("g", [ValueError(1), group("h", [KeyError(2)])]))
+    return [pack({**describe(error), "traceback": "Traceback"}, "x").text.encode()
+            for error in errors]
+
+
+def _events() -> List[bytes]:
+    triggered = [("moved", number, deliveries.pack_arguments(args, {"k": 1}))
+                 for number, args in enumerate([(1, "x"), ([{}],), ((1,), {2}), (b"z" * 5000,)])]
+    pair = ("moved", b"dGFn")
+    return [_joined(message) for message in (
+        *[deliveries.encode_events(1, [events]) for events in deliveries.join(triggered)],
+        deliveries.encode_subscribe(3, deliveries.Subscribe(pair, 3010, [("10.0.0.1", 3010)])),
+        deliveries.encode_unsubscribe(pair), deliveries.encode_taken(4, "why"),
+        deliveries.encode_subscribed(3, 7), deliveries.encode_failed([("moved", "dGFn", "x")], 2))]
+
+
 def read_taken(data: bytes) -> None:
     """How many items of a stream were taken."""
     assert decode_count(_frame(data, frozenset((frames.TAKEN,)))) >= 0
@@ -246,6 +335,9 @@ TARGETS: Dict[str, Target] = {
         _joined(encode_answer(1, *one)) for one in (
             ("value", None), ("value", {"a": (1,)}), ("items", [1, 2]), ("last", []),
             ("raised", describe(KeyError("x"))))]),
+    "value": Target(read_value, (ProtocolError, ValueNotSupported), _values()),
+    "failure": Target(read_failure, (ProtocolError, ValueNotSupported), _failures()),
+    "events": Target(read_events_frame, (NetError, frames.EndOfStream), _events()),
     "taken": Target(read_taken, (NetError, frames.EndOfStream), [
         _joined(encode_taken(1, count)) for count in (0, 1, 256, 10 ** 17)]),
     "old call": Target(read_old_call, (NetError,), [
@@ -295,6 +387,47 @@ def mutated(chance: random.Random, seed: bytes, others: List[bytes]) -> bytes:
     return bytes(data)
 
 
+# What takes the place of parts of JSON.
+ODD = [None, True, 0, 1, -1, 255, 2 ** 31, -2 ** 63, 10 ** 30, 1.5, 1e308, float("nan"), "", "x",
+       "\0", "\ud800", "UTC", "travel.Frozen", "0x" + "f" * 600, "1E+999999", "AAAA", [], [[]], {},
+       {"!str": 0}, {"!bytes": 1}, {"!range": [0, 10 ** 12, 1]}, {"!int": "-0x1"}]
+
+
+def regrown(chance: random.Random, seed: bytes, others: List[bytes]) -> bytes:
+    """Good JSON with a few parts in other places, so that it is still JSON."""
+    trees = [json.loads(text) for text in (seed, chance.choice(others))]
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        (_, *places), (parts, *_) = _places(trees[0]), _places(trees[1])
+        if not places:
+            break
+        holder, key = chance.choice(places)
+        kind = chance.randrange(5)
+        if kind == 0 and type(holder) is list:
+            del holder[key]
+        elif kind == 1 and type(holder) is list:
+            holder.insert(key, chance.choice(ODD))
+        elif kind == 2:
+            holder[key] = [holder[key]] * chance.choice((1, 2, 50))
+        else:
+            new = chance.choice(ODD) if kind == 3 else chance.choice(parts)
+            holder[key] = copy.deepcopy(new)
+    return json.dumps(trees[0]).encode()
+
+
+def _places(tree: Any) -> List[Any]:
+    """All that is in a tree, the tree included; and then the place of each part: what holds it, and
+    its key."""
+    parts: List[Any] = [tree]
+    places: List[Any] = []
+    for part in parts:  # grows on the way
+        if len(parts) > 1000:
+            break
+        keys = list(part) if type(part) is dict else range(len(part)) if type(part) is list else ()
+        parts.extend(part[key] for key in keys)
+        places.extend((part, key) for key in keys)
+    return [parts, *places]
+
+
 def with_right_lengths(chance: random.Random, data: bytes) -> bytes:
     """Often, a frame whose lengths fit again, so that what is inside gets read."""
     if len(data) < frames.HEAD or chance.random() < 0.3:
@@ -310,7 +443,8 @@ def with_right_lengths(chance: random.Random, data: bytes) -> bytes:
 
 def repaired(chance: random.Random, name: str, data: bytes) -> bytes:
     """Past the first check of a target, so that the next ones are reached."""
-    if name in ("call", "reply", "greeting", "requests", "items", "ask", "answer", "taken"):
+    if name in ("call", "reply", "greeting", "requests", "items", "ask", "answer", "taken",
+                "events"):
         return with_right_lengths(chance, data)
     if name == "preface" and len(data) > 8 and chance.random() < 0.7:
         return data[:6] + (len(data) - 8).to_bytes(2, "big") + data[8:]
@@ -326,28 +460,72 @@ def repaired(chance: random.Random, name: str, data: bytes) -> bytes:
     return data
 
 
-def run(name: str, count: int, seed: int) -> Dict[str, int]:
-    """Feed a target; gives how often which error came.
+def changed(chance: random.Random, name: str, seeds: List[bytes]) -> bytes:
+    """The next input of a target."""
+    seed = chance.choice(seeds)
+    if name in ("value", "failure") and chance.random() < 0.8:
+        if name == "failure":
+            return regrown(chance, seed, seeds)
+        return seed[:1] + regrown(chance, seed[1:], [other[1:] for other in seeds])
+    return repaired(chance, name, mutated(chance, seed, seeds))
 
-    :raises AssertionError: it raised what it must not, or took too long; says the seed and input.
+
+class Found(AssertionError):
+    """An input that was not read as it should be."""
+
+    def __init__(self, name: str, data: bytes, where: str) -> None:
+        super().__init__(f"{name}, {where}: {data!r}")
+        self.name = name
+        self.data = data
+
+
+def feed(name: str, data: bytes, cost: Cost, where: str = "kept") -> str:
+    """Have a target read an input; gives the name of the error that came.
+
+    :param where: the input is from, for people.
+    :raises Found: it raised what it must not, or took more than its share.
+    """
+    target = TARGETS[name]
+    try:
+        cost.check(target.read, data)
+    except TooCostly as problem:
+        raise Found(name, data, where) from problem
+    except target.allowed as problem:
+        return type(problem).__name__ if type(problem).__module__.startswith("net.") \
+            else "an error of a function"
+    except BaseException as problem:
+        raise Found(name, data, where) from problem
+    return "fine"
+
+
+def run(name: str, count: int, seed: int) -> Dict[str, int]:
+    """Feed a target with mutated inputs; gives how often which error came.
+
+    :raises Found: see :func:`feed`; says the seed and the input.
     """
     target = TARGETS[name]
     chance = random.Random(f"{name} {seed}")
     outcomes: Dict[str, int] = {}
-    for number in range(count):
-        data = repaired(chance, name, mutated(chance, chance.choice(target.seeds), target.seeds))
-        started = time.perf_counter()
-        try:
-            target.read(data)
-            outcome = "fine"
-        except target.allowed as problem:
-            outcome = type(problem).__name__ if type(problem).__module__.startswith("net.") \
-                else "an error of a function"
-        except BaseException as problem:
-            raise AssertionError(f"{name}: seed {seed}, input {number}: {data!r}") from problem
-        assert time.perf_counter() - started < 5, f"{name}: seed {seed}, input {number}: {data!r}"
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    with Cost() as cost:
+        for number in range(count):
+            data = changed(chance, name, target.seeds)
+            outcome = feed(name, data, cost, f"seed {seed}, input {number}")
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
     return outcomes
+
+
+def kept(name: str) -> List[Path]:
+    """The files with inputs of a target that once did harm, or lead to rare places."""
+    return sorted((CORPUS / name.replace(" ", "-")).glob("*"))
+
+
+def keep(found: Found) -> Path:
+    """Add an input to the corpus."""
+    folder = CORPUS / found.name.replace(" ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / hashlib.sha256(found.data).hexdigest()[:12]
+    path.write_bytes(found.data)
+    return path
 
 
 def main() -> None:
@@ -355,7 +533,11 @@ def main() -> None:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(10 ** 6)
     for name in sys.argv[3:] or TARGETS:
         started = time.perf_counter()
-        outcomes = run(name, count, seed)
+        try:
+            outcomes = run(name, count, seed)
+        except Found as found:
+            print("kept in", keep(found))
+            raise
         print(f"{name}: {count:,} inputs, seed {seed}, {time.perf_counter() - started:.0f} s: "
               f"{outcomes}", flush=True)
 

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import costs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 from net.errors import NetError
 from net.wire.frames import CALL, Frame, FrameParser, pack
 from net.wire.limits import Limits
+from net.wire.values import unpack
 
 _spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).with_name("fuzz.py"))
 assert _spec and _spec.loader
 fuzz = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(fuzz)
 
-COUNT = 2000
+COUNT = 400
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
@@ -30,6 +32,35 @@ def test_every_reader_takes_known_inputs_or_raises_what_it_names(name: str):
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_every_reader_takes_new_inputs_or_raises_what_it_names(name: str):
     fuzz.run(name, COUNT // 4, random.SystemRandom().randrange(10 ** 9))
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_inputs_that_were_kept_are_read_as_they_should_be(name: str):
+    with fuzz.Cost() as cost:
+        for path in fuzz.kept(name):
+            fuzz.feed(name, path.read_bytes(), cost, path.name)
+
+
+@pytest.mark.parametrize("harm", ["time", "memory", "error"])
+def test_an_input_that_does_harm_is_found_and_kept(harm: str, monkeypatch, tmp_path):
+    usual = b"[" + b",".join([b'{"!tuple":[1]}'] * (costs.ALWAYS // 15)) + b"]"
+
+    def read(data: bytes) -> Any:
+        if not data.startswith(b"good"):
+            if harm == "time":
+                for _ in range(4):
+                    unpack(usual, True)
+            return bytearray(10 ** 8) if harm == "memory" else {}[harm] if harm == "error" else None
+
+    monkeypatch.setitem(fuzz.TARGETS, "new", fuzz.Target(read, (NetError,), [b"good input"]))
+    monkeypatch.setattr(fuzz, "CORPUS", tmp_path)
+    monkeypatch.setattr(costs, "TIMES", 1)
+    with pytest.raises(fuzz.Found, match="new, seed 7, input [0-9]+: ") as found:
+        fuzz.run("new", 1000, seed=7)
+    path = fuzz.keep(found.value)
+    assert fuzz.kept("new") == [path] and not path.read_bytes().startswith(b"good")
+    with pytest.raises(fuzz.Found), fuzz.Cost() as cost:
+        fuzz.feed("new", path.read_bytes(), cost)
 
 
 frames = st.builds(
