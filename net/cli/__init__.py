@@ -15,13 +15,14 @@ from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
 from ..peer import VERSION
 from ..settings import settings
-from . import calling, looking, telling
+from . import calling, looking, serving, telling
 from .screen import Failed, Screen, Usage
 from .words import seconds
 
 #: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it.
 COMMANDS: Dict[str, Any] = {
     "demo": telling.Demo,
+    "serve": serving.Serve,
     "peers": looking.Peers,
     "functions": looking.Functions,
     "call": calling.Call,

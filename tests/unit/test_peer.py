@@ -21,6 +21,8 @@ from net.identity import Flag, PeerId, encode_text
 from net.peer import FriendlyId, _Peer
 from net.process import Process
 from each import each
+from service import until
+from times import patience
 
 ID = b"MTkyLjAuMi4xOjMwMTAgLT4gTm9uZQ=="
 
@@ -553,3 +555,43 @@ def test_a_forked_child_has_another_identity(own_process):
     own_process.on_fork()
     assert own_process.peer is None and own_process.instance != before
     assert peer.instance == own_process.instance and not peer.launched
+
+
+def test_a_peer_serves_within_its_context(session_peer):
+    with _Peer(launch=False, test=True) as peer:
+        assert peer.launched and net.null(peer=peer) == "NULL"
+        address = peer.host, peer.port
+    assert not peer.launched
+    with pytest.raises(net.PeerUnreachable):
+        net.null(peer=address)
+
+
+def test_closing_lets_running_calls_end_and_takes_no_new_ones(session_peer, monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait():
+        began.set()
+        return go_on.wait(patience(10))
+    monkeypatch.setitem(_Peer.CONNECTIONS, encode_text("wait"), wait)
+    peer = _Peer(test=True)
+    running = net.remote("wait").start(peer=peer)
+    address = peer.host, peer.port
+    assert began.wait(patience(10))
+    closing = threading.Thread(target=peer.close, kwargs={"drain": patience(10)})
+    closing.start()
+    try:
+        until(lambda: not answers(address))
+        assert not running.done() and closing.is_alive()
+    finally:
+        go_on.set()
+    assert running.result(patience(10)) is True
+    closing.join(patience(10))
+    assert not closing.is_alive()
+
+
+def answers(address):
+    try:
+        socket.create_connection(address, 1).close()
+        return True
+    except OSError:
+        return False

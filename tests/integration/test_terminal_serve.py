@@ -1,0 +1,196 @@
+"""``app-net serve``: modules as peers, reloading, several processes, and how they end."""
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import net
+from hearing import until
+from terminal import Terminal, run_net
+
+STUDIO = """
+import net
+
+class Scope:
+    def read(self, channel=1):
+        return channel * 10
+
+    def _secret(self):
+        return "secret"
+
+scope = Scope()
+
+@net.connect
+def multiply(a, b):
+    return a * b
+
+def public(x):
+    return x + 1
+
+def _private():
+    return "private"
+
+class Shape:
+    pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "studio.py").write_text(STUDIO)
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder, port_range, monkeypatch):
+    """Start ``app-net serve``: a terminal, and the function that calls what is served."""
+    monkeypatch.chdir(folder)
+    started = []
+
+    def start(*words, **settings):
+        terminal = Terminal("serve", *words, columns=200, NET_PORT_START=port_range.start,
+                            **settings)
+        started.append(terminal)
+        return terminal
+
+    yield start
+    for terminal in started:
+        terminal.__exit__()
+
+
+def served(terminal: Terminal) -> str:
+    """Where it serves, once it does."""
+    terminal.wait_for("Ctrl-C ends it")
+    found = re.findall(r"serving at (\S+?): ", terminal.text)
+    return found[-1]
+
+
+def call(name: str, peer: str, *args):
+    return net.remote(name)(*args, peer=peer)
+
+
+def test_a_module_is_served_without_a_line_of_code(serve):
+    terminal = serve("studio")
+    peer = served(terminal)
+    assert call("studio.multiply", peer, 6, 7) == 42
+    assert list(net.describe(peer=peer)) == ["studio.multiply"]
+    terminal.signal(signal.SIGINT)
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.text
+
+
+def test_objects_files_and_public_functions_are_served_on_demand(serve, folder):
+    (folder / "tools").mkdir()
+    (folder / "tools" / "render.py").write_text("def draw(x):\n    return x\n")
+    peer = served(serve("studio:scope", "studio:public", "tools/render.py", "--all"))
+    assert list(net.describe(peer=peer)) == [
+        "render.draw", "scope.read", "studio.multiply", "studio.public"]
+    assert call("scope.read", peer, 3) == 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_running_calls_end_before_it_does(serve, folder, number):
+    (folder / "slow.py").write_text(
+        "import net, pathlib, time\n@net.connect\ndef slow(path):\n"
+        "    pathlib.Path(path, 'began').touch()\n"
+        "    while not pathlib.Path(path, 'go on').exists():\n        time.sleep(0.01)\n"
+        "    return 'done'\n")
+    terminal = serve("slow", NET_GRACE=60)
+    running = net.remote("slow.slow").start(str(folder), peer=served(terminal))
+    until(lambda: (folder / "began").exists())
+    terminal.signal(number)
+    (folder / "go on").touch()
+    assert running.result(30) == "done"
+    assert terminal.end() == 0 and "Traceback" not in terminal.text
+
+
+def test_it_starts_again_when_a_file_changes(serve, folder):
+    (folder / "helper.py").write_text("VALUE = 1\n")
+    (folder / "app.py").write_text(
+        "import net, helper\n@net.connect\ndef value():\n    return helper.VALUE\n")
+    terminal = serve("app", "--reload")
+    assert call("app.value", served(terminal)) == 1
+    change(folder / "helper.py", "VALUE = 2 +\n")
+    terminal.wait_for("SyntaxError")
+    terminal.wait_for("waiting for a change")
+    assert terminal.text.count("Ctrl-C ends it") == 1
+    change(folder / "helper.py", "VALUE = 2\n")
+    terminal.wait_for("helper.py has changed")
+    until(lambda: terminal._read(time.monotonic() + 30)
+          and terminal.text.count("Ctrl-C ends it") == 2, 30)
+    assert call("app.value", served(terminal)) == 2
+    terminal.signal(signal.SIGINT)
+    assert terminal.end() == 0
+
+
+def change(path: Path, text: str) -> None:
+    """Write a file anew, with another time than before, whatever the file system counts in."""
+    before = path.stat().st_mtime_ns
+    path.write_text(text)
+    os.utime(path, ns=(before + 2_000_000_000, before + 2_000_000_000))
+
+
+def test_workers_are_as_many_peers_and_one_that_dies_is_replaced(serve, folder, port_range):
+    (folder / "app.py").write_text(
+        "import net, os\n@net.connect\ndef pid():\n    return os.getpid()\n")
+    terminal = serve("app", "--workers", "2")
+    ports = port_range[0], port_range[1]
+
+    def pids():
+        try:
+            return [call("app.pid", f"127.0.0.1:{port}") for port in ports]
+        except net.NetError:
+            return None
+    first = until(pids, 30)
+    assert len(set(first)) == 2
+    time.sleep(1.1)  # one that ends within its first second waits for it
+    os.kill(first[0], signal.SIGKILL)
+    until(lambda: first[0] not in (pids() or first), 30)
+    terminal.wait_for("another one takes its place")
+    last = until(pids)
+    terminal.signal(signal.SIGTERM)
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.text
+    for pid in last:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_workers_end_with_the_process_that_started_them(serve, folder, port_range):
+    terminal = serve("studio", "--workers", "2")
+    peers = [f"127.0.0.1:{port}" for port in port_range[:2]]
+    until(lambda: all(map(answers, peers)), 30)
+    terminal.signal(signal.SIGKILL)
+    until(lambda: not any(map(answers, peers)), 30)
+
+
+def answers(peer: str) -> bool:
+    try:
+        return net.null(peer=peer) == "NULL"
+    except net.NetError:
+        return False
+
+
+@pytest.mark.parametrize("words, code, told", [
+    (["nonsense"], 2, "no module 'nonsense'"),
+    (["studio:nothing"], 2, "studio has no nothing"),
+    (["studio:Shape"], 2, "a function or an object"),
+    (["empty"], 1, "--all serves public functions"),
+    (["broken"], 1, "ZeroDivisionError"),
+    (["needs"], 1, "No module named 'not_there'"),
+    (["no name"], 2, "neither the name of a module nor"),
+    (["broken", "--workers", "2"], 1, "ZeroDivisionError"),
+    (["studio", "--workers", "100"], 2, "NET_PORT_RANGE=99"),
+    (["studio", "--workers", "0"], 2, "a number from 1")])
+def test_what_cannot_be_served_is_explained(folder, monkeypatch, port_range, words, code, told):
+    (folder / "empty.py").write_text("VALUE = 1\n")
+    (folder / "broken.py").write_text("1 / 0\n")
+    (folder / "needs.py").write_text("import not_there\n")
+    monkeypatch.chdir(folder)
+    done = run_net("serve", *words, NET_PORT_START=port_range.start)
+    assert done.code == code and not done.out and told in done.err, done
