@@ -262,7 +262,8 @@ class Packer:
                                   "NET_MAX_TEXT")
         if self._division > _most_division(len(text)):
             raise ValueNotSupported(path, "fractions or ranges of so many digits cannot travel")
-        return Packed(text, True, self.buffers)
+        buffers, self.buffers = self.buffers, []  # what lends lives as long as the call
+        return Packed(text, True, buffers)
 
     def division(self, one: int, other: int) -> None:
         """Count what it will take to make a value that is made by a division."""

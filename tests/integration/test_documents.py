@@ -6,6 +6,9 @@ need more than this have tests of their own and are listed as such.
 """
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 from pages import ROOT, blocks
 from processes import run_python
@@ -14,15 +17,14 @@ from processes import run_python
 PAGES = ["README.rst", "docs/index.rst", "docs/usage.rst", "docs/logging.rst",
          "docs/applications.rst", "docs/webservers.rst", "docs/asyncio.rst", "docs/streams.rst",
          "docs/objects.rst", "docs/many.rst", "docs/cancelling.rst", "docs/files.rst",
-         "docs/long-jobs.rst"]
-#: Pages with python examples that other tests run.
-ELSEWHERE = {"docs/main-thread.rst", "docs/events.rst", "docs/discovery.rst", "docs/security.rst",
-             "docs/reliability.rst", "docs/performance.rst",
-             # as files and terminals: test_terminals
-             "docs/tutorial.rst", "docs/security-start.rst", "docs/troubleshooting.rst",
-             "docs/fastapi.rst",
-             # with what other tools need: test_other_tools
-             "docs/coming-from.rst", "docs/jupyter.rst"}
+         "docs/long-jobs.rst", "docs/main-thread.rst", "docs/security.rst"]
+#: The tests that run the examples of the pages that need more: files and terminals, other tools.
+ELSEWHERE = {
+    **dict.fromkeys(["docs/tutorial.rst", "docs/security-start.rst", "docs/troubleshooting.rst",
+                     "docs/fastapi.rst"], "test_terminals.py"),
+    **dict.fromkeys(["docs/coming-from.rst", "docs/jupyter.rst"], "test_other_tools.py"),
+    "docs/events.rst": "test_events_examples.py", "docs/discovery.rst": "test_discovery.py",
+    "docs/serving.rst": "test_documents.py"}
 
 #: Ends the script of a process that runs sessions.
 SESSION = """
@@ -38,11 +40,16 @@ def texts(page: str, kind: str) -> list[str]:
     return [block.text for block in blocks(page) if block.kind == kind]
 
 
-def test_every_page_with_examples_is_known():
+def test_every_page_with_examples_is_run():
     pages = ["README.rst", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.rst"))]
-    with_examples = {page for page in pages if texts(page, "python") or texts(page, "pycon")}
-    assert with_examples <= set(PAGES) | ELSEWHERE
-    assert set(PAGES) <= with_examples
+    written = {page: (ROOT / page).read_text(encoding="utf-8").count("code-block:: py")
+               for page in pages}
+    # None is indented otherwise, and so not seen.
+    assert written == {page: len(texts(page, "python") + texts(page, "pycon")) for page in pages}
+    assert {page for page in pages if written[page]} == {*PAGES, *ELSEWHERE}
+    for page, file in ELSEWHERE.items():
+        text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+        assert Path(page).name in text, f"{file} runs nothing of {page}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -54,3 +61,60 @@ def test_the_examples_run_as_printed(page, peer_process, port_range, tmp_path):
     script.write_text(application + SESSION.format(session=session, page=page), encoding="utf-8")
     done = run_python(str(script), NET_PORT_START=port_range.start)
     assert f"attempted {session.count('>>> ')}" in done.stdout
+
+
+MAIN_THREAD = """
+class Root:
+    def after(self, milliseconds, function, argument):
+        self.next = (function, argument)
+
+
+class Timer:
+    def __init__(self):
+        self.timeout = self
+
+    def connect(self, function):
+        self.run = function
+
+    def start(self, milliseconds):
+        pass
+
+
+def run(turn):
+    call = set_title.start("text", peer=net.Peer().id)
+    while not call.done():
+        turn()
+    return call.result()
+
+
+root = Root()
+poll(root)
+timer = start_timer(Timer)
+print(run(lambda: root.next[0](root.next[1])), run(timer.run), titles)
+"""
+
+
+def test_the_timers_of_the_page_on_the_main_thread_do_its_work():
+    done = run_python("-c", "\n".join(texts("docs/main-thread.rst", "python")) + MAIN_THREAD)
+    assert done.stdout == "True True ['text', 'text']\n"
+
+
+SERVING = """
+import os, signal, threading, time
+
+def end():
+    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        time.sleep(0.01)
+    print(net.Peer().launched, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end).start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no such signals here")
+def test_the_programs_of_the_page_on_serving_serve_and_end(tmp_path):
+    one, other = texts("docs/serving.rst", "python")
+    script = tmp_path / "program.py"
+    script.write_text(SERVING + one + other + "print(peer.launched, render('x'))\n")
+    assert run_python(str(script)).stdout == "True\nFalse x rendered\n"

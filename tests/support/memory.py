@@ -11,6 +11,12 @@ except ImportError:  # PyPy cannot tell
     tracemalloc = None
 
 
+def in_use() -> int:
+    """Bytes that were taken since ``tracemalloc.start()`` and not given back."""
+    assert tracemalloc is not None
+    return int(tracemalloc.get_traced_memory()[0])
+
+
 class Peak:
     """``with Peak() as peak: ...``, and ``peak.bytes`` is what was taken within; 0 on a Python that
     cannot tell."""

@@ -17,8 +17,8 @@ import travel
 from net import dispatch as dispatch_module
 from net.context import Caller, Context
 from net.dispatch import Dispatch, Tally
-from net.errors import (InvalidConnection, MessageTooLarge, NetError, PeerLost, ProtocolError,
-                        RemoteError, ValueNotSupported)
+from net.errors import (InvalidConnection, MessageTooLarge, NetError, PeerBusy, PeerLost,
+                        ProtocolError, RemoteError, ValueNotSupported)
 from net.identity import Flag, encode_text, public_module
 from net.log import CALLS, RateLimitedLog
 from net.wire import legacy, messages
@@ -466,6 +466,22 @@ def test_a_call_that_did_not_run_leaves_no_line(dispatch, tally, fresh_log, capl
     ask(dispatch, tally, "unknown")
     ask(dispatch, tally, "multiply", 1)
     assert not caplog.records
+
+
+def test_large_requests_share_a_memory_of_limited_size(tally, kept_settings):
+    kept_settings.set("max_memory", 6 * 2 ** 20)
+    numbers = [0] * 100_000  # of which each may take 44 bytes
+
+    def again(value: Any, times: int) -> Any:
+        return ask(dispatch, tally, "again", value, times - 1) if times else "ran"
+
+    dispatch = Dispatch({encode_text("again"): again})
+    for _ in range(3):  # what one has taken is there for the next
+        assert ask(dispatch, tally, "again", numbers, 0) == "ran"
+    with pytest.raises(PeerBusy, match="NET_MAX_MEMORY"):
+        ask(dispatch, tally, "again", numbers, 1)
+    assert ask(dispatch, tally, "again", numbers, 0) == "ran"
+    assert ask(dispatch, tally, "again", "small", 3) == "ran"
 
 
 def test_an_error_does_not_keep_the_arguments_alive(dispatch, tally, monkeypatch):

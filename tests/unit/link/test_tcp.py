@@ -9,7 +9,7 @@ import pytest
 
 from net.link import tcp
 from net.link.base import Deadline, Endpoint
-from net.link.tcp import TcpCarrier, host_port, tune
+from net.link.tcp import TcpCarrier, host_port, is_own_address, tune
 from each import each
 
 
@@ -144,3 +144,10 @@ def _accept(listener):
             return listener.accept()
         except BlockingIOError:
             assert not done.wait(0.001)
+
+
+@pytest.mark.parametrize("host, own", [
+    ("127.0.0.1", True), ("127.0.0.1x", False), ("203.0.113.1", False), ("2001:db8::1", False),
+    ("0.0.0.0", False), ("::", False), ("localhost", False), ("", False)])
+def test_an_address_of_this_host_is_told_from_any_other(host, own):
+    assert is_own_address(host) is own

@@ -25,6 +25,7 @@ from net.wire.limits import Limits
 from net.wire.messages import Call, encode_call, encode_refusal
 from net.wire.session import encode_hello, encode_preface
 from service import until
+import memory
 from times import patience
 
 TAG = make_tag("unit", "function")
@@ -164,6 +165,27 @@ def test_a_connection_is_greeted_once_and_requests_follow(call, peer):
     assert peer.prefaces == [encode_preface(settings.group)]
     assert peer.requests == [b"".join(encode_call(NUMBER, TAG, (number,), {}))
                              for number in (1, 2, 3)]
+
+
+@pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
+@pytest.mark.parametrize("lent, timeout", [((), None), ((), 30.0), ((print,), None)])
+def test_what_was_sent_is_not_kept_while_its_call_runs(call, peer, lent, timeout):
+    text, size = "x" * 2 ** 22, 2 ** 22
+
+    def reply(sock: socket.socket) -> None:
+        left = size - len(peer.requests.pop())
+        while left > 0:
+            left -= len(sock.recv(65536)) or left
+        until(lambda: memory.in_use() < size // 2)
+        sock.sendall(FIVE)
+
+    peer.replies = [FIVE, reply]
+    assert call() == 5
+    memory.tracemalloc.start()
+    try:
+        assert call(text, *lent, timeout=timeout) == 5
+    finally:
+        memory.tracemalloc.stop()
 
 
 def test_nothing_but_the_preface_is_sent_before_hello(call, peer):

@@ -27,6 +27,7 @@ from net.wire.frames import (CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, PING, R
 from net.wire.limits import Limits
 from net.wire.session import MAGIC, Hello, caller_session, encode_preface
 from service import after_hello, serve
+import memory
 from times import patience
 
 PREFACE = encode_preface()
@@ -112,6 +113,20 @@ def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+@pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
+def test_an_idle_connection_keeps_neither_its_last_request_nor_the_reply(client):
+    client.sock.sendall(PREFACE)
+    assert client.ask("add", 2) == (RESULT, 3)
+    large = request("echo", "x" * 2 ** 22)
+    memory.tracemalloc.start()
+    try:
+        client.sock.sendall(large)
+        assert client.event().kind == RESULT
+        until(lambda: memory.in_use() < 2 ** 21)
+    finally:
+        memory.tracemalloc.stop()
 
 
 # ------------------------------------------------------------------------------------- greeting
