@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import builtins
+import operator
 import sys
 import types
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -254,7 +255,9 @@ def _sent_repr(self: Any) -> str:
 
 def _as_sent(error: BaseException, text: str, method: str) -> str:
     """A text as it was made there, unless the application has changed the args since."""
-    if args_of(error) is not dict_of(error)["_described"].args:
+    before, now = dict_of(error)["_described"].args, args_of(error)
+    # PyPy makes a tuple for each look at the args.
+    if now is not before and not (len(now) == len(before) and all(map(operator.is_, now, before))):
         cls = next(base for base in mro(type(error))
                    if not derives(base, Rebuilt) and method in names_in(base))
         text = names_in(cls)[method](error)

@@ -987,6 +987,8 @@ def test_rebuilding_an_error_runs_nothing_of_an_application(monkeypatch):
         messages.decode_reply(Frame(FAILURE, 1, False, text), None, "127.0.0.1:1", b"")
     except RemoteError as error:
         arrived = error
+    if sys.implementation.name == "pypy":  # looks for a traceback in whatever is raised
+        ran[:] = [one for one in ran if not one.endswith(" __traceback__")]
     assert ran == []
     known = failures.dict_of(arrived)
     assert cls in type.mro(type(arrived)) and known["other"] == 1 and known["code"] == 7
