@@ -337,7 +337,8 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
         # make this peer call another one.
         function = function.__wrapped__  # type: ignore[attr-defined]
     _check(function)
-    remember_program(getattr(function, "__globals__", {}))
+    # Those of built-in types have None on PyPy.
+    remember_program(getattr(function, "__globals__", None) or {})
     encoded = _tag_of(function, tag)
     known = _Peer.CONNECTIONS.get(encoded)
     if known is not None and not _is_defined_again(known, function):
