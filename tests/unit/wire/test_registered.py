@@ -8,6 +8,7 @@ import datetime
 import decimal
 import enum
 import functools
+import sys
 import threading
 import typing
 
@@ -300,7 +301,10 @@ def test_slots_and_attributes_of_all_sorts_that_are_no_fields_are_named():
 
 
 def test_a_dataclass_that_is_laid_out_in_c_is_refused():
-    for base in (datetime.date, datetime.tzinfo, decimal.Decimal, threading.local):
+    bases = [datetime.date, threading.local]
+    if sys.implementation.name == "cpython":  # PyPy's are not; what they hold is found on its way
+        bases += [datetime.tzinfo, decimal.Decimal]
+    for base in bases:
         with pytest.raises(TypeError, match="more than its fields"):
             net.value(dataclasses.make_dataclass("More", ["a"], bases=(base,)))
     abstract = dataclasses.make_dataclass("Abstract", ["a"], bases=(abc.ABC,), namespace={
