@@ -40,6 +40,7 @@ from .statistics import stats
 
 if TYPE_CHECKING:
     from .calls.many import Executor
+    from . import metrics as metrics  # noqa: F401
     from .calls.start import Call
     from .objects import disconnect, remote
     from .parallel import register_joblib
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 _LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "objects",
           "main_thread": "serving", "register_joblib": "parallel",
           "remote": "objects", "serve": "serving", "serve_async": "serving"}
+
+#: Public modules that few programs need, loaded at their first use.
+_MODULES = ("metrics",)
 
 __version__ = "1.0.0"
 
@@ -122,6 +126,8 @@ class _Module(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.isupper() and name.lower() in TABLE:
             return getattr(_settings, name.lower())
+        if name in _MODULES:
+            return import_module(f"{self.__name__}.{name}")
         if name in _LATER:
             found = getattr(import_module(f"{self.__name__}.{_LATER[name]}"), name)
             self.__dict__[name] = found

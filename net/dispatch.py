@@ -6,6 +6,7 @@ import threading
 import traceback
 import types
 from functools import partial
+from math import frexp
 from time import monotonic, perf_counter
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
@@ -37,28 +38,33 @@ ALIKE = 0.8
 
 
 class Tally:
-    """Calls, errors and seconds for each tag. One thread writes, any may read.
+    """Calls, errors, seconds and latencies for each tag. One thread writes, any may read.
 
-    :ivar by_tag: ``tag -> [calls, errors, seconds]``
+    :ivar by_tag: ``tag -> [calls, errors, seconds, latencies]``; the latencies are a histogram,
+        ``exponent -> calls that took less than 2 ** exponent seconds and at least half of that``.
     """
 
     def __init__(self) -> None:
-        self.by_tag: Dict[bytes, List[float]] = {}
+        self.by_tag: Dict[bytes, List[Any]] = {}
 
     def add(self, tag: bytes, failed: bool, seconds: float) -> None:
         entry = self.by_tag.get(tag)
         if entry is None:
-            entry = self.by_tag[tag] = [0, 0, 0.0]
+            entry = self.by_tag[tag] = [0, 0, 0.0, {}]
         entry[0] += 1
         entry[1] += failed
         entry[2] += seconds
+        latencies, exponent = entry[3], frexp(seconds)[1]
+        latencies[exponent] = latencies.get(exponent, 0) + 1
 
     def merge(self, other: "Tally") -> None:
-        for tag, (calls, errors, seconds) in list(other.by_tag.items()):
-            entry = self.by_tag.setdefault(tag, [0, 0, 0.0])
+        for tag, (calls, errors, seconds, latencies) in list(other.by_tag.items()):
+            entry = self.by_tag.setdefault(tag, [0, 0, 0.0, {}])
             entry[0] += calls
             entry[1] += errors
             entry[2] += seconds
+            for exponent, count in list(latencies.items()):
+                entry[3][exponent] = entry[3].get(exponent, 0) + count
 
 
 class MemoryBudget:

@@ -15,7 +15,7 @@ from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
 from ..peer import VERSION
 from ..settings import settings
-from . import calling, looking, serving, telling
+from . import calling, exporting, looking, serving, telling
 from .screen import Failed, Screen, Usage
 from .words import seconds
 
@@ -30,6 +30,7 @@ COMMANDS: Dict[str, Any] = {
     "announce": telling.Announce,
     "ping": looking.Ping,
     "stats": looking.Stats,
+    "metrics": exporting.Metrics,
     "doctor": looking.Doctor,
     "secret": telling.NewSecret,
 }

@@ -161,7 +161,7 @@ class Ping:
                 # The first one at once, and then one in each second.
                 sleep(max(0.0, began + done - monotonic()))
                 done += 1
-                for peer, pong in _at_once(ping, peers):
+                for peer, pong in ask_at_once(ping, peers):
                     if isinstance(pong, NetError):
                         _say_no_answer(peer, pong, screen)
                     else:
@@ -239,7 +239,7 @@ class Stats:
         return 0 if told and not failed else 1
 
 
-def _at_once(ask: Callable[[PeerId], Any], peers: List[PeerId]) -> Iterator[Tuple[PeerId, Any]]:
+def ask_at_once(ask: Callable[[PeerId], Any], peers: List[PeerId]) -> Iterator[Tuple[PeerId, Any]]:
     """What peers say, or the NetError of each that does not, in the order of the peers."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -255,7 +255,7 @@ def _at_once(ask: Callable[[PeerId], Any], peers: List[PeerId]) -> Iterator[Tupl
 def _ask_all(peers: List[PeerId], ask: Callable[[PeerId], Any],
              screen: Screen) -> Tuple[Dict[PeerId, Any], bool]:
     """What each peer says, and whether one has failed."""
-    told = dict(_at_once(ask, peers))
+    told = dict(ask_at_once(ask, peers))
     problems = {peer: facts for peer, facts in told.items() if isinstance(facts, NetError)}
     for peer, problem in problems.items():
         old = " (it has an older app-net)" if isinstance(problem, InvalidConnection) else ""

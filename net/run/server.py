@@ -140,7 +140,7 @@ class Server:
         self._loop.call_soon(partial(self._start, sock, address))
 
     def tally(self) -> Dict[bytes, Any]:
-        """``tag -> [calls, errors, seconds]`` since the start."""
+        """``tag -> [calls, errors, seconds, latencies]`` since the start, see :class:`Tally`."""
         total = Tally()
         with self._lock:
             total.merge(self._finished)

@@ -407,7 +407,7 @@ def test_calls_errors_and_seconds_are_counted(dispatch, tally):
         with pytest.raises((ZeroDivisionError, RemoteError)):
             ask(dispatch, tally, name, *([1, 0] if name == "divide" else []))
     ask_old(dispatch, tally, "multiply", 2)
-    calls, errors, seconds = tally.by_tag[encode_text("multiply")]
+    calls, errors, seconds, latencies = tally.by_tag[encode_text("multiply")]
     assert (calls, errors) == (4, 0) and 0 <= seconds < 5
     assert tally.by_tag[encode_text("divide")][:2] == [1, 1]
     assert tally.by_tag[encode_text("leave")][:2] == [1, 1]

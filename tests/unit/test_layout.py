@@ -40,6 +40,7 @@ FLOORS = [
     "serving",
     "events",
     "statistics",
+    "metrics",
     "defaults",
     "demo",
     "cli",

@@ -1,0 +1,103 @@
+"""``app-net metrics``: the statistics of peers for Prometheus."""
+from __future__ import annotations
+
+import argparse
+import signal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Dict, List
+
+from .. import metrics
+from ..errors import NetError
+from ..identity import PeerId
+from .choosing import PEER_HELP, peers_of
+from .looking import STATS, ask_at_once, ask_seconds
+from .screen import Failed, Screen
+
+# Seconds that a client has for its request and for each piece of the reply.
+CLIENT_SECONDS = 10.0
+
+
+class Metrics:
+    """statistics of peers as OpenMetrics text, once or at a port"""
+
+    has_json = False
+    more = "Without PEER, those of all peers that are found."
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("peer", metavar="PEER", nargs="*", help=PEER_HELP)
+        parser.add_argument("--port", type=_port, help="serve http://HOST:PORT/metrics until "
+                                                       "Ctrl-C; 0 for any free port")
+        parser.add_argument("--host", default="127.0.0.1",
+                            help="address to serve at (127.0.0.1: for this host alone)")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        if options.port is None:
+            screen.write(collect(options.peer).rstrip("\n"))
+            return 0
+        return _serve(options, screen)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("a port")
+    return int(text)
+
+
+def collect(words: List[str]) -> str:
+    """The metrics of the peers of these words, or of all; of those that do not answer there is
+    ``net_up 0``."""
+    peers: List[PeerId] = []
+    for word in words or [None]:  # type: ignore[list-item]
+        try:
+            peers += peers_of(word)
+        except Failed:
+            if words:
+                raise
+    found: Dict[str, Any] = {}
+    up = ["# TYPE net_up gauge", "# HELP net_up Whether the peer answers."]
+    if peers:
+        for peer, facts in ask_at_once(lambda one: STATS.on(str(one), ask_seconds())(), peers):
+            up.append(f'net_up{{peer="{peer}"}} {0 if isinstance(facts, NetError) else 1}')
+            if not isinstance(facts, NetError):
+                found[str(peer)] = facts
+    return "\n".join([*up, metrics.openmetrics(found)])
+
+
+def _serve(options: argparse.Namespace, screen: Screen) -> int:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = CLIENT_SECONDS
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/metrics":
+                self.send_error(404, "there is /metrics")
+                return
+            try:
+                text = collect(options.peer).encode()
+            except (NetError, Failed) as problem:
+                self.send_error(503, type(problem).__name__, str(problem))
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", metrics.CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing: it is asked every few seconds."""
+
+    try:
+        server = ThreadingHTTPServer((options.host, options.port), Handler)
+    except OSError as problem:
+        raise Failed(f"cannot serve at {options.host}:{options.port}: {problem}") from None
+    server.daemon_threads = True
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    screen.say(f"metrics at http://{options.host}:{server.server_port}/metrics; Ctrl-C ends it")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+    return 0
