@@ -71,8 +71,12 @@ class SafeLog:
         """Write a line, as ``logging.Logger.log`` does."""
         try:
             self._logger.log(level, text, *values, exc_info=exc_info, stacklevel=2)
-        except Exception:
-            pass  # there is nowhere to say it
+        except KeyboardInterrupt:
+            raise  # it is not about the line
+        except BaseException:
+            # There is nowhere to say it. What is told may raise anything when it is looked at,
+            # SystemExit included, which would end the thread.
+            pass
 
 
 class RateLimitedLog:

@@ -10,10 +10,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from ..context import Context
 from ..errors import (AuthenticationError, InvalidConnection, NetError, PeerBusy, PeerLost,
                       PeerUnreachable, ProtocolError, TooFewPeers)
-from ..log import SafeLog
+from ..log import CALLS, RateLimitedLog
 from .spread import Spread, Task
 
-log = SafeLog("net.calls")
+note = RateLimitedLog(logging.getLogger(CALLS))
 
 #: What another peer may do better.
 ELSEWHERE = (PeerUnreachable, PeerBusy, PeerLost, InvalidConnection, AuthenticationError,
@@ -169,7 +169,7 @@ class Workers:
         try:
             peers = list(self._find())
         except (NetError, OSError) as problem:
-            log(logging.INFO, "looking for peers that have %s: %s", self._name, problem)
+            note(logging.INFO, "looking for peers that have %s: %s", self._name, problem)
             peers, self._problem = [], problem
         with self._lock:
             self._spread.set_workers(peers)
@@ -196,7 +196,7 @@ class Workers:
                     threading.Thread(target=self._work, args=(peer,), name="net-many",
                                      daemon=True).start()
                 except RuntimeError as problem:
-                    log(logging.INFO, "no thread for another peer: %s", problem)
+                    note(logging.INFO, "no thread for another peer: %s", problem)
                     return
                 self._threads[peer] += 1
                 self._count += 1

@@ -11,7 +11,7 @@ from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, List, Nam
 
 from ..errors import Address, CallCancelled, NetError
 from ..identity import PeerId
-from ..log import SafeLog
+from ..log import DISCOVERY, RateLimitedLog
 from ..process import process
 from ..settings import is_loopback
 from .answers import Answer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .listing import Peers
     from .report import Report
 
-log = SafeLog(__name__)
+note = RateLimitedLog(logging.getLogger(DISCOVERY), burst=10)
 
 #: Called with ``"came"`` or ``"left"`` and the peer.
 Callback = Callable[[str, PeerId], object]
@@ -339,12 +339,12 @@ class Watch:
         except (NetError, OSError) as exc:
             # What goes wrong with a search is no error; in the application's callback it is one.
             ours = function != self._call
-            log(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
-                exc_info=not ours)
+            note(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
+                 exc_info=not ours)
         except BaseException:
             # SystemExit, too: the thread is ours, and tells of the next peer all the same.
-            log(logging.ERROR, "watching peers: %r failed",
-                self._callback if function == self._call else function, exc_info=True)
+            note(logging.ERROR, "watching peers: %r failed",
+                 self._callback if function == self._call else function, exc_info=True)
 
 
 def _is_here(host: str, own: Set[str]) -> bool:

@@ -236,6 +236,13 @@ def system_times(text: str) -> Iterator[int]:
                 yield node.lineno
 
 
+def test_what_strangers_can_cause_to_be_logged_is_limited():
+    """Only what the application itself asks for is told of without a limit."""
+    unlimited = {name for name, path in MODULES.items()
+                 if "SafeLog(" in path.read_text(encoding="utf-8")}
+    assert unlimited == {"log", "discovery.search", "calls.start"}
+
+
 def test_no_module_goes_by_a_clock_that_can_be_set():
     """Nothing times out or expires when it is: all times are monotonic."""
     used = [

@@ -1,7 +1,10 @@
 """The log: it cannot raise, cannot flood."""
 from __future__ import annotations
 
+import io
 import logging
+
+import pytest
 
 import net
 from net import log
@@ -25,6 +28,33 @@ def test_a_handler_that_raises_changes_nothing():
     logger.addHandler(handler)
     SafeLog(logger.name)(logging.ERROR, "x")
     RateLimitedLog(logger)(logging.ERROR, "x")
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("problem", [ZeroDivisionError, SystemExit, GeneratorExit])
+def test_what_raises_when_it_is_told_of_changes_nothing(problem):
+    class Hostile(OSError):
+        def __str__(self) -> str:
+            raise problem
+
+    logger = logging.getLogger("net.unit test")
+    handler = logging.StreamHandler(io.StringIO())
+    logger.addHandler(handler)
+    for write in (SafeLog(logger.name), RateLimitedLog(logger)):
+        write(logging.ERROR, "%s", Hostile(), exc_info=Hostile())
+    logger.removeHandler(handler)
+
+
+def test_ctrl_c_while_a_line_is_written_is_not_lost():
+    class Interrupted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise KeyboardInterrupt
+
+    logger = logging.getLogger("net.unit test")
+    handler = Interrupted()
+    logger.addHandler(handler)
+    with pytest.raises(KeyboardInterrupt):
+        SafeLog(logger.name)(logging.ERROR, "x")
     logger.removeHandler(handler)
 
 

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Callable, Dict, Iterable, List, Optional, Tuple
 
 from ...errors import Address
-from ...log import SafeLog
+from ...log import DISCOVERY, RateLimitedLog
 from ...peer import _Peer
 from ...settings import is_loopback, settings
 from .asker import MAX_AT_ONCE, make_room
@@ -17,7 +17,7 @@ from .datagrams import (ASK, EVERYWHERE, GOODBYE, HELLO, MAX_DATAGRAM, SECURED, 
                         NONCE_BYTES, Seal, decode, encode, encode_said)
 from .responder import Responder, Self
 
-log = SafeLog(__name__)
+note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
 # Seconds that what a peer says of itself is kept. It takes some 50 microseconds to put together.
 SELF_SECONDS = 1.0
@@ -109,7 +109,7 @@ class Beacon:
             self.socket.sendto(data, address)
         except OSError as exc:
             # Off-link or unreachable, or the socket is full of what waits for hosts that are gone.
-            log(logging.DEBUG, "beacon: nothing sent to %s: %s", address, exc)
+            note(logging.DEBUG, "beacon: nothing sent to %s: %s", address, exc)
 
     def announce(self, kind: int) -> None:
         """Say hello or goodbye to everybody."""
@@ -124,7 +124,7 @@ class Beacon:
             try:
                 send_from(source, datagram, target, settings.ports)
             except OSError as exc:
-                log(logging.DEBUG, "no announcement from %s to %s: %s", source, target, exc)
+                note(logging.DEBUG, "no announcement from %s to %s: %s", source, target, exc)
 
     def goodbye(self) -> None:
         """Say goodbye; twice, since a datagram may be lost and nobody confirms it."""

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
 
 from ...errors import Address
-from ...log import SafeLog
+from ...log import DISCOVERY, RateLimitedLog
 from ...peer import _Peer
 from ...process import process
 from ...run.loop import Loop
@@ -23,7 +23,7 @@ from .node import Node
 if TYPE_CHECKING:
     from .quest import LanQuest
 
-log = SafeLog(__name__)
+note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
 
 # Seconds that closing waits for the loop, which has at most one callback in its hands.
@@ -63,7 +63,7 @@ class Lan:
                             node.membership.sum, node.received, node.membership.asked)
             self._loop.call_soon(partial(node.add, beacon))
         except OSError as exc:
-            log(logging.DEBUG, "no datagrams at %s:%d: %s", host, peer.port, exc)
+            note(logging.DEBUG, "no datagrams at %s:%d: %s", host, peer.port, exc)
             return lambda: None
 
         def close() -> None:
@@ -84,7 +84,7 @@ class Lan:
         try:
             self._loop.call_soon(action)
         except OSError as exc:
-            log(logging.INFO, "peers cannot be watched: %s", exc)
+            note(logging.INFO, "peers cannot be watched: %s", exc)
 
     def watch(self, until: float) -> None:
         self._soon(partial(self.node.watch, until))

@@ -13,7 +13,7 @@ from typing import Callable, Dict, Iterable, List, Optional, Set
 from ...errors import Address
 from ...link.base import Endpoint
 from ...link.tcp import TcpCarrier, is_own_address
-from ...log import SafeLog
+from ...log import DISCOVERY, RateLimitedLog
 from ...run.loop import READ, WRITE, Loop, Timer
 from ...settings import is_loopback, settings
 from ..answers import Answer
@@ -24,7 +24,7 @@ from .asker import MAX_AT_ONCE
 from .beacon import Beacon, make_seal, open_socket
 from .datagrams import ASK, HELLO, MAX_DATAGRAM, Message, Seal, decode, encode
 
-log = SafeLog(__name__)
+note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
 # Seconds after a peer was launched at which it says hello. A datagram may be lost, and what
 # comes to the other peers at a time may be more than they can take.
@@ -118,7 +118,7 @@ class Node:
             self._observing = open_socket("127.0.0.1" if host == "localhost" else host, 0)
             self._loop.register(self._observing, READ, self._receive_observing)
         except OSError as exc:
-            log(logging.INFO, "peers cannot be watched: %s", exc)
+            note(logging.INFO, "peers cannot be watched: %s", exc)
             return
         self._seal = make_seal()
 
@@ -233,7 +233,7 @@ class Node:
             try:
                 self._observing.sendto(encode(message, self._seal), address)
             except OSError as exc:
-                log(logging.DEBUG, "nothing sent to %s: %s", address, exc)
+                note(logging.DEBUG, "nothing sent to %s: %s", address, exc)
 
     def tell_all(self, message: Message) -> None:
         if self._home is not None:
@@ -294,7 +294,8 @@ class Node:
                 self._probing = True
             except RuntimeError as problem:
                 # No thread to be had, or the program is ending; the next news tries again.
-                log(logging.INFO, "news of %d peers have to wait: %s", len(self._probes), problem)
+                note(logging.INFO, "news of %d peers have to wait: %s", len(self._probes),
+                     problem)
 
     def _probe_all(self) -> None:
         """In a thread of its own."""
@@ -324,7 +325,7 @@ class Node:
         try:
             self._loop.call_soon(probed)
         except OSError as exc:
-            log(logging.INFO, "peers cannot be watched: %s", exc)
+            note(logging.INFO, "peers cannot be watched: %s", exc)
 
 
 class Knock:
