@@ -1,20 +1,17 @@
 """Places that are shared out by source, so that no stranger can take them all."""
 from __future__ import annotations
 
-import ipaddress
 import threading
 from typing import Dict, Optional
 
 from ..errors import Address
-from ..settings import Settings
+from ..run.access import share_of
+from ..settings import Settings, is_loopback
 
 try:
     import resource
 except ImportError:  # Windows, where sockets are limited by memory only
     resource = None  # type: ignore[assignment]
-
-# What one host of IPv6 can take addresses from as it likes.
-NETWORK_6 = 64
 
 # Connections for events: fewer where descriptors are few, but some in any case. Descriptors that
 # are left to the application, and to all else here.
@@ -24,17 +21,9 @@ SPARE_DESCRIPTORS = 128
 
 def source_of(address: Optional[Address]) -> str:
     """Where a connection comes from: its host, or its network with IPv6. Empty for this host."""
-    if address is None:
+    if address is None or is_loopback(address[0]):
         return ""
-    try:
-        host = ipaddress.ip_address(address[0].partition("%")[0])
-    except ValueError:
-        return address[0]
-    if host.is_loopback:
-        return ""
-    if host.version == 6 and host.ipv4_mapped is None and not host.is_link_local:
-        return str(ipaddress.ip_network((host, NETWORK_6), strict=False))
-    return str(host)
+    return share_of(address[0])
 
 
 class Shares:

@@ -17,6 +17,9 @@ NEAR = tuple(ipaddress.ip_network(text) for text in (
     "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
     "::1/128", "fc00::/7", "fe80::/10"))
 
+# What one host of IPv6 can take addresses from as it likes.
+NETWORK_6 = 64
+
 # Seconds that the own networks are remembered. Reading them takes a millisecond, which strangers
 # must not be able to ask for at will.
 MEMORY = 5.0
@@ -50,6 +53,21 @@ def refusal(source: Optional[Address], own: Optional[Address]) -> Optional[str]:
         return None
     return (f"{host} is in no private network and in none of this peer's own; "
             f"NET_ALLOW={host} there lets it in, and so does a secret on both sides (NET_SECRET)")
+
+
+def share_of(host: str) -> str:
+    """What shares one part of what is shared out by source: a host, or with IPv6 its network."""
+    if ":" not in host:
+        return host
+    try:
+        found = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    if found.is_link_local or found.is_loopback:
+        return str(found)
+    return str(ipaddress.ip_network((found, NETWORK_6), strict=False))
 
 
 def _parsed(address: Optional[Address]) -> Optional[Host]:

@@ -22,15 +22,24 @@ MAX_REFUSED = 64
 class RefusedClient:
     """One of them: what it begins with tells the dialect of its refusal.
 
+    :param old: what it has said so far in an old dialect.
     :ivar timer: closes it when its time is over.
     """
 
-    def __init__(self, sock: socket.socket, problem: NetError, timer: Timer) -> None:
+    def __init__(self, sock: socket.socket, problem: NetError, timer: Timer,
+                 old: Optional[LegacySession] = None) -> None:
         self.sock = sock
         self.timer = timer
         self._problem = problem
         self._told = False
-        self._old: Optional[LegacySession] = None
+        self._old = old
+
+    def begun(self) -> None:
+        """It has said already what tells its dialect."""
+        if self._old is None:
+            self._tell(b"".join(encode_refusal(0, self._problem)))
+        elif self._old.request is not None:
+            self._tell(self._old.refuse(self._problem))
 
     def receive(self) -> bool:
         """Take what has come; False where the connection is over."""
@@ -93,8 +102,13 @@ class RefusedClients:
         self._loop = loop
         self._waiting: Dict[socket.socket, RefusedClient] = {}
 
-    def refuse(self, sock: socket.socket, problem: NetError) -> None:
-        """Tell a client why it is refused. The socket belongs to us from now on."""
+    def refuse(self, sock: socket.socket, problem: NetError, begun: bool = False,
+               old: Optional[LegacySession] = None) -> None:
+        """Tell a client why it is refused. The socket belongs to us from now on.
+
+        :param begun: whether something of what it said was received already.
+        :param old: what that was, in an old dialect; None in ours.
+        """
         try:
             sock.setblocking(False)
             while len(self._waiting) >= MAX_REFUSED:
@@ -105,7 +119,9 @@ class RefusedClients:
             self._loop.unregister(sock)
             sock.close()
             return
-        self._waiting[sock] = RefusedClient(sock, problem, timer)
+        client = self._waiting[sock] = RefusedClient(sock, problem, timer, old)
+        if begun:
+            client.begun()
         self._receive(sock)  # most clients have sent something already
 
     def close(self) -> None:

@@ -6,10 +6,9 @@ import logging
 import os
 import socket
 import threading
-from collections import Counter
 from functools import partial
 from time import monotonic, sleep
-from typing import Any, Callable, Dict, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from ..dispatch import Dispatch, Tally
 from ..errors import Address, AuthenticationError, NetError, PeerBusy
@@ -20,8 +19,10 @@ from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import Settings
 from . import access
 from .loop import READ, Loop, Timer
+from .newcomers import Newcomer, Rest
 from .refusals import RefusedClients
-from .server_connection import Handover, ServerConnection, Terms
+from .served import ServedConnections
+from .server_connection import NEVER, Handover, ServerConnection, Terms
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
@@ -36,13 +37,7 @@ LATE = 1.0
 DRAIN_LOOK = 0.02
 # Connections that are accepted in one go, so that other sockets have their turn.
 AT_ONCE = 64
-# Places that are kept for sources with few connections: one source alone never fills them all. An
-# eighth, and at most so many.
-MAX_RESERVED = 64
-# Seconds that a connection must have been idle to give way to a newcomer. A caller that is about to
-# use it again may lose its call then, and cannot tell whether it ran.
-IDLE_GRACE = 1.0
-# Evicted connections that are still reading why; each has a thread.
+# Evicted connections with a thread that are still reading why.
 MAX_EVICTED = 64
 
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -72,11 +67,12 @@ class Server:
         self._hand_over = hand_over
         # Guards what follows, and ServerConnection.admitted.
         self._lock = threading.Lock()
-        self._served: Set[ServerConnection] = set()
+        self._served = ServedConnections()
         self._evicted: Dict[ServerConnection, None] = {}
         self._finished = Tally()
         self._closed = False
         # All that follows belongs to the loop's thread.
+        self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
         self._misconfigured: Optional[str] = None
         self._listening = False
@@ -128,6 +124,7 @@ class Server:
         self._close_listeners()
         for connection in [*self._served, *self._evicted]:
             connection.stream.close()
+        self._newcomers.clear()
         self._refused.abandon()
         self._close_spare()
 
@@ -177,6 +174,9 @@ class Server:
     def _end(self) -> None:
         for listener in self._listeners:
             self._loop.unregister(listener)
+        for connection, newcomer in list(self._newcomers.items()):
+            self._drop(connection)
+            newcomer.close()
         self._refused.close()
         if self._ticking is not None:
             self._ticking.cancel()
@@ -249,12 +249,20 @@ class Server:
             connection = ServerConnection(Stream(sock), address, Terms(
                 self._instance, self._known, self._revision, self._admit, self._hand_over,
                 self._loop), self)
-            problem = self._start_thread(connection)
+            problem = self._give_place(connection)
         if problem is not None:
             self._refused.refuse(sock, problem)
-        elif self._ticking is None:
+            return
+        if self._ticking is None:
             self._ticked = monotonic()
             self._ticking = self._loop.call_later(TICK, self._tick)
+        newcomer = self._newcomers[connection] = Newcomer(
+            self._loop, connection, self._refused, self._start_thread, self._drop)
+        try:
+            newcomer.begin()
+        except OSError:  # it has gone already, or the selector can take no more
+            self._drop(connection)
+            newcomer.close()
 
     def _why_not(self, sock: socket.socket, address: Optional[Address]) -> Optional[NetError]:
         """The reason to refuse a client for what it is, or for how things are here."""
@@ -268,63 +276,72 @@ class Server:
         note(logging.WARNING, "refused %s", refusal)
         return AuthenticationError(None, refusal)
 
-    def _start_thread(self, connection: ServerConnection) -> Optional[NetError]:
-        """Give a connection its place and its thread, or say why there is none."""
-        if not self._has_place(connection.source) and not self._evict_one(connection.source):
-            return PeerBusy(None, f"{self._settings.max_connections} connections are open there "
-                                  f"(NET_MAX_CONNECTIONS)")
+    def _give_place(self, connection: ServerConnection) -> Optional[NetError]:
+        """Give a connection its place, or say why there is none."""
+        most = self._settings.max_connections
+        with self._lock:
+            has_room = self._served.has_room(connection.source, most)
+        if not has_room and not self._evict_one(connection.source):
+            return PeerBusy(None, f"{most} connections are open there (NET_MAX_CONNECTIONS)")
         with self._lock:
             self._served.add(connection)
-        try:
-            threading.Thread(target=self._serve, args=(connection,), daemon=True,
-                             name=f"net-{self.address[1]}").start()
-        except (RuntimeError, MemoryError) as problem:  # can't start new thread
-            with self._lock:
-                self._served.discard(connection)
-            return PeerBusy(None, str(problem) or "no memory for a thread")
         return None
 
-    def _has_place(self, source: str) -> bool:
-        most = self._settings.max_connections
-        reserved = min(most // 8, MAX_RESERVED)
-        with self._lock:
-            if len(self._served) < most - reserved:
-                return True
-            of_source = sum(one.source == source for one in self._served)
-            return len(self._served) < most and of_source < reserved
+    def _start_thread(self, connection: ServerConnection, rest: Rest, whole: bool) -> None:
+        """Let a thread go on with a connection.
 
-    def _evict_one(self, newcomer: Optional[str]) -> bool:
+        :param whole: whether its first request has come; it gives way to nobody then.
+        """
+        newcomer = self._newcomers.pop(connection)
+        if whole:
+            self._admit(connection)
+        try:
+            threading.Thread(target=self._serve, args=(connection, rest), daemon=True,
+                             name=f"net-{self.address[1]}").start()
+        except (RuntimeError, MemoryError) as problem:  # can't start new thread
+            self._drop(connection)
+            newcomer.refuse(PeerBusy(None, str(problem) or "no memory for a thread"))
+
+    def _drop(self, connection: ServerConnection) -> None:
+        """Take the place of a connection back that has no thread."""
+        with self._lock:
+            self._served.discard(connection)
+        self._newcomers.pop(connection, None)
+
+    def _evict_one(self, source: Optional[str]) -> bool:
         """Make room: end a connection that has not brought a whole request yet, or that nobody uses
         now, of the source that has most. False if there is none. One that works is never touched.
 
-        :param newcomer: the source that needs the place; None if it is not about places.
+        :param source: that needs the place; None if it is not about places.
         """
         with self._lock:
-            connection = self._eviction_candidate(newcomer)
+            connection = self._served.eviction_candidate(source)
             if connection is None:
                 return False
             self._served.discard(connection)
-            self._evicted[connection] = None
-            first = next(iter(self._evicted)) if len(self._evicted) > MAX_EVICTED else None
-        if connection.admitted:
-            connection.stream.abort()
-        else:
-            connection.refuse(PeerBusy(None, "too many connections come at once"))
-        if first is not None:
-            first.stream.abort()
+            problem = None if connection.admitted else \
+                PeerBusy(None, "too many connections come at once")
+        self._end_early(connection, problem)
         return True
 
-    def _eviction_candidate(self, newcomer: Optional[str]) -> Optional[ServerConnection]:
-        counts = Counter(one.source for one in self._served)
-        unfinished = [one for one in self._served if not one.admitted]
-        if unfinished:
-            # Of the source with most of them; those without a valid preface first, oldest first.
-            pending = Counter(one.source for one in unfinished)
-            return min(unfinished, key=lambda one: (-pending[one.source], one.greeted, one.since))
-        idle_before = monotonic() - IDLE_GRACE
-        idle = [one for one in self._served if one.idle_since() < idle_before
-                and counts[one.source] >= counts.get(newcomer or "", 0)]
-        return min(idle, key=lambda one: (-counts[one.source], one.deadline), default=None)
+    def _end_early(self, connection: ServerConnection, problem: Optional[NetError]) -> None:
+        """End a connection whose place was taken back, so that no request of it runs any more.
+
+        :param problem: that it is told; None if one of its requests may have run.
+        """
+        newcomer = self._newcomers.pop(connection, None)
+        if newcomer is not None:
+            newcomer.close() if problem is None else newcomer.refuse(problem)
+            return
+        with self._lock:
+            self._evicted[connection] = None
+            first = next(iter(self._evicted)) if len(self._evicted) > MAX_EVICTED else None
+        if problem is None:
+            connection.stream.abort()
+        else:
+            connection.refuse(problem)
+        if first is not None:
+            first.stream.abort()
 
     # ------------------------------------------------------------ the clock, in the loop
 
@@ -338,20 +355,16 @@ class Server:
             connections = [*self._served, *self._evicted]
         for connection in connections:
             if now >= self._patient_until and connection.is_overdue(now):
-                self._end_overdue(connection)
+                with self._lock:
+                    self._served.discard(connection)
+                    problem = connection.overdue()
+                self._end_early(connection, problem)
             elif connection.call and not connection.watched:
                 # A call that takes longer than a tick.
                 if connection.call == connection.seen:
                     self._watch(connection, connection.call)
                 connection.seen = connection.call
         self._ticking = self._loop.call_later(TICK, self._tick) if connections else None
-
-    def _end_overdue(self, connection: ServerConnection) -> None:
-        with self._lock:
-            if connection in self._served:
-                self._served.discard(connection)
-                self._evicted[connection] = None
-        connection.end_overdue()
 
     def _watch(self, connection: ServerConnection, call: int) -> None:
         """Find out when the caller of a call that takes long is gone."""
@@ -386,13 +399,18 @@ class Server:
         with self._lock:
             served = list(self._served)
         for connection in served:
-            connection.stream.abort()
+            newcomer = self._newcomers.get(connection)
+            if newcomer is None:
+                connection.stream.abort()
+            else:
+                self._drop(connection)
+                newcomer.close()
 
     # --------------------------------------------------------- the thread of a connection
 
-    def _serve(self, connection: ServerConnection) -> None:
+    def _serve(self, connection: ServerConnection, rest: Rest) -> None:
         try:
-            connection.run(self._dispatch)
+            connection.run(self._dispatch, rest)
         except Exception:
             if not self._closed:
                 note(logging.ERROR, "a connection failed")
@@ -421,7 +439,9 @@ class Server:
 
     def _admit(self, connection: ServerConnection) -> bool:
         with self._lock:
-            connection.admitted = connection in self._served
+            connection.admitted = self._served.admit(connection)
+            if connection.admitted:
+                connection.deadline = NEVER
             return connection.admitted
 
 

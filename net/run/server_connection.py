@@ -18,14 +18,15 @@ from ..settings import settings
 from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, EndOfStream,
                            Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
-from ..wire.legacy import FIRST_BYTES, LegacySession
+from ..wire.legacy import LegacySession
 from ..wire.messages import encode_refusal
-from ..wire.session import (LENT_OPEN, MAGIC, SERVER_OPEN, STREAMED_OPEN, Preface, PrefaceParser,
-                            Session, encode_hello, server_session)
+from ..wire.session import (LENT_OPEN, SERVER_OPEN, STREAMED_OPEN, Preface, PrefaceParser, Session,
+                            encode_hello, server_session)
+from .access import share_of
 from .lending import Borrower
 from .loop import Loop
 from .producing import send_items
-from .reading import next_event, rest_of_event
+from .reading import rest_of_event
 from .refusals import REFUSAL_TIME
 from .streaming import ItemSender
 
@@ -36,9 +37,6 @@ GREETING_TIME = 3.0
 # Bytes a second from which on a large request, or a reply, has all the time that it takes.
 SLOWEST = 64 * 1024
 NEVER = float("inf")
-
-# To look at what has come and leave it there, without waiting.
-PEEK = socket.MSG_PEEK | getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Handover(NamedTuple):
@@ -81,7 +79,7 @@ class Terms(NamedTuple):
 class ServerConnection:
     """A connection that is being served.
 
-    :ivar source: the host that it comes from; empty for this one.
+    :ivar source: where it comes from, as places are shared out; empty for a Unix socket.
     :ivar context: of the calls that come over it.
     :ivar deadline: monotonic time at which it is closed; NEVER while its function runs.
     :ivar greeted: whether it has brought a valid preface.
@@ -95,7 +93,7 @@ class ServerConnection:
                  server: Any = None) -> None:
         self.stream = stream
         self.address = address
-        self.source = "" if address is None else address[0]
+        self.source = "" if address is None else share_of(address[0])
         self.context = Context(Caller(address, None), server)
         self.terms = terms
         self.since = monotonic()
@@ -129,21 +127,21 @@ class ServerConnection:
             deadline += (self.stream.received - self._received_before) / SLOWEST
         return deadline < now
 
-    def end_overdue(self) -> None:
-        """End it from another thread, because its time is over. It is not to be admitted any
-        more."""
-        if self.greeted and self.deadline == self._request_deadline:
-            self.refuse(ProtocolError(None, f"no whole request within {settings.request_time:g} s "
-                                            f"there (NET_REQUEST_TIME), nor {SLOWEST:,} bytes a "
-                                            f"second of it"))
-        else:
-            self.stream.abort()
+    def overdue(self) -> Optional[NetError]:
+        """Why it ends now that its time is over; None if there is nothing to tell."""
+        if not self.greeted or self.deadline != self._request_deadline:
+            return None
+        return ProtocolError(None, f"no whole request within {settings.request_time:g} s there "
+                                   f"(NET_REQUEST_TIME), nor {SLOWEST:,} bytes a second of it")
 
-    def run(self, dispatch: Dispatch) -> None:
-        """Serve it to its end. Closing it is left to the server."""
+    def run(self, dispatch: Dispatch, rest: Callable[[Dispatch], None]) -> None:
+        """Serve it to its end. Closing it is left to the server.
+
+        :param rest: what there is to do now that its first bytes have come.
+        """
         enter(self.context)
         try:
-            self._greet(dispatch)
+            rest(dispatch)
         except EndOfStream:
             pass
         except NotAFrame as problem:
@@ -158,62 +156,50 @@ class ServerConnection:
         except OSError as problem:
             note(logging.DEBUG, "connection from %s ended: %s", self.address, problem)
 
-    def _greet(self, dispatch: Dispatch) -> None:
-        """Tell the dialects apart by the first bytes, and serve the one that it is."""
-        data = self.stream.recv(CHUNK)
-        if self.terms.known is not None:
-            data = self._secured(data)
-        elif data[:1] in FIRST_BYTES:
-            self._serve_legacy(dispatch, data)
-            return
-        parser = PrefaceParser()
-        preface = self._preface(parser, data)
+    def greet(self, preface: Preface) -> None:
+        """It has brought a valid preface."""
         self.greeted = True
         if self.terms.known is None:
             # What strangers say of themselves; a certificate is what counts where there is one.
             self.context.caller = Caller(self.address, preface.group)
-        self.deadline = monotonic() + settings.request_time
-        self.stream.send(encode_hello(self.terms.instance, settings.limits))
-        session = server_session(settings.limits)
-        session.rest = parser.rest
-        self._serve(dispatch, session)
+        self.wait_for_request()
 
-    def _preface(self, parser: PrefaceParser, data: bytes) -> Preface:
-        while True:
-            if not data:
-                raise EndOfStream(len(parser.rest))
-            preface = parser.receive(data)
-            if preface is not None:
-                return preface
-            data = self.stream.recv(CHUNK)
+    def serve_secured(self, data: bytes, dispatch: Dispatch) -> None:
+        """Serve it once the client has proved that it belongs to us.
 
-    def _secured(self, data: bytes) -> bytes:
-        """The first bytes within TLS, once the client has proved that it belongs to us."""
+        :param data: the beginning of its handshake.
+        """
         from ..link import tls
 
-        if not data:
-            raise EndOfStream(0)
-        if data[0] == MAGIC[0]:
-            problem = AuthenticationError(None, tls.CALLER_IS_OPEN)
-            self._refuse(problem)
-            raise problem
-        if data[0] != tls.HELLO:
-            self.stream.reset_at_end(data[:1] in FIRST_BYTES)
-            raise NotAFrame(data)
-        self.greeted = True
         # A Unix socket has no address. By TCP this client would come from the one that it called.
         address = self.address or getattr(self.context.server, "address", None)
         stream = tls.accept(self.stream, self.terms.known, address, data)
         self.stream = stream
         self.context.caller = Caller(self.address, stream.group)
-        return stream.recv(CHUNK)
+        parser = PrefaceParser()
+        preface: Optional[Preface] = None
+        while preface is None:
+            data = stream.recv(CHUNK)
+            if not data:
+                raise EndOfStream(len(parser.rest))
+            preface = parser.receive(data)
+        self.greet(preface)
+        stream.send(encode_hello(self.terms.instance, settings.limits))
+        session = server_session(settings.limits)
+        session.rest = parser.rest
+        self.serve_open(session, session.receive(), dispatch)
 
-    def _serve(self, dispatch: Dispatch, session: Session) -> None:
+    def serve_open(self, session: Session, event: Any, dispatch: Dispatch) -> None:
+        """Serve it from its first request on.
+
+        :param event: that request; None if only a part of it has come.
+        """
         stream, context, tally = self.stream, self.context, self.tally
         answer = dispatch.answer
         idle_time = settings.idle_time
         context.borrow = partial(self._borrow, session)
-        event: Any = next_event(stream, session)
+        if event is None:
+            event = rest_of_event(stream, session)
         if not self.terms.admit(self):
             return
         while True:
@@ -296,28 +282,15 @@ class ServerConnection:
         self._borrower = None
         session.allow(SERVER_OPEN)
 
-    def _serve_legacy(self, dispatch: Dispatch, data: bytes) -> None:
-        self.greeted = True
-        # An end without a reply is the result "" to old programs, and the end of their search.
-        self.stream.reset_at_end(True)
-        self.wait_for_request()
-        session = LegacySession(limits=settings.limits)
-        try:
-            request = session.receive(data)
-            while request is None:
-                data = self.stream.recv(CHUNK)
-                if not data:
-                    return
-                request = session.receive(data)
-            if not self.terms.admit(self):
-                return
-            self.deadline = NEVER
-            self.context.dialect = session.dialect
-            reply = dispatch.answer_legacy(session, self.context, self.tally)
-        except NotAFrame:
-            raise
-        except ProtocolError as problem:
-            reply = session.refuse(problem)
+    def serve_old(self, session: LegacySession, problem: Optional[ProtocolError],
+                  dispatch: Dispatch) -> None:
+        """Answer the one request of an old program, or what cannot be read of it."""
+        if not self.terms.admit(self):
+            return
+        self.deadline = NEVER
+        self.context.dialect = session.dialect
+        reply = dispatch.answer_legacy(session, self.context, self.tally) if problem is None \
+            else session.refuse(problem)
         if reply:
             self.deadline = monotonic() + GREETING_TIME
             self.stream.reset_at_end(False)
@@ -342,19 +315,10 @@ class ServerConnection:
         except OSError:
             pass
 
-    def _is_old(self) -> bool:
-        """Whether it began as old programs do, read or not."""
-        try:
-            if self.stream.is_readable() and self.stream.sock.recv(1, PEEK) in FIRST_BYTES:
-                self.stream.reset_at_end(True)
-        except OSError:
-            pass  # its own thread was first
-        return self.stream.resets
-
     def refuse(self, problem: NetError) -> None:
-        """End it from another thread, before its first request was whole."""
-        if self.greeted and self.terms.known is not None or self._is_old():
-            self.stream.abort()  # its TLS, or its reply, belongs to its own thread
+        """End it from another thread, before a request of it was whole."""
+        if self.terms.known is not None:
+            self.stream.abort()  # its TLS belongs to its own thread
             return
         self.deadline = monotonic() + REFUSAL_TIME
         self._refuse(problem)

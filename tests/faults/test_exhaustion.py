@@ -8,6 +8,7 @@ import time
 import pytest
 
 import net
+from net.run import served
 from net.run import server as server_module
 from processes import run_python
 from service import PREFACE, Raw, Service, greeted, memory, request, until
@@ -26,7 +27,7 @@ def closed(*connections: Raw) -> None:
 
 def test_beyond_the_limit_of_connections_a_caller_is_told_that_the_peer_is_busy(
         service: Service, configure, monkeypatch):
-    monkeypatch.setattr(server_module, "IDLE_GRACE", 60)
+    monkeypatch.setattr(served, "IDLE_GRACE", 60)
     configure(max_connections=8)
     # One source has seven of eight places at most; the last one is for others.
     working = opened(service, 7, greeted(ADD))
@@ -117,7 +118,7 @@ def test_what_was_given_up_is_not_executed_when_it_comes_after_all(service: Serv
 
 
 def test_a_connection_that_nobody_used_for_long_makes_room(service, configure, monkeypatch):
-    monkeypatch.setattr(server_module, "IDLE_GRACE", 0.2)
+    monkeypatch.setattr(served, "IDLE_GRACE", 0.2)
     configure(max_connections=2)
     with Raw(service.address, greeted(ADD)) as idle, \
             Raw(service.address, greeted(request("wait"))) as busy:

@@ -353,6 +353,9 @@ def test_a_connection_that_does_not_begin_is_closed(functions, monkeypatch, data
     served = serve(Dispatch(functions))
     with Client(served) as client:
         client.sock.sendall(data)
+        if data.startswith(PREFACE):  # a peer is told why
+            kind, content = client.reply()
+            assert kind == FAILURE and "NET_REQUEST_TIME" in str(content)
         assert client.rest() == b""
     served.close()
 
@@ -387,8 +390,9 @@ def test_a_request_that_drips_is_closed_at_its_time(functions, monkeypatch):
                 time.sleep(0.01)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        assert client.rest() == b""
-        assert time.monotonic() - start < patience(2)
+        kind, content = client.reply()
+        assert kind == FAILURE and "NET_REQUEST_TIME" in str(content)
+        assert time.monotonic() - start < patience(3)
     assert not served.tally()
     served.close()
 
@@ -511,8 +515,9 @@ def test_many_clients_at_once_are_all_served(server):
     until(lambda: server.connections == 0)
 
 
+@pytest.mark.parametrize("where", ["_give_place", "_start_thread"])
 def test_an_error_of_ours_in_the_loop_is_logged_and_it_goes_on(
-        server, monkeypatch, caplog):
+        server, monkeypatch, caplog, where):
     failed = threading.Event()
 
     def fail(*args: Any) -> None:
@@ -521,9 +526,9 @@ def test_an_error_of_ours_in_the_loop_is_logged_and_it_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(loop_module, "note", RateLimitedLog(loop_module.note._log._logger))
-        patched.setattr(server, "_start_thread", fail)
+        patched.setattr(server, where, fail)
         with Client(server) as client:
-            client.sock.sendall(PREFACE)
+            client.sock.sendall(PREFACE + request("add", 1))
             assert failed.wait(5)
             until(lambda: any(one.exc_info and "ours" in str(one.exc_info[1])
                               for one in caplog.records))
@@ -537,12 +542,13 @@ def test_an_error_of_ours_in_a_connection_ends_that_one_alone(server, client, mo
     client.sock.sendall(PREFACE)
     assert client.ask("add", 1) == (RESULT, 2)
 
-    def fail(served: object, dispatch: object) -> None:
+    def fail(*of_the_connection: object) -> None:
         raise RuntimeError("ours")
 
     with monkeypatch.context() as patched:
         patched.setattr(server_connection.ServerConnection, "run", fail)
         with Client(server) as other:
+            other.sock.sendall(PREFACE + request("add", 1))
             assert other.rest() == b""
     assert "a connection failed" in caplog.text
     assert client.ask("add", 2, b=3) == (RESULT, 5)
