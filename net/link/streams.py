@@ -20,8 +20,8 @@ __all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathe
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0x4000 if sys.platform == "linux" else 0)
 WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
-# Bytes that are waited for at a time, so that progress can be seen.
-AT_A_TIME = 4 * 2 ** 20
+# Bytes that are waited for, or sent, at a time, so that progress can be seen.
+AT_A_TIME = 2 ** 20
 # Whether closing a socket waits or resets, and for how many seconds.
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
@@ -37,13 +37,17 @@ class Stream:
     poll for each of them, so one is only set for a call that asks for it. Of a non-blocking socket
     only :meth:`recv_some` and :meth:`send_some` are used.
 
-    :ivar received: bytes of large pieces so far: whether one that takes long makes progress.
+    :ivar moved: bytes of large pieces so far, received or sent: whether one that takes long makes
+        progress.
+    :ivar begun: monotonic time at which a part of something has come that nobody can read before
+        it is whole; 0 while there is no such part.
     :ivar resets: see :meth:`reset_at_end`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.received = 0
+        self.moved = 0
+        self.begun = 0.0
         self.resets = False
         self.recv = sock.recv
         self._poll = poller(sock)
@@ -59,7 +63,7 @@ class Stream:
     def recv_into(self, view: memoryview) -> int:
         """Fill a buffer, wholly where the platform can; how many bytes that was, 0 at the end."""
         size = self.sock.recv_into(view, min(len(view), AT_A_TIME), WAIT_ALL)
-        self.received += size
+        self.moved += size
         return size
 
     def send(self, pieces: Sequence[Buffer]) -> None:
@@ -68,7 +72,15 @@ class Stream:
             self.sock.sendall(pieces[0], NO_SIGNAL)
             return
         for piece in gathered(pieces):
-            self.sock.sendall(piece, NO_SIGNAL)
+            if len(piece) <= AT_A_TIME:
+                self.sock.sendall(piece, NO_SIGNAL)
+                self.moved += len(piece)
+                continue
+            with memoryview(piece) as whole:
+                for start in range(0, len(whole), AT_A_TIME):
+                    part = whole[start:start + AT_A_TIME]
+                    self.sock.sendall(part, NO_SIGNAL)
+                    self.moved += len(part)
 
     def send_some(self, piece: Buffer) -> int:
         """Send what a non-blocking socket takes of a piece; how many bytes that was. The rest, or

@@ -10,6 +10,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
+from time import monotonic
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..settings import settings
@@ -349,12 +350,14 @@ class TlsStream(Stream):
                 data = self._read(size)
                 break
             except ssl.SSLWantReadError:  # there was only a part of a record
+                self.begun = self.begun or monotonic()
                 data = self._receive(max(size, FIRST))
                 if not data:
                     return b""
                 self._feed(data)
             except ssl.SSLError as problem:
                 return self._broken(problem)
+        self.begun = 0.0
         self._rest = len(data) == size and self._pending() > 0
         self._confirmed = True
         return data
@@ -381,6 +384,7 @@ class TlsStream(Stream):
             else:
                 self._rest = size == len(view) and self._pending() > 0
                 self._confirmed = True
+                self.moved += size
                 return size
 
     def send(self, pieces: Sequence[Buffer]) -> None:
@@ -391,8 +395,10 @@ class TlsStream(Stream):
                 continue
             with memoryview(piece) as whole:
                 for start in range(0, len(whole), PIECE):
-                    self._write(whole[start:start + PIECE])
+                    part = whole[start:start + PIECE]
+                    self._write(part)
                     self._sendall(self._output(), NO_SIGNAL)
+                    self.moved += len(part)
 
     def send_some(self, piece: Buffer) -> int:
         # What was encrypted cannot be taken back, so it counts as sent when all of it has left.

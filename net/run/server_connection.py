@@ -102,34 +102,39 @@ class ServerConnection:
         self.call = self.seen = 0
         self.tally = Tally()
         self._borrower: Optional[Borrower] = None
-        # Of a request that is on its way: when it has to be whole, and what had come before it.
-        self._request_deadline = 0.0
-        self._received_before = 0
+        # Of a request that is on its way, or a large reply: when it has to be over, and what the
+        # stream had moved before it. Both have more time as long as they make progress.
+        self._request_deadline = self._reply_deadline = 0.0
+        self._moved_before = 0
 
     def idle_since(self) -> float:
-        """Monotonic time of the last reply; NEVER in the middle of a request or a call."""
+        """Monotonic time of the last reply; NEVER in the middle of a request, a call or a reply."""
         deadline = self.deadline
-        if not self.admitted or deadline == NEVER or deadline == self._request_deadline:
+        if not self.admitted or self.stream.begun \
+                or deadline in (NEVER, self._request_deadline, self._reply_deadline):
             return NEVER
         return deadline - settings.idle_time
 
     def wait_for_request(self) -> None:
         """A part of a request has come; give the whole its time."""
         if self.deadline != self._request_deadline:
-            self._received_before = self.stream.received
+            self._moved_before = self.stream.moved
             self._request_deadline = monotonic() + settings.request_time
             self.deadline = self._request_deadline
 
     def is_overdue(self, now: float) -> bool:
-        """Whether it has to end now. A large request has its time as long as it makes progress."""
+        """Whether it has to end now."""
         deadline = self.deadline
-        if deadline < now and deadline == self._request_deadline:
-            deadline += (self.stream.received - self._received_before) / SLOWEST
+        begun = self.stream.begun
+        if deadline < now and deadline in (self._request_deadline, self._reply_deadline):
+            deadline += (self.stream.moved - self._moved_before) / SLOWEST
+        elif begun and deadline != NEVER:
+            deadline = min(deadline, begun + settings.request_time)
         return deadline < now
 
     def overdue(self) -> Optional[NetError]:
         """Why it ends now that its time is over; None if there is nothing to tell."""
-        if not self.greeted or self.deadline != self._request_deadline:
+        if not self.greeted or self.deadline != self._request_deadline and not self.stream.begun:
             return None
         return ProtocolError(None, f"no whole request within {settings.request_time:g} s there "
                                    f"(NET_REQUEST_TIME), nor {SLOWEST:,} bytes a second of it")
@@ -215,9 +220,10 @@ class ServerConnection:
                     continue
                 reply = []
             self.deadline = monotonic() + idle_time
-            if self._borrower is not None:
-                self._end_borrowing(session)
-            stream.send(reply)
+            if self._borrower is not None or len(reply) > 1:
+                self._send_in_time(session, reply)
+            else:
+                stream.send(reply)
             self.call = 0
             # An idle connection must not hold the last, perhaps large, messages.
             event = reply = None
@@ -227,6 +233,15 @@ class ServerConnection:
                 event = rest_of_event(stream, session)
                 if not self.terms.admit(self):
                     return
+
+    def _send_in_time(self, session: Session, reply: Any) -> None:
+        """Send a reply that may take long, and whose end is the beginning of being idle."""
+        if self._borrower is not None:
+            self._end_borrowing(session)
+        self._moved_before = self.stream.moved
+        self.deadline = self._reply_deadline = monotonic() + settings.idle_time
+        self.stream.send(reply)
+        self.deadline = monotonic() + settings.idle_time
 
     def _other(self, session: Session, event: Any) -> Any:
         """The reply to what is no call; None if the connection was handed over."""

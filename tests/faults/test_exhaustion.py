@@ -4,11 +4,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from typing import Iterator
 
 import pytest
 
 import net
-from net.run import served
+from chaos import Proxy, Way
+from net.run import served, server_connection
 from net.run import server as server_module
 from processes import run_python
 from service import PREFACE, Raw, Service, greeted, memory, request, until
@@ -269,3 +271,68 @@ def test_hundreds_of_connections_that_come_and_go_leave_no_thread(service: Servi
         closed(*opened(service, 100, greeted(ADD)))
     assert service.call("add", 2, 3) == 5
     until(lambda: threading.active_count() <= before + 2, 10)
+
+
+@pytest.fixture(params=[None, "correct horse battery"], ids=["open", "secret"])
+def either(request, configure) -> Iterator[Service]:
+    """A server in the open, and one under a secret, whose connections are all watched closely."""
+    if request.param:
+        pytest.importorskip("cryptography")
+    configure(secret=request.param, unix=False)
+    with Service(large=lambda: bytes(40 * 2 ** 20)) as made:
+        yield made
+
+
+def slowly(pause: float) -> Way:
+    """A network that carries at most 64 KiB in so many seconds."""
+    return Way(delay=pause)
+
+
+@pytest.mark.parametrize("calls_before", [0, 1])
+def test_a_large_request_has_all_the_time_that_it_takes(either, configure, monkeypatch,
+                                                        calls_before):
+    monkeypatch.setattr(server_connection, "SLOWEST", 2 ** 20)
+    data = bytes(6 * 2 ** 20)
+    with Proxy(either.address, request=slowly(0.02)) as proxy:
+        for _ in range(calls_before):
+            assert either.call("add", 2, 3, at=proxy.address) == 5
+        configure(request_time=0.7)
+        assert either.call("echo", data, at=proxy.address, timeout=60) == data
+
+
+def test_a_large_reply_has_all_the_time_that_it_takes(either, configure, monkeypatch):
+    monkeypatch.setattr(server_connection, "SLOWEST", 2 ** 20)
+    monkeypatch.setattr(served, "IDLE_GRACE", 0.2)
+    data = bytes(40 * 2 ** 20)
+    with Proxy(either.address, reply=slowly(0.003)) as proxy:
+        configure(idle_time=0.7, max_connections=1)
+        call = threading.Thread(target=lambda: replies.append(
+            either.call("large", at=proxy.address, timeout=60)))
+        replies: list = []
+        call.start()
+        until(lambda: either.ran)
+        time.sleep(0.5)
+        with pytest.raises(net.PeerBusy):  # it is not taken for idle either
+            either.call("add", 2, 3)
+        call.join()
+        assert replies == [data]
+
+
+def test_half_a_tls_record_has_the_time_of_a_request(configure):
+    pytest.importorskip("cryptography")
+    configure(secret="correct horse battery", unix=False)
+    with Service() as secured:
+        data = [0]
+
+        def cut(start: int, piece: bytes) -> bytes:
+            data[0] = start + len(piece)
+            return piece
+
+        with Proxy(secured.address, request=Way(change=cut)) as proxy:
+            assert secured.call("add", 2, 3, at=proxy.address) == 5
+            begun = data[0]
+        configure(request_time=0.4)
+        with Proxy(secured.address, request=Way(cut=begun + 10, stays=True)) as proxy:
+            assert secured.call("add", 2, 3, at=proxy.address) == 5
+            with pytest.raises(net.PeerLost):
+                secured.call("add", 2, 3, at=proxy.address, timeout=20)

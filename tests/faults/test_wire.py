@@ -89,6 +89,8 @@ def test_a_preface_and_nothing_more_ends_after_the_time_for_a_request(service: S
     configure(request_time=1.0)
     with Raw(service.address) as raw:
         raw.greet()
+        with pytest.raises(net.ProtocolError, match="NET_REQUEST_TIME"):
+            raw.reply()
         assert raw.rest() == b""
         assert 0.5 < raw.seconds < 3
 

@@ -16,6 +16,7 @@ class Way(NamedTuple):
 
     :ivar cut: the connection ends after this many bytes of this direction.
     :ivar reset: whether it ends by a reset instead of an orderly end.
+    :ivar stays: whether it stays open instead, and the rest is lost.
     :ivar delay: seconds before each piece.
     :ivar dribble: seconds between single bytes; None for whole pieces.
     :ivar change: makes other bytes of the offset and the bytes of a piece.
@@ -23,6 +24,7 @@ class Way(NamedTuple):
 
     cut: Optional[int] = None
     reset: bool = False
+    stays: bool = False
     delay: float = 0.0
     dribble: Optional[float] = None
     change: Callable[[int, bytes], bytes] = lambda offset, data: data
@@ -89,10 +91,10 @@ class Proxy:
             return True
         data = way.change(offset, data)
         if way.cut is not None:
-            data = data[:way.cut - offset]
+            data = data[:max(0, way.cut - offset)]
         self._send(sink, data, way)
         ways[source][2] += len(data)
-        if ways[source][2] != way.cut:
+        if ways[source][2] != way.cut or way.stays:
             return True
         if way.reset:
             for sock in (source, sink):
