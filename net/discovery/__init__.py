@@ -38,7 +38,7 @@ def _groups_may_come_first(function: Callable[..., Peers]) -> Callable[..., Peer
     return peers
 
 
-# Seconds between looks of a caller that waits for peers: what is known costs nothing, a search of
+# Seconds between the checks of a caller that waits for peers: the list costs nothing, a search of
 # the LAN does.
 LOOK_TIME = 0.1
 FIRST_SEARCH, MAX_SEARCH = 1.0, 8.0
@@ -46,7 +46,7 @@ FIRST_SEARCH, MAX_SEARCH = 1.0, 8.0
 
 def wait_for_peers(look: Callable[[bool], Peers], name: str, at_least: int,
                    timeout: Optional[float]) -> Peers:
-    """Look until there are so many peers.
+    """Look until there are enough peers.
 
     :param look: gives those that there are; searches if its argument is true.
     :param name: of the function that they are to have, for the error.
@@ -74,17 +74,17 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
           hubs_only: bool = False, at_least: int = 0, timeout: Optional[float] = None) -> Peers:
     """Get the peers on this host and on the LAN, without this process.
 
-    The first call searches, for a quarter of a second; later ones answer from a cache, which
-    peers that start and end keep fresh by telling so. What is given back is a tuple of peer ids,
-    each with ``.host``, ``.port``, ``.group``, ``.hub`` and ``.info``; ``["group1"]`` of it gives
-    that group's, ``.report`` tells what was tried. Any thread may call.
+    The first call searches; later ones answer from a list that is kept up to date. The result is a
+    tuple of peer ids, each with ``.host``, ``.port``, ``.group``, ``.hub`` and ``.info``; indexing
+    it with ``["group1"]`` gives the peers of that group, and ``.report`` says what was tried. Any
+    thread may call.
 
     :param refresh: search again.
     :param groups: a group or several, also as the first argument: ``net.peers("group1")``. None
         means all peers, the text ``"None"`` those without a group.
     :param on_host: only those on this host; searches no network.
     :param hubs_only: only those that are hubs.
-    :param at_least: wait until there are so many.
+    :param at_least: wait until there are at least so many.
     :param timeout: seconds to wait for them; None for ``NET_TIMEOUT``, or no limit.
     :raises TooFewPeers: there are fewer when the time is over.
     :raises SettingError: a setting has a value that it cannot take.
@@ -130,7 +130,7 @@ def watch(callback: Callback, executor: Any = None) -> Callable[[], None]:
 
 
 def doubt(address: Address) -> None:
-    """A peer could not be reached: find out whether it is gone. Any thread may call."""
+    """Find out whether a peer that could not be reached is gone. Any thread may call."""
     if known_peers.knows(address):
         known_peers.doubt(address)
 
@@ -138,7 +138,8 @@ def doubt(address: Address) -> None:
 def _announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
     closers = [finder.announce(peer) for finder in known_peers.finders]
-    # The goodbye at exit comes after the port was closed, so that whoever looks finds it closed.
+    # The goodbye at exit comes after the port was closed, so that a peer that checks finds it
+    # closed.
     atexit.register(peer.close)
 
     def close() -> None:
@@ -148,7 +149,7 @@ def _announce(peer: _Peer) -> Callable[[], None]:
     return close
 
 
-#: That of this process, and what it goes by. One more way to find peers is one more finder here.
+#: The cache of this process, and its finders. One more way to find peers is one more finder here.
 known_peers = PeerCache()
 known_peers.finders += [Lan(process.loop, known_peers), Static()]
 launch_hooks.append(_announce)

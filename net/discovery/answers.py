@@ -1,4 +1,4 @@
-"""What an address has said of itself, however it was asked."""
+"""What an address has said about itself, however it was asked."""
 from __future__ import annotations
 
 from typing import Any, NamedTuple, Optional
@@ -8,7 +8,7 @@ from .membership import Heard
 
 
 class Answer(NamedTuple):
-    """What an address says of itself.
+    """What an address says about itself.
 
     :ivar facts: as ``info`` gives them.
     :ivar found: how the address came to be asked, for people.

@@ -1,4 +1,4 @@
-"""The list of known peers: what searches it, keeps it true, and is told of its changes."""
+"""The list of known peers: what fills it, keeps it true, and learns of its changes."""
 from __future__ import annotations
 
 import logging
@@ -27,8 +27,8 @@ note = RateLimitedLog(logging.getLogger(DISCOVERY), burst=10)
 #: Called with ``"came"`` or ``"left"`` and the peer.
 Callback = Callable[[str, PeerId], object]
 
-# Peers that are listed, and bytes of what they say of themselves, as they came; in memory it is
-# some ten times as much. Of one host, fewer: a stranger must not fill the list.
+# Peers that are listed, and bytes of their descriptions as they arrived; in memory these take some
+# ten times as much. For one host the limits are lower: a stranger must not fill the list.
 MAX_PEERS, MAX_BYTES = 2048, 8 * 2**20
 MAX_HOST_PEERS, MAX_HOST_BYTES = 128, 512 * 1024
 
@@ -36,7 +36,7 @@ MAX_HOST_PEERS, MAX_HOST_BYTES = 128, 512 * 1024
 # that searches again.
 USED_SECONDS = 60.0
 
-# Seconds that ending a watch waits for its callback.
+# Seconds for which the end of a watch waits for its callback.
 STOP_SECONDS = 1.0
 
 
@@ -94,7 +94,7 @@ class PeerCache:
     """The known peers of this process. Any thread may call."""
 
     def __init__(self) -> None:
-        # One search at a time. Held while searching: whoever wants the same waits for it.
+        # One search at a time. Held while searching: other threads that want the same wait for it.
         self._searching = threading.Lock()
         self._searched_at = 0.0
         self._lock = threading.RLock()  # guards what follows
@@ -110,7 +110,7 @@ class PeerCache:
             self.finders: List[Finder] = []
 
     def forget(self) -> None:
-        """Start anew, in a forked child: it is another peer, and no thread of ours lives there."""
+        """Start afresh in a forked child: it is another peer, and has none of our threads."""
         self.__init__()  # type: ignore[misc]
         for finder in self.finders:
             finder.forget()
@@ -118,7 +118,7 @@ class PeerCache:
     # ------------------------------------------------------------------ for net.peers
 
     def peers(self, refresh: bool = False, on_host: bool = False) -> Peers:
-        """The known peers; searches if nobody has yet, or to refresh."""
+        """The known peers; searches if there was no search yet, or to refresh."""
         scope = "host" if on_host else "all"
         called = monotonic()
         if refresh or not self._has(scope):
@@ -169,12 +169,12 @@ class PeerCache:
             self._change(list(answers), set())
 
     def drop(self, address: Address) -> None:
-        """List a peer no more: it is gone."""
+        """Take a peer off the list: it is gone."""
         with self._lock:
             self._change([], {address})
 
     def doubt(self, address: Address) -> None:
-        """A peer could not be reached: find out whether it is gone."""
+        """Find out whether a peer that could not be reached is gone."""
         for finder in self.finders:
             finder.doubt(address)
 
@@ -185,7 +185,7 @@ class PeerCache:
     def _change(self, answers: List[Answer], gone: Iterable[Address]) -> List[Tuple[Address, str]]:
         """Change the list and tell everybody; gives ``(address, why)`` of what is not listed.
 
-        Under the lock, so that all are told in the order in which it happens.
+        Under the lock, so that all watches learn of changes in the order in which they happen.
         """
         from .merging import identity, is_claimed, merge_answers, peer_id
 
@@ -217,7 +217,8 @@ class PeerCache:
             left[one.answer.address] = one
 
     def _tell(self, left: Dict[Address, Known], came: List[Known]) -> None:
-        """Tell watches and finders; what was only replaced by the same has neither left nor come.
+        """Tell watches and finders; a peer that was only replaced by itself has neither left nor
+        come.
         """
         before = {_who(one.peer) for one in left.values()}
         after = {_who(one.peer) for one in came}
@@ -233,7 +234,7 @@ class PeerCache:
     # ------------------------------------------------------------------ being kept true
 
     def _use(self) -> None:
-        """Somebody wants to know who is there: keep it true for a while.
+        """The application has asked for peers: keep the list true for a while.
 
         A process that serves no peer has to be asked to, by a watch.
         """
@@ -252,7 +253,7 @@ class PeerCache:
 
     @property
     def _is_stale(self) -> bool:
-        """Whether the list was kept true, and is no more."""
+        """Whether the list was kept true and no longer is."""
         return 0 < self._kept_until < monotonic()
 
     # ------------------------------------------------------------------ for net.watch
@@ -265,14 +266,14 @@ class PeerCache:
         return Watch(self, callback, place)
 
     def join(self, watch: Watch) -> None:
-        """Tell a watch who is known now, and from now on what changes."""
+        """Tell a watch which peers are known now, and from now on what changes."""
         with self._lock:
             self._watches.append(watch)
             watch.tell("came", [one.peer for one in self._entries.known.values()])
             self._keep(math.inf)
 
     def leave(self, watch: Watch) -> None:
-        """Tell a watch no more."""
+        """End a watch."""
         with self._lock:
             if watch in self._watches:
                 self._watches.remove(watch)
@@ -299,7 +300,7 @@ class Watch:
             self._news.put((change, peer))
 
     def stop(self) -> None:
-        """Call the function no more. It may be called from the function itself, and twice."""
+        """Stop calling the function. It may be called from the function itself, and twice."""
         self._stopped = True
         self._news.put(None)
         self._cache.leave(self)
@@ -342,7 +343,7 @@ class Watch:
             note(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
                  exc_info=not ours)
         except BaseException:
-            # SystemExit, too: the thread is ours, and tells of the next peer all the same.
+            # SystemExit, too: the thread is ours, and still reports the next peer.
             note(logging.ERROR, "watching peers: %r failed",
                  self._callback if function == self._call else function, exc_info=True)
 

@@ -33,7 +33,7 @@ class Cause(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a diagnosis goes by.
+    """The facts for a diagnosis.
 
     :ivar host: the address that a peer of this process would be bound to.
     :ivar free: ports of the range that are free there.
@@ -72,7 +72,8 @@ def examine(peers: Peers) -> Case:
 
 
 def try_to_connect(peers: Peers) -> None:
-    """Ask over TCP who has answered by datagram only, and put the outcomes into the report."""
+    """Ask over TCP the peers that answered by datagram only, and put the outcomes into the
+    report."""
     asked = {peer.address for peer in peers if peer.info.get("found") == "datagram"}
     findings = look_at(sorted(asked)[:MAX_CONNECTED], CONNECT_SECONDS)
     silent = {address for address, outcome in findings.outcomes.items() if outcome != "peer"}
@@ -95,7 +96,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def place() -> str:
-    """What kind of surroundings this process runs in, where it matters to a network."""
+    """The environment that this process runs in, where it matters to a network."""
     if sys.platform == "darwin":
         return "macOS"
     if "microsoft" in platform.release().lower():
@@ -266,7 +267,7 @@ def secret_on_one_side(case: Case) -> Optional[Cause]:
 
 
 def _is_secured(what: str) -> bool:
-    """Whether a stranger is a peer of which one side has a secret that the other has not."""
+    """Whether a stranger is a peer, where only one side has the secret."""
     return what.startswith("skipped: ") or "TLS" in what
 
 

@@ -1,8 +1,8 @@
 """The contract of a finder: one way to find peers, and to be found.
 
-What it finds are answers: addresses that have said who they are. It never lists them itself; the
-cache decides what is a peer, and which of two answers are the same one. A finder is there once in
-a process. The first two are :class:`~net.discovery.lan.finder.Lan` and
+It finds answers: addresses that have identified themselves. It never lists them itself; the cache
+decides which are peers, and whether two answers come from the same one. A process has each finder
+once. The first two are :class:`~net.discovery.lan.finder.Lan` and
 :class:`~net.discovery.static.Static`; one more is a class with these methods, and its line in
 ``net/discovery/__init__.py``.
 """
@@ -46,16 +46,16 @@ class Search(Protocol):
         """A sweep of this search, for a thread of its own."""
 
     def found(self, answer: Answer) -> None:
-        """Somebody has said who it is."""
+        """An address has identified itself."""
 
     def has(self, address: Address) -> bool:
-        """Whether this address has said who it is."""
+        """Whether this address has identified itself."""
 
     def hint(self, address: Address, found: str) -> None:
-        """There is a peer, but it takes TCP to know who it is."""
+        """There is a peer at this address, but only TCP can tell which one."""
 
     def later(self, when: float, action: Callable[[], None]) -> None:
-        """Have something done at a time."""
+        """Schedule something for a time."""
 
 
 class Quest(Protocol):
@@ -63,26 +63,26 @@ class Quest(Protocol):
 
     @property
     def due(self) -> float:
-        """When there is something to do that no socket tells of; infinity for nothing."""
+        """The next time to do something that no socket announces; infinity for none."""
 
     def step(self, now: float) -> None:
         """Do what is due (seconds, monotonic)."""
 
     def over(self, now: float) -> bool:
-        """Whether nothing more is to be expected."""
+        """Whether no more answers are to be expected."""
 
     def close(self) -> None:
-        """Let go of everything, over or not, and tell the report what was done."""
+        """Release everything, finished or not, and fill in the report."""
 
 
 class Listing(Protocol):
     """The list of known peers, as a finder sees it. Any thread may call."""
 
     def learn(self, answers: Iterable[Answer]) -> None:
-        """List who has answered."""
+        """List an address that has answered."""
 
     def drop(self, address: Address) -> None:
-        """List a peer no more: it is gone."""
+        """Take a peer off the list: it is gone."""
 
 
 class Finder(Protocol):
@@ -101,7 +101,7 @@ class Finder(Protocol):
         """Hear what the list has gained and lost. Any thread may call."""
 
     def doubt(self, address: Address) -> None:
-        """Find out whether a listed peer is gone; somebody could not reach it. Any thread."""
+        """Find out whether a listed peer is gone, since a call could not reach it. Any thread."""
 
     def forget(self) -> None:
-        """Start anew, in a forked child: what was open is the parent's."""
+        """Start afresh in a forked child: what was open is the parent's."""

@@ -1,4 +1,5 @@
-"""Which peers have a function: every peer of an application has the same ones, so one is asked."""
+"""Which peers have a function: the peers of an application all have the same ones, so one is
+asked."""
 from __future__ import annotations
 
 import threading
@@ -23,11 +24,11 @@ MAX_THREADS = 16
 # Seconds until a peer without the function is asked again, at first and at most: it may register
 # more functions, mostly while it starts.
 FIRST_WAIT, MAX_WAIT = 1.0, 60.0
-# Sets of functions, and peers, that are remembered, and characters of the names of a set: an
-# honest peer has far less, and together they take some 20 MiB at most.
+# Limits of what is remembered: sets of functions, peers, and characters of the names in a set. An
+# honest peer has far less, and all of it takes some 20 MiB at most.
 MAX_SETS, MAX_LOOKS, MAX_CHARACTERS = 128, 4096, 128 * 1024
 
-#: Gives what a peer says of itself, or raises a NetError.
+#: Gives what a peer says about itself, or raises a NetError.
 Ask = Callable[[PeerId, bytes], Dict[str, Any]]
 
 

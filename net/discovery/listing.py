@@ -45,7 +45,7 @@ class Peers(Tuple[PeerId, ...]):
     ``peers[0]`` is an id, ``peers[:3]`` and ``peers["group1"]`` are listings again, the latter of
     that group, ``peers["None"]`` that of the peers without one.
 
-    :ivar report: what the search tried, skipped and dropped.
+    :ivar report: what the search tried, left out and dropped.
     """
 
     report: Report
@@ -108,7 +108,7 @@ class Peers(Tuple[PeerId, ...]):
         return [f"and {hidden:,} more"] if hidden > 0 else []
 
 
-# What was tried to find them is nothing for others.
+# The report of the search is not for other peers.
 kinds.let_travel_as_tuple(Peers)
 
 

@@ -1,17 +1,18 @@
-"""Who of the listed peers is alive: few watch on behalf of all. No socket, no clock, no thread.
+"""Which of the listed peers are alive: a few watch on behalf of all. No socket, no clock, no
+thread.
 
 The processes that list peers form a ring, in the order of their instances. Each watches the peers
 between its predecessor on the ring, that one included, and itself: it asks them for a beat every
 second or two. So whatever the number of watchers, a peer sends one small datagram in that time.
 
-A beat that does not come is no verdict. The watcher asks, twice, then tells all others of its
-doubt, and each of them asks for itself; a TCP connection shows meanwhile whether the port is
-closed, which ends the matter at once, or still open, as that of a process which is only busy.
-Nobody lists or drops a peer because another says so: what is told decides only who is asked.
+A missing beat is not a verdict. The watcher asks twice, then tells all others of its doubt, and
+each of them asks for itself. Meanwhile a TCP connection shows whether the port is closed, which
+settles the matter at once, or still open, as that of a process that is only busy. No process lists
+or drops a peer because another one says so: such a message only makes it ask that peer.
 
 Those that list peers compare, with every beat, how many they list and the sum of their instances.
 Where that differs for longer than news takes, they exchange their lists, and ask the peers that
-only one of them has. So lost datagrams delay what everybody knows, and nothing more.
+only one of them has. So lost datagrams only delay what each process knows.
 """
 from __future__ import annotations
 
@@ -37,8 +38,7 @@ PER_PEER, MIN_BEAT, MAX_BEAT = 0.024, 1.0, 2.4
 GRACE = 0.15
 # Seconds that beats are asked for. Half of that before it ends, they are asked for again.
 LEASE = 120
-# Seconds between two looks of a watcher at a peer that others watch, for the case that those do
-# not do what they say.
+# Seconds between a watcher's checks of a peer that others watch, in case those fail to.
 SAFETY = 60.0
 
 # Seconds until a question is asked again: by the measured round trips, within these limits, and
@@ -47,11 +47,11 @@ MIN_WAIT, MAX_WAIT, FIRST_WAIT = 0.05, 1.0, 0.15
 # A known peer that neither answers nor refuses is gone after so many seconds and questions. With
 # more loss it takes more questions; this is how likely they may all have been lost.
 PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 0.6, 4, 12, 1e-4, 5e-3
-# An address that only somebody has told of is asked so many times.
+# How many times an address is asked that is known from another peer only.
 HINT_TRIES = 4
 # Seconds that a peer is kept whose port accepts, but which answers nothing.
 FROZEN = 10.0
-# After so many of them, it is asked over TCP who it is.
+# After so many of them, it is asked over TCP to identify itself.
 STUCK = 2.0
 # Seconds between looks at a peer that answers no datagrams.
 TCP_LOOK = 10.0
@@ -64,7 +64,7 @@ WITNESSES = 3
 
 # Addresses that others told of and that wait for an answer; by one host at once and in a second.
 MAX_CHECKS, HINT_BURST, HINT_RATE = 1024, 160, 8
-# Hosts that have told of addresses.
+# Hosts that have named addresses.
 MAX_TELLERS = 1024
 # Of one DOUBT.
 MAX_DOUBTS = 32
@@ -73,8 +73,8 @@ MAX_DOUBTS = 32
 # nothing new, at first and at most.
 NEWS, EXCHANGE, MAX_EXCHANGE = 1.0, 1.0, 60.0
 
-# Seconds that a step may be late before it counts as having slept. Then nothing of what was
-# missed is held against anybody.
+# Seconds that a step may be late before the host counts as having slept. What was missed meanwhile
+# then does not count against any peer.
 LATE, ASLEEP = 0.2, 3.0
 
 # Watchers that are told one by one; more are told by broadcast.
@@ -82,7 +82,7 @@ FEW = 8
 # With more loss than this, doubts are told twice, so many seconds apart.
 LOSSY, TELL_AGAIN = 0.01, 0.2
 
-# Who was heard so lately is not asked because another has doubts.
+# A peer that was heard this recently is not asked because another one has doubts.
 RECENT = 0.3
 
 NO_PERMIT = bytes(NONCE_BYTES)
@@ -109,31 +109,31 @@ class Heard(NamedTuple):
 
 
 class Outlet(Protocol):
-    """What a membership has done, and whom it tells."""
+    """What a membership can do, and what it reports."""
 
     def send(self, message: Message, address: Address) -> None:
         """Send a datagram."""
 
     def tell_all(self, message: Message) -> None:
-        """Send a datagram to everybody on the LAN."""
+        """Send a datagram to all hosts on the LAN."""
 
     def hello(self) -> None:
-        """Tell everybody on the LAN that this process is there, and whether it watches."""
+        """Announce on the LAN that this process is there, and whether it watches."""
 
     def look_around(self) -> None:
-        """Ask everybody on the LAN who is there, but those that are listed."""
+        """Ask all peers on the LAN to answer, except those that are listed."""
 
     def knock(self, address: Address) -> None:
         """Connect, and call :meth:`Membership.knocked` with the outcome."""
 
     def probe(self, address: Address) -> None:
-        """Ask over TCP who is at this address, and call :meth:`Membership.probed`."""
+        """Ask this address over TCP to identify itself, and call :meth:`Membership.probed`."""
 
     def reaches(self, address: Address) -> bool:
         """Whether a peer of ours may be at this address: on the LAN, of our ports, not our own."""
 
     def found(self, heard: Heard) -> None:
-        """A peer has answered that is not listed, or is another one than was listed there."""
+        """A peer has answered that is not listed, or is not the one listed at this address."""
 
     def lost(self, address: Address) -> None:
         """A listed peer is gone."""
@@ -232,7 +232,7 @@ class Timers:
 
 
 class RoundTrips:
-    """How long answers take, and how many are lost."""
+    """How long answers take, and how many get lost."""
 
     def __init__(self) -> None:
         self.mean = 0.0
@@ -283,7 +283,7 @@ class Membership:
 
     :param instance: of this process.
     :param port: that it serves; 0 if it serves none, so that others cannot ask it to watch.
-    :param permit: gives what an address has to give back to be believed.
+    :param permit: gives what an address has to return to be believed.
     :param sealed: whether datagrams are longer by a seal.
     """
 
@@ -316,7 +316,7 @@ class Membership:
     # ------------------------------------------------------------------ what the cache says
 
     def watch(self, watching: bool, now: float) -> None:
-        """From now on this process watches on behalf of all, or does not."""
+        """From now on this process watches on behalf of all, or stops doing so."""
         if watching == self.watching:
             return
         self.watching = watching
@@ -338,7 +338,7 @@ class Membership:
     def moved(self, port: int, now: float) -> None:
         """This process sends from another socket from now on, and serves at another port or none.
 
-        What others were told was for the old one.
+        What others know of it was for the old one.
         """
         self.port = port
         for member in self.members.values():
@@ -360,7 +360,7 @@ class Membership:
             self._changed = now
             self._reassign(now)
         if self._alone is not None:
-            # Back from where nobody was: they have to hear of us, too.
+            # A peer at an address that had none: it has to hear of us, too.
             self._alone.cancel()
             self._alone = None
             self._outlet.hello()
@@ -371,14 +371,14 @@ class Membership:
             self._alive(member, heard.flags, now)
 
     def drop(self, address: Address, now: float) -> None:
-        """A peer is listed no more."""
+        """A peer is no longer listed."""
         if address in self.members:
             self._forget(address)
             self._changed = now
             self._reassign(now)
 
     def doubt(self, address: Address, now: float, tell: bool = False) -> None:
-        """A peer may be gone, or be another one: find out."""
+        """Find out whether a peer is gone, or is another one."""
         if address in self.members:
             self._check(address, now, tell=tell)
 
@@ -419,7 +419,7 @@ class Membership:
     # ------------------------------------------------------------------ what comes
 
     def received(self, message: Message, source: Address, now: float) -> None:
-        """A datagram has come that is no question."""
+        """A datagram that is not a question has arrived."""
         if message.kind == ANSWER:
             self._answer(message, source, now)
         elif message.instance == NOBODY or not self.knows_anybody:
@@ -437,11 +437,11 @@ class Membership:
 
     @property
     def knows_anybody(self) -> bool:
-        """Whether news matter: somebody has asked for peers."""
+        """Whether news matters: the application has asked for peers."""
         return self.watching or bool(self.members)
 
     def asked(self, message: Message, source: Address, now: float) -> None:
-        """A question has come, which has been answered. It says who asks, too."""
+        """A question has come and been answered. It identifies the asker, too."""
         if message.instance == NOBODY or source[1] != message.port or not self.knows_anybody:
             return
         member = self.members.get(source)
@@ -525,7 +525,7 @@ class Membership:
         if member is None or member.instance != message.instance:
             said = read_said(message.body)
             size = ANSWER_BYTES + said.size + SEAL_BYTES if said is not None else ASK_BYTES
-            # All who have heard it ask; not all at the same moment.
+            # All that have heard it ask, but not all at the same moment.
             spread = self._spread(min(0.3, 0.001 * len(self.members)))
             self._hint(address, address[0], now, spread, size)
         else:
@@ -539,12 +539,13 @@ class Membership:
     # ------------------------------------------------------------------ questions to one address
 
     def _spread(self, seconds: float) -> float:
-        """A time within so many seconds, so that not all do the same at once."""
+        """A random time within so many seconds, so that not all act at once."""
         return self._random.random() * seconds
 
     def _hint(self, address: Address, teller: str, now: float, delay: float = 0.0,
               size: int = ASK_BYTES, tell: bool = False) -> None:
-        """Somebody says that there is a peer: ask it, unless too much is said already."""
+        """Another peer says that there is a peer at an address: ask it, unless too many such hints
+        are pending."""
         if address not in self.members and not self._outlet.reaches(address):
             return
         bucket = self._tellers.get(teller)
@@ -611,7 +612,7 @@ class Membership:
         return WATCHING if self.watching else 0
 
     def _unanswered(self, check: Check, now: float) -> None:
-        """A question has waited for its answer long enough."""
+        """The time for the answer to a question is over."""
         if self._late:
             # It may have come while we did not run.
             check.timer = self.timers.at(now + LATE, partial(self._unanswered, check))
@@ -657,7 +658,7 @@ class Membership:
             self._gone(member, check, now)
 
     def probed(self, address: Address, outcome: str, instance: bytes, now: float) -> None:
-        """An address was asked over TCP who it is; ``instance`` if it is a peer."""
+        """The outcome of asking an address over TCP; ``instance`` if it is a peer."""
         member = self.members.get(address)
         if member is None:
             return
@@ -696,7 +697,7 @@ class Membership:
         self._reassign(now)
 
     def _vanished(self, member: Member, now: float) -> None:
-        """A peer has gone without a trace: its host, or this one, may be cut off."""
+        """A peer has vanished: its host, or this one, may be cut off."""
         if len(self._lost) < MAX_LOST:
             self._lost[member.address] = Lost(member, now)
             self.timers.at(now + LOST_AGAIN, partial(self._is_back, member))
@@ -709,7 +710,7 @@ class Membership:
             self._alone = self.timers.at(now + LOST_AGAIN, self._look_around)
 
     def _look_around(self, now: float) -> None:
-        """All have vanished: tell and ask everybody, until somebody is there again."""
+        """All peers have vanished: announce and ask by broadcast, until one is there again."""
         self._alone = None
         if self.members or not self._lost:
             return
@@ -740,7 +741,7 @@ class Membership:
             member.timer.cancel()
 
     def _tell(self, entries: List[Entry], now: float, again: bool = False) -> None:
-        """Have all who watch ask these for themselves; again where some of it may be lost."""
+        """Have all watchers ask these for themselves; repeated where datagrams may be lost."""
         if self.round_trips.loss > LOSSY and not again:
             self.timers.at(now + TELL_AGAIN, partial(self._tell, entries, again=True))
         watchers = [member for member in self.members.values()
@@ -749,7 +750,7 @@ class Membership:
             message = Message(DOUBT, self._flags, self.port, NO_PERMIT, self._instance, body)
             if len(watchers) > FEW:
                 self._outlet.tell_all(message)
-            # Those few besides, in case that the network carries no broadcasts.
+            # Those few directly as well, in case the network carries no broadcasts.
             for member in self._random.sample(watchers, min(FEW, len(watchers))):
                 self._outlet.send(message, member.address)
 
@@ -789,7 +790,7 @@ class Membership:
             elif not mine and member.watched:
                 self._end_watching(member)
                 if self.watching:
-                    # Who takes over may never have listed it, if it is gone already.
+                    # The watcher that takes over may never have listed it, if it is gone already.
                     self._check(member.address, now, tell=True)
 
     def _begin_to_watch(self, member: Member, now: float) -> None:
@@ -832,7 +833,7 @@ class Membership:
                                           partial(self._look_after, member))
 
     def _look_again(self, member: Member, now: float) -> None:
-        """Look at a peer that answers no datagrams."""
+        """Check a peer that answers no datagrams."""
         self._outlet.probe(member.address)
         member.timer = self.timers.at(now + TCP_LOOK, partial(self._look_again, member))
 
@@ -846,7 +847,7 @@ class Membership:
     # ------------------------------------------------------------------ lists that differ
 
     def _differs(self, member: Member, now: float) -> None:
-        """Another lists other peers than this process."""
+        """Another process lists other peers than this one."""
         if not self.watching or now - self._changed < NEWS:
             return
         after, pause = self._exchanges.get(member.address, (0.0, EXCHANGE))
@@ -862,7 +863,7 @@ class Membership:
                                       self._instance, body), member.address)
 
     def _listed(self, message: Message, source: Address, now: float) -> None:
-        """Another watcher says whom it lists, from one address to another."""
+        """Another watcher says which peers it lists, from one address to another."""
         listed, sender = read_list(message.body), self.members.get(source)
         if listed is None or sender is None or not self.watching:
             return

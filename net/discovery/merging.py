@@ -1,7 +1,7 @@
-"""Who has answered: answers to ``info`` in, peer ids out.
+"""From answers to peers: answers to ``info`` in, peer ids out.
 
-What a peer says is data. The address in its id is the one that answered, never one it claims; what
-it claims only tells two addresses of one peer from two peers.
+What a peer says is only data. The address in its id is the one that answered, never one that it
+claims; its claims only serve to tell two addresses of one peer from two peers.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..identity import PeerId, make_id
 from ..wire.legacy import BASE64, PLAIN
 from .answers import Answer
 
-#: The versions of app-net that speak an old dialect, which they do not tell.
+#: The versions of app-net by old dialect; programs of these do not name their version.
 VERSIONS = {BASE64: "0.3 or 0.4", PLAIN: "0.6"}
 
 # Characters of a group; NET_GROUP allows no more.
@@ -23,7 +23,7 @@ MAX_INSTANCE = 64
 
 
 class Merged(NamedTuple):
-    """An answer of each peer, and ``(address, why)`` of what is no peer."""
+    """One answer of each peer, and ``(address, why)`` of what is not a peer."""
 
     answers: List[Answer]
     dropped: List[Tuple[Address, str]]
@@ -58,7 +58,7 @@ def _is_own(answer: Answer, own_instance: str, own: Set[str]) -> bool:
 
 
 def _with_facts(answer: Answer) -> Answer:
-    """An old peer may merge_answers itself with a line of text, ``host:port -> group``."""
+    """An old peer may describe itself by a line of text, ``host:port -> group``."""
     if not (answer.old and isinstance(answer.facts, str)):
         return answer
     _, arrow, group = answer.facts.partition(" -> ")
@@ -66,7 +66,7 @@ def _with_facts(answer: Answer) -> Answer:
 
 
 def why_not(answer: Answer) -> str:
-    """The reason why this is no introduction of a peer; empty if it is one."""
+    """Why this does not describe a peer; empty if it does."""
     facts = answer.facts
     if not isinstance(facts, dict):
         return f"its info is a {type(facts).__name__}, not an object"
@@ -85,9 +85,9 @@ def _is_text(value: Any, longest: int) -> bool:
 def identity(answer: Answer, own: Set[str]) -> Hashable:
     """What is the same for two addresses of one peer.
 
-    All of what it claims counts: one process says the same everywhere, and who takes over the
-    instance of another while he claims his own address does not hide the other. An old peer has no
-    instance; on this host the port tells it.
+    All its claims count: one process says the same everywhere, and a process that claims another's
+    instance but its own address does not hide the other one. An old peer has no instance; on this
+    host the port identifies it.
     """
     host, port = answer.address
     if answer.old:
@@ -101,7 +101,7 @@ def is_claimed(answer: Answer) -> bool:
 
 
 def _rank(answer: Answer) -> Tuple[bool, float]:
-    """The smaller, the better: the address that a peer claims for itself, else the fastest."""
+    """Sort key, best first: the address that a peer claims for itself, else the fastest."""
     return not is_claimed(answer), answer.seconds
 
 

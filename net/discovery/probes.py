@@ -1,7 +1,7 @@
-"""Asks many addresses at once who they are: non-blocking sockets, one loop, one deadline.
+"""Asks many addresses at once to identify themselves: non-blocking sockets, one loop, one deadline.
 
-A probe connects, sends the preface with a call of ``info`` and reads one reply, so whatever
-answers well is a peer already, and everything else has cost one small packet each way.
+A probe connects, sends the preface with a call of ``info`` and reads one reply, so a valid answer
+proves a peer, and anything else has cost one small packet each way.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..link import security
 from ..link.streams import NO_SIGNAL, reset_at_end
 from .answers import Answer
 
-# Seconds for a stranger to accept and answer. On a LAN both take a few milliseconds; a sleeping
+# Seconds for an address to accept and answer. On a LAN both take a few milliseconds; a sleeping
 # Wi-Fi station is woken within 200.
 STRANGER_SECONDS = 0.25
 # Seconds for a peer that has accepted to shake hands and answer under TLS: two more round trips,
@@ -38,21 +38,21 @@ SECURED_SECONDS = 1.0
 # are tried all the same, but after those of hosts that show life.
 DOUBT_SECONDS = 0.1
 
-# Bytes of a reply to `info`. Ours has a few hundred; what is longer is no introduction.
+# Bytes of a reply to `info`. Ours has a few hundred; anything longer is not one.
 MAX_REPLY = 64 * 1024
 
-# Seconds between looks at the clock.
+# Seconds between checks of the clock.
 TICK = 0.01
 
-# Sockets of a whole search, over all its threads, and of the descriptors that this process may
-# have, the part that it takes: the application needs the rest. Windows selects 512 at most.
+# Sockets of a whole search, over all its threads, and the share of this process's descriptors that
+# it takes: the application needs the rest. Windows selects 512 at most.
 MAX_SOCKETS = 512 if hasattr(selectors, "PollSelector") else 256
 DESCRIPTOR_SHARE = 4
 
-# What answered but is no peer, for the report. More would only repeat themselves.
+# How many strangers the report names. More would only repeat each other.
 MAX_STRANGERS = 100
 
-# On Windows each of these has another number, which the same name in errno has, too.
+# On Windows each of these has another number, which errno has under the same name.
 _IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK}
 _OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
@@ -93,10 +93,10 @@ class Findings:
 
 
 class Host:
-    """A host: one port is knocked at before the rest is tried.
+    """A host: one port is tried before the rest.
 
-    :ivar exists: whether there is such a host at all, as far as is known. If not, silence is taken
-        for an answer, and the rest is not tried.
+    :ivar exists: whether there is such a host at all, as far as is known. If not, silence counts as
+        an answer, and the rest is not tried.
     """
 
     def __init__(self, host: str, ports: Iterable[int], exists: bool) -> None:
@@ -106,7 +106,7 @@ class Host:
 
 
 class Candidate(NamedTuple):
-    """An address that may be a peer's. ``seconds`` is how long it may take."""
+    """An address that may be a peer's. ``seconds`` is its time limit."""
 
     address: Address
     found: str
@@ -158,7 +158,7 @@ class Sweep:
 
     @property
     def unsure(self) -> bool:
-        """Whether somebody has accepted and not yet answered, or is asked again."""
+        """Whether an address has accepted and not yet answered, or is asked again."""
         return any(probe.is_connected or probe.again for probe in self._probes)
 
     def run(self) -> None:
@@ -188,7 +188,7 @@ class Sweep:
             self._expire(now)
 
     def close(self) -> None:
-        """Close every socket. What was not finished is left."""
+        """Close every socket. Unfinished probes are given up."""
         self._leave_the_rest()
         for probe in list(self._probes):
             self._finish(probe)
@@ -204,11 +204,11 @@ class Sweep:
             if candidate is None:
                 return
             if candidate.address in self._tried:
-                # Another sweep is on it, because something there has shown life.
+                # Another sweep probes it already, because something there has shown life.
                 self._alive(candidate)
                 continue
             try:
-                # What an old program cannot read is an error on its console.
+                # An old program prints an error on its console for what it cannot read.
                 self._open(candidate, self._dialect(candidate.address))
             except OSError as exc:
                 if exc.errno not in _OUT_OF:
@@ -294,7 +294,8 @@ class Sweep:
         self.findings.stranger(probe.candidate.address, what)
 
     def ask_again(self, probe: Probe, dialect: str) -> None:
-        """Ask in another dialect whoever did not understand, or speaks a newer one by now."""
+        """Ask again in another dialect: the address did not understand, or speaks a newer one by
+        now."""
         if probe.again:
             self.no_peer(probe, "answers in one dialect after the other")
             return
@@ -318,8 +319,8 @@ class Sweep:
         self._probes.discard(probe)
         self._selector.unregister(probe.sock)
         if probe.is_connected and probe.is_old:
-            # Or the port of an old program, which ends each connection itself, would be taken for a
-            # minute more, and it would move to another one when it restarts.
+            # Otherwise the port of an old program, which ends each connection itself, would stay
+            # taken for a minute, and the program would move to another one when it restarts.
             reset_at_end(probe.sock, True)
         probe.sock.close()
 
@@ -370,7 +371,7 @@ class Probe:
 
     @property
     def is_old(self) -> bool:
-        """Whether it has to do with an old program, as far as is known."""
+        """Whether the address belongs to an old program, as far as is known."""
         return bool(self.dialect) or self._misread
 
     def doubtful(self, now: float) -> bool:
@@ -421,10 +422,10 @@ class Probe:
             try:
                 self.sock.send(output, NO_SIGNAL)
             except OSError:
-                pass  # whatever it has said can still be received
+                pass  # what it has sent can still be received
 
     def _ask(self) -> None:
-        """It is a peer: ask for its introduction."""
+        """It is a peer: ask for its description."""
         if self._tls is not None:
             self._tls.write(QUESTION)
             self._send_tls()
@@ -488,7 +489,8 @@ class Probe:
             self._sweep.no_peer(self, "an incomplete reply")
 
     def _read_misread(self, ended: bool) -> None:
-        """It is none of ours, but may be an old program, which says that it could not read us."""
+        """It does not speak our protocol, but may be an old program, which says that it could not
+        read us."""
         data = self.data
         if self._tls is not None or not legacy.may_be_old(data):
             self._sweep.no_peer(self, describe(data))
@@ -528,7 +530,7 @@ LIMITS = Limits(MAX_REPLY, MAX_REPLY)
 QUESTION = b"".join(encode_call(1, INFO, (), {}))
 
 
-# How well-known protocols answer what they do not understand.
+# How well-known protocols answer garbage.
 _SIGNS: Dict[bytes, str] = {
     b"HTTP/": "an HTTP server",
     b"<!DOC": "an HTTP server",
@@ -548,7 +550,7 @@ def describe(data: bytes) -> str:
 
 
 def look_at(addresses: Iterable[Address], seconds: float) -> Findings:
-    """Ask just these addresses who they are."""
+    """Ask just these addresses to identify themselves."""
     security.credentials()  # made before the clock runs
     sweep = Sweep(window(1), monotonic() + seconds, set())
     for address in addresses:

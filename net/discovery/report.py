@@ -22,13 +22,13 @@ class Report:
     :ivar primed: how many addresses were sent a datagram, so that the table knows them.
     :ivar heard: how many addresses beyond this host answered by datagram.
     :ivar probed: how many addresses were asked over TCP.
-    :ivar outcomes: how that ended for each address: ``peer``, ``stranger`` (something else
+    :ivar outcomes: how many addresses ended in each way: ``peer``, ``stranger`` (something else
         answered), ``refused``, ``silent``, ``nobody`` (silent, and no host is known there),
         ``unreachable`` or ``denied`` (by this host).
     :ivar left: how many more were not asked before the deadline.
     :ivar silent_peers: addresses that answered by datagram, but not over TCP.
-    :ivar strangers: ``(address, what it is)`` of what answered, but is no peer.
-    :ivar dropped: ``(address, why)`` of what introduced itself, but is not listed.
+    :ivar strangers: ``(address, what it is)`` of what answered, but is not a peer.
+    :ivar dropped: ``(address, why)`` of what described itself as a peer, but is not listed.
     :ivar steps: ``(name, seconds)`` of each step.
     :ivar first: seconds until the first answer; 0 if there was none.
     :ivar peers: how many peers were found.

@@ -1,8 +1,8 @@
-"""One search: all finders at once, in the thread that asks, against one clock.
+"""One search: all finders at once, in the calling thread, by one clock.
 
-A finder brings what it finds in two ways: answers, which are peers already, and addresses that
-still have to be asked over TCP who is there. The latter go through one sweep, so that all finders
-together keep to the number of sockets that a process may use.
+A finder yields two things: answers, which are peers already, and addresses that still have to be
+asked over TCP. The latter go through one sweep, so that all finders together stay within the number
+of sockets that a process may use.
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = SafeLog(__name__)
 # search takes at the most, on a network that loses and delays what it carries.
 LAST_START = 0.6
 END = 4.0
-# Seconds between looks at what neither a socket nor a time tells of.
+# Seconds between checks of what neither a socket nor a timer announces.
 LONG_TICK = 0.03
 # For an address that is known to be a peer's, or most likely is.
 EXPECTED_SECONDS = 0.8
@@ -140,7 +140,7 @@ class Searching:
             action()
 
     def _until_next(self) -> float:
-        """Seconds until there is something to do, unless a socket tells of it."""
+        """Seconds until there is something to do, unless a socket announces it."""
         if not self.sweep.idle or len(self.sweeps) > 1:
             return TICK
         due = min([when for when, _ in self._schedule] + [one.due for one in self._quests],
@@ -151,7 +151,8 @@ class Searching:
         now = monotonic()
         if now >= self.started + END:
             return True
-        # What is known is asked again only if it takes that long; nobody waits for it.
+        # Known addresses are asked again only if the search takes that long; it does not wait for
+        # them.
         if any(address not in self._answers for address in self._known) and self._schedule:
             return False
         return self.sweep.idle and all(quest.over(now) for quest in self._quests)
@@ -168,7 +169,7 @@ class Searching:
         for sweep in self.sweeps:
             total.merge(sweep.findings)
         for address in self._answers:
-            # Whatever became of a probe: it has answered.
+            # Whatever the outcome of the probe, it has answered.
             total.outcomes[address] = "peer"
         answers = [*self._answers.values(),
                    *(one for one in total.answers if one.address not in self._answers)]

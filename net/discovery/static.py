@@ -12,20 +12,20 @@ from ..settings import is_loopback, settings
 from .answers import Answer
 from .finder import Search
 
-# For one that is named, perhaps at the far end of a VPN.
+# Time for a named address, which may be at the far end of a VPN.
 EXPECTED_SECONDS = 0.8
 # Entries of NET_PEERS.
 MAX_NAMED = 1024
 
 
 class Static:
-    """Asks the addresses that are named, over TCP. See :class:`~net.discovery.finder.Finder`."""
+    """Asks the named addresses over TCP. See :class:`~net.discovery.finder.Finder`."""
 
     def search(self, search: Search) -> StaticQuest:
         return StaticQuest(search)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
-        return lambda: None  # who names this one asks it
+        return lambda: None  # a process that names this one asks it
 
     def watch(self, until: float) -> None:
         pass
@@ -60,8 +60,8 @@ class StaticQuest:
                                  f"keeps to this host")
                     continue
                 named.append((host, settings.ports if port is None else (port,)))
-        # Silent ones hold their places for long. Each search begins elsewhere, so that they do
-        # not hide the same others every time.
+        # Silent addresses hold their sockets for long. Each search begins at another entry, so that
+        # they do not hide the same others every time.
         first = randrange(len(named)) if named else 0
         for host, ports in named[first:] + named[:first]:
             search.sweep.add_host(host, ports, "NET_PEERS", EXPECTED_SECONDS)

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple, Optional
 
 from ..errors import SettingError
 
-#: The name that a certificate holds which is good at any address.
+#: The subject name of a certificate that is valid at any address.
 PEER_NAME = "peer.app-net"
 
-# 80 ms once in a process, and for each guess of somebody who tries secrets.
+# 80 ms once in a process, and for each guess of an attacker.
 ROUNDS = 200_000
 SALT = b"app-net authority 1"
 # What the key of datagrams is derived with, from the same 80 ms.
 DATAGRAMS = b"app-net datagrams 1"
 
-# A leaf lives as long as its process, and clocks of a LAN differ: its dates say nothing. A small
-# computer starts in 1970 until it is told the time; certificates know no year before 1950.
+# A leaf lives as long as its process, and clocks on a LAN differ, so its dates mean nothing. A
+# small computer starts in 1970 until its clock is set; certificates know no year before 1950.
 BEGIN, END = datetime(1950, 1, 1), datetime(2400, 1, 1)
 
 # Order of the group of P-256. Private keys are the numbers below it.
@@ -28,7 +28,7 @@ _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 class Leaf(NamedTuple):
     """A fresh certificate, its private key, and the authority to trust, as PEM.
 
-    :ivar key: encrypted with ``password``, so that a file of it that was left behind opens nothing.
+    :ivar key: encrypted with ``password``, so that a file left behind is useless.
     :ivar datagrams: the key that datagrams are sealed with, wherever the secret is known.
     """
 

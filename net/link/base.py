@@ -14,7 +14,7 @@ LONGEST = 1e6
 # Seconds between attempts to connect to a listener whose queue is full.
 RETRY = 0.01
 
-# A port below 1024 that this user may not have is as good as taken.
+# A port below 1024 that this user may not bind counts as taken.
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
@@ -78,26 +78,26 @@ class Listener(Protocol):
         """A connected, blocking socket, and the ``(host, port)`` it comes from; None for this host.
         Never waits.
 
-        :raises BlockingIOError: nobody waits to be accepted.
-        :raises ConnectionAbortedError: the one that waited has gone.
+        :raises BlockingIOError: no connection waits to be accepted.
+        :raises ConnectionAbortedError: the connection that waited has gone.
         :raises OSError: as the operating system says, such as out of descriptors. The listener is
             still good, unless it was closed.
         """
 
     def close(self) -> None:
-        """Listen no more, from any thread. May be called again. Accepted sockets live on."""
+        """Stop listening; any thread may call, more than once. Accepted sockets live on."""
 
 
 class Carrier(Protocol):
     """A way for bytes to travel. Any thread may call.
 
     Its currency is a connected stream socket, which behaves as one of TCP does: bytes arrive in
-    order and whole or the connection breaks; closing one end gives the other an end of stream
-    after all that was sent; it has a descriptor to wait for. All else (TLS, limits, the pool,
-    events) works on such a socket and knows no carrier. One that has no socket of its own, such as
-    an engine for networks beyond this one, ends its circuits in socket pairs.
+    order and whole or the connection breaks; closing one end gives the other an end of stream after
+    all that was sent; it has a descriptor to wait for. All else (TLS, limits, the pool, events)
+    works on such a socket and does not know the carrier. A carrier without sockets of its own, such
+    as an engine for networks beyond this one, ends its circuits in socket pairs.
 
-    Nothing stays open that was not returned, whatever is raised.
+    If anything is raised, nothing stays open.
 
     :ivar name: the ``carrier`` of its endpoints.
     """
@@ -108,7 +108,7 @@ class Carrier(Protocol):
         """A connected, blocking socket without a timeout.
 
         :raises socket.timeout: there was no answer by the deadline.
-        :raises ConnectionRefusedError: nobody listens there.
+        :raises ConnectionRefusedError: there is no listener.
         :raises OSError: it cannot be reached, or the endpoint makes no sense.
         """
 
@@ -124,7 +124,7 @@ class Carrier(Protocol):
         """Listen at an endpoint, on exactly the port it names unless that is 0.
 
         :param backlog: connections that may wait to be accepted; some systems take a few more.
-        :raises OSError: ``errno.EADDRINUSE``: another one listens there; or that is no place of
+        :raises OSError: ``errno.EADDRINUSE``: the address is in use; or it is not an address of
             this host.
         """
 
@@ -150,7 +150,7 @@ def listen_in_range(carrier: Carrier, host: str, ports: range, backlog: int,
     :param ports: tried in order.
     :param any_port: take any port of the operating system's if all are taken.
     :raises NoFreePort: all are taken.
-    :raises OSError: the address cannot be listened at at all.
+    :raises OSError: it is impossible to listen at the address.
     """
     for port in (*ports, 0) if any_port else ports:
         try:

@@ -1,8 +1,8 @@
 """Peers of this host and user are reached over Unix sockets: by the address alone, without asking.
 
 A peer that serves at an address also listens at a name made of that address and its user, in the
-abstract namespace of Linux: it belongs to the network namespace, as the address does, and leaves
-no file. Anybody may take a name first, so the other end has to be a process of the same user.
+abstract namespace of Linux: it belongs to the network namespace, as the address does, and leaves no
+file. Any process may take a name first, so the other end has to belong to the same user.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base import Deadline, Endpoint, Listener
 from .tcp import is_own_address
 from .unix import UnixCarrier, peer_credentials
 
-# Where a host's own name has its address, and the bytes of it that are read.
+# The file that gives a host's own name its address, and how many bytes of it are read.
 HOSTS_FILE = "/etc/hosts"
 MAX_HOSTS_FILE = 64 * 1024
 
@@ -31,7 +31,8 @@ def endpoint_of(address: Address) -> Optional[Endpoint]:
 
 
 def listen(address: Address, backlog: int) -> Optional[Listener]:
-    """Listen for the peers of this host and user, beside an address; None where that cannot be."""
+    """Listen for the peers of this host and user, beside an address; None where that is
+    impossible."""
     if sys.platform != "linux":
         return None
     try:
@@ -41,7 +42,7 @@ def listen(address: Address, backlog: int) -> Optional[Listener]:
 
 
 def connect(endpoint: Endpoint, deadline: Deadline) -> Optional[socket.socket]:
-    """A connected, blocking socket; None if nobody of the same user listens there."""
+    """A connected, blocking socket; None if no process of the same user listens there."""
     try:
         sock = UnixCarrier().connect(endpoint, deadline)
     except OSError:

@@ -1,4 +1,4 @@
-"""The carrier within one process: socket pairs, and a table of who listens under which name."""
+"""The carrier within one process: socket pairs, and a table of listeners by name."""
 from __future__ import annotations
 
 import errno
@@ -83,7 +83,7 @@ class MemoryListener:
         """Let a socket wait to be accepted.
 
         :raises BlockingIOError: too many wait already.
-        :raises ConnectionRefusedError: nobody listens any more.
+        :raises ConnectionRefusedError: the listener is closed.
         """
         with self._lock:
             if self._wake.fileno() < 0:

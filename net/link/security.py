@@ -18,6 +18,6 @@ def credentials() -> Optional[Credentials]:
     if not settings.secured:
         return None
     with fork_lock:
-        from . import tls  # loads OpenSSL, which the open mode does without
+        from . import tls  # loads OpenSSL, which open mode does not need
 
         return tls.credentials()

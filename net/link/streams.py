@@ -25,8 +25,8 @@ AT_A_TIME = 2 ** 20
 # Whether closing a socket waits or resets, and for how many seconds.
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
-# Bytes that are received into one object. CPython takes its memory as it fills; PyPy clears all of
-# it first, and a length that was only declared must not take any.
+# Bytes that are received into one object. CPython allocates its memory as it fills; PyPy clears all
+# of it first, and a length that was only declared must not take memory.
 AT_ONCE = sys.maxsize if sys.implementation.name == "cpython" else CHUNK
 
 
@@ -122,7 +122,7 @@ class Stream:
         self.resets = reset
 
     def abort(self) -> None:
-        """End both directions, from any thread; whichever thread waits on the stream goes on."""
+        """End both directions; any thread may call. A thread that waits on the stream goes on."""
         try:
             # Ending what is sent would be an end of stream.
             self.sock.shutdown(socket.SHUT_RD if self.resets else socket.SHUT_RDWR)
@@ -198,7 +198,7 @@ else:
         return lambda milliseconds: select.select([sock], [], [], milliseconds / 1000)[0]
 
 
-# What is sent at once of a large buffer under a deadline, which is looked at in between.
+# Bytes of a large buffer that are sent at a time under a deadline, which is checked in between.
 TIMED_PIECE = 2 ** 20
 
 

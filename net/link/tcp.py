@@ -10,11 +10,11 @@ from ..errors import Address
 from .base import Deadline, Endpoint, Listener
 
 # A host that vanished is noticed after 9 s of silence and three probes 3 s apart; data that is not
-# taken for 18 s counts the same.
+# acknowledged for 18 s counts the same.
 KEEP_ALIVE = (("TCP_KEEPIDLE", 9), ("TCP_KEEPALIVE", 9), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3),
               ("TCP_USER_TIMEOUT", 18_000))
 
-# What a non-blocking connect says that goes on in the background. Windows has its own.
+# The error code of a non-blocking connect that goes on in the background. Windows has its own.
 _STARTED = frozenset({0, errno.EINPROGRESS, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)})
 
 

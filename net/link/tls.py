@@ -1,4 +1,4 @@
-"""Mutual TLS 1.3: only who has the secret, or a certificate of the authority, gets in.
+"""Mutual TLS 1.3: only a peer with the secret, or a certificate of the authority, is let in.
 
 TLS runs in memory, and the bytes travel over the same kind of socket as in the open: a dead peer
 raises no SIGPIPE, and another thread can end a connection without touching its TLS state, which one
@@ -26,7 +26,7 @@ from .streams import Deadline, NO_SIGNAL, Stream, gathered
 #: The first byte of a TLS hello, and of an alert.
 HELLO, ALERT = 0x16, 0x15
 
-# What is encrypted at once, and received of a large buffer: more would only take memory.
+# Bytes that are encrypted at a time, and received of a large buffer: more would only take memory.
 PIECE = 256 * 1024
 # A refusal in the clear is a line of text.
 MAX_REFUSAL = 4096
@@ -37,7 +37,7 @@ CALLER_IS_OPEN = ("this peer is secured and the caller is not: start the caller 
 
 
 class Credentials(NamedTuple):
-    """What this process shows and whom it trusts, in both roles.
+    """What this process shows and which authority it trusts, in both roles.
 
     :ivar advice: what to mend when the two sides do not match.
     :ivar datagram_key: what datagrams are sealed with; None under certificates, which are no
@@ -61,7 +61,8 @@ _known = _Known()
 
 
 def credentials() -> Credentials:
-    """The credentials of this process, made at the first use. One thread at a time, see tier.py.
+    """The credentials of this process, made at the first use. One thread at a time, see
+    security.py.
 
     :raises SettingError: the settings contradict each other, a file cannot be read or a library is
         missing; the text says what to do.
@@ -165,8 +166,8 @@ def _context(server: bool, load: Any) -> ssl.SSLContext:
 
 
 def _load_leaf(context: ssl.SSLContext, leaf: Leaf) -> None:
-    # The standard library loads a key from a file only: one that nobody else may read, encrypted,
-    # and gone right after.
+    # The standard library loads a key from a file only. No other user may read this one; it is
+    # encrypted, and removed right after.
     try:
         descriptor, path = tempfile.mkstemp(prefix="net-", suffix=".pem")
     except OSError as problem:
@@ -276,7 +277,7 @@ class Session:
             pieces.append(piece)
 
     def failure(self, problem: ssl.SSLError) -> AuthenticationError:
-        """What an error of TLS means to whoever called."""
+        """What an error of TLS means to the caller."""
         if isinstance(problem, ssl.SSLCertVerificationError):
             return self.error(f"{self._whose} certificate is refused ({problem.verify_message})")
         reason = (problem.reason or str(problem)).replace("_", " ").lower()
@@ -366,7 +367,7 @@ class TlsStream(Stream):
         if isinstance(problem, ssl.SSLZeroReturnError):
             return b""
         if not self._confirmed:
-            # The server checks the certificate of a client that believes to be connected already.
+            # The server checks the certificate of a client that already considers itself connected.
             raise self._session.failure(problem) from None
         raise ConnectionAbortedError(f"TLS failed: {problem.reason}") from None
 
@@ -448,7 +449,8 @@ class ClientHandshake:
         if not self._begun:
             self._begun = True
             if not data:
-                # A peer in open mode does so at once. One that was killed mostly resets it.
+                # A peer in open mode does so at once. The connection of a killed peer is usually
+                # reset.
                 raise self.session.error("it closed the connection instead of speaking TLS: it "
                                          "has no secret, or is no peer, or was just ending")
             if data[0] == FAILURE:
@@ -461,7 +463,7 @@ class ClientHandshake:
         return self.session.shake_hands(data)
 
     def _read_refusal(self, refusal: FrameSession, data: bytes) -> None:
-        """The one thing that is believed without TLS: that the peer has no room."""
+        """The one message that is believed without TLS: that the peer is at its limit."""
         try:
             frame: Any = refusal.receive(data)
             if frame is None and data:
@@ -528,7 +530,7 @@ def accept(stream: Stream, known: Credentials, address: Optional[Address],
             if not data:
                 raise EndOfStream(1)
     except AuthenticationError as problem:
-        if session.ready:  # this client believes that it is welcome
+        if session.ready:  # this client considers itself connected
             TlsStream(stream, session).send(encode_refusal(0, problem))
         raise
     return TlsStream(stream, session)

@@ -62,8 +62,8 @@ class UnixCarrier:
             raise
 
     def _remove_stale(self, endpoint: Endpoint) -> None:
-        """Remove the file of a process that ended without doing so; nobody can listen there. Two
-        that start at the same moment have to agree between them who does."""
+        """Remove the file of a process that ended without doing so, so that it can be bound again.
+        Two processes that start at the same moment have to agree on which one removes it."""
         if endpoint.host.startswith("@") or not _is_socket(endpoint.host):
             return
         try:
