@@ -194,7 +194,7 @@ class _Places:
             raise
 
     def free(self) -> None:
-        """Give a place to the one that has waited longest."""
+        """Give a place to the call that has waited longest."""
         while self.waiting:
             future = self.waiting.popleft()
             if not future.done():
@@ -213,7 +213,7 @@ class _Pool:
         self._loop = asyncio.get_running_loop()
         # In the order of use.
         self._idle: List[_Connection] = []
-        # Closes those that nobody uses; None while there are none.
+        # The timer that closes idle ones; None while there are none.
         self._timer: Optional[asyncio.TimerHandle] = None
         # All that are open, and the places of those in use; None once they are given back.
         self._open: Dict[_Connection, Optional[_Places]] = {}
@@ -292,7 +292,7 @@ class _Pool:
             del self._places[places.context]
 
     def let_go(self, connection: _Connection) -> None:
-        """:meth:`discard` one that nobody has any more; any thread may call."""
+        """:meth:`discard` one that no call holds any longer; any thread may call."""
         try:
             self._loop.call_soon_threadsafe(self.discard, connection)
         except RuntimeError:  # the loop has ended
@@ -375,8 +375,8 @@ class _Connection:
         return event  # type: ignore[no-any-return]
 
     def has_ended(self) -> bool:
-        """Whether it can be used no more: nobody has asked anything, so what can be received is
-        its end."""
+        """Whether it can no longer be used: nothing was asked, so anything to receive is its
+        end."""
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -392,7 +392,7 @@ class _Connection:
 async def _answered(lender: Lender, frame: Frame, in_thread: bool) -> List[Buffer]:
     """Do what is asked of the caller.
 
-    :param in_thread: in a thread: nobody waits on this loop, which other calls need.
+    :param in_thread: in a thread, since other calls need this loop.
     """
     if in_thread:
         run = contextvars.copy_context().run
@@ -465,7 +465,7 @@ async def _writable(loop: Any, sock: socket.socket) -> None:
 
 
 class _Legacy(Exception):
-    """What answers our preface speaks an old dialect."""
+    """The address has answered our preface in an old dialect."""
 
     def __init__(self, dialect: str) -> None:
         super().__init__(dialect)
@@ -515,7 +515,7 @@ async def _greet(client: Client, address: Address, sock: socket.socket,
         except RemoteError:
             pass
         except NetError as problem:
-            problem.ran = "no"  # whatever it says: it was asked nothing
+            problem.ran = "no"  # whatever it says, nothing was asked
             raise
         raise ProtocolError(address, "it answers a preface with a reply")
     return connection

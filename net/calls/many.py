@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 else:
-    # Python 3.9 has none, and needs none: type checkers alone look at it.
+    # Python 3.9 has none, and needs none: only type checkers read it.
     P = getattr(typing, "ParamSpec", TypeVar)("P")
 
 R_co = TypeVar("R_co", covariant=True)
 
-# Tasks that a map reads ahead for each that can run: enough for one that takes longer than others.
+# Tasks that a map reads ahead for each that can run: enough if one takes longer than others.
 LOOK_AHEAD = 8
 
 Groups = Union[None, str, Iterable[str]]
@@ -48,7 +48,7 @@ class Target(NamedTuple):
     :ivar call: its value, for a thread that waits.
     :ivar call_async: its value, awaited.
     :ivar start: a :class:`net.Call`.
-    :ivar missed: told of a peer that does not answer.
+    :ivar missed: called with a peer that does not answer.
     """
 
     name: str
@@ -118,8 +118,8 @@ class AnyPeer(Generic[P, R_co]):
         return AnyPeer(self._target, timeout, repeatable, first, peers, groups)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Run it on the peer with the fewest calls of this process, on another one if that did not
-        run it.
+        """Run it on the peer with the fewest calls of this process, or on another one if that did
+        not run it.
 
         :raises TooFewPeers: there is none, or each of them could not be asked.
         """
@@ -227,7 +227,7 @@ class _Trial:
         return left
 
     def goes_on(self, problem: NetError) -> bool:
-        """Whether another peer may do what one could not do."""
+        """Whether another peer may run what one could not."""
         self._problem = problem
         return problem.ran == "no" or problem.ran == "maybe" and self._repeatable
 
@@ -316,9 +316,9 @@ def _done(peer: Any, value: Any) -> Call:
 class Results(Mapping):  # type: ignore[type-arg]
     """What ``f.all()`` gives: peer -> value, in the order of completion.
 
-    It is there at once. Iterating waits for the next result, looking up a peer for its own; what a
-    peer raised is raised when its value is looked at. Awaiting it waits for all, and gives it.
-    Its ``repr`` is a table of what has come.
+    It is returned at once. Iterating waits for the next result, looking up a peer waits for that
+    peer's; an error of a peer is raised when its value is accessed. Awaiting it waits for all, and
+    gives it. Its ``repr`` is a table of the results so far.
 
     :ivar calls: peer -> its :class:`net.Call`.
     """
@@ -326,7 +326,7 @@ class Results(Mapping):  # type: ignore[type-arg]
     def __init__(self, calls: Dict[Any, Call]) -> None:
         self.calls = calls
         self._order: List[Any] = []
-        self._ended = threading.Condition()  # guards _order; told when a call ends
+        self._ended = threading.Condition()  # guards _order; notified when a call ends
         for peer, call in calls.items():
             call.watch(partial(self._note, peer))
 
@@ -365,7 +365,7 @@ class Results(Mapping):  # type: ignore[type-arg]
                 if _problem_of(self.calls[peer]) is None}
 
     def cancel(self) -> None:
-        """Cancel what still runs."""
+        """Cancel the calls that still run."""
         for call in self.calls.values():
             call.cancel()
 
@@ -442,7 +442,7 @@ async def _ended(peer: Any, call: Call) -> Any:
         try:
             loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(None))
         except RuntimeError:
-            pass  # the loop was closed: nobody waits any more
+            pass  # the loop was closed: no task waits any more
     call.watch(tell)
     await future
     return peer
@@ -496,7 +496,7 @@ class OverPeers:
 
 
 class _Arrivals:
-    """Outcomes on their way from the threads of workers to the one that wants them."""
+    """Outcomes on their way from the threads of workers to the consumer."""
 
     def __init__(self) -> None:
         self.outcomes: SimpleQueue[List[Outcome]] = SimpleQueue()
@@ -604,7 +604,7 @@ class Mapped:
         return self._scope.remaining()
 
     def _read_ahead(self) -> None:
-        """Hand out as much as the peers that are there will take soon."""
+        """Hand out as much as the present peers will take soon."""
         while not self._exhausted and \
                 self._read - self._given < LOOK_AHEAD * self._workers.slots * self._chunk:
             try:
@@ -627,7 +627,7 @@ class Mapped:
         return outcome
 
     def close(self) -> None:
-        """Cancel what runs, and end."""
+        """Cancel the running calls, and end."""
         if not self._closed:
             self._closed = self._exhausted = True
             self._results.clear()
@@ -640,7 +640,7 @@ class Mapped:
 
 
 def _scope(timeout: Optional[float]) -> Context:
-    """What the calls of a map work for, so that they end together, and with the served call that
+    """The context of the calls of a map, so that they end together, and with the served call that
     makes them."""
     parent = current()
     scope = Context(Caller(None, None) if parent is None else parent.caller)
@@ -723,7 +723,7 @@ class Executor(BaseExecutor):
                        self._at_a_time, repeatable, missed=target.missed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work, as :meth:`concurrent.futures.Executor.shutdown` says."""
+        """Accept no more work, as :meth:`concurrent.futures.Executor.shutdown` says."""
         with self._lock:
             self._closed = True
             all_workers = list(self._workers.values())

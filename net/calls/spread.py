@@ -1,4 +1,5 @@
-"""Who does what: the bookkeeping of tasks spread over peers. No thread, socket or clock."""
+"""Which worker does which task: the bookkeeping for tasks spread over peers. No thread, socket or
+clock."""
 from __future__ import annotations
 
 from collections import deque
@@ -81,7 +82,7 @@ class Spread(Generic[W]):
         return name in self._workers and self._workers[name].present
 
     def add(self, task: Task, now: float) -> None:
-        """There is more to do."""
+        """Add tasks."""
         if not self._waiting:
             self._able_at = max(self._able_at, now)
         self._waiting.append(task)
@@ -147,7 +148,7 @@ class Spread(Generic[W]):
         return worker
 
     def put_back(self, tasks: List[Task]) -> None:
-        """Let these be the next tasks: whoever took them has not done them."""
+        """Let these be the next tasks: the worker that took them has not done them."""
         self._waiting.extendleft(reversed(tasks))
 
     def clear(self) -> List[Task]:

@@ -20,8 +20,8 @@ class Call(Future):  # type: ignore[type-arg]
     """A call that was started: a :class:`concurrent.futures.Future`, which can also be awaited.
 
     ``cancel()`` cancels it there, as long as its result has not come: the future is cancelled at
-    once, and whether the function has run meanwhile, nobody knows. A failure that nobody asks for
-    is logged.
+    once, and it is not known whether the function has run meanwhile. A failure whose result is
+    never asked for is logged.
 
     :ivar peer: that was called, as it was given; None for this process.
     """
@@ -47,7 +47,7 @@ class Call(Future):  # type: ignore[type-arg]
         super().add_done_callback(fn)
 
     def watch(self, fn: Callable[[Any], Any]) -> None:
-        """:meth:`add_done_callback` for those who do not look at the result."""
+        """:meth:`add_done_callback` for callers that do not read the result."""
         super().add_done_callback(fn)
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -71,7 +71,7 @@ def start(client: Client, coroutines: Coroutines, peer: PeerArgument, tag: bytes
           finish: Optional[Callable[[Any], Any]] = None) -> Call:
     """Start a call and return at once.
 
-    :param finish: makes the result of what came, as the handler of a flag does.
+    :param finish: makes the result from the reply, as the handler of a flag does.
     :raises InvalidPeer: not a peer.
     :raises PeerBusy: no thread can be started.
     """

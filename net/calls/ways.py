@@ -69,7 +69,7 @@ def place_of(process: Process, function: Callable[..., Any], executor: Any) -> O
 def _awaited(process: Process, handle_flag: FlagHandler) -> Way:
     async def await_there(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                           kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
-        from . import aio  # asyncio is loaded by those who await only
+        from . import aio  # asyncio is loaded only by programs that await
 
         result = await aio.call(process.client, peer, tag, args, kwargs, timeout)
         return result if type(result) is not Flag else handle_flag(result, tag, peer)

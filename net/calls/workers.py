@@ -19,7 +19,7 @@ note = RateLimitedLog(logging.getLogger(CALLS))
 ELSEWHERE = (PeerUnreachable, PeerBusy, PeerLost, InvalidConnection, AuthenticationError,
              ProtocolError)
 
-# Seconds between looks which peers there are. A look is answered from memory.
+# Seconds between checks which peers there are. A check is answered from memory.
 LOOK_TIME = 0.5
 # Seconds that a thread waits for more work.
 IDLE_TIME = 5.0
@@ -35,14 +35,14 @@ Outcome = Tuple[Task, Any, Optional[BaseException]]
 
 
 class Workers:
-    """Threads that bring tasks to peers, ``at_a_time`` for each peer, as long as there are tasks.
+    """Threads that send tasks to peers, ``at_a_time`` for each peer, as long as there are tasks.
 
     :param name: of the function, for errors.
     :param find: which peers there are.
     :param run: does a task.
     :param finish: takes outcomes, in a thread of a worker's.
     :param chunk: tasks that a thread takes together.
-    :param missed: told of a peer that does not answer.
+    :param missed: called with a peer that does not answer.
     :param scope: cancelled when it is closed.
     """
 
@@ -67,7 +67,7 @@ class Workers:
         self._count = 0
         # What wakes a thread that waits for a task, and its peer.
         self._idle: Dict[threading.Condition, Any] = {}
-        # Told when nothing is left to do, and at the end.
+        # Notified when nothing is left to do, and at the end.
         self._ended = threading.Condition(self._lock)
         self._watching = self._closed = False
         self._problem: Optional[BaseException] = None
@@ -147,7 +147,7 @@ class Workers:
             raise
 
     def _watch(self) -> None:
-        """Follow who is there, as long as there is work."""
+        """Follow which peers there are, as long as there is work."""
         busy_at = monotonic()
         while True:
             with self._lock:
@@ -237,7 +237,7 @@ class Workers:
             failed = tasks[len(outcomes)]
             if not self._spread.may_run_again(failed, problem.ran):
                 outcomes.append((failed, None, problem))
-        # Before it counts as done: who waits for the end finds the results.
+        # Before it counts as done, so that a thread that waits for the end finds the results.
         if outcomes:
             self._finish(outcomes)
         with self._lock:

@@ -1,4 +1,4 @@
-"""The question to everybody as a background matter: some rounds on the loop, nobody waits."""
+"""The question to all peers in the background: some rounds on the loop; no thread waits."""
 from __future__ import annotations
 
 import socket
@@ -13,16 +13,16 @@ from .asker import Asker, Place, this_host
 from .datagrams import Seal
 from .rounds import Rounds
 
-# Seconds between looks at the clock.
+# Seconds between checks of the clock.
 TICK = 0.02
 
 
 class Around:
-    """Asks everybody on this host and the LAN, but those that are known. In the loop's thread.
+    """Asks all peers on this host and the LAN, except those that are known. In the loop's thread.
 
     :param known: instances of those that need not answer.
     :param found: called with each that has answered.
-    :param ended: called when nobody else is coming.
+    :param ended: called when no more answers are expected.
     """
 
     def __init__(self, loop: Loop, instance: bytes, seal: Optional[Seal], known: List[bytes],
@@ -52,7 +52,7 @@ class Around:
 
 
 def places() -> List[Place]:
-    """Where everybody is asked: at the addresses of this host, and on its networks."""
+    """Where the question goes: the addresses of this host, and its networks."""
     if settings.loopback_only:
         host = "127.0.0.1" if settings.host == "localhost" else str(settings.host)
         return this_host([one for one in dict.fromkeys(("127.0.0.1", host)) if ":" not in one])

@@ -25,14 +25,14 @@ from .rounds import Rounds
 # looked for the host, and a socket may hold some 200 KiB, about 250 of them on Linux.
 PRIMED_PER_SOCKET = 128
 
-# Datagrams taken from a socket at a time, so that a flood delays nothing else.
+# Datagrams read from a socket at a time, so that a flood delays nothing else.
 MAX_AT_ONCE = 256
 
-# Addresses that are believed to have answered one question. There are fewer on any LAN; more are
-# a stranger's who answers under many names.
+# Addresses that are believed to have answered one question. Any LAN has fewer; more come from a
+# stranger that answers under many names.
 MAX_ANSWERS = 4096
 
-# How often the peers of this host are asked by datagram; TCP finds who does not answer.
+# How often the peers of this host are asked by datagram; TCP finds those that do not answer.
 HERE_ROUNDS = 1
 
 # Bytes of answers that may wait to be read, if the system allows: some 500 of them.
@@ -40,10 +40,10 @@ RECEIVE_BYTES = 2 ** 20
 
 
 class Place(NamedTuple):
-    """Where a question is asked: from one of the own addresses, to one address.
+    """Where a question is asked: from one of this host's addresses, to one address.
 
     :ivar interface: whose network answers may come from.
-    :ivar target: the broadcast address, or the own one, for the peers of this host.
+    :ivar target: the broadcast address or, for the peers of this host, its own.
     """
 
     interface: Interface
@@ -59,10 +59,10 @@ class Asker:
     """Asks one search's question. For one thread.
 
     :param places: where it is asked.
-    :param instance: of the own process.
+    :param instance: of this process.
     :param listen: called with each socket and the function to call when it has something.
     :param heard: called with each peer that has answered.
-    :param hint: called with each address that has answered without saying who it is.
+    :param hint: called with each address that has answered without identifying itself.
     :param known: instances of those that need not answer.
     :param own: addresses of this host.
     """
@@ -112,7 +112,7 @@ class Asker:
         return sock
 
     def step(self, now: float) -> None:
-        """Ask everybody once more if it is time."""
+        """Ask once more if it is time."""
         if now >= self.rounds.due:
             self._nonce = self.rounds.ask(now)
             self._asked_here += 1
@@ -170,10 +170,10 @@ class Asker:
             except BlockingIOError:
                 return
             except OSError:
-                continue  # on Windows, the echo of a datagram that nobody took
+                continue  # on Windows, the echo of a datagram that was not received
             message = decode(datagram, self._seal)
-            # Everybody on the network can see the nonce, so the source may still be forged: what
-            # is listed is proven later. It is an address of the network that was asked, though.
+            # Any host on the network can see the nonce, so the source may still be forged: what is
+            # listed is proved later. It is an address of the network that was asked, though.
             if message is not None and message.kind == ANSWER and source[1] == message.port \
                     and self._is_near(source[0], sock) and source[1] in self._ports:
                 self._answer(sock, message, (source[0], source[1]), now)
@@ -189,7 +189,7 @@ class Asker:
             return
         if said is None or message.instance == NOBODY or said.size > MAX_FACTS \
                 or message.flags & SECURED and self._seal is None:
-            # Of another security, or with more to say than a datagram holds.
+            # Secured otherwise, or with more facts than a datagram holds.
             if self._taken(message, source, now) is not None and source not in self._hinted:
                 self._hinted.add(source)
                 self._hint(source)
@@ -218,7 +218,7 @@ class Asker:
         return list(self.rounds.answered)
 
     def over(self, now: float) -> bool:
-        """Whether nobody else is coming."""
+        """Whether no more answers are expected."""
         return not self._places or self.rounds.over(now)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The UDP side of one running peer: its socket on the loop, and what it tells unasked."""
+"""The UDP side of one running peer: its socket on the loop, and its announcements."""
 from __future__ import annotations
 
 import json
@@ -19,10 +19,10 @@ from .responder import Responder, Self
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
-# Seconds that what a peer says of itself is kept. It takes some 50 microseconds to put together.
+# Seconds for which the description of a peer is kept. Making it takes some 50 microseconds.
 SELF_SECONDS = 1.0
 
-#: Called with each datagram that is no question, and with each question that was answered.
+#: Called with each datagram that is not a question, and with each question that was answered.
 Received = Callable[[Message, Address, float], None]
 
 
@@ -82,14 +82,14 @@ class Beacon:
             except BlockingIOError:
                 break
             except OSError:
-                continue  # on Windows, the echo of a datagram that nobody took
+                continue  # on Windows, the echo of a datagram that was not received
             if not self.responder.takes(source):
                 continue
             message = decode(data, self.seal)
             if message is None or message.nonce == self.mark:
                 continue
             if message.kind == ASK:
-                # Who has asked several times while we did not look gets one answer.
+                # An address that asked several times meanwhile gets one answer.
                 questions.pop(source, None)
                 questions[source] = message
             else:
@@ -108,18 +108,18 @@ class Beacon:
         try:
             self.socket.sendto(data, address)
         except OSError as exc:
-            # Off-link or unreachable, or the socket is full of what waits for hosts that are gone.
+            # Off-link or unreachable, or the socket is full of datagrams to hosts that are gone.
             note(logging.DEBUG, "beacon: nothing sent to %s: %s", address, exc)
 
     def announce(self, kind: int) -> None:
-        """Say hello or goodbye to everybody."""
+        """Broadcast a hello or goodbye."""
         me = self._describe()
         body = encode_said(me.facts, bytes(NONCE_BYTES), 0) if kind == HELLO else b""
         self.broadcast(encode(Message(kind, me.flags, self.port, self.mark, me.instance, body),
                               self.seal))
 
     def broadcast(self, datagram: bytes) -> None:
-        """Send a datagram to everybody, from the address of this peer."""
+        """Broadcast a datagram from the address of this peer."""
         for source, target in announcements(self.host):
             try:
                 send_from(source, datagram, target, settings.ports)
@@ -127,7 +127,7 @@ class Beacon:
                 note(logging.DEBUG, "no announcement from %s to %s: %s", source, target, exc)
 
     def goodbye(self) -> None:
-        """Say goodbye; twice, since a datagram may be lost and nobody confirms it."""
+        """Say goodbye; twice, since a datagram may be lost and is not acknowledged."""
         for _ in range(2):
             self.announce(GOODBYE)
 
@@ -154,8 +154,8 @@ def open_socket(host: str, port: int) -> socket.socket:
             # A peer that keeps to this host may have the same number, at 127.0.0.1 alone. On
             # Windows the option would let others take the port over.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Whoever asks from beyond the own networks gets nothing, whatever address it claims: the
-        # first keeps to networks that the interfaces are on, the second ends at the first router.
+        # A sender beyond this host's networks gets no answer, whatever address it claims: the first
+        # option keeps to networks of the interfaces, the second ends at the first router.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
         make_room(sock)

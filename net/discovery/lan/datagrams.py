@@ -24,7 +24,7 @@ VERSION = 2
 
 #: Who is there? Answered with ANSWER, and with BEAT for as long as it asks for.
 ASK = 1
-#: What a peer says of itself, to who asked.
+#: What a peer says about itself, to the asker.
 ANSWER = 2
 #: The same unasked, when a peer starts, comes back or changes; and when it ends.
 HELLO = 3
@@ -63,14 +63,15 @@ ANSWER_BYTES = HEAD.size + INSTANCE_BYTES + SAID.size
 # Salt of the sender, nonce and tag of the cipher.
 SEAL_BYTES = 16 + 12 + 16
 
-# What fits into an Ethernet frame with room for a tunnel's headers. A larger datagram would travel
-# in fragments, all of which have to arrive. Nothing larger is read: Windows reports an error then.
+# This fits into an Ethernet frame with room for a tunnel's headers. A larger datagram would travel
+# in fragments, all of which have to arrive. Larger ones are not read: Windows reports an error for
+# them.
 MAX_DATAGRAM = 1400
 MAX_FACTS = MAX_DATAGRAM - ANSWER_BYTES - SEAL_BYTES
-# A question to everybody has room for usual facts in its answers, which are never longer than it.
+# A broadcast question leaves room for usual facts in its answers, which are never longer than it.
 ASK_BYTES = 512
-# A digest of a peer that has answered. One in four thousand million is mistaken for another's, and
-# the next question has other digests.
+# Bytes of the digest of a peer that has answered. One in four thousand million is mistaken for
+# another's, and the next question has other digests.
 DIGEST_BYTES = 4
 MAX_DIGESTS = (MAX_DATAGRAM - SEAL_BYTES - HEAD.size - INSTANCE_BYTES - QUESTION.size) \
     // DIGEST_BYTES
@@ -148,7 +149,7 @@ class Seal:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        # Each process has a key of its own, by its salt: so random nonces never meet.
+        # Each process has its own key, by its salt, so random nonces never collide.
         self._salt = os.urandom(16)
         self._ciphers: Dict[bytes, Any] = {}
 
@@ -191,8 +192,8 @@ def encode(message: Message, seal: Optional[Seal] = None) -> bytes:
 def decode(data: bytes, seal: Optional[Seal] = None) -> Optional[Message]:
     """The message of a datagram; None if it is none of ours.
 
-    What does not fit the own security is read as far as its head: its instance is NOBODY and it
-    has no body.
+    A datagram that is secured otherwise than this process is read as far as its head: its instance
+    is NOBODY and it has no body.
     """
     if len(data) < HEAD.size or len(data) > MAX_DATAGRAM:
         return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
 
-# Seconds that closing waits for the loop, which has at most one callback in its hands.
+# Seconds that closing waits for the loop, which runs at most one callback.
 CLOSE_SECONDS = 0.5
 
 
@@ -49,7 +49,7 @@ class Lan:
         self._start()
 
     def search(self, search: Search) -> LanQuest:
-        from .quest import LanQuest  # with all that only searching needs
+        from .quest import LanQuest  # with all that only a search needs
 
         return LanQuest(search, self.node, _instance(), make_seal(), read_facts)
 
@@ -67,7 +67,7 @@ class Lan:
             return lambda: None
 
         def close() -> None:
-            # After the server: whoever looks finds the port closed.
+            # After the server, so that a peer that checks finds the port closed.
             beacon.goodbye()
             closed = threading.Event()
 
@@ -97,7 +97,7 @@ class Lan:
         self._soon(partial(self.node.doubt, address))
 
     def _look_around(self) -> None:
-        """Ask everybody who is there, in the background. In the loop's thread."""
+        """Ask all peers to answer, in the background. In the loop's thread."""
         from .around import Around
 
         if not self._looking_around:
@@ -122,7 +122,8 @@ def read_facts(heard: Heard) -> Optional[Answer]:
     if type(facts) is not dict:
         return None
     if not heard.flags & EVERYWHERE and facts.get("host") != heard.address[0]:
-        # It serves at another address than its datagrams come from, or another one knows it by.
+        # It serves at another address than its datagrams come from, or than another peer knows it
+        # by.
         return None
     facts["instance"] = heard.instance.hex()
     return Answer(heard.address, facts, "datagram", heard.seconds, monotonic(), "", heard,

@@ -1,4 +1,4 @@
-"""The own network interfaces: where to search, where not to, and why."""
+"""The network interfaces of this host: where to search, where not to, and why."""
 from __future__ import annotations
 
 import os
@@ -14,7 +14,7 @@ from . import netlink
 # breaks the traffic of others.
 MAX_SWEEP = 512
 
-# What is swept of a network that is larger than that: the /24 around the own address.
+# The part of a larger network that is swept: the /24 around this host's address.
 NEAR_PREFIX = 24
 
 # Tunnels have no neighbours to ask for: the packets would travel to the far end one by one.
@@ -52,7 +52,7 @@ class Plan(NamedTuple):
     """Where a search goes.
 
     :ivar own: every address of this host.
-    :ivar asked: interfaces whose broadcast address is asked who is there.
+    :ivar asked: interfaces whose broadcast address gets the question.
     :ivar swept: interfaces whose addresses are primed one by one, so that the neighbour table
         knows them.
     :ivar notes: what is left out, with the reason, one line each.

@@ -1,4 +1,4 @@
-"""The neighbour table: the hosts of the own networks that this host has lately spoken to.
+"""The neighbour table: the hosts of its networks that this host has lately spoken to.
 
 The parsers are pure: the bytes that a command printed in, addresses out. They never look at words,
 because words come in the language of the machine, and never collect whatever looks like an address,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # A name and a function that takes the seconds it may spend, gives addresses and may raise OSError.
 Source = Tuple[str, Callable[[float], List[str]]]
 
-# `arp` answers in a few milliseconds. One that takes longer hangs, and a search has a deadline.
+# `arp` answers in a few milliseconds. If it takes longer it hangs, and a search has a deadline.
 COMMAND_SECONDS = 0.3
 
 # For a command that has closed its output to be gone, too.
@@ -165,8 +165,8 @@ def parse_unanswered(output: bytes) -> list[tuple[str, str]]:
 
 
 def forget(hosts: Iterable[str]) -> None:
-    """Take the rows of hosts that have not answered out of the table, where this user may do so, on
-    Linux. Old programs ask each row, whether anybody is there or not, which takes them very long.
+    """Remove the rows of hosts that have not answered, where this user may do so, on Linux. Old
+    programs ask the host of each row, present or not, which takes them very long.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -252,11 +252,12 @@ def run(name: str, arguments: list[str], seconds: float) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes], in_time: bool) -> None:
-    """Collect a command that has ended; end one that has not, with all that it started."""
+    """Reap a command that has ended; end one that has not, with all that it started."""
     import subprocess
 
     try:
-        # One that has printed its last, or more than we read, is about to end by itself.
+        # A command that has closed its output, or printed more than we read, is about to end by
+        # itself.
         process.wait(END_SECONDS if in_time else 0)
         return
     except subprocess.TimeoutExpired:
@@ -264,7 +265,7 @@ def _end(process: subprocess.Popen[bytes], in_time: bool) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
     except OSError:
-        pass  # it ended just now
+        pass  # it has just ended
     process.wait()
 
 

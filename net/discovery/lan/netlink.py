@@ -1,4 +1,4 @@
-"""What Linux tells of its interfaces, without a library: ten times as quick as loading one."""
+"""The interfaces as Linux reports them, without a library: ten times as quick as loading one."""
 from __future__ import annotations
 
 import os
@@ -13,7 +13,7 @@ _NEW_ADDRESS, _GET_ADDRESS, _ERROR, _DONE = 20, 22, 2, 3
 _DUMP, _REQUEST = 0x300, 1
 _LOCAL, _LABEL = 2, 3
 
-#: Of a socket that is told of changes: of links, and of IPv4 addresses and routes.
+#: Groups of a socket that learns of changes: of links, and of IPv4 addresses and routes.
 CHANGES = 0x1 | 0x10 | 0x40
 
 # Bytes of one answer; the kernel sends pages.

@@ -26,13 +26,13 @@ from .datagrams import ASK, HELLO, MAX_DATAGRAM, Message, Seal, decode, encode
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
-# Seconds after a peer was launched at which it says hello. A datagram may be lost, and what
-# comes to the other peers at a time may be more than they can take.
+# Seconds after a peer was launched at which it says hello. A datagram may be lost, and the other
+# peers may get more at a time than they can take.
 HELLOS = (0.0, 0.15, 0.5)
-# Seconds of a connection attempt that only finds out whether a port is open, and when it is begun
-# anew: the kernel repeats a lost packet after a second.
+# Seconds of a connection attempt that only finds out whether a port is open, and when another one
+# is begun: the kernel repeats a lost packet after a second.
 KNOCK_SECONDS, KNOCKS = 1.0, (0.0, 0.3, 0.6)
-# Seconds that the own networks are remembered, unless they are known to have changed.
+# Seconds for which this host's networks are remembered, unless they are known to have changed.
 NETWORKS_SECONDS = 5.0
 # Addresses that wait to be asked over TCP; more are a flood, and the next search finds them.
 MAX_PROBES = 256
@@ -81,7 +81,7 @@ class Node:
             self._loop.call_later(seconds, partial(self._announce, beacon))
 
     def remove(self, beacon: Beacon) -> None:
-        """A peer is served no more."""
+        """A peer has stopped serving."""
         if beacon in self.beacons:
             self.beacons.remove(beacon)
             self._loop.unregister(beacon.socket)
@@ -93,7 +93,7 @@ class Node:
             beacon.announce(HELLO)
 
     def _settle(self) -> None:
-        """Send from the first peer's socket; from one of its own while there is none, and need."""
+        """Send from the first peer's socket; without one, from a separate socket if need be."""
         before = self._home
         self._home = self.beacons[0] if self.beacons else None
         needed = self._home is None and self.membership.watching
@@ -123,7 +123,7 @@ class Node:
         self._seal = make_seal()
 
     def abandon(self) -> None:
-        """Let go of the sockets that a forked child has inherited, without a word."""
+        """Close the sockets that a forked child has inherited, without a goodbye."""
         for beacon in self.beacons:
             beacon.socket.close()
         for knock in self._knocks.values():
@@ -157,7 +157,7 @@ class Node:
         self._schedule()
 
     def _schedule(self) -> None:
-        """See to it that the next step is taken in time."""
+        """Schedule the next step."""
         due = min([self.membership.timers.due] + [one.responder.due for one in self.beacons])
         if due < self._waking or self._timer is None:
             if self._timer is not None:
@@ -170,7 +170,7 @@ class Node:
     def _step(self) -> None:
         self._timer = None
         self._waking = math.inf
-        # What has come counts before what is overdue.
+        # Datagrams that have arrived count before deadlines that have passed.
         for beacon in list(self.beacons):
             beacon.receive()
         if self._observing is not None:
@@ -182,7 +182,7 @@ class Node:
             for data, address in beacon.responder.beats(now):
                 beacon.send(data, address)
             if watched and not beacon.responder.watchers:
-                # Nobody watches it any more: who thinks that another does finds out now.
+                # This process no longer watches it: if others rely on that, they find out now.
                 beacon.announce(HELLO)
         self._schedule()
 
@@ -212,7 +212,7 @@ class Node:
         self._schedule()
 
     def doubt(self, address: Address) -> None:
-        """Somebody could not reach a listed peer."""
+        """A call could not reach a listed peer."""
         self.membership.doubt(address, monotonic(), tell=True)
         self._schedule()
 
@@ -293,13 +293,13 @@ class Node:
                 threading.Thread(target=self._probe_all, name="net-keeper", daemon=True).start()
                 self._probing = True
             except RuntimeError as problem:
-                # No thread to be had, or the program is ending; the next news tries again.
+                # No thread can be started, or the program is ending; the next news tries again.
                 note(logging.INFO, "news of %d peers have to wait: %s", len(self._probes),
                      problem)
 
     def _probe_all(self) -> None:
         """In a thread of its own."""
-        from ..probes import look_at  # with all that searching needs
+        from ..probes import look_at  # with all that a search needs
 
         while True:
             with self._lock:

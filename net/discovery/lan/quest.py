@@ -1,9 +1,9 @@
 """A search of this host and of the LAN.
 
-What is known at once is asked at once: by datagram the peers of this host and everybody on the
-LAN. That also fills the neighbour table; a moment later its hosts are divided among THREAD_LIMIT
-threads, which ask over TCP who has not answered by datagram: peers of the old dialect, and those
-behind a firewall that blocks datagrams.
+It begins with datagrams to the peers of this host and to all of the LAN. These also fill the
+neighbour table; a moment later its hosts are divided among THREAD_LIMIT threads, which ask over TCP
+those that have not answered by datagram: peers of the old dialect, and those behind a firewall that
+blocks datagrams.
 """
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from .rounds import Rounds
 #
 # For the peers of this host to answer by datagram, before all its ports are asked over TCP.
 HOST_SECONDS = 0.005
-# When the addresses of the own networks are asked one by one: after the first have answered, so
-# that they need not do so again.
+# When the addresses of this host's networks are asked one by one: after the first have answered, so
+# that they need not answer again.
 SWEEP_AT = 0.02
 # Seconds that this waits for what accepts connections on this host to say whether it is an old
 # program.
 OLD_SECONDS = 0.06
-# From the last of these datagrams to the look at the neighbour table: hosts answer within a
-# millisecond or two. Who was asleep is found by later looks.
+# From the last of these datagrams to reading the neighbour table: hosts answer within a millisecond
+# or two. Those that were asleep are found by later readings.
 SETTLE_SECONDS = 0.02
 LATER_LOOKS = (0.03, 0.2, 0.5)
 # When they are asked at the latest, although others search at the same time. All of them would ask
@@ -45,8 +45,8 @@ LATER_LOOKS = (0.03, 0.2, 0.5)
 # kernel, as containers do, would fill its neighbour table. So usually the first of them does.
 SWEEP_LATE = 0.5
 
-# Hosts of the neighbour table that are asked, those of the own networks first. A table of more is
-# no LAN, or somebody fills it.
+# Hosts of the neighbour table that are asked, those of this host's networks first. A larger table
+# is not a LAN's, or was filled on purpose.
 MAX_HOSTS = 2048
 
 
@@ -156,7 +156,7 @@ class LanQuest:
             self._search.later(self._search.started + SWEEP_LATE, self._prime)
             return
         elif not self._search.sweep.idle and monotonic() < self._old_until:
-            # Somebody on this host may be about to say whether it is an old program.
+            # A program on this host may be about to show whether it is an old one.
             self._search.later(monotonic() + TICK, self._prime)
             return
         elif any([answer.old for answer in self._search.sweep.findings.answers]):
@@ -199,8 +199,8 @@ class LanQuest:
         self._report.neighbours = max(self._report.neighbours, len(hosts))
         shares = [(host, True) for host in self._nearest(hosts - self._hosts)]
         self._hosts |= hosts
-        # A connection attempt finds out the hardware address as well as a datagram does. Who shows
-        # no life then is either gone, or in the table at the second look.
+        # A connection attempt finds out the hardware address as well as a datagram does. A host
+        # that shows no life then is either gone, or in the table at the second reading.
         others = self._unsent if table.source else [
             host for _, swept in self._swept for host in swept]
         shares += [(host, False) for host in others if host not in hosts]
@@ -240,7 +240,7 @@ class LanQuest:
         for host, exists in shares:
             if host in heard:
                 continue
-            # Who has answered by datagram need not be asked again.
+            # Peers that have answered by datagram need not be asked again.
             ports = [port for port in self._search.ports if not self._search.has((host, port))]
             if ports:
                 sweep.add_host(host, ports, "neighbour table" if exists else "sweep",
@@ -256,7 +256,7 @@ class LanQuest:
         self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())
         self.asker.step(now)
         if self._crowd and not self._looks and self._chosen and self.asker.over(now):
-            # Who has answered by now need not be asked for.
+            # Peers that have answered by now need not be asked for.
             self._read_table()
         while self._tables:
             self._take_table(self._tables.pop(0))
@@ -287,7 +287,7 @@ class LanQuest:
         if self._primed:
             neighbours.forget(self._primed)
         if self._old_is_here:
-            # It finds who is in the neighbour table, and answers alone put nobody there.
+            # It finds the hosts in the neighbour table, and answers alone put no host there.
             self.asker.touch({host for host, _ in self._heard_beyond})
         self.asker.close()
         self._report.heard = len(self._heard_beyond)

@@ -1,8 +1,8 @@
-"""What a peer answers by datagram: who asks, and who watches it. No socket, no clock.
+"""What a peer answers by datagram, and to whom it sends beats. No socket, no clock.
 
-Every answer is at most as long as its question, so that nobody can use a peer to flood another
-host, and goes to neighbours only, which the socket sees to. What a question costs is bounded by
-its source, by the number of sources, and in all.
+Every answer is at most as long as its question, so that a peer cannot be used to flood another
+host, and goes to neighbours only, which the socket ensures. What a question costs is bounded by its
+source, by the number of sources, and in all.
 """
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .datagrams import (ANSWER, ANSWER_BYTES, BEAT, Message, NONCE_BYTES, SEALED
 # Answers to one host: at once, and in each second after that. A search asks a port some four
 # times, so this serves all the searches that the peers of a host make at the same time.
 BURST, PER_SECOND = 60, 40
-# Hosts that are answered for the first time, in any second. What is sent to an address where
-# nobody is stays in the socket for three seconds, so this many use a third of it at most.
+# Hosts that are answered for the first time, in any second. A datagram to an unused address stays
+# in the socket for three seconds, so this many use a third of it at most.
 NEW_PER_SECOND = 128
 # Hosts that are remembered, some 200 KiB.
 MAX_HOSTS = 1024
@@ -30,16 +30,16 @@ MAX_WATCHERS = 16
 # Seconds between beats, at least, and of a lease, at most.
 MIN_PERIOD, MAX_LEASE = 0.5, 180
 
-# Seconds in which those who search are counted.
+# Seconds over which searching hosts are counted.
 CROWD_SECONDS = 1.0
-# Of those who search, at most that many are counted.
+# At most so many searching hosts are counted.
 MAX_CROWD = 1024
 
 Reply = Tuple[bytes, Address]
 
 
 class Self(NamedTuple):
-    """What a peer says of itself.
+    """What a peer says about itself.
 
     :ivar flags: see :mod:`.datagrams`.
     :ivar facts: what it says to ``info``, as JSON.
@@ -112,7 +112,7 @@ class Watcher:
 class Responder:
     """Answers questions, and sends beats to those that asked for them. For one thread.
 
-    :param describe: gives what this peer says of itself now.
+    :param describe: gives what this peer says about itself now.
     :param listed: gives count and sum of the peers that this process lists, for beats.
     :param local: whether the peer keeps to this host, and other sources do not exist for it.
     """
@@ -140,7 +140,7 @@ class Responder:
         return source[1] != 0 and (not self._local or is_loopback(source[0]))
 
     def answer(self, message: Message, source: Address, now: float) -> Optional[bytes]:
-        """What to send to who has sent an ASK; None for nothing."""
+        """What to send to the sender of an ASK; None for nothing."""
         me = self._describe()
         if not me.port:
             return None
@@ -186,7 +186,7 @@ class Responder:
 
     @property
     def due(self) -> float:
-        """When the next beat has to be sent; infinity if nobody watches."""
+        """When the next beat has to be sent; infinity if no process watches."""
         return min([watcher.due for watcher in self.watchers.values()], default=float("inf"))
 
     def beats(self, now: float) -> List[Reply]:

@@ -1,9 +1,9 @@
 """When a question to everybody is asked again, and when it has been asked often enough.
 
-No socket, no clock. Nobody knows how many peers there are, so a search can only go by what comes:
-it waits as long as the answers so far took, and asks as often as their loss makes necessary. Peers
-that have answered are named in the next question, and do not answer again. So on a calm network
-the second and third question cost next to nothing, and on a bad one nobody is missed.
+No socket, no clock. The number of peers is not known, so a search can only adapt to the answers: it
+waits as long as they have taken so far, and asks as often as their loss makes necessary. Peers that
+have answered are named in the next question, and do not answer again. So on a calm network the
+second and third question cost next to nothing, and on a bad one nobody is missed.
 """
 from __future__ import annotations
 
