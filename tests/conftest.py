@@ -45,11 +45,6 @@ from net.process import process  # noqa: E402
 # Seconds that one test may take, unless it is said elsewhere.
 os.environ.setdefault("PYTEST_TIMEOUT", str(patience(20)))
 
-# What only several processes and real sockets can break meets machines that are busy with other
-# things: a process that gets no turn for seconds looks dead, and is meant to. Such a test is run
-# once more, and the report names it. A unit test never is.
-BUSY = ("integration", "faults", "lan")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(_session_range.close)
@@ -57,13 +52,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of tests/lan carries its marker, so that none of it runs by default."""
+    """All of tests/lan carries its marker, so that none of it runs by default. What is known to
+    fail now and then is marked as flaky one by one, with the reason."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder == "lan":
             item.add_marker(pytest.mark.lan)
-        if folder in BUSY:
-            item.add_marker(pytest.mark.flaky(reruns=1))
+        if folder == "unit" and item.get_closest_marker("flaky"):
+            raise pytest.UsageError(f"{item.nodeid}: a unit test is never run a second time")
 
 
 def pytest_collection_finish() -> None:

@@ -16,6 +16,10 @@ from net.process import process
 from processes import environment, run_python
 from service import until
 
+# A process that gets no turn for seconds, as on a machine that is busy with other tests, is taken
+# for a frozen one, and is meant to.
+pytestmark = pytest.mark.flaky(reruns=1)
+
 SECRET = "correct horse battery"
 
 APPLICATION = """

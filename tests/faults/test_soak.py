@@ -14,7 +14,10 @@ _spec.loader.exec_module(soak)
 
 SECRET = "correct horse battery"
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc"),
+    # It kills and freezes processes at random, and one that gets no turn looks frozen.
+    pytest.mark.flaky(reruns=1)]
 
 
 def check(folder: Path, seconds: float, secret: str) -> None:

@@ -9,6 +9,9 @@ import pytest
 from processes import PeerProcess
 from virtual_lan import VirtualLan, find
 
+# Packets are lost at random, and what is sent again comes late.
+pytestmark = pytest.mark.flaky(reruns=1)
+
 SECRET = "correct horse battery"
 
 APPLICATION = """
