@@ -10,7 +10,6 @@ import logging
 import os
 import queue
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from .settings import settings
 from .errors import NetError, RemoteError
 from .events import event, subscribe, unsubscribe
 from .identity import PeerId
+from .link.base import Endpoint, Listener
+from .link.tcp import TcpCarrier
 from .peer import Peer
 
 # Calls that are timed one by one, and warm-up calls before them.
@@ -232,17 +233,16 @@ def free_range(count: int) -> int:
     """The first of some free ports side by side, so that the demo meets no other peer."""
     # At random, so that two demos that start together take different ones.
     for start in random.sample(range(20000, 32000, count), 100):
-        sockets: List[socket.socket] = []
+        listeners: List[Listener] = []
         try:
             for port in range(start, start + count):
-                sockets.append(socket.socket())
-                sockets[-1].bind(("127.0.0.1", port))
+                listeners.append(TcpCarrier().listen(Endpoint("tcp", "127.0.0.1", port), 1))
             return start
         except OSError:
             continue
         finally:
-            for sock in sockets:
-                sock.close()
+            for listener in listeners:
+                listener.close()
     raise NetError(f"no {count} free ports side by side on this host")
 
 

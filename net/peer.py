@@ -23,7 +23,7 @@ from .errors import NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
                        make_id, make_tag, printable, tag_name)
 from .link import local
-from .link.base import Listener, listen_in_range
+from .link.base import Deadline, Endpoint, Listener, listen_in_range
 from .link.tcp import TcpCarrier
 from .process import process
 from .wire.legacy import unmarked
@@ -282,7 +282,8 @@ class _Peer:
         :param host: numeric address, that of this host by default.
         """
         try:
-            socket.create_connection((host or _bind_host(), port), PING_TIME).close()
+            TcpCarrier().connect(Endpoint("tcp", host or _bind_host(), port),
+                                 Deadline(PING_TIME)).close()
             return True
         except OSError:
             return False
@@ -531,7 +532,7 @@ def _take_over_from_parent() -> None:
         left = process.client.call(address, LEAVE, (parent.token,), {}, LEAVE_TIME) is True
         ends = monotonic() + LEAVE_TIME
         while left and monotonic() < ends:  # until its port is free
-            socket.create_connection(address, LEAVE_TIME).close()
+            TcpCarrier().connect(Endpoint.of(address), Deadline(LEAVE_TIME)).close()
             sleep(0.01)
     except (NetError, OSError):
         pass  # it serves no more

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 import sys
 import textwrap
 from collections import defaultdict
@@ -12,6 +11,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 from ..settings import is_loopback, settings
 from ..errors import Address
 from ..identity import printable
+from ..link.base import Endpoint
+from ..link.tcp import TcpCarrier
 from ..peer import route_address
 from .listing import Peers
 from .probes import look_at
@@ -84,15 +85,11 @@ def try_to_connect(peers: Peers) -> None:
 
 def is_free(host: str, port: int) -> bool:
     """Whether a peer could bind this port now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        try:
-            if os.name == "posix":
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host, port))
-            return True
-        except OSError:
-            return False
+    try:
+        TcpCarrier().listen(Endpoint("tcp", host, port), 1).close()
+        return True
+    except OSError:
+        return False
 
 
 def place() -> str:

@@ -17,6 +17,7 @@ from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, P
                       RemoteError)
 from ..identity import printable
 from ..process import process
+from ..run.streaming import is_refusal
 from ..settings import settings
 from ..wire import legacy
 from ..wire.frames import Frame, NotAFrame
@@ -25,7 +26,9 @@ from ..wire.legacy import INFO, LegacySession
 from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
+from ..link.base import Endpoint
 from ..link.streams import NO_SIGNAL, reset_at_end
+from ..link.tcp import TcpCarrier
 from .answers import Answer
 
 # Seconds for an address to accept and answer. On a LAN both take a few milliseconds; a sleeping
@@ -53,7 +56,6 @@ DESCRIPTOR_SHARE = 4
 MAX_STRANGERS = 100
 
 # On Windows each of these has another number, which errno has under the same name.
-_IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK}
 _OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
 _DENIED = {errno.EPERM, errno.EACCES}
@@ -212,6 +214,7 @@ class Sweep:
                 self._open(candidate, self._dialect(candidate.address))
             except OSError as exc:
                 if exc.errno not in _OUT_OF:
+                    self._tried.add(candidate.address)
                     self._failed(candidate, exc.errno)
                     continue
                 self._urgent.appendleft(candidate)
@@ -236,14 +239,9 @@ class Sweep:
         return "" if self.credentials is not None else process.client.dialect(address)
 
     def _open(self, candidate: Candidate, dialect: str, again: bool = False) -> None:
-        family = socket.AF_INET6 if ":" in candidate.address[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = TcpCarrier().start(Endpoint.of(candidate.address))
         self._tried.add(candidate.address)
         try:
-            sock.setblocking(False)
-            code = sock.connect_ex(candidate.address)
-            if code not in _IN_PROGRESS:
-                raise OSError(code, os.strerror(code))
             probe = Probe(self, candidate, sock, dialect, again)
             self._selector.register(sock, selectors.EVENT_WRITE, probe.connected)
         except BaseException:
@@ -482,6 +480,8 @@ class Probe:
             return
         if type(event) is Frame:
             address = self.candidate.address
+            if event.number != NUMBER and not is_refusal(event):
+                raise ProtocolError(address, "a reply to another request")
             self._sweep.answered(self, decode_reply(event, address, address, INFO))
         elif ended and not self.data and self._tls is None:
             self._sweep.ask_again(self, legacy.BASE64)
@@ -527,7 +527,9 @@ class Probe:
 
 #: How much of an answer is read.
 LIMITS = Limits(MAX_REPLY, MAX_REPLY)
-QUESTION = b"".join(encode_call(1, INFO, (), {}))
+#: The number of the one request of a probe, which its reply repeats.
+NUMBER = 1
+QUESTION = b"".join(encode_call(NUMBER, INFO, (), {}))
 
 
 # How well-known protocols answer garbage.

@@ -5,7 +5,7 @@ import ast
 import functools
 import re
 from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator
 
 import net
 from each import each
@@ -258,3 +258,34 @@ def test_no_module_goes_by_a_clock_that_can_be_set():
                "from datetime import date\ndate.today"])
 def test_the_test_of_clocks_sees_them(text):
     assert list(system_times(text)) == [text.count("\n") + 1]
+
+
+# What makes a stream socket; a socket of a kind that is not named is one.
+MAKES_STREAMS = {"create_connection", "create_server", "socketpair", "open_connection",
+                 "start_server", "create_unix_server", "open_unix_connection", "fromfd"}
+
+
+def stream_sockets(tree: Iterable[ast.AST]) -> Iterator[int]:
+    """The lines that make a stream socket."""
+    for node in tree:
+        if not isinstance(node, ast.Call):
+            continue
+        called = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+        kinds = {getattr(argument, "attr", "") for argument in node.args}
+        if called in MAKES_STREAMS or called == "socket" and not node.keywords \
+                and not kinds & {"SOCK_DGRAM", "SOCK_RAW"}:
+            yield node.lineno
+
+
+def test_only_carriers_make_stream_sockets():
+    made = [f"net/{MODULES[module].relative_to(PACKAGE)}:{line}"
+            for module in MODULES if not module.startswith("link.")
+            for line in stream_sockets(nodes(module))]
+    # By the one pair a thread wakes the loop.
+    assert [place.partition(":")[0] for place in made] == ["net/run/loop.py"]
+
+
+@each("text", ["socket.socket()", "socket.socket(family, socket.SOCK_STREAM)", "socket(AF_INET)",
+               "socket.create_connection(address, 5)", "await asyncio.open_connection(*address)"])
+def test_the_test_of_stream_sockets_sees_them(text):
+    assert list(stream_sockets(ast.walk(ast.parse(text)))) == [1]

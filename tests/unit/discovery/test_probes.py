@@ -15,7 +15,7 @@ from net.discovery import probes as sweep
 from net.discovery.probes import STRANGER_SECONDS, Candidate, Sweep, describe, window
 from net.wire import legacy
 from net.wire.frames import FLAG, HEADER, LENGTH, RESULT, pack
-from net.wire.messages import encode_failure, encode_refusal
+from net.wire.messages import encode_failure, encode_refusal, encode_result
 from net.wire.session import encode_preface
 from net.errors import PeerBusy
 from net.run.client import Client
@@ -220,6 +220,7 @@ refusal = b"".join(encode_refusal(0, PeerBusy(None, "512 connections are open th
     (greeted(says(pack(RESULT, 1, b"\xff\xfe")[0])), "without sense"),
     (greeted(says(pack(RESULT, 1, b'{"!range":[0,1,0]}', True)[0])), "without sense"),
     (greeted(says(pack(FLAG, 1, b"{}")[0])), "without sense"),
+    (greeted(says(b"".join(encode_result(2, FACTS)))), "reply to another request"),
     (greeted(says(refusal)), "without sense or service: 512 connections"),
     (greeted(says(b"".join(encode_failure(1, SystemExit("\x1b[2J"))))), "its info raises an error"),
     (greeted(strangers.drips(reply(FACTS))), "a reply that does not end"),
