@@ -62,12 +62,18 @@ LOST_AGAIN, LOST_SECONDS, MAX_LOST = 2.0, 600.0, 256
 # How many others are asked when a peer has vanished: perhaps it is this host that is cut off.
 WITNESSES = 3
 
-# Addresses that others told of and that wait for an answer; by one host at once and in a second.
+# Addresses that others told of and that wait for an answer; by one host at once and in a second; by
+# all together, since whoever forges its address is a thousand hosts.
 MAX_CHECKS, HINT_BURST, HINT_RATE = 1024, 160, 8
+ALL_BURST, ALL_RATE = 1024, 128
 # Hosts that have named addresses.
 MAX_TELLERS = 1024
 # Of one DOUBT.
 MAX_DOUBTS = 32
+# Seconds in which one goodbye of a peer that is there all the same is looked after, and one list is
+# sent back to it. Anybody on the network can say goodbye in the name of another, or repeat what it
+# has said.
+ONE_GOODBYE, ONE_LIST = 1.0, 0.5
 
 # Seconds that lists may differ because news are on their way; between two exchanges that brought
 # nothing new, at first and at most.
@@ -144,7 +150,9 @@ class Member:
 
     :ivar permit: what it gave us to prove that its answers reach us.
     :ivar heard: when it showed that it is alive.
-    :ivar nonce: of the question that asked it for beats; None while it is not ours to watch.
+    :ivar nonce: of the question that asked it for beats; None while it is not ours to watch. And
+        ``beats``, how many came for it, those that were lost included.
+    :ivar goodbye: when a goodbye of it was looked after; ``listed``, when it was sent a list back.
     :ivar deadline: when its next beat is overdue; ``renewal``, when beats are asked for again.
     :ivar timer: of what is to be done for it next.
     :ivar by_datagram: whether it answers datagrams at all.
@@ -159,6 +167,8 @@ class Member:
         self.heard = now
         self.permit = NO_PERMIT
         self.nonce: Optional[bytes] = None
+        self.beats = 0
+        self.goodbye = self.listed = -math.inf
         self.watched = False
         self.period = 0.0
         self.deadline = 0.0
@@ -305,6 +315,7 @@ class Membership:
         self._asked: Dict[bytes, Tuple[Check, float, int]] = {}
         self._lost: Dict[Address, Lost] = {}
         self._tellers: Dict[str, Bucket] = {}
+        self._all = Bucket(ALL_BURST, ALL_RATE, 0.0)
         self._changed = 0.0
         self._assigning: Optional[Timer] = None
         self._exchanges: Dict[Address, Tuple[float, float]] = {}
@@ -467,7 +478,7 @@ class Membership:
         used, member.permit = member.permit, said.permit
         self._alive(member, message.flags, now)
         if check.lease:
-            member.nonce = message.nonce
+            member.nonce, member.beats = message.nonce, 0
             self._expect(member, now)
             if used != said.permit and member.watched:
                 # It has given no beats yet, since we had no permit.
@@ -509,15 +520,16 @@ class Membership:
             if member.nonce == message.nonce:
                 self._end_watching(member)
             return
-        if member.nonce != message.nonce:
+        theirs = read_sum(message.body)
+        if member.nonce != message.nonce or theirs is None or theirs[2] < member.beats:
             return
+        member.beats = theirs[2] + 1
         self._alive(member, message.flags, now)
         self._expect(member, now)
         check = self._checks.get(source)
         if check is not None and not check.lease:
             self._end(check)
-        theirs = read_sum(message.body)
-        if theirs is not None and theirs[0] and theirs != self.sum():
+        if theirs[0] and theirs[:2] != self.sum():
             self._differs(member, now)
 
     def _hello(self, message: Message, address: Address, now: float) -> None:
@@ -533,7 +545,9 @@ class Membership:
 
     def _goodbye(self, message: Message, address: Address, now: float) -> None:
         member = self.members.get(address)
-        if member is not None and member.instance == message.instance:
+        if member is not None and member.instance == message.instance \
+                and now - member.goodbye >= ONE_GOODBYE and self._all.take(now):
+            member.goodbye = now
             self._check(address, now, self._spread(0.05), knock=True)
 
     # ------------------------------------------------------------------ questions to one address
@@ -553,7 +567,7 @@ class Membership:
             if len(self._tellers) >= MAX_TELLERS:
                 self._tellers.clear()
             bucket = self._tellers[teller] = Bucket(HINT_BURST, HINT_RATE, now)
-        if len(self._checks) < MAX_CHECKS and bucket.take(now):
+        if len(self._checks) < MAX_CHECKS and bucket.take(now) and self._all.take(now):
             self._check(address, now, delay, min(size, MAX_DATAGRAM), tell)
 
     def _check(self, address: Address, now: float, delay: float = 0.0, size: int = 0,
@@ -878,7 +892,9 @@ class Membership:
             if member.by_datagram and member.address not in named \
                     and listed.covers(member.address) and now - member.heard > self.period:
                 self._check(member.address, now, self._spread(0.1))
-        if message.flags & REPLY and listed.lower == bytes(6) and sender.permit != NO_PERMIT:
+        if message.flags & REPLY and listed.lower == bytes(6) and sender.permit != NO_PERMIT \
+                and now - sender.listed >= ONE_LIST:
+            sender.listed = now
             self._send_list(sender, 0)
 
     def _doubted(self, message: Message, source: Address, now: float) -> None:

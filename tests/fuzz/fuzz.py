@@ -352,7 +352,7 @@ TARGETS: Dict[str, Target] = {
                 datagrams.Question(b"abcd" * 3, 60, 1.0), 99)),
             (datagrams.ANSWER, datagrams.encode_said(b"{}", bytes(8), 9)),
             (datagrams.HELLO, datagrams.encode_said(b"{}", bytes(8), 0)), (datagrams.GOODBYE, b""),
-            (datagrams.BEAT, datagrams.SUM.pack(2, 5)),
+            (datagrams.BEAT, datagrams.SUM.pack(2, 5, 0)),
             *((kind, datagrams.encode_list([datagrams.Entry(("10.0.0.1", 3010), b"iiii")])[0])
               for kind in (datagrams.LIST, datagrams.DOUBT)))]),
     "neighbours": Target(read_table, (), _ARP),

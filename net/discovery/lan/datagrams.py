@@ -51,8 +51,9 @@ QUESTION = struct.Struct("!HBB8s")
 #: Of an answer: bytes of facts that there are, which follow if the question was as long, and the
 #: pass of the asker.
 SAID = struct.Struct("!H8s")
-#: Of a beat: how many peers its sender lists, and the sum of their instances.
-SUM = struct.Struct("!HQ")
+#: Of a beat: how many peers its sender lists, the sum of their instances, and how many beats there
+#: were before for the same question, so that a recorded one is worth nothing.
+SUM = struct.Struct("!HQI")
 #: Of a list: what lies between these two addresses is on it, or is not listed by the sender.
 BOUNDS = struct.Struct("!6s6s")
 #: A peer on a list: IPv4 address, port, beginning of its instance.
@@ -259,12 +260,9 @@ def read_said(body: bytes) -> Optional[Said]:
     return Said(size, permit, facts or None)
 
 
-def read_sum(body: bytes) -> Optional[Tuple[int, int]]:
-    """Count and sum of a BEAT; None if it makes no sense."""
-    if len(body) < SUM.size:
-        return None
-    count, total = SUM.unpack_from(body)
-    return count, total
+def read_sum(body: bytes) -> Optional[Tuple[int, int, int]]:
+    """Count, sum and number of a BEAT; None if it makes no sense."""
+    return SUM.unpack_from(body) if len(body) >= SUM.size else None
 
 
 def _place(address: Address) -> bytes:

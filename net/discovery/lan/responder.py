@@ -100,9 +100,11 @@ class Watcher:
     """One that is sent beats.
 
     :ivar due: when the next one is.
+    :ivar sent: how many there were.
     """
 
     def __init__(self, nonce: bytes, period: float, until: float, due: float) -> None:
+        self.sent = 0
         self.nonce = nonce
         self.period = period
         self.until = until
@@ -201,5 +203,7 @@ class Responder:
                 continue
             watcher.due = max(watcher.due + watcher.period, now + watcher.period / 2)
             found.append((encode(Message(BEAT, me.flags, me.port, watcher.nonce, me.instance,
-                                         SUM.pack(*self._listed())), self.seal), address))
+                                         SUM.pack(*self._listed(), watcher.sent)), self.seal),
+                          address))
+            watcher.sent += 1
         return found

@@ -5,8 +5,8 @@ from typing import List
 
 import pytest
 
-from net.discovery.lan.datagrams import (ANSWER, ASK, BEAT, DOUBT, GOODBYE, HELLO, LIST, WATCHING,
-                                         Entry, Message, encode, encode_list, encode_said)
+from net.discovery.lan.datagrams import (ANSWER, ASK, BEAT, DOUBT, GOODBYE, HELLO, LIST, REPLY,
+                                         WATCHING, Entry, Message, encode, encode_list, encode_said)
 from net.discovery.membership import MAX_CHECKS, RoundTrips, Timers
 from each import each
 from simulated_lan import Network, Node, know_each_other, lan, wrong
@@ -388,6 +388,82 @@ def test_beats_and_answers_of_others_keep_no_dead_peer_alive(stranger):
                                                          victim.instance, body)),
                                           victim.address, node.address)
         stranger.network.run(0.1)
+    assert not wrong(stranger.nodes)
+
+
+@pytest.fixture
+def heard(stranger, monkeypatch):
+    """Every datagram that arrives somewhere: its bytes, source and target."""
+    found = []
+    real = Node.receive
+
+    def receive(node, data, source, target):
+        found.append((data, source, target))
+        real(node, data, source, target)
+
+    monkeypatch.setattr(Node, "receive", receive)
+    return found
+
+
+def of_kind(kind, heard):
+    return [one for one in heard if one[0][5] == kind]
+
+
+def test_recorded_beats_keep_no_dead_peer_alive(stranger, heard):
+    network, victim = stranger.network, stranger.nodes[3]
+    network.run(6.0)
+    beats = [one for one in of_kind(BEAT, heard) if one[1] == victim.address]
+    assert beats
+    victim.kill()
+    for _ in range(50):
+        for recorded in beats:
+            network.send(*recorded)
+        network.run(0.1)
+    assert not wrong(stranger.nodes)
+
+
+def test_goodbyes_in_the_name_of_others_cost_few_connections(stranger, monkeypatch):
+    network, knocks = stranger.network, []
+    real = network.knock
+    monkeypatch.setattr(network, "knock", lambda node, address: knocks.append(address)
+                        or real(node, address))
+    for _ in range(500):
+        for node in stranger.nodes:
+            network.send(encode(Message(GOODBYE, 0, node.address[1], bytes(8), node.instance)),
+                         (node.address[0], 40000), stranger.nodes[0].address)
+        network.run(0.01)
+    # Once a second for each peer.
+    assert 0 < len(knocks) <= 7 * len(stranger.nodes)
+    assert not left(stranger.nodes) and not wrong(stranger.nodes)
+
+
+def test_a_recorded_list_is_answered_now_and_then_only(stranger, heard):
+    network, (node, other, *_) = stranger.network, stranger.nodes
+    permit = node.responder.permit(other.address)
+    network.run(1.0)
+    heard.clear()
+    body = encode_list([])[0]
+    for _ in range(200):
+        network.send(encode(Message(LIST, WATCHING | REPLY, 3010, permit, other.instance, body)),
+                     other.address, node.address)
+        network.run(0.01)
+    sent_back = [one for one in of_kind(LIST, heard) if one[1] == node.address]
+    assert len(sent_back) <= 6
+
+
+def test_who_forges_a_thousand_addresses_has_the_share_of_a_few(stranger):
+    network, node = stranger.network, stranger.nodes[0]
+    before = node.sent
+    for number in range(6000):
+        network.send(encode(Message(HELLO, WATCHING, 3010 + number % 6, bytes(8),
+                                    number.to_bytes(16, "big"), encode_said(b"x", bytes(8), 0))),
+                     (f"10.{number % 100 + 100}.{number // 100}.1", 40000), node.address)
+        if number % 10 == 0:
+            network.run(0.01)
+    network.run(5.0)
+    asked = node.sent - before
+    # 1,024 at once and 128 a second for six seconds, four times each.
+    assert asked < 4 * (1024 + 128 * 8)
     assert not wrong(stranger.nodes)
 
 

@@ -149,7 +149,7 @@ def test_beats_come_as_often_as_they_were_asked_for_until_the_lease_ends(make):
     assert peer.due == float("inf") and not peer.watchers
     beat = decode(sent[0][1])
     assert (beat.kind, beat.nonce, beat.instance) == (BEAT, NONCE, ME)
-    assert sent[0][2] == ASKER and read_sum(beat.body) == (3, 77)
+    assert sent[0][2] == ASKER and read_sum(beat.body) == (3, 77, 0)
 
 
 def test_nobody_has_beats_sent_to_an_address_where_answers_do_not_arrive(make):
