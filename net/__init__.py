@@ -72,8 +72,8 @@ __all__ = [
 LOGGER = logging.getLogger(__name__)
 LOGGER.addHandler(_LastResort())
 
-# The settings, for type checkers; net/settings.py has them with their defaults and limits. What
-# can be assigned is more than what is read.
+# The settings, for type checkers; net/settings.py has their defaults and limits. More types can be
+# assigned than are read.
 THREAD_LIMIT: int
 PORT_START: int
 PORT_RANGE: int
@@ -111,7 +111,7 @@ BACKLOG: int
 def configure(**values: Any) -> None:
     """Set settings by name, such as ``net.configure(timeout=5, facts={"gpus": 2})``.
 
-    They count from the next use on; what a running peer is bound to stays until it is launched
+    They take effect at their next use; the address of a running peer stays until it is launched
     again. Assigning to ``net.TIMEOUT`` does the same.
 
     :raises SettingError: no such setting, or a value that it cannot take.

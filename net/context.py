@@ -1,4 +1,5 @@
-"""The running call: who made it, how much time it has, and whether anybody still waits for it."""
+"""The running call: which peer made it, how much time it has, and whether its caller still
+waits."""
 from __future__ import annotations
 
 import threading
@@ -24,13 +25,14 @@ class Caller(NamedTuple):
 class Context:
     """The call that a thread, a coroutine or a generator works for, and what ends it.
 
-    :ivar caller: who made it.
+    :ivar caller: the peer that made it.
     :ivar server: the server that it came to.
     :ivar dialect: the old dialect that it came in; empty for ours.
-    :ivar seconds: that its caller gave it; None for no limit.
-    :ivar deadline: monotonic time after which nobody waits for it; None for no limit.
+    :ivar seconds: the time limit of its caller; None for no limit.
+    :ivar deadline: monotonic time after which its caller no longer waits; None for no limit.
     :ivar cancelled: whether the caller has given it up.
-    :ivar borrow: makes what stands for an argument that the caller lends; None where none can.
+    :ivar borrow: makes the stand-in for an argument that the caller lends; None where lending is
+        impossible.
     """
 
     def __init__(self, caller: Caller, server: Any = None) -> None:
@@ -45,7 +47,7 @@ class Context:
         self._endings: List[Callable[[], object]] = []
 
     def cancel(self) -> None:
-        """The caller has given it up: end what it waits for. Any thread may call."""
+        """The caller has given it up: end whatever it waits for. Any thread may call."""
         with self._lock:
             if self.cancelled:
                 return
@@ -63,7 +65,7 @@ class Context:
         end()
 
     def remove_ending(self, end: Callable[[], object]) -> None:
-        """What it waited for has come. Nothing happens if it was called meanwhile."""
+        """Withdraw such a function. Nothing happens if it was called meanwhile."""
         with self._lock:
             if end in self._endings:
                 self._endings.remove(end)
@@ -73,7 +75,7 @@ class Context:
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
 
     def is_over(self) -> bool:
-        """Whether nobody waits for the result any more."""
+        """Whether the caller no longer waits for the result."""
         return self.cancelled or self.deadline is not None and monotonic() >= self.deadline
 
 
@@ -81,15 +83,15 @@ _current: ContextVar[Optional[Context]] = ContextVar("net_call", default=None)
 
 #: The context of the running code; None where no call is served.
 current: Callable[[], Optional[Context]] = _current.get
-#: Let the running thread or coroutine work for a call, or, with None, for none.
+#: Put the running thread or coroutine into the context of a call or, with None, of none.
 enter: Callable[[Optional[Context]], object] = _current.set
 
 
 def caller() -> Optional[Caller]:
-    """Who made the running call; None if it was made in this process.
+    """The peer that made the running call; None if it was made in this process.
 
     Right in a served function, coroutine or generator, and in the handler of an event, where it is
-    the publisher. A thread that such a function starts belongs to nobody.
+    the publisher. A thread that such a function starts belongs to no call.
     """
     context = _current.get()
     return None if context is None else context.caller
@@ -103,8 +105,9 @@ def remaining() -> Optional[float]:
 
 
 def cancelled() -> bool:
-    """Whether nobody waits for the running call any more: it was cancelled, its time is over, or
-    its caller has gone. What takes long looks at this now and then. False in a local call.
+    """Whether the caller no longer waits for the running call: it was cancelled, its time is over,
+    or its caller has gone. A function that takes long should check this now and then. False in a
+    local call.
 
     A caller that has gone is noticed within half a second.
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 else:
-    # Python 3.9 has none, and needs none: type checkers alone look at it.
+    # Python 3.9 has none, and needs none: only type checkers read it.
     P = getattr(typing, "ParamSpec", TypeVar)("P")
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ HERE: Any = _Here()
 
 
 class _Signature(Generic[F_co]):
-    """For type checkers: what is called like a function of type F. A parameter beside ParamSpec
-    cannot be declared, so a call with ``peer`` is checked by the arguments that it has by
-    position, up to five; ``on()`` checks all."""
+    """For type checkers: called like a function of type F. A keyword beside a ParamSpec cannot be
+    declared, so of a call with ``peer`` up to five positional arguments are checked; ``on()``
+    checks all."""
 
 
 class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
@@ -169,7 +169,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
     def _target(self) -> Target:
         return make_target(self.tag, self.__wrapped__, self.there, self.repeatable)
 
-    if not TYPE_CHECKING:  # it would hide the signature of what a class body holds
+    if not TYPE_CHECKING:  # it would hide the signatures of class members
         def __get__(self, instance: Any, owner: Any = None) -> Any:
             # As a function is.
             return self if instance is None else types.MethodType(self, instance)
@@ -243,10 +243,10 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
     ``function.on(peer, timeout=2.0)`` gives a callable of exactly the function's signature, for a
     timeout in seconds or for a function that has a ``peer`` of its own.
 
-    :param tag: text that names the function between code bases; by default its module and
-        name. Of two functions with one tag the later one counts, with a warning.
+    :param tag: text that names the function between code bases; by default its module and name. If
+        two functions have one tag, the later one counts, with a warning.
     :param groups: only peers of these groups may call it; others get an AuthenticationError. It
-        keeps nobody out by itself: in open mode a caller says of which group it is, and may lie.
+        keeps no attacker out by itself: in open mode a caller claims its group, and may lie.
     :param executor: where it runs when a peer calls it: a :class:`concurrent.futures.Executor`, an
         asyncio loop, or :data:`net.main_thread`. By default in the thread of the caller's
         connection, coroutines on a loop that net runs. A local call runs where it is made.
@@ -318,7 +318,7 @@ def _connect(function: Any, tag: Optional[str], groups: Optional[FrozenSet[str]]
 
 
 def _is_object(function: Any, tag: Optional[str]) -> bool:
-    """Whether it is not one function, but an object that has some."""
+    """Whether it is an object with methods rather than a function."""
     return tag is not None and not callable(function) and not isinstance(
         function, (staticmethod, classmethod, property, bytes, tuple, str, int, float, list, dict,
                    _Peer, type(None)))
@@ -344,7 +344,7 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
     if known is not None and not _is_defined_again(known, function):
         warn(f"the function {tag_name(encoded)!r} is registered again; from now on {function!r} "
              f"answers instead of {known!r}. Tags of their own keep them apart: net.connect('Tag')")
-    # In an order in which nobody can call a function that is not for him, not even now.
+    # Set the groups first, so that no caller slips in between.
     if groups is not None:
         _Peer.GROUPS[encoded] = groups
     if executor is not None:
@@ -389,7 +389,7 @@ def _tag_of(function: Any, tag: Optional[str]) -> bytes:
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
     if not isinstance(name, str):
         raise TypeError(f"{function!r} has no __name__; give it a tag: net.connect('Tag')")
-    # A function within a function is known by its own name, one in a class by both.
+    # A nested function is known by its own name, one in a class by the names of both.
     return make_tag(_module_of(function) or "builtins", name.rpartition("<locals>.")[2])
 
 
@@ -400,8 +400,8 @@ def _module_of(function: Any) -> Optional[str]:
 
 
 def _is_defined_again(known: Any, function: Any) -> bool:
-    """Whether two functions are one that was defined again, as a notebook cell that is run again
-    or a reloaded module does. Closures and lambdas of one name are as a rule different ones."""
+    """Whether two functions are one that was defined again, as when a notebook cell is run again or
+    a module is reloaded. Closures and lambdas of one name are usually different functions."""
     if known is function:
         return True
     if isinstance(known, types.MethodType):
@@ -418,10 +418,10 @@ def is_connected(function: Any) -> bool:
 
 def flag(name: str) -> Callable[[T], T]:
     """Define a flag: its handler runs on the calling side when a function returns
-    ``net.Peer().get_flag(name)``, and what it returns is the result of the call.
+    ``net.Peer().get_flag(name)``, and the handler's return value is the result of the call.
 
-    The handler takes up to three arguments: the tag that was called, the peer as it was given
-    (None for a local call), and the details that came with the flag (a JSON value, mostly None).
+    The handler takes up to three arguments: the tag that was called, the peer as it was given (None
+    for a local call), and the details that came with the flag (a JSON value, usually None).
 
     :raises TypeError: the name is not text, or the handler cannot be called.
     """

@@ -82,7 +82,8 @@ def application() -> List[Any]:
 def serve() -> None:
     """Be the second process until the first one ends, however it ends."""
     settings.set("host", "127.0.0.1")
-    # What it shows includes a function that fails; the terminal is for the first process.
+    # The demo includes a function that fails; its log line must not reach the terminal of the first
+    # process.
     logging.getLogger("net.calls").addHandler(logging.NullHandler())
     application()
     print("ready", flush=True)

@@ -24,8 +24,8 @@ note = RateLimitedLog(logging.getLogger(CALLS))
 
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
-# Bytes of JSON from which a request has to find room for its values. All connections together may
-# hold some hundreds of MiB in smaller ones.
+# Bytes of JSON from which on a request has to reserve memory for its values. Smaller ones may take
+# some hundreds of MiB over all connections.
 LARGE = 64 * 1024
 # Bytes of memory that characters of JSON stand for at most, roughly: a value costs more than its
 # text. ``{}`` is 64, a dict of one item up to 232, a short text 50, and the list's slot 8.
@@ -33,7 +33,7 @@ WEIGHTS = ((b",", 40), (b"{", 40), (b"[", 20), (b":", 160))
 
 # Tags that are compared to find names near a wrong one; each takes some microseconds.
 MAX_COMPARED = 1000
-# How alike the last parts of two names are of which one may be the other misspelt.
+# How similar the last parts of two names must be for one to be taken for the other misspelt.
 ALIKE = 0.8
 
 
@@ -76,7 +76,7 @@ class MemoryBudget:
         self._taken = 0
 
     def reserve(self, size: int) -> bool:
-        """Take some bytes; False if there is no room. One alone always finds it."""
+        """Reserve some bytes; False if too few are left. A single request always succeeds."""
         with self._lock:
             if self._taken and self._taken + size > settings.max_memory:
                 return False
@@ -115,11 +115,11 @@ _STREAMED = frozenset((types.GeneratorType, types.AsyncGeneratorType))
 class Dispatch:
     """Answers requests from a registry of functions.
 
-    :param connections: tag -> function. Looked up anew for each request.
+    :param connections: tag -> function. Looked up again for each request.
     :param groups: tag -> the groups that alone may call it.
     :param executors: tag -> where the function runs; the connection's thread where there is none.
-    :param memory: what large requests may take; of all servers of a process.
-    :param coroutines: gives the loop that runs coroutines whose function has none of its own.
+    :param memory: the memory for large requests; shared by all servers of a process.
+    :param coroutines: gives the loop for coroutines whose function names none.
     """
 
     def __init__(self, connections: Dict[bytes, Callable[..., Any]],
@@ -140,7 +140,7 @@ class Dispatch:
         """
         number = frame.number
         try:
-            # Before anything else of the request is read: it may be for nobody.
+            # Before anything else of the request is read: the tag may be unknown.
             tag = messages.tag_of(frame)
             function = self._connections.get(tag)
             if function is None:
@@ -198,7 +198,7 @@ class Dispatch:
         return executors.run_in(self._executors[tag], context, function, args, kwargs)
 
     def _await(self, tag: bytes, coroutine: Any, context: Context) -> Any:
-        """Run a coroutine on the loop of its function, or on the one that is there for all."""
+        """Run a coroutine on the loop of its function, or on the common one."""
         from . import executors
 
         try:
@@ -209,7 +209,7 @@ class Dispatch:
         return executors.run_coroutine(loop, context, coroutine)
 
     def _loop(self, tag: bytes) -> Any:
-        """The event loop of a function: its executor, or the one that is there for all.
+        """The event loop of a function: its executor, or the common one.
 
         :raises PeerBusy: there is none.
         """
@@ -230,9 +230,9 @@ class Dispatch:
             tag = tag_of_old_peer(tag)
         function = self._connections.get(tag)
         if function is None:
-            # An event for a subscription that is over is no error to its publisher.
+            # An event for a subscription that has ended is no error for its publisher.
             return session.reply(None) if is_marked(tag) else session.unknown()
-        if tag in self._groups:  # old programs do not say of which group they are
+        if tag in self._groups:  # old programs do not say which group they belong to
             return session.refuse(self._stranger(tag, context))
         counted = unmarked(tag)
         started = perf_counter()
@@ -315,7 +315,7 @@ def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
 
 
 def _log_failure(tag: bytes, error: BaseException) -> None:
-    """Tell of a function that failed; called while its exception is handled."""
+    """Log a function that failed; called while its exception is handled."""
     name = tag_name(tag)
     try:
         kind = f"{name} {type(error).__name__}"

@@ -3,14 +3,14 @@
 ::
 
     NetError
-    |-- PeerUnreachable      ConnectionError   nobody answers there            did not run
+    |-- PeerUnreachable      ConnectionError   no peer answers there           did not run
     |-- TooFewPeers          ConnectionError   fewer peers than are needed     did not run
     |-- PeerBusy             ConnectionError   the peer is at its limit        did not run
     |-- AuthenticationError  ConnectionError   secrets do not match            did not run
     |-- PeerLost             ConnectionError   broke after the request left    may have run
     |-- CallTimeout          TimeoutError      no whole reply in time          may have run
-    |-- CallCancelled        Exception         nobody waits for it any more    see ``ran``
-    |-- ProtocolError        ConnectionError   not our wire                    did not run
+    |-- CallCancelled        Exception         its caller no longer waits      see ``ran``
+    |-- ProtocolError        ConnectionError   not our protocol                did not run
     |-- InvalidPeer          ValueError        not a peer id or address        did not run
     |-- InvalidConnection    LookupError       that peer has no such tag       did not run
     |-- ValueNotSupported    TypeError         a value cannot travel           see ``ran``
@@ -57,7 +57,7 @@ def _place(address: Optional[Address]) -> str:
 
 
 class PeerUnreachable(NetError, ConnectionError):
-    """Nobody answers at that address. The call did not run.
+    """No peer answers at that address. The call did not run.
 
     :ivar address: ``(host, port)``.
     :ivar reason: what the operating system said.
@@ -102,8 +102,8 @@ class PeerBusy(NetError, ConnectionError):
 
 
 class AuthenticationError(NetError, ConnectionError):
-    """Secrets or certificates do not match, or only one side has them; or the peer takes such a
-    call from others only. The call did not run.
+    """Secrets or certificates do not match, or only one side has them; or the peer accepts such a
+    call only from others. The call did not run.
 
     :ivar address: ``(host, port)``.
     :ivar reason: what did not match and how to mend it.
@@ -151,7 +151,7 @@ class CallTimeout(NetError, TimeoutError):
 
 
 class CallCancelled(NetError):
-    """Nobody waits for the call any more: it was cancelled, or the call that made it was.
+    """The caller no longer waits for the call: it was cancelled, or the call that made it was.
 
     :ivar reason: what ended it.
     :ivar ran: ``"no"`` when it had not begun, else ``"maybe"``.
@@ -165,7 +165,7 @@ class CallCancelled(NetError):
 
 
 class ProtocolError(NetError, ConnectionError):
-    """The other side does not speak our wire, or broke its rules.
+    """The other side does not speak the protocol, or broke its rules.
 
     :ivar address: ``(host, port)``, None where it is not known.
     :ivar reason: what was wrong.
@@ -201,7 +201,7 @@ class InvalidConnection(NetError, LookupError):
     :ivar tag: the base64 tag that was asked for.
     :ivar name: the tag as text.
     :ivar peer: the peer that was asked, as it was given; None for this process.
-    :ivar near: names of tags of that peer that look alike, at most three.
+    :ivar near: similar names of tags of that peer, at most three.
     """
 
     def __init__(self, tag: bytes, name: str, peer: object = None,
@@ -312,7 +312,7 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 # What travels in a refusal: a peer's reply that says why it did not run a function, or could not
-# send what the function returned. Each fact has one way out and one way in.
+# send what the function returned. Each fact has one way of writing and one of reading.
 
 class _Fact(NamedTuple):
     """How one fact of an error travels. ``read`` raises ValueError or TypeError for anything that
@@ -361,8 +361,8 @@ _OPTIONAL_WHOLE = _Fact(lambda value: value, _exactly(int, type(None)))
 _RAN = _Fact(str, _read_ran)
 
 #: Class -> what its constructor takes, in order: the name of an attribute and how it travels. None
-#: stands for the address of the peer that refuses, which the caller knows best; ``text`` for the
-#: text of the error.
+# stands for the address of the refusing peer, which the caller knows; ``text`` for the text of the
+# error.
 _REFUSALS: Dict[Type[NetError], Dict[str, Optional[_Fact]]] = {
     NetError: {"text": _TEXT},
     PeerUnreachable: {"address": None, "reason": _TEXT},

@@ -14,19 +14,20 @@ from .errors import CallCancelled, CallTimeout, PeerBusy
 
 
 class NotTaken(PeerBusy):
-    """There is nowhere to run a function: it did not run."""
+    """The executor took no function: it did not run."""
 
 
 class MainThread(Executor):
-    """Runs functions in the thread that asks for it: the main one, as a GUI or an instrument's
-    driver wants it.
+    """Runs functions in the thread that calls :meth:`run_pending`: the main one, as GUIs and
+    drivers of instruments demand.
 
     Give it as ``executor=``. Its work is done by :func:`net.serve`, or by :meth:`run_pending` from
     a timer of the application's own loop.
     """
 
     def __init__(self) -> None:
-        # Guards the queue; told when something comes. An RLock inside: a signal handler may submit.
+        # Guards the queue; notified when something is queued. An RLock inside: a signal handler may
+        # submit.
         self._changed = threading.Condition()
         self._queue: Deque[Any] = deque()
         #: Called, from any thread, when there is something to run.
@@ -52,7 +53,7 @@ class MainThread(Executor):
             if not self._queue and timeout > 0:
                 self._changed.wait(timeout)
             waiting = len(self._queue)
-        for _ in range(waiting):  # what they queue in turn waits for the next time
+        for _ in range(waiting):  # what these queue in turn waits for the next time
             future, function, args, kwargs = self._queue.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
@@ -74,8 +75,8 @@ class MainThread(Executor):
 
 
 class Coroutines:
-    """An asyncio loop in a thread of its own, started by the first coroutine, for those whose
-    function has no loop of the application's."""
+    """An asyncio loop in a thread of its own, started by the first coroutine, for functions that
+    name no loop of the application."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _loop
@@ -135,11 +136,11 @@ def run_in(executor: Any, context: Optional[Context], function: Callable[..., An
            kwargs: Any, name: object = None) -> Any:
     """Run a function in an executor, and wait for what it returns or raises.
 
-    What was given up before it has begun never runs.
+    A call that was given up before it began never runs.
 
     :param name: what errors call it, by default the function's own.
     :raises NotTaken: the executor takes nothing; the function did not run.
-    :raises CallCancelled: nobody waits for it any more.
+    :raises CallCancelled: its caller no longer waits.
     :raises CallTimeout: its time is over.
     """
     run = contextvars.copy_context().run
@@ -247,7 +248,7 @@ class Place:
 
 
 def wait_for(future: Any, context: Optional[Context]) -> Any:
-    """The result of a future, as long as somebody waits for the call."""
+    """The result of a future, as long as the caller waits."""
     if context is None:
         return future.result()
     context.add_ending(future.cancel)

@@ -1,4 +1,4 @@
-"""What stands for an object that is connected: its public methods."""
+"""The handle on a connected object: its public methods."""
 from __future__ import annotations
 
 import inspect
@@ -11,8 +11,7 @@ class Handle:
     """The public methods of an object, each connected as ``name.method``; see :func:`net.connect`.
 
     Without ``peer`` a method runs here, with it the method of the same name there. Properties are
-    no calls and are left out. A method whose name a handle has itself is reached as
-    ``handle["name"]``.
+    left out. A method with a name that the handle uses itself is reached as ``handle["name"]``.
     """
 
     def __init__(self, name: str, obj: Any, methods: Dict[str, Any]) -> None:
@@ -73,7 +72,7 @@ def _look_up(handle: Any, name: str) -> Any:
 
 
 def methods_of(obj: Any) -> Dict[str, Callable[..., Any]]:
-    """The public methods of an object by name. No property is looked at.
+    """The public methods of an object by name. No property is evaluated.
 
     :raises TypeError: it has none.
     """

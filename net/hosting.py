@@ -1,6 +1,6 @@
 """Web servers and reloaders load an application in several processes; which of them is the peer.
 
-Only what is loaded already is looked at: a process without such a server costs a look or two.
+Only loaded modules are checked, so a process without such a server pays for a look-up or two.
 """
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, List, Mapping, NamedTuple, Optional
 
 # Servers that run an application in children of multiprocessing.
 WEB_SERVERS = ("uvicorn", "hypercorn", "granian")
-#: Variable by which a reloader tells the process that it starts anew for each change. The one that
-#: starts it has loaded the application, too, and keeps the code that it began with.
+#: Variable by which a reloader marks the process that it restarts for each change. The process that
+# starts it has loaded the application, too, and keeps its old code.
 RELOADED = {"WERKZEUG_RUN_MAIN": "werkzeug", "RUN_MAIN": "django"}
-#: Variable by which a process tells those that it starts that it serves a peer.
+#: Variable by which a process tells its children that it serves a peer.
 PARENT = "APP_NET_PARENT"
 
 _ONE_OF_SEVERAL = (
@@ -31,7 +31,7 @@ _LOADER = (
 def why_not_here() -> Optional[str]:
     """Why a decorated function does not launch the peer in this process; None if it does.
 
-    :returns: what to warn of; no text where everything is as it should be.
+    :returns: the text of a warning; empty where there is nothing to warn of.
     """
     process = _multiprocessing_child()
     if process is not None:
@@ -90,7 +90,7 @@ class Parent(NamedTuple):
 
 
 def announce_to_children(port: int, environment: Any = os.environ) -> Optional[str]:
-    """Let a process that a reloader starts know of this one's peer.
+    """Tell a process that a reloader starts about this one's peer.
 
     :returns: the token that such a process has; None where there is no reloader.
     """
@@ -112,5 +112,5 @@ def stale_parent(environment: Mapping[str, str] = os.environ) -> Optional[Parent
 
 
 def is_token(given: object, token: str) -> bool:
-    """Whether what a child gives is the token that it was told."""
+    """Whether a child gives the token that it was told."""
     return isinstance(given, str) and hmac.compare_digest(given.encode(), token.encode())

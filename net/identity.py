@@ -1,4 +1,4 @@
-"""Peer ids, addresses, tags and flags: what the names of things look like on the wire."""
+"""Peer ids, addresses, tags and flags: names as they are on the wire."""
 from __future__ import annotations
 
 import base64
@@ -12,7 +12,7 @@ from .errors import printable as printable  # the ground floor has to have it
 
 
 class HasId(Protocol):
-    """What has a peer id, as ``net.Peer()`` does."""
+    """An object with a peer id, such as ``net.Peer()``."""
 
     @property
     def id(self) -> PeerId:
@@ -23,7 +23,7 @@ class HasId(Protocol):
 #: What ``peer=`` takes: a peer id, ``(host, port)``, ``"host:port"`` or ``net.Peer()``.
 PeerArgument = Union[bytes, str, Tuple[str, int], HasId]
 
-# The longest name that the domain name system allows; an id or a tag has no use for more.
+# The longest name that the domain name system allows; ids and tags need no more.
 MAX_HOST = 253
 # Bytes of a base64 id. Host, port and a group of 64 characters fit in many times over.
 MAX_ID = 2048
@@ -37,7 +37,7 @@ class PeerId(bytes):
     :ivar host: str
     :ivar port: int
     :ivar group: str, or None
-    :ivar info: what the peer says of itself and how it was found; empty unless the id comes from
+    :ivar info: what the peer says about itself and how it was found; empty unless the id comes from
         :func:`net.peers`.
     """
 
@@ -84,8 +84,8 @@ class Flag(bytes):
     Only an object of this class is a flag; equal bytes or text are just values.
 
     :ivar details: JSON value that goes to the flag's handler.
-    :ivar text: what the call gives where no flag of this name is defined, None for an error: some
-        old peers do not tell flags from texts.
+    :ivar text: the result of the call where no flag of this name is defined, None for an error:
+        some old peers do not tell flags from texts.
     """
 
     details: Any = None
@@ -126,15 +126,15 @@ def make_tag(module: str, name: str) -> bytes:
 
 
 def functions_digest(names: Iterable[str]) -> str:
-    """What stands for a set of functions: 16 hexadecimal digits that are the same in all peers that
-    have the same functions."""
+    """The digest of a set of functions: 16 hexadecimal digits that are the same in all peers with
+    the same functions."""
     from _blake2 import blake2b  # hashlib would load OpenSSL
 
     text = "\n".join(sorted(names)).encode("utf-8", "surrogatepass")
     return str(blake2b(text, digest_size=8).hexdigest())
 
 
-#: What Python calls the main program, and a spawned multiprocessing child its parent's.
+#: Python's name for the main program, and for the parent's in a spawned child of multiprocessing.
 MAIN = ("__main__", "__mp_main__")
 
 #: The variables of main programs in which a decorator was used, by the name that others know the
@@ -172,8 +172,8 @@ def public_module(name: str, namespace: Optional[Mapping[str, Any]] = None) -> s
     """The name by which other processes know a module, so that a file that is run meets the same
     file imported: ``python dir/studio.py`` is ``studio``, ``python -m pkg.app`` is ``pkg.app``.
 
-    Any other module is known by its own name, and ``__main__`` stays for a main program that nobody
-    can import: a REPL, a notebook, ``-c``.
+    Any other module is known by its own name, and ``__main__`` stays for a main program that cannot
+    be imported: a REPL, a notebook, ``-c``.
 
     :param namespace: the variables of the module, if they are at hand; of code that runs as a main
         program there may be several.
@@ -219,7 +219,7 @@ def _moved(tag: bytes, module: str, to: str) -> bytes:
 
 
 def tag_name(tag: Union[bytes, str]) -> str:
-    """A tag for people, safe to print, even if it is not base64 at all."""
+    """A tag as readable text, safe to print even if it is not base64."""
     try:
         return printable(decode_text(tag))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Logging that cannot raise and cannot flood, and warnings that blame the right line."""
+"""Logging that cannot raise and cannot flood, and warnings that name the right line."""
 from __future__ import annotations
 
 import logging
@@ -11,11 +11,11 @@ from typing import Any, Dict, List, Optional
 
 # Seconds between two lines of one kind.
 INTERVAL = 10.0
-# Kinds of lines that are remembered. Kinds are made of what the application registers, never of
-# what comes from others.
+# Kinds of lines that are remembered. Kinds come from what the application registers, never from
+# other peers.
 MAX_KINDS = 1024
 
-#: The logger above all others of app-net.
+#: The root of app-net's loggers.
 ROOT = "net"
 #: Functions that peers call and that fail.
 CALLS = "net.calls"
@@ -80,7 +80,8 @@ class SafeLog:
 
 
 class RateLimitedLog:
-    """Writes one line of each kind in ten seconds, or a few, with how many were left out before.
+    """Writes one line of each kind, or a few, in ten seconds, and says how many were left out
+    before.
 
     Any thread may call. For the life of the process: a module makes its own.
 

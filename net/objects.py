@@ -1,4 +1,4 @@
-"""Functions and objects that are only on other peers, by their names; and taking one out again."""
+"""Functions and objects that are only on other peers, by their names; and disconnecting."""
 from __future__ import annotations
 
 import functools
@@ -19,9 +19,9 @@ class Remote(OnPeers):
     """A function, or an object with functions, of another peer by its name. It registers nothing.
 
     ``remote("scope.read")(1, peer=p)`` calls the function with that tag there;
-    ``remote("scope").read(1, peer=p)`` is the same. A name that a handle has itself is reached as
-    ``handle["map"]``. As a decorator, ``@net.remote("scope.read")`` above a stub gives the function
-    the stub's signature, and its way: a coroutine function is awaited, a generator iterated.
+    ``remote("scope").read(1, peer=p)`` is the same. A name that the handle uses itself is reached
+    as ``handle["map"]``. As a decorator, ``@net.remote("scope.read")`` above a stub gives the
+    function the stub's signature and kind: a coroutine function is awaited, a generator iterated.
 
     :ivar tag: base64 tag of the function.
     """
@@ -120,8 +120,8 @@ def remote(name: str) -> Remote:
 
 
 def disconnect(function: Any) -> None:
-    """Take a connected function, or an object that was connected, out of the registry: other peers
-    get InvalidConnection from now on. Here it works as before.
+    """Remove a connected function or object from the registry: other peers get InvalidConnection
+    from now on. Here it works as before.
 
     :raises LookupError: it is not connected, or another function has taken its tag.
     """

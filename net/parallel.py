@@ -1,4 +1,4 @@
-"""A back end for joblib, so that what is written for ``joblib.Parallel`` runs on peers."""
+"""A back end for joblib, so that code written for ``joblib.Parallel`` runs on peers."""
 from __future__ import annotations
 
 from concurrent.futures import Future
@@ -10,7 +10,7 @@ from .calls.many import Executor
 
 
 def register_joblib() -> None:
-    """Let joblib know a back end ``"net"``, which runs connected functions on peers.
+    """Register a back end ``"net"`` with joblib, which runs connected functions on peers.
 
     After it, ``joblib.parallel_config("net")`` or ``joblib.Parallel(backend="net")`` uses it. Both
     take what :class:`net.Executor` takes: ``peers``, ``groups``, ``repeatable`` and ``at_a_time``.
@@ -58,7 +58,7 @@ class _OnPeers:
         try:
             return self._executor.submit(function, *args, **kwargs)
         except (TypeError, RuntimeError) as problem:
-            # Raised in a thread that tells of a result, nobody would hear it.
+            # Raised in the thread that reports a result, it would be lost.
             failed: Future[Any] = Future()
             failed.set_exception(problem)
             return failed

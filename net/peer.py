@@ -31,7 +31,7 @@ from .wire.memo import Memo
 from .run.server import Server
 
 #: Called with each peer that was launched; what they return is called when it closes. The floors
-#: above add to this what else a running peer does.
+# above add here what else a running peer does.
 launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
 
 # Seconds for a host to accept a connection or refuse it.
@@ -42,7 +42,7 @@ _ELSEWHERE = ("203.0.113.1", 9)
 
 
 class FriendlyId(Dict[str, Any]):
-    """What a peer says of itself: a dict, and a line for people as ``str()``."""
+    """What a peer says about itself: a dict, and as ``str()`` a line of text."""
 
     def __str__(self) -> str:
         place = f"{self.get('host')}:{self.get('port')}"
@@ -100,7 +100,7 @@ class _Peer:
             self.launch()
 
     def launch(self) -> "_Peer":
-        """Start serving; nothing happens if it serves already.
+        """Start serving; does nothing if it serves already.
 
         :raises NoFreePort: every port of the range is taken.
         :raises OSError: ``NET_HOST`` is no address of this host.
@@ -150,7 +150,7 @@ class _Peer:
     def close(self, drain: float = 0.0) -> None:
         """Stop serving and end every connection to this peer. May be called again.
 
-        :param drain: seconds for running calls to end; no new one is taken meanwhile.
+        :param drain: seconds for running calls to end; no new one is accepted meanwhile.
         """
         server = self._server
         if drain > 0 and server is not None:
@@ -160,7 +160,7 @@ class _Peer:
             closers, self._closers = self._closers, []
             if server is not None:
                 server.close()
-            # After the server: they may tell others that nobody answers here any more.
+            # After the server: they may tell others that this address no longer answers.
             for close in closers:
                 close()
 
@@ -222,7 +222,7 @@ class _Peer:
 
     @property
     def friendly_id(self) -> FriendlyId:
-        """What this peer says of itself, as :func:`net.info` gives it: a dict of ``group``,
+        """What this peer says about itself, as :func:`net.info` gives it: a dict of ``group``,
         ``host``, ``port``, ``hub``, ``executable`` (of Python) and ``user`` that run it,
         ``instance`` (random, one for each process), ``name`` of the host, ``pid``, ``program``,
         ``python``, ``platform``, ``version`` of app-net, ``facts`` of the application, ``digest``,
@@ -323,7 +323,7 @@ class _Peer:
 
     def _change(self, launch: bool = True, test: bool = False,
                 group: Optional[str] = None) -> None:
-        """What was given to :func:`net.Peer` when this peer was there already."""
+        """Apply what was given to :func:`net.Peer` when this peer existed already."""
         if test and not self._test or not launch and self.launched:
             raise RuntimeError("the peer of this process is launched already, by the first "
                                "decorated function or use of net.Peer(); give NET_LAUNCH=0 or "
@@ -342,7 +342,7 @@ class _Peer:
 
 
 def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
-    """What the handler of a flag makes of it, on the calling side.
+    """The result that the handler of a flag gives, on the calling side.
 
     :param peer: that was called, None for this process.
     """
@@ -420,18 +420,18 @@ def _user() -> str:
 
 
 def function_names() -> List[str]:
-    """The names of the functions that this process has for others, but for those of all peers."""
+    """The names of the functions that this process offers, except those that every peer has."""
     names = {decode_text(unmarked(tag)) for tag in list(_Peer.CONNECTIONS)}
     return sorted(name for name in names if not name.startswith(DEFAULTS))
 
 
 def own_instance() -> str:
-    """The random id of this process, which its peers tell. Launches nothing."""
+    """The random id of this process, which its peers give. Launches nothing."""
     return process.instance
 
 
 def existing_peer() -> Optional[_Peer]:
-    """The peer of this process if there is one; makes none."""
+    """The peer of this process if there is one; does not make it."""
     return process.peer
 
 
@@ -461,18 +461,18 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
         else:
             launch = kwargs.pop("launch", args[0] if args else True)
             peer = _Peer(False, *args[1:], **kwargs)
-            # Whoever comes next through a hook gets this one.
+            # The next call through a hook gets this one.
             process.peer = peer
             try:
                 if peer.group != settings.group:
-                    # Also what this process calls as.
+                    # Also the group that this process calls with.
                     settings.set("group", peer.group)
                 if launch and settings.launch:
                     _take_over_from_parent()
                     _launch_or_warn(peer)
                     _leave_to_children(peer)
             except BaseException:
-                # Not a peer that silently serves nobody: the next use raises again.
+                # Not a peer that silently does not serve: the next use raises again.
                 process.peer = None
                 process.peers.remove(peer)
                 raise
@@ -508,7 +508,7 @@ def _launch_or_warn(peer: _Peer) -> None:
 
 
 def _leave_to_children(peer: _Peer) -> None:
-    """Stop serving once a reloader has started a process that has newer code than this one."""
+    """Stop serving once a reloader has started a process with newer code."""
     token = announce_to_children(peer.port) if peer.port is not None else None
     if token is None:
         return
@@ -535,7 +535,7 @@ def _take_over_from_parent() -> None:
             TcpCarrier().connect(Endpoint.of(address), Deadline(LEAVE_TIME)).close()
             sleep(0.01)
     except (NetError, OSError):
-        pass  # it serves no more
+        pass  # it no longer serves
 
 
 def _warn_of_readable_secret() -> None:

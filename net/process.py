@@ -22,15 +22,15 @@ class Process:
 
     :ivar instance: random id, so that a peer with two addresses is known as one.
     :ivar began: monotonic time at which it was made.
-    :ivar loop: waits for all sockets that no thread waits for.
+    :ivar loop: the loop for all sockets that have no thread.
     :ivar client: calls to other peers.
-    :ivar memory: what large requests may take, whatever peers a process has.
+    :ivar memory: the memory for large requests, whatever peers a process has.
     :ivar lock: guards ``peer`` and ``warned``.
     :ivar peer: that of this process; None until it is made.
     :ivar peers: all peers that were made.
     :ivar warned: warnings that were given; once is enough.
-    :ivar hand_over: takes the connections on which subscribers want their events, and the peer that
-        they have connected to; None without events.
+    :ivar hand_over: takes over the connections on which subscribers want their events, with the
+        peer that they have connected to; None without events.
     :ivar forked: called in a forked child, in this order: what belongs to the parent is forgotten.
     """
 
@@ -78,7 +78,7 @@ class Process:
         return self.coroutines.loop()
 
     def on_fork(self) -> None:
-        """Start anew in a child: no server, no connection, another identity."""
+        """Start afresh in a child: no server, no connection, another identity."""
         self._begin()
         # The child can launch its peers again, and then has to forget them in a child of its own.
         self.loop.abandon()

@@ -1,4 +1,4 @@
-"""A process that serves: it keeps its main thread, and ends in order."""
+"""A process that serves: it keeps its main thread busy, and ends in order."""
 from __future__ import annotations
 
 import signal
@@ -12,15 +12,16 @@ from .settings import settings
 #: Give it as ``executor=``: functions run in the main thread, by :func:`serve` or ``run_pending``.
 main_thread = MainThread()
 
-# Seconds between looks at the clock. Signals interrupt the wait on POSIX, not on Windows.
+# Seconds between checks of the clock. Signals interrupt the wait on POSIX, not on Windows.
 LOOK = 0.5
 
 
 def serve(grace: Optional[float] = None) -> None:
     """Serve until Ctrl-C or SIGTERM, and run what is given to :data:`net.main_thread` meanwhile.
 
-    Then no new call is taken, running ones have some seconds to end, the peer says goodbye, and
-    this returns. Call it in the main thread; elsewhere no signal ends it, but the end of the peer.
+    Then no new call is accepted, running ones have some seconds to end, the peer says goodbye, and
+    this returns. Call it in the main thread; in another one no signal ends it, only the end of the
+    peer.
 
     :param grace: seconds for running calls; None for ``NET_GRACE``.
     :raises NoFreePort: every port of the range is taken.
@@ -46,7 +47,7 @@ def serve(grace: Optional[float] = None) -> None:
 
 
 def _take_signals(end: Any) -> Dict[int, Any]:
-    """Have a function called by the signals that end a program; gives what they did before."""
+    """Have a function called by the signals that end a program; returns the previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -92,7 +92,7 @@ def parse_group(value: Any) -> Optional[str]:
 
 
 def _parse_host(value: Any) -> Optional[str]:
-    """A numeric address, or one that stands for what is bound.
+    """The numeric address to bind, from one or from a name that stands for it.
 
     :raises ValueError: anything else. A mistake in 127.0.0.1 must not open a process to the LAN.
     """
@@ -181,7 +181,7 @@ def _path(value: Any) -> Optional[str]:
 
 
 class Secret:
-    """A text that shows neither in ``repr``, ``str`` nor any error."""
+    """A text that is never shown: not in ``repr``, ``str`` or any error."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -225,8 +225,8 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return parse
 
 
-# Bytes of the facts as JSON. A search reads 64 KiB of what a peer says of itself, and takes it for
-# a stranger if there is more.
+# Bytes of the facts as JSON. A search reads 64 KiB of what a peer says about itself, and takes it
+# for a stranger if there is more.
 MAX_FACTS = 32 * KIB
 
 
@@ -302,7 +302,7 @@ class _MessageLimits:
                 return limits
 
 
-#: What decides how connections are secured, and as whom.
+#: The settings that decide how connections are secured.
 SECURITY = frozenset({"secret", "secret_file", "tls_cert", "tls_key", "tls_ca"})
 
 
@@ -338,7 +338,7 @@ class Settings:
     tls_key = Setting(None, _path)
     tls_ca = Setting(None, _path)
     traceback = Setting("full", _one_of("full", "type", "none"))
-    # What others are told of the functions here.
+    # How much other peers learn about the functions here.
     describe = Setting("full", _one_of("full", "signatures", "names"))
     # What one message may hold; Limits says in which units, and why.
     max_text = Setting(Limits().text, _whole(KIB, 2 * GIB))
@@ -356,7 +356,7 @@ class Settings:
     max_calls = Setting(64, _whole(1, 65535))
     # Seconds from the first byte of a request to its last.
     request_time = Setting(30.0, _needed_seconds)
-    # Seconds that a server keeps a connection without a request. Callers let go after 60.
+    # Seconds that a server keeps an idle connection. Callers close theirs after 60.
     idle_time = Setting(300.0, _needed_seconds)
     # Whether peers of this host and user are reached over Unix sockets, where there are such names.
     unix = Setting(True, _boolean)
@@ -366,9 +366,9 @@ class Settings:
     backlog = Setting(128, _whole(1, 65535))
 
     def check_variables(self) -> None:
-        """Look once, at the first use of a setting, whether all variables can be understood: no
-        call may fail half-way because of one that is read late. Those that look like a misspelt
-        setting, such as ``NET_SECERT``, may be somebody else's: a warning.
+        """Check once, at the first use of a setting, that all variables can be understood: no call
+        may fail half-way because of one that is read late. Those that look like a misspelt setting
+        may belong to another program: they cause a warning.
 
         :raises SettingError: one cannot be understood, or looks like one that protects.
         """
@@ -428,10 +428,10 @@ class Settings:
         return self.host is not None and is_loopback(self.host)
 
 
-# How alike two names are of which one may be the other misspelt, as difflib counts: a letter more,
-# less or exchanged in the shortest of them.
+# How similar two names must be for one to be taken for the other misspelt, as difflib counts: a
+# letter more, less or exchanged in the shortest of them.
 ALIKE = 0.87
-#: Variables that keep others out. What looks like one of them must not be passed over.
+#: Variables that protect. A variable that looks like one of them must not be ignored.
 PROTECTING = frozenset({"NET_HOST", "NET_ALLOW", "NET_SECRET", "NET_SECRET_FILE", "NET_TLS_CERT",
                         "NET_TLS_KEY", "NET_TLS_CA"})
 

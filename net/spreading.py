@@ -1,4 +1,4 @@
-"""A function on many peers: what a handle on it offers for that."""
+"""A function on many peers: the part of a handle for it."""
 from __future__ import annotations
 
 import functools
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class OnPeers:
-    """What a function has that many peers have, too. All that it takes is loaded when it is used.
+    """The attributes of a function that many peers have. All that they need is loaded at their
+    first use.
 
     :ivar tag: base64 tag of the function.
     """
@@ -29,15 +30,15 @@ class OnPeers:
     def peers(self, groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
               on_host: bool = False, at_least: int = 0,
               timeout: Optional[float] = None) -> Peers:
-        """The peers that have this function, as far as they are known: those of other applications
-        are not among them. Searches at the first use in the process, as :func:`net.peers` does.
+        """The known peers that have this function; those of other applications are not among them.
+        Searches at the first use in the process, as :func:`net.peers` does.
 
-        Peers that speak the old protocol do not tell what they have, and are left out.
+        Peers that speak the old protocol do not say what they have, and are left out.
 
         :param groups: only peers of this group, or of one of these.
         :param hubs_only: only hubs.
         :param on_host: only peers on this host.
-        :param at_least: wait until there are so many.
+        :param at_least: wait until there are at least so many.
         :param timeout: seconds to wait for them; None for ``NET_TIMEOUT``, or no limit.
         :raises TooFewPeers: there are fewer when the time is over.
         """

@@ -89,7 +89,7 @@ def stats(*parts: str) -> Dict[str, Any]:
     """What a process has sent and done so far.
 
     ``stats()["events"]["done"]`` is ``{"triggered": 12, "subscribers": {peer_id: {"sent": 9,
-    "queued": 1, "dropped": 2}}}``: taken by the subscriber's process, waiting for it, and lost
+    "queued": 1, "dropped": 2}}}``: received by the subscriber's process, waiting for it, and lost
     because it was cut off, is gone or could not read them. ``stats()["cut off"]`` is the number of
     subscribers that were too slow. ``stats()["connections"]["module.function"]`` is ``{"calls": 3,
     "errors": 0, "seconds": 0.1, "latency": {0.03125: 1, 0.0625: 2}}`` of what other peers ran here,

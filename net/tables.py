@@ -1,4 +1,4 @@
-"""Tables for people: several things as lines of a terminal, or as HTML of a notebook."""
+"""Tables: several things as lines of a terminal, or as HTML of a notebook."""
 from __future__ import annotations
 
 from typing import List, NamedTuple, Sequence

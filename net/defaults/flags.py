@@ -18,15 +18,14 @@ def null_response(connection: bytes, peer: Any) -> str:
 def invalid_connection(connection: bytes, peer: Any, near: Sequence[str] = ()) -> None:
     """The flag INVALID_CONNECTION: that peer has no function of this tag.
 
-    :param near: names of tags there that look alike, a few in a list or tuple; anything else says
-        nothing.
+    :param near: similar names of tags there, a few in a list or tuple; anything else is ignored.
     :raises InvalidConnection: always.
     """
     raise InvalidConnection(connection, tag_name(connection), peer, _names(near))
 
 
 def _names(near: Any) -> Tuple[str, ...]:
-    # What a stranger gives may be anything, and a range would unroll to any size.
+    # A stranger may give anything, and a range would unroll to any size.
     if type(near) not in (list, tuple) or len(near) > MAX_NEAR \
             or not {str}.issuperset(map(type, near)):
         return ()

@@ -27,14 +27,14 @@ MAX_SIGNATURE, MAX_LINE, MAX_DOC, MAX_TOLD = 1000, 200, 16 * 1024, 64 * 1024
 
 @register
 def null(*args: Any, **kwargs: Any) -> Any:
-    """Take anything and return the flag NULL, which gives ``"NULL"``: the shortest call there is.
+    """Accept anything and return the flag NULL, which gives ``"NULL"``: the shortest possible call.
     """
     return Peer().get_flag("NULL")
 
 
 @register
 def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
-    """What a peer says of itself, as :attr:`net.peer._Peer.friendly_id` describes it, and
+    """What a peer says about itself, as :attr:`net.peer._Peer.friendly_id` describes it, and
     ``functions``, the names of its functions as far as 4 KiB hold them; ``more_functions`` is the
     number of the others, which :func:`net.connections` lists.
 
@@ -52,7 +52,7 @@ def info(*args: Any, **kwargs: Any) -> Dict[str, Any]:
 
 @register
 def pass_through(*args: Any, **kwargs: Any) -> Any:
-    """Give back what came: one argument as it is, several as ``(args, kwargs)``."""
+    """Return the arguments: a single one as it is, several as ``(args, kwargs)``."""
     if len(args) == 1 and not kwargs:
         return args[0]
     return args, kwargs
@@ -107,14 +107,14 @@ connections = _Shown(connections.__wrapped__, connections.tag)
 
 @register
 def describe(*names: str, after: str = "") -> Dict[str, Dict[str, Any]]:
-    """What a peer tells of its functions, by name: ``signature``, ``doc``, ``groups`` that alone
-    may call it (None for everybody), and ``kind``: ``function``, ``coroutine``, ``generator`` or
+    """A peer's description of its functions, by name: ``signature``, ``doc``, ``groups`` that alone
+    may call it (None for all callers), and ``kind``: ``function``, ``coroutine``, ``generator`` or
     ``async`` (an async generator).
 
     Without names it is all functions that the application has connected, ordered by name, with the
     first line of each docstring; with names it is these, with all of it. One answer holds some 64
-    KiB: ``describe(after=last_name)`` gives those that follow. ``NET_DESCRIBE`` of that peer keeps
-    docstrings, or signatures too, to itself.
+    KiB: ``describe(after=last_name)`` gives those that follow. ``NET_DESCRIBE`` of that peer may
+    withhold docstrings, or signatures too.
 
     :param names: of functions, as in ``net.connections()``; those that are not there are left out.
     :param after: only those whose names come after this one.
