@@ -41,6 +41,7 @@ from .statistics import stats
 if TYPE_CHECKING:
     from .calls.many import Executor
     from . import metrics as metrics  # noqa: F401
+    from . import testing as testing  # noqa: F401
     from .calls.start import Call
     from .objects import disconnect, remote
     from .parallel import register_joblib
@@ -53,7 +54,7 @@ _LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "object
           "remote": "objects", "serve": "serving", "serve_async": "serving"}
 
 #: Public modules that few programs need, loaded at their first use.
-_MODULES = ("metrics",)
+_MODULES = ("metrics", "testing")
 
 __version__ = "1.0.0"
 

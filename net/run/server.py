@@ -75,6 +75,7 @@ class Server:
         self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
         self._misconfigured: Optional[str] = None
+        self._busy: Optional[str] = None
         self._listening = False
         self._ticking: Optional[Timer] = None
         self._ticked = self._patient_until = 0.0
@@ -117,6 +118,19 @@ class Server:
             if not served or monotonic() >= end or self._closed:
                 return
             sleep(DRAIN_LOOK)
+
+    def refuse_all(self, reason: Optional[str]) -> None:
+        """Be busy for everybody, and end what is idle; None to serve again. Any thread may call.
+
+        :param reason: what callers are told.
+        """
+        self._busy = reason
+        if reason is not None:
+            with self._lock:
+                served = list(self._served)
+            for connection in served:
+                if not connection.call:
+                    connection.stream.abort()
 
     def abandon(self) -> None:
         """Close the copies of our sockets in a forked child, where no thread serves them."""
@@ -266,8 +280,9 @@ class Server:
 
     def _why_not(self, sock: socket.socket, address: Optional[Address]) -> Optional[NetError]:
         """The reason to refuse a client for what it is, or for how things are here."""
-        if self._misconfigured is not None:
-            return PeerBusy(None, self._misconfigured)
+        reason = self._misconfigured or self._busy
+        if reason is not None:
+            return PeerBusy(None, reason)
         if self._known is not None:
             return None
         refusal = access.refusal(address, host_port(sock.getsockname()))

@@ -20,7 +20,7 @@ import importlib, pkgutil, sys
 import net
 names = ["net"] + [m.name for m in pkgutil.walk_packages(net.__path__, "net.")]
 for name in names:
-    if not name.endswith(".__main__"):
+    if not name.endswith((".__main__", ".testing.plugin")):  # that one needs pytest
         importlib.import_module(name)
 from importlib.metadata import version
 assert version("app-net") == net.__version__, version("app-net")
@@ -43,7 +43,7 @@ def main() -> None:
         imported = run(python, "-I", "-W", "error", "-c", IMPORT_ALL, cwd=folder).split()
         assert set(imported) == modules_of_checkout(), sorted(imported)
         run(python, "-m", "net", "demo", cwd=folder)
-        assert "usage: app-net COMMAND" in run(scripts / "app-net", "--help", cwd=folder)
+        assert "usage: app-net " in run(scripts / "app-net", "--help", cwd=folder)
         print(f"{wheel.name}: {len(imported)} modules imported from an empty environment")
 
 

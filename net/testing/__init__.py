@@ -1,0 +1,132 @@
+"""Peers for the tests of an application: real ones, on this host alone, with faults by name.
+
+::
+
+    def test_a_shot_is_rendered():
+        with net.testing.peers(3, app="studio") as [a, b, c]:
+            assert render("sc01", peer=a) == "sc01 rendered"
+            b.kill()
+            assert len(render.all("sc02")) == 2
+"""
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from random import SystemRandom
+from typing import Any, Dict, Iterator, List, Optional
+
+from .. import discovery
+from ..settings import TABLE, Settings, settings
+from .faults import FaultyPeer
+from .handles import LocalPeer, ProcessPeer, TestPeer
+
+__all__ = ["LocalPeer", "ProcessPeer", "TestPeer", "peers"]
+
+# Ports of a network that is not made for more peers.
+PORTS = 6
+# Where ranges begin: below the ports that systems hand out themselves (Linux: from 32768), and
+# above those of applications that keep to the default.
+STARTS = range(20_000, 32_000, 8)
+# Seconds for peers to start and to be found, on a machine that has much else to do.
+START_SECONDS = 30.0
+# Settings that are of one peer, and not of a network.
+OF_ONE = ("name", "facts", "is_hub")
+
+
+@contextmanager
+def peers(count: int = 1, app: Optional[str] = None, processes: bool = True,
+          **values: Any) -> Iterator[List[TestPeer]]:
+    """Start peers that run an application, and end them with the block, whatever happens in it.
+
+    Nothing leaves this host, and peers that run on it anyway are not seen: the network has ports of
+    its own, on 127.0.0.1. Within the block this process has the same settings and no others, so
+    that :func:`net.peers` and ``f.peers()`` give exactly these peers, which are there when the
+    block begins.
+
+    :param count: how many.
+    :param app: module that each of them imports; None for the functions that every peer has.
+    :param processes: each is a process of its own. False for peers within this one, which start at
+        once and share its functions and variables; they are called with ``peer=``, and are not
+        found by searches, which leave out the own process.
+    :param values: settings of the peers, as :func:`net.configure` takes them, such as
+        ``group="farm"``; those of the network count here, too.
+    :raises NetError: a peer does not start.
+    :raises SettingError: no such setting, or a value that it cannot take.
+    """
+    with ExitStack() as stack:
+        start = stack.enter_context(_free_ports(max(PORTS, count)))
+        network = {"host": "127.0.0.1", "port_start": start, "port_range": max(PORTS, count) - 1}
+        stack.enter_context(_only({**values, **network}))
+        if not processes:
+            if app is not None:
+                import_module(app)
+            yield [stack.enter_context(LocalPeer(FaultyPeer(launch=False, test=True)))
+                   for _ in range(count)]
+            return
+        # All of them start at the same time.
+        found = [stack.enter_context(ProcessPeer(app, {**values, **network}))
+                 for _ in range(count)]
+        for peer in found:
+            peer.wait_until_ready(START_SECONDS)
+        discovery.peers(refresh=True, at_least=count, timeout=START_SECONDS)
+        yield list(found)
+
+
+@contextmanager
+def _only(values: Dict[str, Any]) -> Iterator[None]:
+    """Let these settings count, and otherwise the defaults; as they were before at the end."""
+    before = dict(vars(settings))
+    vars(settings).clear()
+    vars(settings).update({name: setting.default for name, setting in TABLE.items()},
+                          _checked=True)
+    Settings.revision += 1
+    try:
+        for name, value in values.items():
+            if name not in OF_ONE:
+                settings.set(name, value)
+        yield
+    finally:
+        vars(settings).clear()
+        vars(settings).update(before)
+        Settings.revision += 1
+
+
+@contextmanager
+def _free_ports(count: int) -> Iterator[int]:
+    """The first of so many free ports in a row, which no other process is given by this function
+    meanwhile: the one behind them is bound as long."""
+    random = SystemRandom()
+    for _ in range(1000):
+        start = random.choice(STARTS)
+        ports = range(start, start + count)
+        guard = _bound(socket.SOCK_STREAM, ports.stop)
+        if guard is None:
+            continue
+        with guard:
+            if all(_is_free(kind, port) for port in ports
+                   for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+                yield start
+                return
+    raise OSError(f"no {count} free ports in a row from {STARTS.start} to {STARTS.stop}")
+
+
+def _bound(kind: socket.SocketKind, port: int) -> Optional[socket.socket]:
+    sock = socket.socket(socket.AF_INET, kind)
+    if os.name == "nt":  # elsewhere a port that was just closed is free again
+        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE"), 1)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def _is_free(kind: socket.SocketKind, port: int) -> bool:
+    sock = _bound(kind, port)
+    if sock is None:
+        return False
+    sock.close()
+    return True

@@ -1,0 +1,205 @@
+"""A peer whose connections go through a network that can be told to be bad."""
+from __future__ import annotations
+
+import random
+import select
+import socket
+import struct
+import threading
+from collections import deque
+from time import monotonic
+from typing import Any, Deque, Dict, List, Optional, Set, Tuple
+
+from ..errors import Address
+from ..link.base import Endpoint, Listener
+from ..peer import _Peer
+
+PIECE = 64 * 1024
+# Bytes that are on their way in one direction of a connection; then its sender waits.
+MAX_ON_THE_WAY = 8 * 1024 * 1024
+# Seconds after which TCP sends again what was lost, at first: doubled each time.
+RESEND = 0.2
+# Seconds between looks whether a fault has begun or ended.
+LOOK = 0.02
+
+
+class Faults:
+    """What is wrong with the network of one peer. Any thread may call.
+
+    :ivar delay: seconds that each piece takes longer, either way.
+    :ivar loss: share of the pieces that are lost at first, and so come late, as with TCP.
+    :ivar frozen: whether nothing passes.
+    :ivar cut: whether connections end as soon as they begin.
+    """
+
+    def __init__(self) -> None:
+        self.delay = self.loss = 0.0
+        self.frozen = self.cut = False
+        self._lock = threading.Lock()  # guards _pumps
+        self._pumps: Set[_Pump] = set()
+
+    def heal(self) -> None:
+        """Nothing is wrong any more."""
+        self.delay = self.loss = 0.0
+        self.frozen = self.cut = False
+
+    def end_connections(self) -> None:
+        """End all connections by a reset."""
+        with self._lock:
+            pumps = list(self._pumps)
+        for pump in pumps:
+            pump.reset()
+
+    def lateness(self) -> float:
+        """Seconds that the next piece comes late."""
+        late, resend = self.delay, RESEND
+        while self.loss and random.random() < self.loss and resend < 10:
+            late += resend
+            resend *= 2
+        return late
+
+    def carry(self, outer: socket.socket) -> socket.socket:
+        """The other end of a network between a connection and the peer."""
+        ours, theirs = socket.socketpair()
+        pump = _Pump(self, outer, ours)
+        with self._lock:
+            self._pumps.add(pump)
+        threading.Thread(target=self._run, args=(pump,), name="net-fault", daemon=True).start()
+        return theirs
+
+    def _run(self, pump: _Pump) -> None:
+        try:
+            pump.run()
+        finally:
+            with self._lock:
+                self._pumps.discard(pump)
+
+
+class _Way:
+    """One direction of a connection: the pieces that are on their way, each with its time."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.pieces: Deque[Tuple[float, bytes]] = deque()
+        self.size = 0
+        self.ended = False
+
+    def receive(self, faults: Faults) -> None:
+        try:
+            data = self.source.recv(PIECE)
+        except BlockingIOError:
+            return
+        # Pieces stay in order, however late one of them is.
+        due = max(monotonic() + faults.lateness(), self.pieces[-1][0] if self.pieces else 0.0)
+        self.pieces.append((due, data))
+        self.size += len(data)
+        self.ended = not data
+
+    def deliver(self) -> bool:
+        """Send what is due. False if that was the end of this direction."""
+        while self.pieces and self.pieces[0][0] <= monotonic():
+            due, data = self.pieces.popleft()
+            if not data:
+                self.sink.shutdown(socket.SHUT_WR)
+                return False
+            try:
+                sent = self.sink.send(data)
+            except BlockingIOError:
+                sent = 0
+            self.size -= sent
+            if sent < len(data):
+                self.pieces.appendleft((due, data[sent:]))
+                return True
+        return True
+
+    @property
+    def takes_more(self) -> bool:
+        return not self.ended and self.size < MAX_ON_THE_WAY
+
+
+class _Pump:
+    """Passes on what comes, both ways, in one thread."""
+
+    def __init__(self, faults: Faults, outer: socket.socket, inner: socket.socket) -> None:
+        self._faults = faults
+        self._outer = outer
+        self._inner = inner
+        self._reset = False
+
+    def reset(self) -> None:
+        self._reset = True
+
+    def run(self) -> None:
+        outer, inner = self._outer, self._inner
+        with outer, inner:
+            outer.setblocking(False)
+            inner.setblocking(False)
+            ways = [_Way(outer, inner), _Way(inner, outer)]
+            try:
+                while ways and not self._reset:
+                    ways = [way for way in ways if self._faults.frozen or way.deliver()]
+                    self._wait(ways)
+            except (OSError, ValueError):
+                pass  # one side has gone
+            if self._reset and outer.family != getattr(socket, "AF_UNIX", None):
+                outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _wait(self, ways: List[_Way]) -> None:
+        due = [way.pieces[0][0] - monotonic() for way in ways if way.pieces]
+        late = [way for way, left in zip([way for way in ways if way.pieces], due) if left <= 0]
+        frozen = self._faults.frozen
+        readable, _, _ = select.select(
+            [] if frozen else [way.source for way in ways if way.takes_more],
+            [] if frozen else [way.sink for way in late], [],
+            LOOK if frozen else max(0.0, min([LOOK, *(left for left in due if left > 0)])))
+        for way in ways:
+            if way.source in readable:
+                way.receive(self._faults)
+
+
+class _FaultyListener:
+    """A listener whose connections go through the network of a peer that has faults."""
+
+    def __init__(self, listener: Listener, faults: Faults) -> None:
+        self._listener = listener
+        self._faults = faults
+        self.endpoint: Endpoint = listener.endpoint
+        self.fileno = listener.fileno
+
+    def accept(self) -> Tuple[socket.socket, Optional[Address]]:
+        sock, address = self._listener.accept()
+        if self._faults.cut:
+            sock.close()
+            raise ConnectionAbortedError("cut by a fault")
+        return self._faults.carry(sock), address
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+class FaultyPeer(_Peer):
+    """A peer with faults."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.faults = Faults()
+        super().__init__(*args, **kwargs)
+
+    def _listen(self) -> List[Listener]:
+        return [_FaultyListener(listener, self.faults) for listener in super()._listen()]
+
+    def apply(self, fault: str, value: float = 0.0) -> None:
+        """Let a fault begin, or, with ``heal``, all of them end."""
+        faults, server = self.faults, self.server
+        assert server is not None
+        changes: Dict[str, Any] = {"delay": ("delay", value), "loss": ("loss", value),
+                                   "freeze": ("frozen", True), "cut": ("cut", True)}
+        if fault == "heal":
+            faults.heal()
+            server.refuse_all(None)
+        elif fault == "full":
+            server.refuse_all("it is full, as its test wants it")
+        else:
+            setattr(faults, *changes[fault])
+            if fault == "cut":
+                faults.end_connections()

@@ -1,0 +1,207 @@
+"""What a test has of its peers: to call them, and to have something go wrong with them."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any, Dict, Optional
+
+from ..errors import Address, NetError
+from ..identity import PeerId
+from ..objects import remote
+from .faults import FaultyPeer
+
+# Seconds that a process has to end by itself, and for an answer to a command.
+END_SECONDS, COMMAND_SECONDS = 5.0, 10.0
+
+
+class TestPeer:
+    """A peer of a test; ``peer=`` takes it.
+
+    :ivar id: its peer id.
+    """
+
+    __test__ = False  # for pytest it is no test
+    id: PeerId
+
+    @property
+    def address(self) -> Address:
+        """``(host, port)``."""
+        return self.id.address
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Call one of its functions by name, which need not be there in this process."""
+        return remote(name).on(self.id)(*args, **kwargs)
+
+    def delay(self, seconds: float) -> None:
+        """All that is sent on its connections takes so much longer, either way."""
+        self._apply("delay", seconds)
+
+    def loss(self, share: float) -> None:
+        """This share of what is sent on its connections is lost. As with TCP it comes all the same,
+        but late: after 0.2 seconds, or more if it is lost again."""
+        if not 0 <= share < 1:
+            raise ValueError(f"a share is from 0 to below 1, not {share!r}")
+        self._apply("loss", share)
+
+    def cut(self) -> None:
+        """Its connections break, and new ones end at once: calls raise PeerLost or
+        PeerUnreachable."""
+        self._apply("cut")
+
+    def full(self) -> None:
+        """It takes no connection any more: calls raise PeerBusy."""
+        self._apply("full")
+
+    def freeze(self) -> None:
+        """It stands still: connections are taken, and nothing is answered."""
+        self._apply("freeze")
+
+    def heal(self) -> None:
+        """All faults end, but for :meth:`kill`."""
+        self._apply("heal")
+
+    def kill(self) -> None:
+        """It is gone, without a goodbye."""
+        raise NotImplementedError
+
+    def _apply(self, fault: str, value: float = 0.0) -> None:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+
+class LocalPeer(TestPeer):
+    """A peer within this process. For ``with``."""
+
+    def __init__(self, peer: FaultyPeer) -> None:
+        self._peer = peer
+
+    def __enter__(self) -> LocalPeer:
+        self._peer.launch()
+        self.id = self._peer.id
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._peer.launched:
+            self._peer.apply("heal")
+        self._peer.close()
+
+    def kill(self) -> None:
+        self._peer.faults.end_connections()
+        self._peer.close()
+
+    def _apply(self, fault: str, value: float = 0.0) -> None:
+        self._peer.apply(fault, value)
+
+
+class ProcessPeer(TestPeer):
+    """A peer that is a process of its own. For ``with``; what it prints goes to standard error.
+
+    :param app: module that it imports.
+    :param values: its settings.
+    :ivar pid: its process id.
+    """
+
+    def __init__(self, app: Optional[str], values: Dict[str, Any]) -> None:
+        self._app = app
+        self._values = values
+
+    def __enter__(self) -> ProcessPeer:
+        package = __name__.rpartition(".")[0]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{package}.program", json.dumps(
+                {"app": self._app, "path": sys.path, "settings": _texts(self._values)})],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment())
+        self.pid = self._process.pid
+        self._frozen = False
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        process = self._process
+        if process.poll() is None and self._frozen:
+            process.kill()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.close()  # which ends it
+        except OSError:
+            pass
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until it serves.
+
+        :raises NetError: it has ended, or takes too long.
+        """
+        self.id = PeerId(self._answer(seconds).encode("ascii"))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        if not hasattr(signal, "SIGSTOP"):  # Windows
+            self._apply("freeze")
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):
+            # All of its threads have stopped then.
+            os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+        self._frozen = True
+
+    def heal(self) -> None:
+        if self._frozen:
+            self._process.send_signal(signal.SIGCONT)
+            self._frozen = False
+        self._apply("heal")
+
+    def _apply(self, fault: str, value: float = 0.0) -> None:
+        if not self.alive:
+            raise NetError(f"the process {self.pid} has ended")
+        if self._frozen:
+            raise NetError(f"the process {self.pid} is frozen; heal() it first")
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([fault, value]) + "\n")
+        self._process.stdin.flush()
+        self._answer(COMMAND_SECONDS)
+
+    def _answer(self, seconds: float) -> str:
+        """The next line that it says to this process."""
+        assert self._process.stdout is not None
+        late = threading.Timer(seconds, self._process.kill)
+        late.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            late.cancel()
+            late.join()
+        if not line:
+            raise NetError(f"the process {self.pid} of {self._app or 'no application'} has ended "
+                           f"with {self._process.wait()}, or has said nothing for {seconds:g} s; "
+                           f"what it printed is on standard error")
+        return line.strip()
+
+
+def _texts(values: Dict[str, Any]) -> Dict[str, Any]:
+    """Settings as they travel to the process."""
+    return {name: value if value is None or isinstance(value, (bool, int, float, str, list, dict))
+            else str(value) for name, value in values.items()}
+
+
+def _environment() -> Dict[str, str]:
+    """The environment, without any settings of the developer's own."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("NET_")}
