@@ -437,29 +437,36 @@ def flag(name: str) -> Callable[[T], T]:
 
 
 @overload
-def value(cls: Optional[str] = None) -> Callable[[Type[T]], Type[T]]: ...
+def value(cls: Optional[str] = None, *, pack: Optional[Callable[[Any], Any]] = None,
+          unpack: Optional[Callable[[Any], Any]] = None) -> Callable[[Type[T]], Type[T]]: ...
 
 
 @overload
-def value(cls: Type[T]) -> Type[T]: ...
+def value(cls: Type[T], *, pack: Optional[Callable[[T], Any]] = None,
+          unpack: Optional[Callable[[Any], T]] = None) -> Type[T]: ...
 
 
-def value(cls: Any = None) -> Any:
-    """Let values of a dataclass, an enum or a named tuple travel.
+def value(cls: Any = None, *, pack: Any = None, unpack: Any = None) -> Any:
+    """Let values of a class travel: a dataclass, an enum, a named tuple, a class of attrs or a
+    model of pydantic 2, or any other with ``pack`` and ``unpack``.
 
     Used as ``@net.value``, ``@net.value()`` or ``@net.value("Name")``, on both sides. The class is
     found there by this name, ``module.qualified name`` by default, among those registered; its
     fields are set as they were, its ``__init__`` does not run.
 
+    :param pack: makes a value that travels, such as a tuple of its parts, of one of this class.
+    :param unpack: makes the value again of that. What others send goes into it.
     :raises TypeError: another kind of class, or the name is taken by another class.
     """
     namespace = sys._getframe(1).f_globals
     remember_program(namespace)
     if cls is None or isinstance(cls, str):
-        return functools.partial(_register_value, name=cls, namespace=namespace)
-    return _register_value(cls, None, namespace)
+        return functools.partial(_register_value, name=cls, namespace=namespace, pack=pack,
+                                 unpack=unpack)
+    return _register_value(cls, None, namespace, pack, unpack)
 
 
-def _register_value(cls: Any, name: Optional[str], namespace: Mapping[str, Any]) -> Any:
+def _register_value(cls: Any, name: Optional[str], namespace: Mapping[str, Any], pack: Any,
+                    unpack: Any) -> Any:
     at_hand = getattr(cls, "__module__", None) == namespace.get("__name__")
-    return registered.register(cls, name, namespace if at_hand else None)
+    return registered.register(cls, name, namespace if at_hand else None, pack, unpack)

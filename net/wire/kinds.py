@@ -19,7 +19,7 @@ from typing import (Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable, Na
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, printable
-from . import arrays, registered
+from . import arrays, libraries, registered
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo
 
@@ -257,7 +257,7 @@ def look_inside(value: Any) -> Any:
         return value
     if cls in _MAPPINGS:
         return itertools.chain(value, value.values())
-    if cls in registered.NAMES:
+    if cls in registered.NAMES and cls not in registered.PACKED:
         return registered.take_apart(value).values()
     return None
 
@@ -292,6 +292,10 @@ def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
     zoneinfo = sys.modules.get("zoneinfo")
     if zoneinfo is not None and cls is zoneinfo.ZoneInfo and value.key:
         return {"!zone": value.key}
+    library = libraries.find(value)
+    if library is not None:
+        content = packer.items(libraries.take_apart(library, value), depth)
+        return {"!library": [library.module, library.name, content]}
     lent = packer.lend(value)
     if lent is not None:
         return {"!lent": lent}
@@ -303,6 +307,8 @@ def _why_not(cls: type) -> str:
         f"{cls.__module__}.{cls.__qualname__}"
     if hasattr(cls, "__dataclass_fields__") or hasattr(cls, "__members__") \
             or hasattr(cls, "_fields"):
+        return f"{name} cannot travel until it is registered with @net.value on both sides"
+    if hasattr(cls, "__attrs_attrs__") or hasattr(cls, "__pydantic_fields__"):
         return f"{name} cannot travel until it is registered with @net.value on both sides"
     for base in (dict, list, tuple, str, int, float, bytes):
         if issubclass(cls, base):
@@ -332,6 +338,10 @@ def _put_array(restorer: Any, content: Any) -> Any:
 def _put_scalar(restorer: Any, content: Any) -> Any:
     described, data = a_list(content, 2, 2)
     return arrays.put_together_scalar(described, restorer.bytes(data))
+
+
+def _put_library(restorer: Any, content: Any) -> Any:
+    return libraries.put_together(*a_list(content, 3, 3))
 
 
 def _put_zone_info(restorer: Any, content: Any) -> datetime.tzinfo:
@@ -364,6 +374,7 @@ PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     "!path": _put_path,
     "!array": _put_array,
     "!scalar": _put_scalar,
+    "!library": _put_library,
     "!zone": _put_zone_info,
     "!lent": lambda restorer, content: restorer.lent(content),
 }

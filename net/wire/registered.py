@@ -1,4 +1,5 @@
-"""Classes that an application lets travel: dataclasses, enums and named tuples.
+"""Classes that an application lets travel: dataclasses, enums, named tuples, those of attrs and
+pydantic, and others of which it says how to pack them.
 
 The wire names a class; only classes that were registered here under that name are ever made.
 """
@@ -9,12 +10,13 @@ import dataclasses
 import enum
 import functools
 import operator
+import sys
 import types
-from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import ValueNotSupported
 from ..identity import MAIN, printable, program_of, public_module
-from .checks import Lacking, Malformed, a_text, a_whole
+from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object
 from .memo import Memo
 
 # Combinations of a flag that the wire may leave in memory, at some 400 bytes.
@@ -25,35 +27,64 @@ CLASSES: Dict[str, type] = {}
 NAMES: Dict[type, str] = {}
 
 
-def register(cls: type, name: Optional[str],
-             namespace: Optional[Mapping[str, Any]] = None) -> type:
+#: A function of one argument.
+Function = Callable[[Any], Any]
+#: Class -> what makes a value that travels of one of its own, and back.
+PACKED: Dict[type, Tuple[Function, Function]] = {}
+
+
+def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, Any]] = None,
+             pack: Optional[Function] = None, unpack: Optional[Function] = None) -> type:
     """Let values of a class travel under a name, ``module.qualified name`` by default.
 
     :param namespace: the variables of the module that defines it, if they are at hand.
-    :raises TypeError: neither a dataclass, an enum nor a named tuple, a dataclass with a base such
-        as dict or Exception, or the name is taken.
+    :raises TypeError: a class that holds more than its fields, and nobody says how to pack it, or
+        the name is taken.
     """
-    if not isinstance(cls, type) or not (dataclasses.is_dataclass(cls) or is_enum(cls)
-                                         or _is_named_tuple(cls)):
+    if not isinstance(cls, type):
         raise TypeError(f"{cls!r} is neither a dataclass, an enum nor a named tuple")
     if name == "":
         raise TypeError("a name must not be empty")
-    base = next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
-    if not is_enum(cls) and not _is_named_tuple(cls) and (base is not object or not _is_plain(cls)):
-        raise TypeError(f"{cls!r} is also a {base.__name__}, and holds more than its fields")
+    if pack is None and unpack is None:
+        if _is_model(cls):
+            pack, unpack = _pack_model, functools.partial(_unpack_model, cls)
+        else:
+            _check(cls)
+    elif not callable(pack) or not callable(unpack):
+        raise TypeError("pack and unpack are two functions of one argument")
     if name is None:
         name = ".".join(_origin(cls, namespace))
     known = CLASSES.get(name)
     if known is not None and _origin(known) != _origin(cls, namespace):
         raise TypeError(f"the name {name!r} is taken by {known!r}")
+    PACKED.pop(cls, None)
+    if pack is not None and unpack is not None:
+        PACKED[cls] = pack, unpack
     CLASSES[name] = cls
     NAMES[cls] = name
     return cls
 
 
+def _check(cls: type) -> None:
+    """Refuse a class whose values are more than their fields.
+
+    :raises TypeError: it is one.
+    """
+    if not (dataclasses.is_dataclass(cls) or is_enum(cls) or _is_named_tuple(cls)
+            or _is_attrs(cls)):
+        raise TypeError(f"{cls!r} is neither a dataclass, an enum nor a named tuple, nor of attrs "
+                        f"or pydantic; net.value({cls.__name__}, pack=..., unpack=...) says what "
+                        f"of it travels")
+    base = next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
+    if not is_enum(cls) and not _is_named_tuple(cls) and (base is not object or not _is_plain(cls)):
+        raise TypeError(f"{cls!r} is also a {base.__name__}, and holds more than its fields")
+
+
 def take_apart(value: Any) -> Dict[str, Any]:
     """The parts of a value of a registered class, by name."""
     cls = type(value)
+    if cls in PACKED:
+        return {"packed": PACKED[cls][0](value)}
     if is_enum(cls):
         # A flag may be a combination that has no name.
         return {"value": value._value_} if isinstance(value, enum.Flag) else {"name": value._name_}
@@ -84,8 +115,9 @@ class _Shape(NamedTuple):
 
 
 def _find_shape(cls: Any) -> _Shape:
-    names = cls._fields if _is_named_tuple(cls) else tuple(
-        [field.name for field in dataclasses.fields(cls)])
+    fields = cls.__attrs_attrs__ if _is_attrs(cls) else () if _is_named_tuple(cls) \
+        else dataclasses.fields(cls)
+    names = cls._fields if _is_named_tuple(cls) else tuple([field.name for field in fields])
     slots = {name: slot for base in cls.__mro__ for name, slot in vars(base).items()
              if type(slot) is types.MemberDescriptorType and name not in names}
     return _Shape(names, frozenset(names), slots)
@@ -140,6 +172,10 @@ def put_together(name: str, parts: Dict[str, Any]) -> Any:
     cls: Any = CLASSES.get(name)
     if cls is None:
         raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
+    if cls in PACKED:
+        if parts.keys() != {"packed"}:
+            raise Lacking(f"{printable(name)} arrived in parts, but the other side packs it")
+        return PACKED[cls][1](parts["packed"])
     if is_enum(cls):
         return _put_enum(cls, name, parts)
     names = _shapes[cls].names
@@ -200,6 +236,44 @@ def _combine(cls: Any, name: str, value: int) -> Any:
     while not room and issubclass(cls, int) and len(cls._value2member_map_) > kept:
         cls._value2member_map_.popitem()  # it equals others by its number
     return member
+
+
+def _is_attrs(cls: Any) -> bool:
+    return hasattr(cls, "__attrs_attrs__")
+
+
+def _is_model(cls: Any) -> bool:
+    """Whether it is a model of pydantic 2."""
+    model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    return isinstance(model, type) and issubclass(cls, model) and hasattr(model, "model_fields")
+
+
+def _pack_model(value: Any) -> Any:
+    state = value.__getstate__()
+    fields = type(value).model_fields
+    return [{name: held for name, held in state["__dict__"].items() if name in fields},
+            state["__pydantic_fields_set__"], state["__pydantic_extra__"],
+            state["__pydantic_private__"]]
+
+
+def _unpack_model(cls: Any, content: Any) -> Any:
+    fields, given, extra, private = a_list(content, 4, 4)
+    if an_object(fields).keys() != cls.model_fields.keys():
+        raise Lacking(f"{cls.__qualname__} has the fields {', '.join(cls.model_fields)}",
+                      f", but {printable(', '.join(fields))} arrived")
+    takes_extra = cls.model_config.get("extra") == "allow"
+    if type(given) is not set or (type(extra) is not dict if takes_extra else extra is not None) \
+            or not given <= {*fields, *(extra or ())} or not _is_private(cls, private):
+        raise Malformed("not the state of a model")
+    value = cls.__new__(cls)
+    value.__setstate__({"__dict__": fields, "__pydantic_fields_set__": given,
+                        "__pydantic_extra__": extra, "__pydantic_private__": private})
+    return value
+
+
+def _is_private(cls: Any, private: Any) -> bool:
+    return private is None or type(private) is dict \
+        and private.keys() <= cls.__private_attributes__.keys()
 
 
 def is_enum(cls: type) -> bool:

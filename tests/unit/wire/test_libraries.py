@@ -1,0 +1,333 @@
+"""Tables, tensors and models of other libraries, where these are installed."""
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+import zoneinfo
+from random import Random
+from typing import Any
+
+import pytest
+
+import net
+from net.errors import ProtocolError, ValueNotSupported
+from net.wire import registered
+from net.wire.values import unpack
+from processes import run_python
+from travel import as_result
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+
+
+@pytest.fixture(autouse=True)
+def own_classes(monkeypatch):
+    """What a test registers is gone after it."""
+    for name in ("CLASSES", "NAMES", "PACKED"):
+        monkeypatch.setattr(registered, name, dict(getattr(registered, name)))
+
+
+# ------------------------------------------------------------------------------------- pandas
+
+
+@pytest.fixture
+def pandas() -> Any:
+    pytest.importorskip("pyarrow")
+    return pytest.importorskip("pandas")
+
+
+def frames(pandas):
+    times = pandas.date_range("2024-03-30", periods=3, freq="D", tz="Europe/Berlin")
+    yield pandas.DataFrame({"b": [1, 2, 3], "a": [0.5, float("nan"), -0.0]})
+    yield pandas.DataFrame({"x": pandas.array([1, 2, 3], dtype="int8")}, index=times)
+    yield pandas.DataFrame({"t": times, "n": times.tz_localize(None)}, index=list("zyx"))
+    yield pandas.DataFrame({"c": pandas.Categorical(["u", "v", "u"], ["v", "u"], ordered=True)})
+    yield pandas.DataFrame({"s": ["text", "ä", None]})
+    yield pandas.DataFrame({"i": pandas.array([1, None, 3], dtype="Int64")})
+    yield pandas.DataFrame({"d": [datetime.date(2024, 1, 2)], "p": [decimal.Decimal("1.50")]})
+    yield pandas.DataFrame({"p": pandas.period_range("2024-01", periods=3, freq="M")})
+    yield pandas.DataFrame({"x": range(4)}, index=pandas.MultiIndex.from_product(
+        [["a", "b"], [1, 2]], names=["one", "two"]))
+    yield pandas.DataFrame({1: [1.0], 2: [2.0]})
+    yield pandas.DataFrame({"x": range(3)}, index=range(10, 16, 2))
+    yield pandas.DataFrame([[1, 2], [3, 4]])
+    yield pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("a", 1), ("b", 2)]))
+    yield pandas.DataFrame([[1, 2]], columns=pandas.Index(["x", "x"], name="twice"))
+    yield pandas.DataFrame({"x": []})
+    yield pandas.DataFrame(index=[1, 2])
+
+
+def test_frames_arrive_as_they_are(pandas):
+    for frame in frames(pandas):
+        back = as_result({"deep": [frame]})["deep"][0]
+        pandas.testing.assert_frame_equal(frame, back, check_exact=True, check_freq=True)
+        assert list(back.dtypes) == list(frame.dtypes)
+
+
+def test_series_and_their_names_arrive_as_they_are(pandas):
+    for frame in frames(pandas):
+        for number in range(frame.shape[1]):
+            series = frame.iloc[:, number].rename(("any", 1))
+            pandas.testing.assert_series_equal(series, as_result(series), check_exact=True)
+
+
+def test_times_of_pandas_arrive_as_they_are(pandas):
+    for value in (pandas.Timestamp("2024-03-30 12:00:00.123456789"),
+                  *(pandas.Timestamp(datetime.datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN,
+                                                       fold=fold)) for fold in (0, 1)),
+                  pandas.Timestamp("2024-01-01", tz="UTC"), pandas.Timestamp.max,
+                  pandas.Timedelta("-1 days 5 ns"), pandas.Timedelta(5, "s")):
+        back = as_result(value)
+        assert type(back) is type(value) and back == value and back.unit == value.unit
+        if isinstance(value, pandas.Timestamp):
+            assert back.tz == value.tz and back.fold == value.fold
+
+
+@pytest.mark.parametrize("columns, why", [
+    ({"mixed": [1, "text"]}, "cannot travel"),
+    ({"lists": [[1], [2]]}, "holds objects that would arrive as others"),
+    ({"numbers": "objects"}, "would arrive as int64"),
+    ({"own": [object()]}, "cannot travel")])
+def test_what_arrow_would_change_is_refused(pandas, columns, why):
+    frame = pandas.DataFrame({"numbers": [1, 2]}, dtype=object) \
+        if columns == {"numbers": "objects"} else pandas.DataFrame(columns)
+    with pytest.raises(ValueNotSupported, match=why):
+        as_result(frame)
+
+
+# --------------------------------------------------------------------------- polars and pyarrow
+
+
+def test_tables_of_polars_arrive_as_they_are():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({
+        "i": [1, None], "s": ["a", "ä"], "l": [[1, 2], []], "c": [{"x": 1}, {"x": 2}],
+        "t": [datetime.datetime(2024, 3, 31, 12, tzinfo=BERLIN)] * 2,
+        "k": polars.Series(["u", "v"], dtype=polars.Categorical)})
+    back = as_result([frame])[0]
+    assert back.schema == frame.schema and back.equals(frame)
+    series = frame["t"]
+    back = as_result(series)
+    assert (back.dtype, back.name) == (series.dtype, series.name) and back.equals(series)
+    with pytest.raises(ValueNotSupported):
+        as_result(polars.DataFrame({"o": polars.Series([object()], dtype=polars.Object)}))
+
+
+def test_tables_of_pyarrow_arrive_as_they_are():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"i": [1, None, 3], "s": ["a", "b", None], "l": [[1], [], None]},
+                          metadata={"of": "mine"})
+    back = as_result(table)
+    assert back.equals(table, check_metadata=True) and back.schema == table.schema
+    batch = table.to_batches()[0]
+    assert as_result(batch).equals(batch)
+    empty = batch.slice(0, 0)
+    assert as_result(empty).equals(empty) and as_result(empty).schema == empty.schema
+    chunks = pyarrow.chunked_array([[1, 2], [3]])
+    assert as_result(chunks).equals(chunks)
+
+
+# -------------------------------------------------------------------------------------- torch
+
+
+def test_tensors_arrive_as_they_are():
+    pytest.importorskip("numpy")
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.arange(6).reshape(2, 3).T, torch.tensor(1.5), torch.empty(0, 3),
+                   torch.tensor([True, False]), torch.ones(3, dtype=torch.bfloat16),
+                   torch.tensor([1 + 2j]).conj(), torch.ones(2, requires_grad=True)):
+        back = as_result([tensor])[0]
+        assert type(back) is torch.Tensor and back.dtype is tensor.dtype
+        assert back.shape == tensor.shape and torch.equal(back, tensor)
+        assert back.requires_grad == tensor.requires_grad
+    with pytest.raises(ValueNotSupported, match="only plain tensors"):
+        as_result(torch.eye(3).to_sparse())
+
+
+# ---------------------------------------------------------------------------- attrs and pydantic
+
+
+def test_classes_of_attrs_travel_once_they_are_registered():
+    attrs = pytest.importorskip("attrs")
+
+    @attrs.define
+    class Shot:
+        name: str
+        frames: range = range(3)
+        _hidden: tuple = (1,)
+
+    @attrs.frozen(slots=False)
+    class Fixed:
+        shot: Any
+
+    with pytest.raises(ValueNotSupported, match="registered with @net.value"):
+        as_result(Shot("a"))
+    net.value("Shot")(Shot)
+    net.value("Fixed")(Fixed)
+    value = Fixed(Shot("sc01", range(1, 5), (2, 3)))
+    assert as_result(value) == value
+    value = Fixed(1)
+    object.__setattr__(value, "more", 1)
+    with pytest.raises(ValueNotSupported, match="besides its fields"):
+        as_result(value)
+
+
+def test_models_of_pydantic_travel_once_they_are_registered():
+    pydantic = pytest.importorskip("pydantic", "2.0")
+
+    class Part(pydantic.BaseModel):
+        size: int = 1
+
+    class Model(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="allow")
+        name: str = pydantic.Field(alias="Name")
+        part: Part = Part()
+        when: datetime.datetime = datetime.datetime(2024, 1, 2, tzinfo=datetime.timezone.utc)
+        _seen: int = pydantic.PrivateAttr(0)
+
+    with pytest.raises(ValueNotSupported, match="registered with @net.value"):
+        as_result(Part())
+    net.value("Part")(Part)
+    net.value("Model")(Model)
+    value = Model(Name="x", part=Part(size=5), more=(1, 2))
+    value._seen = 7
+    back = as_result(value)
+    assert back == value and type(back.part) is Part and back._seen == 7
+    assert back.model_fields_set == value.model_fields_set and back.more == (1, 2)
+
+
+# ------------------------------------------------------------------------------ pack and unpack
+
+
+class Money:
+    def __init__(self, amount: int, currency: str) -> None:
+        self.amount, self.currency = amount, currency
+
+    def __eq__(self, other: Any) -> bool:
+        return vars(self) == vars(other)
+
+
+def pack_money(money: Money) -> Any:
+    return (money.amount, money.currency)
+
+
+def test_any_class_travels_by_what_packs_and_unpacks_it():
+    with pytest.raises(TypeError, match="pack=..., unpack=..."):
+        net.value(Money)
+    assert net.value(Money, pack=pack_money, unpack=lambda parts: Money(*parts)) is Money
+    value = {"deep": [Money(5, "EUR"), Money(10 ** 30, "x" * 10_000)]}
+    assert as_result(value) == value
+    many = [Money(number, "EUR") for number in range(50_000)]
+    assert as_result(many)[49_999] == many[49_999]
+
+
+def test_it_says_what_is_wrong_with_pack_and_unpack():
+    for terms in ({"pack": pack_money}, {"unpack": Money}, {"pack": 1, "unpack": 2}):
+        with pytest.raises(TypeError, match="pack and unpack are two functions"):
+            net.value(Money, **terms)
+    net.value(Money, pack=lambda money: object(), unpack=Money)
+    with pytest.raises(ValueNotSupported, match="object cannot travel"):
+        as_result(Money(1, "x"))
+
+    def fail(money: Any) -> Any:
+        raise ZeroDivisionError("of mine")
+    net.value(Money, pack=fail, unpack=fail)
+    with pytest.raises(ZeroDivisionError, match="of mine"):
+        as_result(Money(1, "x"))
+    net.value(Money, pack=pack_money, unpack=fail)
+    with pytest.raises(ZeroDivisionError, match="of mine"):
+        as_result(Money(1, "x"))
+
+
+# ------------------------------------------------------------------------- what strangers may send
+
+
+@pytest.mark.parametrize("content", [
+    None, [], ["pandas"], ["os", "system", ["true"]],
+    ["pandas", "read_pickle", []], [["pandas"], "DataFrame", []]])
+def test_what_names_no_class_of_a_library_makes_no_sense(content):
+    with pytest.raises(ProtocolError):
+        unpack(json.dumps({"!library": content}).encode(), True)
+
+
+@pytest.mark.parametrize("module, name", [
+    ("pandas", "DataFrame"), ("pandas", "Series"), ("pandas", "Timestamp"), ("pyarrow", "Table"),
+    ("pyarrow", "RecordBatch"), ("polars", "DataFrame"), ("torch", "Tensor")])
+@pytest.mark.parametrize("content", [
+    [], [1], ["x", "y", "z", 1], [{"!bytes": "AAAA"}], [{"!bytes": "AAAA"}, None],
+    ["float32", [2, 10 ** 12], False, {"!bytes": "AAAA"}], ["load", [1], False, {"!bytes": ""}]])
+def test_senseless_content_is_refused(module, name, content):
+    pytest.importorskip(module)
+    with pytest.raises((ProtocolError, ValueNotSupported)):
+        unpack(json.dumps({"!library": [module, name, content]}).encode(), True)
+
+
+def of_arrow(pyarrow, table, **options):
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema,
+                                options=pyarrow.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write(table)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("module, name", [("pandas", "DataFrame"), ("pyarrow", "Table"),
+                                          ("polars", "DataFrame")])
+def test_tables_that_are_larger_than_what_arrives_are_refused_before_they_are_made(module, name):
+    """A hundred bytes may stand for terabytes."""
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip(module)
+    bombs = [
+        pyarrow.table({"n": pyarrow.nulls(10 ** 9)}),
+        pyarrow.table({"e": pyarrow.RunEndEncodedArray.from_arrays([10 ** 9], [1])})]
+    texts = [of_arrow(pyarrow, table) for table in bombs]
+    texts.append(of_arrow(pyarrow, pyarrow.table({"z": ["0" * 10 ** 6]}),
+                          compression="zstd"))
+    for text in texts:
+        assert len(text) < 3000
+        more = [None, [[], "object", [None]]] if module == "pandas" else []
+        tree = {"!library": [module, name, [
+            {"!bytes": base64.b64encode(text).decode()}, *more]]}
+        with pytest.raises(ProtocolError, match="more rows than data|compressed"):
+            unpack(json.dumps(tree).encode(), True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tables_that_were_bent_make_no_sense_or_another_table(seed):
+    pyarrow = pytest.importorskip("pyarrow")
+    random = Random(seed)
+    whole = of_arrow(pyarrow, pyarrow.table({"i": [1, None, 3], "s": ["a", "b", None]}))
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(random.randrange(1, 4)):
+            data[random.randrange(len(data))] = random.randrange(256)
+        text = base64.b64encode(data[:random.randrange(len(data) + 1)]).decode()
+        tree = {"!library": ["pyarrow", "Table", [{"!bytes": text}]]}
+        try:
+            assert type(unpack(json.dumps(tree).encode(), True)) is pyarrow.Table
+        except ProtocolError:
+            pass
+
+
+def test_names_of_columns_are_not_unrolled(pandas):
+    frame = of_arrow(pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow").table(
+        {"column 0": [1]}))
+    for labels, names in (([{"!range": [0, 10 ** 12, 1]}], [None]),
+                          ([{"!tuple": [{"!range": [0, 10 ** 12, 1]}, 1]}], ["a", "b"])):
+        tree = {"!library": ["pandas", "DataFrame", [
+            {"!bytes": base64.b64encode(frame).decode()}, None, [labels, "int64", names]]]}
+        with pytest.raises(ProtocolError, match="not the name of a column"):
+            unpack(json.dumps(tree).encode(), True)
+
+
+def test_a_library_that_is_not_loaded_is_named():
+    script = """
+from net.wire.values import unpack
+try:
+    unpack(b'{"!library": ["torch", "Tensor", []]}', True)
+except Exception as problem:
+    print(type(problem).__name__, problem)
+"""
+    done = run_python("-c", script)
+    assert done.stdout.startswith("ValueNotSupported")
+    assert "a value of torch arrived, but that is not loaded" in done.stdout
