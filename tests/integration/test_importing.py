@@ -12,8 +12,8 @@ from processes import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Seconds that net may take on top of the standard modules it needs.
-IMPORT_LIMIT = 0.060
+# What net may take on top of the standard modules it needs, for one of what these take.
+IMPORT_LIMIT = 1.6
 
 QUIET = """
 import json, logging, os, socket, sys, threading
@@ -67,15 +67,17 @@ print(json.dumps([
 
 TIMED = """
 import importlib, json, sys, time
+# Time of the processor: what else the machine does counts less than by the clock on the wall.
+start = time.process_time()
 for name in json.loads(sys.argv[1]):
     try:
         importlib.import_module(name)
     except ImportError:  # made by another module, not found by its name
         pass
-# Time of the processor: what else the machine does counts less than by the clock on the wall.
+needed = time.process_time() - start
 start = time.process_time()
 import net
-print(time.process_time() - start)
+print((time.process_time() - start) / needed)
 """
 
 
@@ -87,15 +89,14 @@ def test_importing_net_costs_little_more_than_the_standard_modules_it_needs():
     assert not strangers
 
     # The best of a few: other work on the machine can only add. Stops at the first good one.
-    fastest = min(_until_below(IMPORT_LIMIT, needed))
-    assert fastest < IMPORT_LIMIT
+    assert min(_until_below(IMPORT_LIMIT, needed)) < IMPORT_LIMIT
 
 
 def _until_below(limit: float, needed: str) -> Iterator[float]:
     for _attempt in range(6):
-        seconds = float(run_python("-c", TIMED, needed, PYTHONDONTWRITEBYTECODE=None).stdout)
-        yield seconds
-        if seconds < limit:
+        ratio = float(run_python("-c", TIMED, needed, PYTHONDONTWRITEBYTECODE=None).stdout)
+        yield ratio
+        if ratio < limit:
             return
 
 
