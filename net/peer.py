@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Uni
 from .context import current
 from .dispatch import Dispatch
 from .log import warn
-from .settings import is_loopback, parse_group, settings
+from .settings import parse_group, settings
 from .hosting import announce_to_children, is_token, stale_parent, why_not_here
 from .errors import NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
@@ -36,9 +36,6 @@ launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
 
 # Seconds for a host to accept a connection or refuse it.
 PING_TIME = 0.25
-
-# An address outside of every local network (TEST-NET-3): choosing a route to it sends nothing.
-_ELSEWHERE = ("203.0.113.1", 9)
 
 
 class FriendlyId(Dict[str, Any]):
@@ -569,21 +566,7 @@ def route_address() -> str:
     """This host's address on the way to the network; 127.0.0.1 without one. Sends nothing."""
     if settings.loopback_only:
         return "127.0.0.1"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(_ELSEWHERE)
-            return str(probe.getsockname()[0])
-        except OSError:
-            return _first_address()
+    from .link import interfaces  # few processes have no peer, and import as quickly as before
 
-
-def _first_address() -> str:
-    """An address of this host on a network without a way out, such as two machines and a cable."""
-    try:
-        import ifaddr
-
-        addresses = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips
-                     if ip.is_IPv4]
-    except (ImportError, OSError):
-        addresses = []
-    return next((one for one in addresses if not is_loopback(one)), "127.0.0.1")
+    # Without a way out there may be a network, such as two machines and a cable.
+    return interfaces.way_out() or interfaces.first_address() or "127.0.0.1"

@@ -9,7 +9,6 @@ import sys
 import threading
 import warnings
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any, Iterator
 
 import pytest
@@ -18,6 +17,7 @@ import net
 from net import peer as peer_module
 from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
 from net.identity import Flag, PeerId, encode_text
+from net.link import interfaces
 from net.peer import FriendlyId, _Peer
 from net.process import Process
 from each import each
@@ -518,22 +518,18 @@ class Route:
 
 def test_the_own_address_is_the_one_on_the_way_to_the_network(monkeypatch, kept_settings):
     kept_settings.set("host", None)
-    monkeypatch.setattr(peer_module.socket, "socket", Route)
-    assert peer_module.route_address() == peer_module._bind_host() == "192.0.2.5"
+    monkeypatch.setattr("net.link.interfaces.socket.socket", Route)
+    assert peer_module.route_address() == "192.0.2.5"
 
 
-@pytest.mark.parametrize("addresses, own", [
-    (["127.0.0.1", "10.0.0.7", "10.0.0.8"], "10.0.0.7"), (["127.0.0.1"], "127.0.0.1"),
-    ([], "127.0.0.1"), (None, "127.0.0.1")])
-def test_without_a_way_it_is_that_of_any_network(monkeypatch, kept_settings, addresses, own):
+@pytest.mark.parametrize("found, own", [
+    ([("lo", "127.0.0.1", 8), ("eth0", "10.0.0.7", 24), ("eth1", "10.0.0.8", 24)], "10.0.0.7"),
+    ([("lo", "127.0.0.1", 8)], "127.0.0.1"), ([], "127.0.0.1")])
+def test_without_a_way_it_is_that_of_any_network(monkeypatch, kept_settings, found, own):
     kept_settings.set("host", None)
-    monkeypatch.setattr(peer_module.socket, "socket", Route)
-    monkeypatch.setattr(Route, "problem", OSError("Network is unreachable"))
-    ips = [SimpleNamespace(ip=("fe80::1", 0, 0), is_IPv4=False),
-           *(SimpleNamespace(ip=address, is_IPv4=True) for address in addresses or ())]
-    known = SimpleNamespace(get_adapters=lambda: [SimpleNamespace(ips=ips)])
-    # None is what an import finds where ifaddr is not installed.
-    monkeypatch.setitem(sys.modules, "ifaddr", None if addresses is None else known)
+    monkeypatch.setattr(interfaces, "way_out", lambda: None)
+    monkeypatch.setattr(interfaces, "read", lambda: ([interfaces.Interface(*one) for one in found],
+                                                     ""))
     assert peer_module.route_address() == own
 
 

@@ -5,10 +5,10 @@ import socket
 from time import monotonic
 from typing import Callable, List, Optional
 
+from ...link import interfaces
 from ...run.loop import READ, Loop
 from ...settings import settings
 from ..membership import Heard
-from . import interfaces
 from .asker import Asker, Place, this_host
 from .datagrams import Seal
 from .rounds import Rounds

@@ -13,12 +13,12 @@ from ipaddress import IPv4Address
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...errors import Address
+from ...link.interfaces import Interface
 from ...settings import is_loopback
 from ..membership import Heard
 from .datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, MAX_DATAGRAM, MAX_FACTS, NOBODY,
                         SEAL_BYTES, SECURED, Message, Question, Seal, decode, digest, encode,
                         encode_question, read_said)
-from .interfaces import Interface
 from .rounds import Rounds
 
 # Datagrams from one socket to addresses that may be dead. The kernel holds each until it has

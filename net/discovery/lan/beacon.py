@@ -173,7 +173,7 @@ def announcements(host: str) -> List[Tuple[str, str]]:
         return [(host, "127.0.0.1")]
     if host != "0.0.0.0":
         return [(host, "255.255.255.255")]
-    from . import interfaces  # loads ifaddr; only a peer on all interfaces needs it
+    from ...link import interfaces  # only a peer on all interfaces needs it
 
     plan = interfaces.plan(interfaces.read()[0], settings.interfaces)
     return [(found.address, str(found.broadcast)) for found in plan.asked]

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Callable, Dict, Iterable, List, Optional, Set
 
 from ...errors import Address
+from ...link import interfaces
 from ...link.base import Endpoint
 from ...link.tcp import TcpCarrier, is_own_address
 from ...log import DISCOVERY, RateLimitedLog
@@ -19,7 +20,6 @@ from ...settings import is_loopback, settings
 from ..answers import Answer
 from ..finder import Listing
 from ..membership import ACCEPTED, REFUSED, SILENT, Heard, Membership
-from . import interfaces
 from .asker import MAX_AT_ONCE
 from .beacon import Beacon, make_seal, open_socket
 from .datagrams import ASK, HELLO, MAX_DATAGRAM, Message, Seal, decode, encode

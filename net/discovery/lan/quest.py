@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Callable, Iterable, List, Optional, Set, Tuple
 
 from ...errors import Address
+from ...link import interfaces
 from ...link.local import named_loopback
 from ...peer import route_address
 from ...settings import is_loopback, settings
@@ -20,7 +21,7 @@ from ..answers import Answer
 from ..membership import Heard
 from ..probes import TICK, Candidate, Sweep
 from ..finder import Search
-from . import interfaces, neighbours
+from . import neighbours
 from .asker import Asker, Place, this_host
 from .datagrams import Seal
 from .node import Node

@@ -12,7 +12,7 @@ from net.discovery.lan import asker as module
 from net.discovery.lan.asker import Asker, Place, this_host
 from net.discovery.lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, MAX_FACTS, SECURED, Message,
                                          decode, digest, encode, encode_said, read_question)
-from net.discovery.lan.interfaces import Interface
+from net.link.interfaces import Interface
 from net.discovery.lan.rounds import Rounds
 
 LOOPBACK = Interface("lo", "127.0.0.1", 8)

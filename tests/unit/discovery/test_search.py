@@ -10,7 +10,8 @@ import pytest
 
 import net
 from net.discovery import search as search_module
-from net.discovery.lan import interfaces, neighbours
+from net.discovery.lan import neighbours
+from net.link import interfaces
 from net.discovery import known_peers
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
 from net.discovery.search import END, Searching

@@ -3,11 +3,15 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
-from ...settings import is_loopback
+from ..settings import is_loopback
 from . import netlink
+
+# An address outside of every local network (TEST-NET-3): choosing a route to it sends nothing.
+_ELSEWHERE = ("203.0.113.1", 9)
 
 # Addresses primed in one search, a /23. Each dead one stays in the kernel's neighbour table for
 # some seconds, that table holds 1,024 on Linux for everything on the machine, and a full one
@@ -72,13 +76,26 @@ def read() -> Tuple[List[Interface], str]:
         try:
             found = _by_library()
         except (ImportError, OSError) as exc:
-            from ...peer import route_address
-
-            address = route_address()
+            address = way_out()
             note = f"interfaces are guessed, netmask /24: {exc}"
-            near = Interface("route", address, NEAR_PREFIX)
-            return ([] if is_loopback(address) else [near]), note
+            return ([] if address is None else [Interface("route", address, NEAR_PREFIX)]), note
     return [interface for interface in found if 0 < interface.prefix <= 32], ""
+
+
+def way_out() -> Optional[str]:
+    """The address of this host that what it sends to the world comes from; None without a way
+    there. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)
+            return str(probe.getsockname()[0])
+        except OSError:
+            return None
+
+
+def first_address() -> Optional[str]:
+    """An address of this host on some network."""
+    return next((one.address for one in read()[0] if not is_loopback(one.address)), None)
 
 
 def _by_library() -> List[Interface]:

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from net.discovery.lan import interfaces, netlink
-from net.discovery.lan.interfaces import MAX_SWEEP, Interface, plan, targets
 from each import each
+from net.link import interfaces, netlink
+from net.link.interfaces import MAX_SWEEP, Interface, plan, targets
 
 LAN = Interface("eth0", "192.168.1.10", 24)
 LOOPBACK = Interface("lo", "127.0.0.1", 8)
@@ -136,11 +136,12 @@ def test_a_kernel_that_does_not_tell_is_an_error(monkeypatch):
 
 def test_without_ifaddr_the_network_is_guessed_from_the_route(monkeypatch, no_netlink):
     monkeypatch.setitem(sys.modules, "ifaddr", None)
-    monkeypatch.setattr("net.peer.route_address", lambda: "10.1.2.3")
+    monkeypatch.setattr(interfaces, "way_out", lambda: "10.1.2.3")
     found, note = interfaces.read()
     assert found == [Interface("route", "10.1.2.3", 24)] and "guessed" in note
 
 
 def test_without_ifaddr_and_network_there_is_no_interface(monkeypatch, no_netlink):
     monkeypatch.setitem(sys.modules, "ifaddr", None)
+    monkeypatch.setattr(interfaces, "way_out", lambda: None)
     assert interfaces.read()[0] == []
