@@ -94,8 +94,9 @@ def way_out() -> Optional[str]:
 
 
 def first_address() -> Optional[str]:
-    """An address of this host on some network."""
-    return next((one.address for one in read()[0] if not is_loopback(one.address)), None)
+    """An address of this host on some network; of a bridge or tunnel only if there is no other."""
+    found = [one for one in read()[0] if not is_loopback(one.address)]
+    return min(found, key=lambda one: bool(why_not_swept(one))).address if found else None
 
 
 def _by_library() -> List[Interface]:

@@ -523,9 +523,12 @@ def test_the_own_address_is_the_one_on_the_way_to_the_network(monkeypatch, kept_
 
 
 @pytest.mark.parametrize("found, own", [
-    ([("lo", "127.0.0.1", 8), ("eth0", "10.0.0.7", 24), ("eth1", "10.0.0.8", 24)], "10.0.0.7"),
+    ([("lo", "127.0.0.1", 8), ("docker0", "172.17.0.1", 16), ("tun0", "10.8.0.2", 24),
+      ("eth0", "10.0.0.7", 24), ("eth1", "10.0.0.8", 24)], "10.0.0.7"),
+    ([("lo", "127.0.0.1", 8), ("docker0", "172.17.0.1", 16)], "172.17.0.1"),
     ([("lo", "127.0.0.1", 8)], "127.0.0.1"), ([], "127.0.0.1")])
-def test_without_a_way_it_is_that_of_any_network(monkeypatch, kept_settings, found, own):
+def test_without_a_way_it_is_that_of_any_network_and_of_a_bridge_last(
+        monkeypatch, kept_settings, found, own):
     kept_settings.set("host", None)
     monkeypatch.setattr(interfaces, "way_out", lambda: None)
     monkeypatch.setattr(interfaces, "read", lambda: ([interfaces.Interface(*one) for one in found],
