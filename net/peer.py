@@ -34,6 +34,9 @@ from .run.server import Server
 # above add here what else a running peer does.
 launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
 
+#: What stands for every address of a host.
+EVERYWHERE = (local.EVERY_ADDRESS, "::")
+
 # Seconds for a host to accept a connection or refuse it.
 PING_TIME = 0.25
 
@@ -129,14 +132,14 @@ class _Peer:
 
     def _listen(self) -> List[Listener]:
         """Listen at the address of this peer, and beside it for the processes of this host."""
-        host = "127.0.0.1" if self._test else _bind_host()
+        host = "127.0.0.1" if self._test else bind_host()
         listeners = [listen_in_range(TcpCarrier(), host, settings.ports, settings.backlog,
                                      self._test)]
         beside = local.listen(listeners[0].endpoint.address, settings.backlog) \
             if settings.unix else None
         if beside is not None:
             listeners.append(beside)
-        if not self._test and host not in ("0.0.0.0", "::"):
+        if not self._test and host not in EVERYWHERE:
             listeners += _listen_for_old(listeners[0].endpoint.port)
         return listeners
 
@@ -185,8 +188,8 @@ class _Peer:
     @property
     def host(self) -> str:
         """Address that this peer is reached at, numeric."""
-        bound = self._server.address[0] if self._server else _bind_host()
-        return route_address() if bound in ("0.0.0.0", "::") else bound
+        bound = self._server.address[0] if self._server else bind_host()
+        return route_address() if bound in EVERYWHERE else bound
 
     @property
     def port(self) -> Optional[int]:
@@ -279,7 +282,7 @@ class _Peer:
         :param host: numeric address, that of this host by default.
         """
         try:
-            TcpCarrier().connect(Endpoint("tcp", host or _bind_host(), port),
+            TcpCarrier().connect(Endpoint("tcp", host or _call_host(), port),
                                  Deadline(PING_TIME)).close()
             return True
         except OSError:
@@ -524,7 +527,7 @@ def _take_over_from_parent() -> None:
     parent = stale_parent()
     if parent is None:
         return
-    address = (_bind_host(), parent.port)
+    address = (_call_host(), parent.port)
     try:
         left = process.client.call(address, LEAVE, (parent.token,), {}, LEAVE_TIME) is True
         ends = monotonic() + LEAVE_TIME
@@ -555,11 +558,19 @@ def _warn_once(text: str) -> None:
         warn(text)
 
 
-def _bind_host() -> str:
+def bind_host() -> str:
+    """What the peer of this process binds: unless it is set, every address that this host has or
+    gets, since it may get another one, or a second."""
     host = settings.host
     if host is None:
-        return route_address()
+        return local.EVERY_ADDRESS
     return "127.0.0.1" if host == "localhost" else host
+
+
+def _call_host() -> str:
+    """Where a peer of this host is called that is bound as that of this process."""
+    host = bind_host()
+    return "127.0.0.1" if host in EVERYWHERE else host
 
 
 def route_address() -> str:

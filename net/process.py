@@ -31,6 +31,7 @@ class Process:
     :ivar warned: warnings that were given; once is enough.
     :ivar hand_over: takes over the connections on which subscribers want their events, with the
         peer that they have connected to; None without events.
+    :ivar moved: called when addresses of this host have come or gone. In the loop's thread.
     :ivar forked: called in a forked child, in this order: what belongs to the parent is forgotten.
     """
 
@@ -41,6 +42,7 @@ class Process:
         self._coroutines: Optional[Coroutines] = None
         self.peers: List[Any] = []
         self.hand_over: Optional[Callable[..., None]] = None
+        self.moved: List[Callable[[], None]] = []
         self.forked: List[Callable[[], None]] = []
         self._begin()
         self.warned: Set[str] = set()

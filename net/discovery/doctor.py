@@ -13,7 +13,7 @@ from ..errors import Address
 from ..identity import printable
 from ..link.base import Endpoint
 from ..link.tcp import TcpCarrier
-from ..peer import route_address
+from ..peer import bind_host, route_address
 from .listing import Peers
 from .probes import look_at
 from .report import Report, places
@@ -69,7 +69,8 @@ def examine(peers: Peers) -> Case:
     try_to_connect(peers)
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
-    return Case(peers, host, [port for port in settings.ports if is_free(host, port)], place())
+    return Case(peers, host, [port for port in settings.ports if is_free(bind_host(), port)],
+                place())
 
 
 def try_to_connect(peers: Peers) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
 
+from ..link.tcp import is_own_address
 from ..settings import is_loopback
 from ..errors import Address
 from ..identity import PeerId, make_id
@@ -54,7 +55,7 @@ def _is_own(answer: Answer, own_instance: str, own: Set[str]) -> bool:
     another address."""
     host = answer.address[0]
     return not answer.old and answer.facts["instance"] == own_instance \
-        and (is_loopback(host) or host in own)
+        and (is_loopback(host) or host in own or is_own_address(host))
 
 
 def _with_facts(answer: Answer) -> Answer:

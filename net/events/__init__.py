@@ -239,7 +239,16 @@ def _on_fork() -> None:
     places.clear()
 
 
+def _on_move() -> None:
+    """Hear this process at its new address, and have old programs call us there."""
+    subscriber.moved()
+    peer = process.peer
+    if peer is not None and peer.launched and subscriber.own_id not in (None, peer.id):
+        subscriber.serve(peer.id)
+
+
 process.hand_over = publisher.adopt
+process.moved.append(_on_move)
 launch_hooks.append(_on_launch)
 process.forked.append(_on_fork)
 atexit.register(publisher.flush, EXIT_TIME)

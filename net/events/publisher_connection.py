@@ -33,6 +33,8 @@ INFO = make_tag("net.defaults.handlers", "info")
 
 # Seconds for a publisher to answer a request.
 REPLY_TIME = 8.0
+# Seconds for one that may be elsewhere by now.
+DOUBT_TIME = 1.0
 # Seconds between two times that a publisher is told of failures.
 TELL_TIME = 1.0
 # Bytes of a frame with events up to which the loop itself reads it. What is larger, or runs code of
@@ -102,6 +104,9 @@ class PublisherConnection(Receiver):
         self._revision = services.settings.revision
         self._facts_request = 0
         self._silence: Optional[Timer] = None
+        # While there is doubt whether it is still there; the number of the request that finds out.
+        self._doubt: Optional[Timer] = None
+        self._asked_after: Optional[int] = None
         self._holds: Set[str] = set()
         # The last frame with events, while it is not acknowledged yet.
         self._taken: Optional[int] = None
@@ -127,6 +132,16 @@ class PublisherConnection(Receiver):
         host, port = self._owner.address
         return make_id(port, host, (self.facts or {}).get("group"))
 
+    def doubt(self) -> None:
+        """It may have moved: end this unless something comes from there soon."""
+        if self._doubt is None:
+            self._asked_after = self._subscription.next_number()
+            self._channel.send(encode_call(self._asked_after, INFO, (), {}))
+            self._doubt = self._services.loop.call_later(DOUBT_TIME, self._gone)
+
+    def _gone(self) -> None:
+        self._end(PeerLost(self._owner.address, "it is elsewhere now"))
+
     def check_settings(self) -> bool:
         """Whether it still is what the settings ask for; ends it if not."""
         if self._revision != self._services.settings.revision and not self._ended:
@@ -138,7 +153,7 @@ class PublisherConnection(Receiver):
         if not self._ended:
             self._ended = True
             self.is_open = False
-            for timer in (self._silence, self._telling):
+            for timer in (self._silence, self._telling, self._doubt):
                 if timer is not None:
                     timer.cancel()
             self._channel.close()
@@ -196,6 +211,9 @@ class PublisherConnection(Receiver):
     def _read_reply(self, frame: Frame) -> None:
         if frame.number == self._facts_request and self.facts is None:
             self.facts = self._read_facts(frame)
+        elif frame.number == self._asked_after and self._doubt is not None:
+            self._doubt.cancel()
+            self._doubt = None
         elif frame.kind == RESULT:
             self._deliver(self._subscription.answered(frame.number, read_subscribed(frame)), 0)
         elif frame.kind == FAILURE and frame.number:

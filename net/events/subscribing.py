@@ -14,9 +14,10 @@ from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..dispatch import MemoryBudget
-from ..errors import Address, NetError, PeerBusy, PeerUnreachable
+from ..errors import Address, NetError, PeerBusy, PeerLost, PeerUnreachable
 from ..identity import PeerId, printable
 from ..link import security
+from ..link.tcp import is_own_address
 from ..log import EVENTS, RateLimitedLog
 from ..run.client import Client
 from ..run.loop import Loop, Timer
@@ -197,9 +198,9 @@ class Subscriber:
             note(logging.WARNING, "subscriptions have to wait: %s", problem)
 
     def _on_change(self, change: str, peer: PeerId) -> None:
-        """Connect to a peer that comes. That one goes is noticed by its connection."""
-        if change == "came":
-            self._call_soon(partial(self._found, peer.address))
+        """Connect to a peer that comes. That one goes is noticed by its connection, unless the
+        same process is known to be elsewhere now."""
+        self._call_soon(partial(self._found if change == "came" else self._missed, peer.address))
 
     # -------------------------------------------------------------------- in the loop
 
@@ -211,8 +212,30 @@ class Subscriber:
             self._forget(target)
             return
         target.found = True
+        target.missed = False
         self._given_up.pop(address, None)
         target.sync(at_once=True)
+
+    def _missed(self, address: Address) -> None:
+        target = self._targets.get(address)
+        if target is not None:
+            target.missed = True
+            self.look_for_moved(target.subscription.instance)
+
+    def look_for_moved(self, instance: Optional[str]) -> None:
+        """Find out whether a process is still where it is missed, if it is at another address, too.
+        """
+        same = [one for one in self._targets.values() if one.subscription.instance == instance]
+        if instance is not None and any([one.subscription.elsewhere for one in same]):
+            for target in same:
+                if target.missed:
+                    target.doubt()
+
+    def moved(self) -> None:
+        """Addresses of this host have gone: what was connected from there will never be heard."""
+        for target in list(self._targets.values()):
+            if target.place is not None and not is_own_address(target.place[0]):
+                target.leave("the address of this host has changed")
 
     def give_up(self, target: Target) -> None:
         """A publisher that was found has been away for too long. What was missed there is not
@@ -332,6 +355,7 @@ class Target:
     the loop.
 
     :ivar found: whether a search has found it; otherwise it is only named.
+    :ivar missed: whether it is gone, as far as discovery can tell.
     :ivar subscription: what is heard there.
     :ivar seen_to: the handlers that hear there, or that it is not for.
     :ivar problem: why it could not be reached lately, None if it could.
@@ -339,7 +363,7 @@ class Target:
 
     def __init__(self, subscriber: Subscriber, address: Address) -> None:
         self.address = address
-        self.found = False
+        self.found = self.missed = False
         self.subscription = Subscription()
         self.seen_to: List[Handler] = []
         self.problem: Optional[BaseException] = None
@@ -450,6 +474,18 @@ class Target:
         self.sync()
         for other in self._subscriber.same_process(self):
             other.sync()
+        if self.subscription.elsewhere:
+            self._subscriber.look_for_moved(self.subscription.instance)
+
+    def doubt(self) -> None:
+        """End the connection unless it still answers."""
+        if self._connection is not None and self.is_open:
+            self._connection.doubt()
+
+    def leave(self, reason: str) -> None:
+        """End the connection, and begin anew."""
+        if self._connection is not None:
+            self.lost(self._connection, PeerLost(self.address, reason))
 
     def lost(self, connection: PublisherConnection, problem: BaseException) -> None:
         """The connection has ended, or could not be made."""

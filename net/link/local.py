@@ -17,17 +17,20 @@ from .base import Deadline, Endpoint, Listener
 from .tcp import is_own_address
 from .unix import UnixCarrier, peer_credentials
 
+#: What a peer is bound to that serves at every address of its host.
+EVERY_ADDRESS = "0.0.0.0"
+
 # The file that gives a host's own name its address, and how many bytes of it are read.
 HOSTS_FILE = "/etc/hosts"
 MAX_HOSTS_FILE = 64 * 1024
 
 
-def endpoint_of(address: Address) -> Optional[Endpoint]:
-    """Where a peer of this host and user that serves at an address also listens; None where the
-    system has no such names, or the address is another host's."""
+def endpoints_of(address: Address) -> List[Endpoint]:
+    """Where a peer of this host and user that serves at an address, or at every address, may also
+    listen; none where the system has no such names, or the address is another host's."""
     if sys.platform != "linux" or not is_own_address(address[0]):
-        return None
-    return _endpoint(address)
+        return []
+    return [_endpoint(address), _endpoint((EVERY_ADDRESS, address[1]))]
 
 
 def listen(address: Address, backlog: int) -> Optional[Listener]:
@@ -41,8 +44,13 @@ def listen(address: Address, backlog: int) -> Optional[Listener]:
         return None  # no such sockets here, or another process has the name
 
 
-def connect(endpoint: Endpoint, deadline: Deadline) -> Optional[socket.socket]:
-    """A connected, blocking socket; None if no process of the same user listens there."""
+def connect(endpoints: List[Endpoint], deadline: Deadline) -> Optional[socket.socket]:
+    """A connected, blocking socket; None if nobody of the same user listens at any of these."""
+    found = (_connect(endpoint, deadline) for endpoint in endpoints)
+    return next((sock for sock in found if sock is not None), None)
+
+
+def _connect(endpoint: Endpoint, deadline: Deadline) -> Optional[socket.socket]:
     try:
         sock = UnixCarrier().connect(endpoint, deadline)
     except OSError:

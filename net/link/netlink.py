@@ -11,6 +11,8 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _NEW_ADDRESS, _GET_ADDRESS, _ERROR, _DONE = 20, 22, 2, 3
 _DUMP, _REQUEST = 0x300, 1
+# To ask for the flags of an interface.
+_FLAGS, _GET_FLAGS, _RUNNING = struct.Struct("=16sH22x"), 0x8913, 0x40
 _LOCAL, _LABEL = 2, 3
 
 #: Groups of a socket that learns of changes: of links, and of IPv4 addresses and routes.
@@ -62,6 +64,18 @@ def _parsed(text: bytes) -> List[Tuple[str, str, int]]:
     if family != socket.AF_INET or not local:
         return []
     return [(name or socket.if_indextoname(index), local, prefix)]
+
+
+def is_up(name: str) -> bool:
+    """Whether an interface is up and plugged in; true where the kernel does not tell."""
+    try:
+        import fcntl  # POSIX only
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            found = fcntl.ioctl(sock, _GET_FLAGS, _FLAGS.pack(os.fsencode(name), 0))
+    except (ImportError, OSError, struct.error):
+        return True
+    return bool(_FLAGS.unpack(found)[1] & _RUNNING)
 
 
 def changes() -> socket.socket:

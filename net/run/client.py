@@ -323,7 +323,7 @@ class Pool:
         self._opening: weakref.WeakSet[_Place] = weakref.WeakSet()
         self._waiting = 0
         # Where the peer also listens if it is one of this host's.
-        self._local: Optional[Endpoint] = None
+        self._local: List[Endpoint] = []
         self._knows_local = False
 
     def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline],
@@ -629,8 +629,8 @@ class Pool:
         """A shorter way to a peer of this host; None if there is none."""
         if not self._knows_local:
             self._knows_local = True
-            self._local = local.endpoint_of(self.address)
-        return None if self._local is None else local.connect(self._local, deadline)
+            self._local = local.endpoints_of(self.address)
+        return local.connect(self._local, deadline)
 
     def _unreachable(self, problem: Exception, deadline: Optional[Deadline],
                      patience: float) -> NetError:

@@ -68,12 +68,16 @@ class Beacon:
         flags = self._flags | (WATCHING if self.watching else 0)
         return Self(self._instance, self.port, flags, self._facts)
 
+    def forget_facts(self) -> None:
+        """What it says of itself has changed."""
+        self._facts_until = 0.0
+
     def receive(self, _mask: int = 0) -> None:
         """Take what has come."""
         if self._revision != settings.revision:
             self._revision = settings.revision
             self.seal = self.responder.seal = make_seal()
-            self._facts_until = 0.0
+            self.forget_facts()
         now = monotonic()
         questions: Dict[Address, Message] = {}
         for _ in range(MAX_AT_ONCE):

@@ -15,6 +15,7 @@ from ...link import interfaces
 from ...link.base import Endpoint
 from ...link.tcp import TcpCarrier, is_own_address
 from ...log import DISCOVERY, RateLimitedLog
+from ...process import process
 from ...run.loop import READ, WRITE, Loop, Timer
 from ...settings import is_loopback, settings
 from ..answers import Answer
@@ -23,6 +24,7 @@ from ..membership import ACCEPTED, REFUSED, SILENT, Heard, Membership
 from .asker import MAX_AT_ONCE
 from .beacon import Beacon, make_seal, open_socket
 from .datagrams import ASK, HELLO, MAX_DATAGRAM, Message, Seal, decode, encode
+from .following import Following
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
@@ -58,6 +60,7 @@ class Node:
         self.beacons: List[Beacon] = []
         self._home: Optional[Beacon] = None
         self._observing: Optional[socket.socket] = None
+        self._following: Optional[Following] = None
         self.membership = Membership(instance, 0, self, self._permit)
         self._seal: Optional[Seal] = None
         self._timer: Optional[Timer] = None
@@ -77,8 +80,7 @@ class Node:
         self.beacons.append(beacon)
         self._loop.register(beacon.socket, READ, partial(self._receive, beacon))
         self._settle()
-        for seconds in HELLOS:
-            self._loop.call_later(seconds, partial(self._announce, beacon))
+        self._greet(beacon)
 
     def remove(self, beacon: Beacon) -> None:
         """A peer has stopped serving."""
@@ -87,6 +89,11 @@ class Node:
             self._loop.unregister(beacon.socket)
             beacon.socket.close()
             self._settle()
+
+    def _greet(self, beacon: Beacon) -> None:
+        beacon.forget_facts()
+        for seconds in HELLOS:
+            self._loop.call_later(seconds, partial(self._announce, beacon))
 
     def _announce(self, beacon: Beacon) -> None:
         if beacon in self.beacons:
@@ -103,9 +110,34 @@ class Node:
             self._loop.unregister(self._observing)
             self._observing.close()
             self._observing = None
+        self._follow()
         if self._home is not before:
             self.membership.moved(self._home.port if self._home else 0, monotonic())
         self._settle_flags()
+        self._schedule()
+
+    def _follow(self) -> None:
+        """Hear of changes of the own addresses while they matter."""
+        needed = not settings.loopback_only and (bool(self.beacons) or self.membership.watching)
+        if needed and self._following is None:
+            self._following = Following(self._loop, self._moved)
+        elif not needed and self._following is not None:
+            self._following.close()
+            self._following = None
+
+    def _moved(self) -> None:
+        """Addresses of this host have come or gone: be known at the new ones, and look anew."""
+        note(logging.INFO, "the addresses of this host have changed")
+        self._networks_until = 0.0
+        for beacon in self.beacons:
+            self._greet(beacon)
+        now = monotonic()
+        if self.membership.knows_anybody:
+            self.membership.awake(now)
+        # From an address that has gone nothing is answered any more, and what waits for it hangs.
+        process.client.close_idle()
+        for moved in process.moved:
+            moved()
         self._schedule()
 
     def _settle_flags(self) -> None:
@@ -130,6 +162,8 @@ class Node:
             knock.abandon()
         if self._observing is not None:
             self._observing.close()
+        if self._following is not None:
+            self._following.abandon()
 
     # ------------------------------------------------------------------ time and datagrams
 

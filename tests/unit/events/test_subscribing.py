@@ -568,6 +568,59 @@ def test_one_address_takes_over_from_the_other(network):
     assert len(network.gaps) == 1
 
 
+def found_at_both(network: Network) -> Peer:
+    """A process that is heard at A, and also known to be at B."""
+    peer = network.peers[A] = network.peers[B] = Peer("same")
+    network.add()
+    network.watching("came", make_id(A[1], A[0]))
+    until(lambda: network.hears(A))
+    network.watching("came", make_id(B[1], B[0]))
+    until(lambda: B in network.dialled and len(peer.open) == 1)
+    return peer
+
+
+@pytest.mark.parametrize("first", ["came", "left"])
+def test_a_process_that_has_moved_is_heard_where_it_is_now(network, monkeypatch, first):
+    monkeypatch.setattr(publisher_connection, "DOUBT_TIME", 0.05)
+    peer = network.peers[A] = network.peers[B] = Peer("same")
+    network.add()
+    network.watching("came", make_id(A[1], A[0]))
+    until(lambda: network.hears(A))
+    # Nothing that is sent there arrives any more.
+    peer.open[0].send = lambda pieces: None
+    del network.peers[A]
+    for change, place in sorted([("came", B), ("left", A)], key=lambda one: one[0] != first):
+        network.watching(change, make_id(place[1], place[0]))
+        until(lambda: change == "left" or B in network.dialled)
+    until(lambda: network.hears(B))
+    peer.trigger("heard")
+    until(lambda: network.heard == ["heard"])
+
+
+def test_a_process_that_still_answers_where_it_is_missed_is_heard_there(network, monkeypatch):
+    monkeypatch.setattr(publisher_connection, "DOUBT_TIME", 0.05)
+    peer = found_at_both(network)
+    connection, = peer.open
+    connection.asked = []
+    send, connection.send = connection.send, lambda pieces: (connection.asked.append(1),
+                                                             send(pieces))
+    network.watching("left", make_id(A[1], A[0]))
+    until(lambda: connection.asked)
+    target = network.subscriber._targets[A]
+    until(lambda: target._connection._doubt is None)
+    assert peer.open == [connection] and network.hears(A)
+
+
+def test_what_was_connected_from_an_address_that_has_gone_is_connected_anew(network):
+    peer = network.peers[A] = Peer("a")
+    network.add(A)
+    before, = peer.open  # from an address that is not this host's
+    network.loop.call_soon(network.subscriber.moved)
+    until(lambda: peer.open and peer.open != [before])
+    peer.trigger("heard")
+    until(lambda: network.heard == ["heard"])
+
+
 def test_who_claims_to_be_another_process_takes_nothing_from_it(network):
     network.peers = {A: Peer("same"), B: Peer("same")}
     network.add(A, B)

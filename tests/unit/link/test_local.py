@@ -1,9 +1,12 @@
 """What this host is known by to the programs on it."""
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from net.link import local
+from net.link.base import Deadline
 
 
 @pytest.mark.parametrize("text, found", [
@@ -19,3 +22,19 @@ def test_the_loopback_address_of_the_own_name_is_read(monkeypatch, tmp_path, tex
     monkeypatch.setattr(local, "HOSTS_FILE", str(path))
     monkeypatch.setattr(local.socket, "gethostname", lambda: "studio1")
     assert local.named_loopback() == found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
+@pytest.mark.parametrize("bound", ["127.0.0.1", local.EVERY_ADDRESS])
+def test_who_serves_at_every_address_is_reached_at_each_of_them_without_the_network(
+        port_range, bound):
+    listener = local.listen((bound, port_range.start), 5)
+    try:
+        found = local.connect(local.endpoints_of(("127.0.0.1", port_range.start)), Deadline(5.0))
+        assert found is not None
+        found.close()
+        other = local.connect(local.endpoints_of(("127.0.0.1", port_range.start + 1)),
+                              Deadline(5.0))
+        assert other is None and local.endpoints_of(("203.0.113.1", 3010)) == []
+    finally:
+        listener.close()
