@@ -16,7 +16,7 @@ from .settings import is_address
 from .errors import RemoteError
 from .identity import (Flag, PeerArgument, address_of, encode_text, make_tag, public_module,
                        remember_program, tag_name)
-from .peer import _Peer, handle_flag, launch_by_decorator
+from .peer import _Peer, functions_changed, handle_flag, launch_by_decorator
 from .process import process
 from .spreading import OnPeers, make_target, start_there
 from .wire import registered
@@ -354,6 +354,7 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
     _Peer.CONNECTIONS[encoded] = function
     if groups is None:
         _Peer.GROUPS.pop(encoded, None)
+    functions_changed()
     return Connected(function, encoded, repeatable)
 
 

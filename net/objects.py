@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 from .decorators import way_to
 from .handles import Handle
 from .identity import PeerArgument, address_of, encode_text
-from .peer import _Peer
+from .peer import _Peer, functions_changed
 from .spreading import OnPeers, make_target, start_there
 
 if TYPE_CHECKING:
@@ -138,3 +138,4 @@ def disconnect(function: Any) -> None:
     del _Peer.CONNECTIONS[tag]
     _Peer.GROUPS.pop(tag, None)
     _Peer.EXECUTORS.pop(tag, None)
+    functions_changed()

@@ -37,6 +37,9 @@ launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
 #: What stands for every address of a host.
 EVERYWHERE = (local.EVERY_ADDRESS, "::")
 
+#: Called when the functions of this process, which serves a peer, have changed.
+change_hooks: List[Callable[[], None]] = []
+
 # Seconds for a host to accept a connection or refuse it.
 PING_TIME = 0.25
 
@@ -423,6 +426,14 @@ def function_names() -> List[str]:
     """The names of the functions that this process offers, except those that every peer has."""
     names = {decode_text(unmarked(tag)) for tag in list(_Peer.CONNECTIONS)}
     return sorted(name for name in names if not name.startswith(DEFAULTS))
+
+
+def functions_changed() -> None:
+    """Functions were registered or taken back: whoever lists the peer is told."""
+    peer = process.peer
+    if peer is not None and peer.launched:
+        for hook in change_hooks:
+            hook()
 
 
 def own_instance() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
 from ..calls.ways import place_of
 from ..errors import Address, TooFewPeers
-from ..peer import _Peer, launch_hooks
+from ..peer import _Peer, change_hooks, launch_hooks
 from ..process import process
 from ..settings import settings
 from .cache import Callback, PeerCache
@@ -153,4 +153,5 @@ def _announce(peer: _Peer) -> Callable[[], None]:
 known_peers = PeerCache()
 known_peers.finders += [Lan(process.loop, known_peers), Static()]
 launch_hooks.append(_announce)
+change_hooks.append(known_peers.changed)
 process.forked.append(known_peers.forget)

@@ -178,6 +178,11 @@ class PeerCache:
         for finder in self.finders:
             finder.doubt(address)
 
+    def changed(self) -> None:
+        """The peer of this process says something else of itself from now on."""
+        for finder in self.finders:
+            finder.changed()
+
     def knows(self, address: Address) -> bool:
         """Whether a peer of this address is listed."""
         return address in self._entries.known
@@ -200,7 +205,11 @@ class PeerCache:
             place = self._entries.place(one.identity)
             if place not in (None, answer.address):
                 if not is_claimed(answer):
-                    continue  # it stays under the address that it is listed under
+                    # It stays under the address that it is listed under, and under no other.
+                    before = self._entries.known.get(answer.address)
+                    if before is not None and _who(before.peer)[1] == _who(one.peer)[1]:
+                        self._remove(answer.address, left)
+                    continue
                 self._remove(place, left)
             self._remove(answer.address, left)
             if self._entries.add(one):

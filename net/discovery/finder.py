@@ -103,5 +103,8 @@ class Finder(Protocol):
     def doubt(self, address: Address) -> None:
         """Find out whether a listed peer is gone, since a call could not reach it. Any thread."""
 
+    def changed(self) -> None:
+        """The peer of this process says something else of itself from now on. Any thread."""
+
     def forget(self) -> None:
         """Start afresh in a forked child: what was open is the parent's."""

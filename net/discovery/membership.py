@@ -28,7 +28,7 @@ from ..errors import Address
 from .lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, BEAT, DOUBT, GOODBYE, HELLO,
                             LIST, MAX_DATAGRAM, MAX_FACTS, Message, NOBODY, NONCE_BYTES, REPLY,
                             SEAL_BYTES, SECURED, WATCHING, Entry, Question, Said, encode_list,
-                            encode_question, read_list, read_said, read_sum)
+                            encode_question, facts_digest, read_list, read_said, read_sum)
 from .lan.responder import Bucket
 
 # Seconds between two beats: PER_PEER for each peer that is listed, within these limits. More peers
@@ -156,10 +156,12 @@ class Member:
     :ivar deadline: when its next beat is overdue; ``renewal``, when beats are asked for again.
     :ivar timer: of what is to be done for it next.
     :ivar by_datagram: whether it answers datagrams at all.
+    :ivar said: what stands for what it says of itself, as far as it is known here.
     """
 
     def __init__(self, address: Address, instance: bytes, flags: int, by_datagram: bool,
                  now: float) -> None:
+        self.said = b""
         self.address = address
         self.instance = instance
         self.flags = flags
@@ -380,6 +382,7 @@ class Membership:
             member.permit = heard.permit
         if by_datagram:
             self._alive(member, heard.flags, now)
+            member.said = facts_digest(heard.facts)
 
     def drop(self, address: Address, now: float) -> None:
         """A peer is no longer listed."""
@@ -477,6 +480,9 @@ class Membership:
             return
         used, member.permit = member.permit, said.permit
         self._alive(member, message.flags, now)
+        if said.facts is not None and facts_digest(said.facts) != member.said:
+            self._outlet.found(Heard(source, message.instance, message.flags, said.facts,
+                                     now - asked, said.permit))
         if check.lease:
             member.nonce, member.beats = message.nonce, 0
             self._expect(member, now)
@@ -534,14 +540,30 @@ class Membership:
 
     def _hello(self, message: Message, address: Address, now: float) -> None:
         member = self.members.get(address)
+        said = read_said(message.body)
+        size = ANSWER_BYTES + said.size + SEAL_BYTES if said is not None else ASK_BYTES
+        # All that have heard it ask, but not all at the same moment.
+        spread = self._spread(min(0.3, 0.001 * len(self.members)))
         if member is None or member.instance != message.instance:
-            said = read_said(message.body)
-            size = ANSWER_BYTES + said.size + SEAL_BYTES if said is not None else ASK_BYTES
-            # All that have heard it ask, but not all at the same moment.
-            spread = self._spread(min(0.3, 0.001 * len(self.members)))
             self._hint(address, address[0], now, spread, size)
+            for other in list(self.members.values()):
+                if other.instance == message.instance:
+                    # The same process, at another address than before: it may have moved, and says
+                    # something else of itself.
+                    self._hint(other.address, address[0], now, spread, size, tell=True)
+            return
+        self._alive(member, message.flags, now, proof=False)
+        if said is not None and member.by_datagram and said.permit != member.said:
+            self._changed_facts(member, said, address[0], now, spread, size)
+
+    def _changed_facts(self, member: Member, said: Said, teller: str, now: float, spread: float,
+                       size: int) -> None:
+        """A peer says something else of itself than before."""
+        if said.size <= MAX_FACTS:
+            self._hint(member.address, teller, now, spread, size)
         else:
-            self._alive(member, message.flags, now, proof=False)
+            member.said = said.permit
+            self._outlet.probe(member.address)
 
     def _goodbye(self, message: Message, address: Address, now: float) -> None:
         member = self.members.get(address)

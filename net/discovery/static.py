@@ -36,6 +36,9 @@ class Static:
     def doubt(self, address: Address) -> None:
         pass
 
+    def changed(self) -> None:
+        pass
+
     def forget(self) -> None:
         pass
 

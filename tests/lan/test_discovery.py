@@ -199,6 +199,21 @@ def test_a_late_joiner_and_a_goodbye_are_heard_without_a_search(watched):
     assert watcher.read_line() == "0"
 
 
+def test_a_function_that_is_registered_later_is_known_at_once(watched):
+    lan, watcher = watched
+    # Or it would be asked for again, after a while.
+    watcher.execute("import net.discovery.functions as functions; functions.FIRST_WAIT = 600")
+    other = lan.hosts[1].peer("import net")
+    assert watcher.read_line(10) == "came 10.77.5.2:3010"
+    watcher.execute("print(len(net.remote('later').peers()))")
+    assert watcher.read_line() == "0"
+    other.execute("net.connect('later')(abs)")
+    watcher.execute("print(len(net.remote('later').peers(at_least=1, timeout=20)), flush=True)")
+    assert watcher.read_line(20) == "1"
+    watcher.execute("print(net.remote('later')(-3, peer=net.peers()[0]))")
+    assert watcher.read_line() == "3"
+
+
 def test_a_killed_peer_is_gone_at_a_refresh_and_noticed_by_a_watch(watched, search):
     lan, watcher = watched
     watcher.execute("import net.discovery.cache as k; k.WATCH_SECONDS = 0.3")

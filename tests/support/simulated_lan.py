@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, GOODBYE, HELLO, NOBODY, Message,
                                          Question, Seal, decode, digest, encode, encode_question,
-                                         encode_said, read_said)
+                                         encode_hello, read_said)
 from net.discovery.lan.responder import Responder, Self
 from net.discovery.lan.rounds import Rounds
 from net.discovery.membership import ACCEPTED, REFUSED, SILENT, Heard, Membership
@@ -251,7 +251,7 @@ class Node:
 
     def hello(self, kind: int = HELLO) -> None:
         me = self._self()
-        body = encode_said(me.facts, bytes(8), 0) if kind == HELLO else b""
+        body = encode_hello(me.facts) if kind == HELLO else b""
         self.sent += len(PORTS)
         self.network.broadcast(
             encode(Message(kind, me.flags, me.port, bytes(8), me.instance, body), self.seal),

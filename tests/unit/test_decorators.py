@@ -48,6 +48,16 @@ def own_tag(name: str) -> bytes:
 # ------------------------------------------------------------------------------ every form
 
 
+def test_who_lists_a_peer_is_told_of_what_is_registered_and_taken_back(monkeypatch):
+    told = []
+    monkeypatch.setattr("net.peer.change_hooks", [lambda: told.append(1)])
+    monkeypatch.setattr("net.peer.process.peer", type("Peer", (), {"launched": True}))
+    function = net.connect("told")(lambda: None)
+    assert len(told) == 1
+    net.disconnect(function)
+    assert len(told) == 2
+
+
 def test_it_is_used_with_and_without_parentheses_and_with_a_tag():
     @net.connect
     def bare(a):

@@ -14,7 +14,7 @@ from ...peer import _Peer
 from ...settings import is_loopback, settings
 from .asker import MAX_AT_ONCE, make_room
 from .datagrams import (ASK, EVERYWHERE, GOODBYE, HELLO, MAX_DATAGRAM, SECURED, WATCHING, Message,
-                        NONCE_BYTES, Seal, decode, encode, encode_said)
+                        NONCE_BYTES, Seal, decode, encode, encode_hello)
 from .responder import Responder, Self
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
@@ -118,7 +118,7 @@ class Beacon:
     def announce(self, kind: int) -> None:
         """Broadcast a hello or goodbye."""
         me = self._describe()
-        body = encode_said(me.facts, bytes(NONCE_BYTES), 0) if kind == HELLO else b""
+        body = encode_hello(me.facts) if kind == HELLO else b""
         self.broadcast(encode(Message(kind, me.flags, self.port, self.mark, me.instance, body),
                               self.seal))
 

@@ -126,7 +126,8 @@ class Said(NamedTuple):
     """The body of an ANSWER or a HELLO.
 
     :ivar size: bytes of facts that there are.
-    :ivar permit: for the asker to give back; it proves that answers reach the asker.
+    :ivar permit: for the asker to give back; it proves that answers reach the asker. Of a HELLO,
+        what stands for the facts.
     :ivar facts: None if the question was too short for them.
     """
 
@@ -247,6 +248,19 @@ def read_question(body: bytes) -> Optional[Question]:
 def encode_said(facts: bytes, permit: bytes, room: int) -> bytes:
     """The body of an ANSWER or a HELLO: with the facts if there is room for so many bytes."""
     return SAID.pack(min(len(facts), 0xFFFF), permit) + (facts if len(facts) <= room else b"")
+
+
+def encode_hello(facts: bytes) -> bytes:
+    """The body of a HELLO: what stands for the facts tells who lists the sender whether they have
+    changed."""
+    return encode_said(facts, facts_digest(facts), 0)
+
+
+def facts_digest(facts: Optional[bytes]) -> bytes:
+    """What stands for facts in a HELLO."""
+    from _blake2 import blake2b  # hashlib would load OpenSSL
+
+    return blake2b(facts or b"", digest_size=NONCE_BYTES).digest()
 
 
 def read_said(body: bytes) -> Optional[Said]:

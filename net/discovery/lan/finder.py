@@ -96,6 +96,9 @@ class Lan:
     def doubt(self, address: Address) -> None:
         self._soon(partial(self.node.doubt, address))
 
+    def changed(self) -> None:
+        self._soon(self.node.changed)
+
     def _look_around(self) -> None:
         """Ask all peers to answer, in the background. In the loop's thread."""
         from .around import Around

@@ -31,6 +31,8 @@ note = RateLimitedLog(logging.getLogger(DISCOVERY))
 # Seconds after a peer was launched at which it says hello. A datagram may be lost, and the other
 # peers may get more at a time than they can take.
 HELLOS = (0.0, 0.15, 0.5)
+# Seconds in which functions may be registered, from the first on, before all are told of it.
+CHANGE_SECONDS = 0.1
 # Seconds of a connection attempt that only finds out whether a port is open, and when another one
 # is begun: the kernel repeats a lost packet after a second.
 KNOCK_SECONDS, KNOCKS = 1.0, (0.0, 0.3, 0.6)
@@ -65,6 +67,7 @@ class Node:
         self._seal: Optional[Seal] = None
         self._timer: Optional[Timer] = None
         self._resting: Optional[Timer] = None
+        self._telling: Optional[Timer] = None
         self._waking = math.inf
         self._knocks: Dict[Address, Knock] = {}
         self._networks: List[IPv4Network] = []
@@ -94,6 +97,18 @@ class Node:
         beacon.forget_facts()
         for seconds in HELLOS:
             self._loop.call_later(seconds, partial(self._announce, beacon))
+
+    def changed(self) -> None:
+        """What our peers say of themselves has changed, and may go on to change."""
+        for beacon in self.beacons:
+            beacon.forget_facts()
+        if self._telling is None and self.beacons:
+            self._telling = self._loop.call_later(CHANGE_SECONDS, self._tell_changes)
+
+    def _tell_changes(self) -> None:
+        self._telling = None
+        for beacon in self.beacons:
+            self._greet(beacon)
 
     def _announce(self, beacon: Beacon) -> None:
         if beacon in self.beacons:

@@ -550,3 +550,38 @@ def test_a_message_that_makes_no_sense_changes_nothing():
                              source.address if source else ("10.77.1.1", 3010), nodes[0].address)
     network.run(5.0)
     assert not wrong(nodes) and not left(nodes)
+
+
+# ----------------------------------------------------------------------------- what peers say
+
+def test_what_a_peer_says_anew_of_itself_is_known_to_all_within_a_second():
+    nodes = settled(20)
+    network = nodes[0].network
+    told = {}
+    for node in nodes:
+        found = node.found
+        node.found = lambda heard, node=node, found=found: (
+            told.__setitem__(node.address, heard.facts), found(heard))
+    nodes[3].facts = b'{"digest": "another"}'
+    sent = network.sent
+    nodes[3].hello()
+    network.run(1.0)
+    assert told == {node.address: nodes[3].facts for node in nodes if node is not nodes[3]}
+    # Who knows it does not ask again.
+    nodes[3].hello()
+    network.run(1.0)
+    assert network.sent - sent < 200 and not left(nodes)
+
+
+def test_a_process_with_another_address_is_asked_for_at_the_one_before():
+    nodes = settled(10)
+    network = nodes[0].network
+    moved = nodes[4]
+    before = moved.address
+    del network.nodes[before]
+    moved.address = "10.77.9.9", before[1]
+    network.nodes[moved.address] = moved
+    moved.hello()
+    network.run(3.0)
+    for node in without(nodes, moved):
+        assert moved.address in node.listed and before not in node.listed
