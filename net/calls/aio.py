@@ -410,7 +410,11 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
         raise PeerUnreachable(address, f"NET_HOST={settings.host} keeps this process on its own "
                                        f"host")
     revision = settings.revision
-    sock = await _in_time(_connect(address), CONNECT_TIME, address)
+    try:
+        sock = await _in_time(_connect(address), CONNECT_TIME, address)
+    except PeerUnreachable:
+        client.missed(address)
+        raise
     try:
         connection: _Connection = await _in_time(_greet(client, address, sock, revision),
                                                  GREETING_TIME, address)

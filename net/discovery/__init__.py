@@ -154,4 +154,5 @@ known_peers = PeerCache()
 known_peers.finders += [Lan(process.loop, known_peers), Static()]
 launch_hooks.append(_announce)
 change_hooks.append(known_peers.changed)
+process.client.missed = doubt
 process.forked.append(known_peers.forget)

@@ -10,7 +10,7 @@ import itertools
 import socket
 import threading
 import weakref
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from ..clock import uptime
 from ..context import Context, current
@@ -69,6 +69,8 @@ class Client:
         # The pool of a ``peer=`` argument, so that an id is decoded once.
         self._by_argument: Dict[Any, Pool] = {}
         self._numbers = itertools.count()
+        #: Called with the address of a peer that nobody could connect to. Any thread calls.
+        self.missed: Callable[[Address], None] = lambda address: None
         #: The asyncio loop of started calls; None until there is one.
         self.own_loop: Any = None
         #: Its tasks, which the loop itself does not hold.
@@ -622,6 +624,7 @@ class Pool:
                 sock = TcpCarrier().connect(Endpoint.of(self.address), patience)
         except OSError as problem:
             self.reset()
+            self._client.missed(self.address)
             raise self._unreachable(problem, deadline, CONNECT_TIME) from None
         return Stream(sock)
 

@@ -126,6 +126,30 @@ def test_a_killed_peer_is_gone_at_the_next_refresh(start, found, port_range):
     assert found(one) == []
 
 
+@pytest.mark.parametrize("call", ["net.null(peer=peer)", "net.null.start(peer=peer).result()"])
+def test_a_refused_call_takes_a_peer_out_of_a_list_that_nobody_keeps(start, port_range, call):
+    start()
+    printed = run_python("-c", f"""
+import os, signal, time
+import net, net.discovery.search
+peer, = net.peers(at_least=1, timeout=20)
+os.kill(peer.info["pid"], signal.SIGKILL)
+net.discovery.search.search = None
+while True:  # it may not be dead yet
+    try:
+        {call}
+    except net.PeerUnreachable:
+        break
+    except net.PeerLost:
+        pass
+began = time.monotonic()
+while net.peers() and time.monotonic() - began < 10:
+    time.sleep(0.01)
+print(len(net.peers()))
+""", NET_LAUNCH=0, NET_PORT_START=port_range.start).stdout
+    assert printed.split() == ["0"]
+
+
 def test_a_restarted_peer_is_found_anew(start, found, port_range):
     one, other = start(), start()
     assert found(one) == [port_range[1]]
