@@ -482,7 +482,10 @@ class Probe:
             address = self.candidate.address
             if event.number != NUMBER and not is_refusal(event):
                 raise ProtocolError(address, "a reply to another request")
-            self._sweep.answered(self, decode_reply(event, address, address, INFO))
+            facts = decode_reply(event, address, address, INFO)
+            if self._tls is not None and type(facts) is dict:
+                facts["group"] = self._tls.group  # what its certificate says, not what it claims
+            self._sweep.answered(self, facts)
         elif ended and not self.data and self._tls is None:
             self._sweep.ask_again(self, legacy.BASE64)
         elif ended:

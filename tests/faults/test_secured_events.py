@@ -40,3 +40,18 @@ def test_groups_of_events_go_by_the_certificate(peer_process, tmp_path: Path):
     assert wait_until_heard(process, 1) == ["true"]
     # And the publisher knows its subscriber by the group of that one's certificate.
     assert ask(honest, "[peer.group for peer in net.Peer().SUBSCRIPTIONS['number']]") == [None]
+
+
+@pytest.mark.timeout(40)
+def test_peers_are_of_the_group_that_their_certificate_names(peer_process, tmp_path: Path):
+    from certificates import Authority
+
+    authority = Authority(tmp_path)
+    red, blue, nobody = [authority.issue(name, group=group).variables()
+                         for name, group in (("red", "red"), ("blue", "blue"), ("nobody", None))]
+    honest = peer_process(NET_GROUP="blue", **red)
+    peer_process(NET_GROUP="red", **blue)
+    process = peer_process("import net", **nobody)
+    assert ask(process, "[peer.address for peer in net.peers('red')]") == [honest.address]
+    assert ask(process, "[str(peer.group) for peer in net.peers(groups=['red', 'blue'])]") == \
+        ["red", "blue"]
