@@ -28,6 +28,9 @@ _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 # Bytes that are received into one object. CPython allocates its memory as it fills; PyPy clears all
 # of it first, and a length that was only declared must not take memory.
 AT_ONCE = sys.maxsize if sys.implementation.name == "cpython" else CHUNK
+# Of what is longer than this, a part has to have come before room is made for all of it: memory
+# that is never used still counts where the address space is limited (ulimit -v).
+LONG, PART = 4 * 2 ** 20, 16
 
 
 class Stream:
@@ -151,6 +154,8 @@ def fill(recv_into: Callable[[Any], int], size: int, prefix: bytes) -> bytes:
 
     :raises EndOfStream: less came.
     """
+    if size > LONG and len(prefix) < size // PART:
+        prefix = fill(recv_into, size // PART, prefix)
     # With a buffer of 1 byte it asks the source for all that is missing at once.
     source = io.BufferedReader(_Source(prefix, recv_into), 1)
     pieces: List[bytes] = []

@@ -204,7 +204,7 @@ class ServerConnection:
         idle_time = settings.idle_time
         context.borrow = partial(self._borrow, session)
         if event is None:
-            event = rest_of_event(stream, session)
+            event = self._rest_of_request(session)
         if not self.terms.admit(self):
             return
         while True:
@@ -230,9 +230,15 @@ class ServerConnection:
             event = session.receive(b"" if session.rest else stream.recv(FIRST))
             if event is None:
                 self.wait_for_request()
-                event = rest_of_event(stream, session)
+                event = self._rest_of_request(session)
                 if not self.terms.admit(self):
                     return
+
+    def _rest_of_request(self, session: Session) -> Any:
+        try:
+            return rest_of_event(self.stream, session)
+        except MemoryError:
+            raise PeerBusy(None, "no memory for so large a request there") from None
 
     def _send_in_time(self, session: Session, reply: Any) -> None:
         """Send a reply that may take long, and whose end is the beginning of being idle."""

@@ -10,7 +10,7 @@ from typing import Iterator, Tuple
 import pytest
 
 from net.link.base import Deadline
-from net.link.streams import Stream, Timed
+from net.link.streams import Stream, Timed, fill
 from net.wire.frames import EndOfStream
 from memory import Peak
 from times import patience
@@ -52,6 +52,27 @@ def test_a_large_object_is_received_in_the_memory_of_one(ends):
     sender.join()
     assert len(received) == size
     assert peak.bytes < 1.1 * size
+
+
+def test_room_for_what_is_long_is_made_when_a_part_of_it_has_come():
+    """Address space may be limited, and counts whether it is used or not."""
+    size, asked = 64 * 2 ** 20, []
+
+    def nothing(view):
+        asked.append(len(view))
+        return 0
+
+    with pytest.raises(EndOfStream):
+        fill(nothing, size, b"x" * 1000)
+    assert max(asked) <= size // 16
+    came = [0]
+
+    def all_of_it(view):
+        came[0] += len(view)
+        return len(view)
+
+    assert len(fill(all_of_it, size, b"x" * 1000)) == size
+    assert came[0] == size - 1000
 
 
 def test_less_than_was_asked_for_is_the_end_of_the_stream(ends):
