@@ -1,4 +1,4 @@
-"""Events: subscribe once, hear everything, never slow anyone down."""
+"""Events: subscribe once, hear everything, never slow down a publisher."""
 from __future__ import annotations
 
 import atexit
@@ -41,8 +41,8 @@ def event(name: str) -> Callable[[F], F]:
     """Make an event of a function that returns ``(args, kwargs)``.
 
     Calling the function sends these to every subscriber of the event, and returns them. It never
-    waits for the network: another thread brings them to the subscribers, in order. A
-    subscriber that does not keep up is cut off; see :func:`net.stats`.
+    waits for the network: another thread sends them to the subscribers, in order. A subscriber that
+    does not keep up is cut off; see :func:`net.stats`.
 
     The call raises :exc:`net.ValueNotSupported` or :exc:`net.MessageTooLarge` if the values cannot
     travel, subscribers or not, and TypeError if the function returned something else.
@@ -90,15 +90,15 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     an executor or are coroutine functions; what they raise is logged here and by the publisher, and
     the next event goes on. A function subscribed to the same event twice hears it once.
 
-    :param peers: a peer, several, or what :func:`net.peers` gave; their processes may come later or
-        start anew. None means all peers, also those that come later, and this process.
+    :param peers: a peer, several, or what :func:`net.peers` gave; their processes may start later
+        or restart. None means all peers, also those that start later, and this process.
     :param groups: only peers of this group, or of one of these; ``"None"`` is no group. This
         process is heard, too, if it is of such a group.
     :param hubs_only: only hubs.
     :param on_host: only peers on this host.
     :param on_gap: called as ``on_gap(event, peer_id, missed)`` in the same thread, in between the
-        events, when some were missed: this process was cut off, the network was, or (``missed`` is
-        None, nobody knows how many) the peer was started anew.
+        events, when some were missed: this process was cut off, the network was, or the peer was
+        restarted (``missed`` is None then: the number is not known).
     :param executor: where it runs, and ``on_gap``: a :class:`concurrent.futures.Executor`, an
         asyncio loop, or :data:`net.main_thread`; by default as ``@net.connect(executor=...)`` of it
         says. Other handlers wait meanwhile.
@@ -129,7 +129,7 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
 
 
 def _check(function: Any) -> None:
-    """Refuse what nobody would iterate.
+    """Refuse generators, which would never be iterated.
 
     :raises TypeError: it makes a generator.
     """
@@ -163,7 +163,7 @@ def _connected(function: Any, executor: Any) -> Any:
 
 
 def unsubscribe(event: str, handler: Callable[..., Any]) -> None:
-    """Let a function hear an event no more. It is not called after this, unless it runs just now.
+    """Stop a function from hearing an event. It is not called after this, unless it is running now.
 
     :raises LookupError: it is not subscribed to that event.
     """
@@ -173,12 +173,12 @@ def unsubscribe(event: str, handler: Callable[..., Any]) -> None:
 
 
 def flush(timeout: Optional[float] = None) -> Dict[bytes, Dict[str, int]]:
-    """Wait until all events triggered so far were taken by their subscribers' processes.
+    """Wait until the subscribers' processes have received all events triggered so far.
 
     Their handlers may still have to run. At the end of a process its events have two seconds to
     leave, without this.
 
-    :param timeout: seconds, None for no limit; a subscriber that takes nothing is cut off after
+    :param timeout: seconds, None for no limit; a subscriber that receives nothing is cut off after
         some ten seconds.
     :returns: what was not taken: ``{peer id: {event: count}}``, empty if everything was.
     """
@@ -203,7 +203,7 @@ def accept(event: str, peer_id: PeerArgument, tag: Union[str, bytes]) -> bool:
 
 
 def _check_caller(peer: PeerId) -> None:
-    # Events only go to where the subscription came from, so that nobody can aim them at others.
+    # Events only go to where the subscription came from, so that they cannot be aimed at others.
     found = caller()
     address = None if found is None else found.address
     if address is None or address[0] == peer.host:

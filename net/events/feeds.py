@@ -1,4 +1,4 @@
-"""What one subscriber is still to be sent, and whether it keeps up. No socket and no thread."""
+"""The events that wait for one subscriber, and whether it keeps up. No socket and no thread."""
 from __future__ import annotations
 
 from collections import Counter, deque
@@ -25,13 +25,13 @@ OVERHEAD = 200
 # second that it may need more for large ones: a slow Wi-Fi.
 NO_PROGRESS = 10.0
 SLOWEST = MIB
-# Frames that may be on their way to a subscriber. While they are, further events gather and then
-# share a frame: the busier a subscriber is, the less each event costs it.
+# Frames that may be in flight to a subscriber. While they are, further events gather and then share
+# a frame: the busier a subscriber is, the less each event costs it.
 MAX_IN_FLIGHT = 16
 
 
 class Count:
-    """What became of the events of one name for one subscriber.
+    """The counts of one event for one subscriber.
 
     :ivar sent: taken by the subscriber's process.
     :ivar queued: waiting, or on their way.
@@ -59,7 +59,7 @@ class Feed:
     :ivar in_flight: for each frame on its way, the events in it.
     :ivar counts: event -> what became of its events.
     :ivar accepted: events that were ever put in; ``finished``: those that wait no more.
-    :ivar ended: why nothing is sent any more; empty while it is.
+    :ivar ended: why it has ended; empty before.
     :ivar cut_off: whether that is because it was too slow.
     :ivar lost: events that were queued then.
     """
@@ -176,7 +176,7 @@ class Feed:
             count.dropped += lost
 
     def end(self, reason: str, cut_off: bool) -> None:
-        """Send nothing any more; what is queued is lost."""
+        """Stop sending; what is queued is lost."""
         self.ended = reason
         self.cut_off = cut_off
         for count in self.counts.values():

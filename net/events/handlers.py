@@ -1,4 +1,4 @@
-"""The functions of this process that hear events, and whom they hear."""
+"""The functions of this process that hear events, and which peers they hear."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set
@@ -48,16 +48,16 @@ class Handler:
 
     @property
     def asks(self) -> bool:
-        """Whether it depends on what a peer says of itself."""
+        """Whether it depends on what a peer says about itself."""
         return self.groups is not None or self.hubs_only
 
     def accepts(self, facts: Dict[str, Any]) -> bool:
-        """Whether it is to hear the peer that says this of itself."""
+        """Whether it is to hear a peer that describes itself so."""
         return (self.groups is None or facts.get("group") in self.groups) \
             and (not self.hubs_only or facts.get("hub") is True)
 
     def end(self) -> None:
-        """It hears nothing any more. What waits for its executor never runs."""
+        """It was unsubscribed. Calls that wait for its executor never run."""
         self.active = False
         if self.place is not None:
             self.place.end()

@@ -1,6 +1,6 @@
 """Events to and from programs before 1.0: each event is a call of its own.
 
-They cannot be kept a connection to, so all of this waits for them, in threads of its own.
+They do not keep a connection, so all of this makes blocking calls, in threads of its own.
 """
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ LOOK_TIME = 30.0
 
 
 class OldFeed(Feed):
-    """What an old peer is still to be called with. Its handler takes as long as it takes; what does
-    not find room meanwhile is dropped, and it is never cut off.
+    """The events that an old peer is still to be called with. Its handler may take any time; events
+    for which there is no room meanwhile are dropped, and it is never cut off.
 
     :param old: calls it.
     """
@@ -147,7 +147,7 @@ class OldSubscribers:
     def _call(self, feed: OldFeed, events: Events) -> int:
         """Call with events of one name; the number of those that did not arrive.
 
-        :raises PeerUnreachable: nobody is there, or a newer program.
+        :raises PeerUnreachable: no peer answers there, or a newer program.
         """
         dropped = 0
         for name, _, args, kwargs in values_of(events, self._publisher.settings.limits):
@@ -213,7 +213,7 @@ class OldPublishers:
         self._client.saw(address, dialect)
 
     def visit(self, visit: Visit) -> None:
-        """See to it that we are subscribed at an old peer."""
+        """Make sure that we are subscribed at an old peer."""
         self._workers.do(partial(self._visit, visit))
 
     def _visit(self, visit: Visit) -> None:

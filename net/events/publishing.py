@@ -1,4 +1,4 @@
-"""The publishing half: what each subscriber is sent, on the connection that it has opened.
+"""The publishing half: what is sent to each subscriber, on the connection that it has opened.
 
 Triggering an event only encodes it and puts it into the inbox. The loop hands it to the feed of
 each subscriber and writes to their connections, none of which it ever waits for.
@@ -38,10 +38,10 @@ MAX_INBOX = 5000
 MAX_INBOX_BYTES = 8 * MIB
 # Seconds after which a thread that gives way goes on all the same.
 GIVE_WAY = 1.0
-# Events that are handed to the feeds in one go. Meanwhile nobody can trigger.
+# Events that are handed to the feeds in one go. No thread can trigger meanwhile.
 AT_ONCE = 500
-# Seconds between looks at the clock and the settings: while events wait for somebody, and while
-# there are only subscribers.
+# Seconds between checks of the clock and the settings: while events wait for a subscriber, and
+# while none wait.
 TICK = 0.25
 IDLE_TICK = 1.0
 # Subscribers that are gone and still counted.
@@ -59,7 +59,7 @@ FRAME_COST = 256
 
 
 class Publisher:
-    """Brings events to subscribers. Any thread may call, but for what says "in the loop".
+    """Sends events to subscribers. Any thread may call, except where it says "in the loop".
 
     :param subscriptions: the registry, which shows who has subscribed.
     :param places: those that connections for events may take, shared with the other half.
@@ -77,7 +77,8 @@ class Publisher:
         # Guards all that follows, the registry and the places. Reentrant: a signal handler may
         # trigger, too.
         self.lock = threading.RLock()
-        # Told when the inbox was emptied, when subscribers took events, and when feeds ended.
+        # Notified when the inbox was emptied, when subscribers received events, and when feeds
+        # ended.
         self.changed = threading.Condition(self.lock)
         # Events that have no number yet, and whether a thread is giving them theirs.
         self._triggered: Deque[Tuple[str, Packed]] = deque()
@@ -227,8 +228,8 @@ class Publisher:
              feed.subscriber, feed.lost, printable(reason))
 
     def _look_around(self) -> None:
-        """Cut off those who fall behind, and let go those who connected under other settings. In
-        the loop."""
+        """Cut off subscribers that lag, and end those that connected under other settings. In the
+        loop."""
         now = monotonic()
         with self.lock:
             for feed in list(self.registry.feeds):
@@ -244,7 +245,7 @@ class Publisher:
     # ------------------------------------------------------------------- and the rest
 
     def flush(self, timeout: Optional[float]) -> Dict[bytes, Dict[str, int]]:
-        """Wait until every event triggered so far was taken by its subscribers' processes.
+        """Wait until the subscribers' processes have received every event triggered so far.
 
         :param timeout: seconds, None for no limit.
         :returns: peer id -> event -> how many were not taken. Empty if all were.
@@ -292,7 +293,7 @@ class Publisher:
                     self.end(feed, "this peer closes")
 
     def forget(self) -> None:
-        """Start anew, in a forked child: subscribers and connections are the parent's."""
+        """Start afresh in a forked child: subscribers and connections are the parent's."""
         for connection in self._connections.values():
             connection.abandon()
         self.registry.clear()
@@ -331,7 +332,7 @@ class SubscriberConnection(Receiver):
         self.received(self._channel, handover.first)
 
     def received(self, channel: Channel, event: Any) -> None:
-        """The subscriber has said something."""
+        """A frame of the subscriber has arrived."""
         if self._channel is None or self._feed is not None and self._feed.ended:
             return
         try:
@@ -386,7 +387,7 @@ class SubscriberConnection(Receiver):
                     None, "this connection carries events, and nothing else")))
 
     def _charge(self, channel: Channel, size: int) -> None:
-        """Read on later if it says too much."""
+        """Pause reading if it sends too much."""
         now = monotonic()
         may_say = self._may_say + (now - self._since) * SAID_PER_SECOND
         if may_say >= MAX_SAID:
@@ -420,7 +421,7 @@ class SubscriberConnection(Receiver):
             channel.send(encode_subscribed(frame.number, sequence))
 
     def _subscriber_id(self, port: Optional[int]) -> PeerId:
-        """What people see of it. Where it serves, it may say; from where it comes, we know."""
+        """The id to show it by: the host is known, the port is what it says."""
         host, own_port = self.address or ("127.0.0.1", 1)
         return make_id(port or own_port, host, self._handover.group)
 

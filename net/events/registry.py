@@ -1,4 +1,5 @@
-"""Who hears which event here, within which limits. No socket, thread or clock; callers lock."""
+"""Which peers hear which event here, within which limits. No socket, thread or clock; callers
+lock."""
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
@@ -32,11 +33,11 @@ class Registry:
         self._shares = Shares(MAX_SUBSCRIPTIONS)
 
     def hearers(self, name: str) -> Sequence[Feed]:
-        """The feeds of those who hear an event."""
+        """The feeds of the subscribers of an event."""
         return list(self._hearers.get(name, ()))
 
     def is_heard(self, name: str) -> bool:
-        """Whether anybody hears an event."""
+        """Whether an event has subscribers."""
         return name in self._hearers
 
     def add(self, feed: Feed, address: Optional[Address]) -> None:
@@ -107,6 +108,6 @@ class Registry:
             self._shown.pop(name, None)
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Forget all subscribers."""
         self._shown.clear()
         self.__init__(self._shown)  # type: ignore[misc]

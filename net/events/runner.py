@@ -58,14 +58,14 @@ class Runner:
     def __init__(self, on_room: Callable[[], None]) -> None:
         self.tally = Tally()
         self._on_room = on_room
-        # Guards what follows, and is told when any of it changes.
+        # Guards what follows, and is notified when any of it changes.
         self._changed = threading.Condition()
         self._queue: Deque[Tuple[List[Job], int, Optional[Callable[[], None]]]] = deque()
         self._events = self._bytes = 0
         self._full = False
         self._thread: Optional[threading.Thread] = None
         self._stopping = False
-        # Whose event the thread works for.
+        # The publisher of the event that the thread works on.
         self._publisher: Optional[Address] = None
 
     def put(self, jobs: List[Job], size: int, done: Optional[Callable[[], None]] = None) -> bool:
@@ -129,7 +129,7 @@ class Runner:
         if address != self._publisher:
             self._publisher = address
             enter(Context(Caller(address, None)))
-        # What one handler changes in its arguments is not for the next one to see.
+        # A handler's changes to its arguments must not reach the next one.
         others = [(hearer, self._copy(hearer, job)) for hearer in hearers[1:]] \
             if len(hearers) > 1 else ()
         self._call(hearers[0], args, kwargs)

@@ -37,8 +37,8 @@ from .workers import Workers
 note = RateLimitedLog(logging.getLogger(EVENTS), burst=10)
 
 # Seconds before a publisher that was lost is tried again: at first, doubled each time, and at most.
-# A process takes some tenths to start again. What has been away for long is tried less often: every
-# fortieth of the time for which it has been away, at most.
+# A process takes some tenths to start again. A publisher that has been away for long is tried less
+# often: every fortieth of that time, at most.
 FIRST_RETRY = 0.1
 LAST_RETRY = 1.6
 RAREST_RETRY = 30.0
@@ -54,7 +54,7 @@ MAX_GIVEN_UP = 1000
 SAME_PROCESS_TIME = 1.0
 # Seconds that subscribing to named peers waits for them.
 SUBSCRIBE_TIME = 3.0
-# Seconds between looks at the settings, while there are connections.
+# Seconds between checks of the settings, while there are connections.
 LOOK_TIME = 1.0
 
 #: ``watch(callback)`` calls ``callback("came", peer_id)`` for each peer that is there or comes, and
@@ -63,8 +63,8 @@ Watch = Callable[[Callable[[str, PeerId], None]], Callable[[], None]]
 
 
 class Subscriber:
-    """The handlers of this process and where they hear. Any thread may call, but for what says "in
-    the loop".
+    """The handlers of this process and what they hear. Any thread may call, except where it says
+    "in the loop".
 
     :param places: those that connections for events may take, shared with the other half.
     :param connections: the registry of functions, for old publishers, which call the handlers.
@@ -170,13 +170,13 @@ class Subscriber:
         self._change()
 
     def forget(self) -> None:
-        """Start anew, in a forked child: the handlers are the parent's."""
+        """Start afresh in a forked child: the handlers are the parent's."""
         for target in self._targets.values():
             target.abandon()
         self._begin()
 
     def _change(self) -> None:
-        """See to it that what the handlers ask for, as they are now, is done."""
+        """Schedule what the handlers, as they are now, ask for."""
         with self.lock:
             watching = self.own_id is not None \
                 and any([one.addresses is None for one in self._handlers.values()])
@@ -254,7 +254,7 @@ class Subscriber:
             self._finds.give_back(source_of(target.address))
 
     def _forget(self, target: Target) -> None:
-        """Forget a target that nobody names or has found."""
+        """Forget a target that no handler names and no search has found."""
         if not target.found and not self.is_named(target.address):
             target.suspend()
             self._targets.pop(target.address, None)
@@ -283,8 +283,8 @@ class Subscriber:
                 target.sync(at_once=True)
 
     def let_go(self, target: Target) -> None:
-        """Nobody wants this one now. What was missed there can matter again, though, as long as
-        there are handlers."""
+        """No handler wants this target now. What was missed there can matter again as long as there
+        are handlers."""
         with self.lock:
             if self._handlers:
                 return
@@ -340,7 +340,7 @@ class Subscriber:
             resume()
 
     def _look_around(self) -> None:
-        """Let go what was connected under other settings, and read on where it was missed."""
+        """End connections made under other settings, and resume reading where that was missed."""
         self._look = None
         if self.runner.has_room:
             self._read_on()
@@ -394,7 +394,7 @@ class Target:
         return None if self._connection is None else self._connection.place
 
     def sync(self, at_once: bool = False) -> None:
-        """See to it that we are subscribed here to what is wanted, and to nothing else.
+        """Subscribe here to what is wanted, and unsubscribe from all else.
 
         :param at_once: do not wait until the next attempt to connect is due.
         """
@@ -425,7 +425,7 @@ class Target:
         return self._old is not None
 
     def suspend(self) -> None:
-        """Hear nothing for now."""
+        """Stop hearing for now."""
         self._cancel_retry()
         self._close()
         self._old = None
@@ -437,12 +437,12 @@ class Target:
             self._connection.abandon()
 
     def check_settings(self) -> None:
-        """Connect anew if the settings have changed."""
+        """Connect again if the settings have changed."""
         if self._connection is not None:
             self._connection.check_settings()
 
     def _tell(self, handlers: List[Handler], problem: Optional[BaseException] = None) -> None:
-        """Let who waits in :meth:`Subscriber.add` know."""
+        """Wake the threads that wait in :meth:`Subscriber.add`."""
         with self._subscriber.told:
             self.seen_to, self.problem = handlers, problem
             self._subscriber.told.notify_all()

@@ -1,4 +1,5 @@
-"""Who may connect in open mode: hosts of private networks, of the own ones, and those allowed."""
+"""Which hosts may connect in open mode: those of private networks, of this host's networks, and the
+allowed ones."""
 from __future__ import annotations
 
 import ipaddress
@@ -17,16 +18,16 @@ NEAR = tuple(ipaddress.ip_network(text) for text in (
     "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
     "::1/128", "fc00::/7", "fe80::/10"))
 
-# What one host of IPv6 can take addresses from as it likes.
+# The prefix within which one IPv6 host can choose its addresses freely.
 NETWORK_6 = 64
 
-# Seconds that the own networks are remembered. Reading them takes a millisecond, which strangers
-# must not be able to ask for at will.
+# Seconds for which this host's networks are remembered. Reading them takes a millisecond, which
+# strangers must not be able to cause at will.
 MEMORY = 5.0
 
 
 class _Own:
-    """The networks of the own interfaces."""
+    """The networks of this host's interfaces."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # guards both
@@ -56,7 +57,7 @@ def refusal(source: Optional[Address], own: Optional[Address]) -> Optional[str]:
 
 
 def share_of(host: str) -> str:
-    """What shares one part of what is shared out by source: a host, or with IPv6 its network."""
+    """The source of a connection for limits by source: a host, or with IPv6 its network."""
     if ":" not in host:
         return host
     try:
@@ -101,6 +102,6 @@ def _read() -> List[Any]:
                  for adapter in ifaddr.get_adapters() for ip in adapter.ips]
     except (ImportError, OSError):
         return []
-    # A prefix of 0 would make the whole world our own.
+    # A prefix of 0 would let in every address.
     return [ipaddress.ip_network(f"{host}/{prefix}", strict=False)
             for host, prefix in found if prefix > 0]

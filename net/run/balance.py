@@ -1,4 +1,4 @@
-"""Which peer is next."""
+"""Which peer gets the next call."""
 from __future__ import annotations
 
 import threading
@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, Dict, Iterable, Optional
 
 
-# Peers of which is remembered when they were chosen. In the life of a process many may come and go.
+# Peers whose last turn is remembered. In the life of a process many may come and go.
 MOST = 1024
 
 

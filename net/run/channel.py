@@ -2,7 +2,7 @@
 
 Nothing in here waits, and each turn does a bounded amount of work, so that one loop carries many
 hundreds of connections, and a peer that floods its own does not hold up the others. All of it runs
-in the loop's thread, but for what says otherwise.
+in the loop's thread unless stated otherwise.
 """
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Session(Protocol):
 
 
 class Receiver:
-    """What hears of a channel. Every method is called in the loop's thread and must not wait; one
+    """The user of a channel. Every method is called in the loop's thread and must not wait; one
     that raises ends its channel."""
 
     def connected(self, channel: Channel) -> None:
@@ -151,7 +151,7 @@ class Channel:
                 self.loop.call_soon(self._turn)
 
     def close(self) -> None:
-        """Close the connection; what is queued is lost. Nobody is told on this side."""
+        """Close the connection; what is queued is lost. The receiver is not called."""
         if self.closed:
             return
         self.closed = True
@@ -164,7 +164,7 @@ class Channel:
         self._close_stream()
 
     def detach(self) -> Stream:
-        """Drive the connection no more, and give its stream back, blocking again. Nothing may be
+        """Stop driving the connection, and return its stream, blocking again. Nothing may be
         queued; events that the receiver was not given yet stay in the session."""
         assert self._stream is not None and not self.queued
         self.closed = True
@@ -528,11 +528,11 @@ def dial(loop: Loop, endpoint: Endpoint, greeting: Sequence[Buffer], session: Se
 
     Until the first event nothing has run there, and ``ended`` gets one of
 
-    * :class:`PeerUnreachable`: nobody accepts there, or in time, or the connection was closed
-      without an answer; its cause is the error of the operating system, if there is one;
+    * :class:`PeerUnreachable`: no process accepts there, or not in time, or the connection was
+        closed without an answer; its cause is the error of the operating system, if there is one;
     * :class:`PeerBusy` and what else a peer refuses a connection with;
     * :class:`AuthenticationError`: the two sides do not match;
-    * :class:`NotAFrame`: something answered that is nothing of ours, with what it said;
+    * :class:`NotAFrame`: something else than a peer answered; it has what that said;
     * :class:`ProtocolError`: it answered like a peer, and then broke the rules.
     """
     return _Dialed(loop, endpoint, greeting, session, receiver, credentials, timeout, carrier)

@@ -1,8 +1,8 @@
 """One call to a peer: a connection from the pool, one request, one reply.
 
 A connection carries one call at a time. Any thread may call; calls at the same time take several
-connections. One that was not left in perfect order is closed, never pooled: nobody may get
-another call's reply.
+connections. A connection that was not left in perfect order is closed, never pooled: no call may
+get another one's reply.
 """
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from .streaming import STREAMED, Begun, RemoteIterator, is_refusal
 CONNECT_TIME = 3.0
 # Seconds from there to HELLO, a TLS handshake included. Nothing has run before it.
 GREETING_TIME = 3.0
-# Seconds that an idle connection stays in the pool. Servers keep it for 300, so that it is always
-# the client that lets go and no request runs into a closing connection.
+# Seconds that an idle connection stays in the pool. Servers keep it for 300, so it is always the
+# client that closes it, and no request runs into a closing connection.
 IDLE_TIME = 60.0
-# Seconds from one look for such connections to the next.
+# Seconds between two checks for such connections.
 LOOK_TIME = 5.0
-# Seconds after which an idle connection is tried before a call is trusted to it, and seconds that
-# the peer has for that: its host may have slept, moved or started anew meanwhile, silently.
+# Seconds after which an idle connection is checked before a call uses it, and seconds for that
+# check: the peer's host may have slept, moved or restarted meanwhile, silently.
 TRUST_TIME = 5.0
 TRIAL_TIME = 1.0
 NEVER = float("inf")
-# Seconds after which a call that waits for a free connection looks for itself: nobody tells of one
-# that an interrupt dropped.
+# Seconds after which a call that waits for a free connection checks for itself: one that an
+# interrupt dropped is not announced.
 WAIT_TIME = 1.0
 # Arguments that are remembered; one entry is some 200 bytes.
 MAX_ARGUMENTS = 4096
@@ -58,7 +58,7 @@ MAX_ARGUMENTS = 4096
 class Client:
     """The calls of this process to others. Any thread may call.
 
-    :param loop: closes connections that nobody uses.
+    :param loop: closes idle connections.
     """
 
     def __init__(self, settings: Settings, loop: Loop) -> None:
@@ -166,7 +166,7 @@ class Client:
             pool.saw(dialect)
 
     def connect(self, address: Address, timeout: float) -> Optional[Connection]:
-        """A connection of one's own, in no pool; None if an old peer is there.
+        """A separate connection, in no pool; None if an old peer is there.
 
         :raises NetError: as the tree in errors.py says.
         """
@@ -174,12 +174,12 @@ class Client:
         return None if isinstance(opened, OldPeer) else opened
 
     def close_old(self, now: float) -> None:
-        """Close the connections to any peer that nobody has used for long."""
+        """Close the connections that were idle for long, to any peer."""
         for pool in list(self._pools.values()):
             pool.close_old(now - IDLE_TIME)
 
     def look_later(self) -> None:
-        """See to it that what gets idle is closed some day. Called for each new connection."""
+        """Make sure that idle connections will be closed. Called for each new connection."""
         if not self._looking:
             self._looking = True
             try:
@@ -282,7 +282,7 @@ def deadline_within(context: Optional[Context], timeout: Optional[float],
                     address: Address) -> Optional[Deadline]:
     """When a call has to be over: after its time, or that of the served call that makes it.
 
-    :raises CallCancelled: nobody waits for that one any more.
+    :raises CallCancelled: the caller of that one no longer waits.
     :raises CallTimeout: its time is over.
     """
     if context is not None:
@@ -320,7 +320,8 @@ class Pool:
         # Guards what follows; told when a connection is free, or gone.
         self._freed = threading.Condition()
         # All that are open, those in use too, and the places of those that are being opened. Weak
-        # references: what an interrupt dropped is closed by the collector and counts no more.
+        # references: a connection dropped by an interrupt is closed by the collector, and no longer
+        # counts.
         self._open: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._opening: weakref.WeakSet[_Place] = weakref.WeakSet()
         self._waiting = 0
@@ -459,7 +460,7 @@ class Pool:
                     connection = self._idle.pop()
                 except IndexError:
                     break  # another thread took the last one
-                # Nobody has asked anything, so what can be received is the end of the connection.
+                # Nothing was asked, so anything to receive is the end of the connection.
                 idle = now - connection.idle_since
                 if idle < IDLE_TIME and connection.revision == revision \
                         and not connection.stream.is_readable() \
@@ -540,8 +541,8 @@ class Pool:
             self._freed.notify()
 
     def close_old(self, oldest: float) -> None:
-        """Close what nobody has used since a time of :func:`~net.clock.uptime`; the list is in the
-        order of use."""
+        """Close connections that were not used since a time of :func:`~net.clock.uptime`; the list
+        is in the order of use."""
         try:
             while self._idle[0].idle_since < oldest:
                 connection = self._idle.pop(0)
@@ -670,6 +671,6 @@ class Pool:
         except RemoteError:
             pass
         except NetError as problem:
-            problem.ran = "no"  # whatever it says: it was asked nothing
+            problem.ran = "no"  # whatever it says, nothing was asked
             raise
         raise ProtocolError(self.address, "it answers a preface with a reply")

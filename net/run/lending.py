@@ -32,7 +32,8 @@ ITEMS = 64
 # Bytes from which on fewer come together.
 LARGE = 2 ** 20
 _SIZED = frozenset((str, bytes, bytearray))
-# Seconds between looks whether the caller is still there, for those who wait for others to read.
+# Seconds between checks that the caller is still there, for threads that wait for another one to
+# read.
 LOOK = 0.25
 _EXAMPLES: Tuple[Any, ...] = ([], (), {}, {}.items(), {}.values(), range(0), "", set())
 _READY: Tuple[Any, ...] = (*(type(iter(one)) for one in _EXAMPLES), io.IOBase)
@@ -164,7 +165,7 @@ class Borrower:
         self._session = session
         self._context = context
         self._limits = limits
-        # Guards what follows, and sending; told when an answer has come.
+        # Guards what follows, and sending; notified when an answer has come.
         self._changed = threading.Condition()
         self._asked = 0
         self._unanswered: Set[int] = set()
@@ -188,8 +189,8 @@ class Borrower:
         return BorrowedFunction(self, number, name)
 
     def hand_over(self, make: Callable[[], Any]) -> Any:
-        """Make what reads from the connection from now on, when nobody else does any more, and
-        ask through it.
+        """Make the object that reads from the connection from now on, once no other does, and ask
+        through it.
 
         :returns: what was made: its ``send`` is called, and it calls its ``answered``.
         """
@@ -285,13 +286,13 @@ class Borrower:
             self._settle()
 
     def _settle(self) -> None:
-        """Wait until nothing is on its way, and nobody reads."""
+        """Wait until nothing is in flight, and no thread reads."""
         try:
             while self._unanswered or self._reading:
                 self._check()
                 self._read_or_wait()
         except CallCancelled:
-            pass  # the connection is lost, as whoever uses it finds out
+            pass  # the connection is lost, as its next user finds out
 
 
 class BorrowedFunction:

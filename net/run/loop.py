@@ -88,8 +88,8 @@ class Loop:
         self._reset()
 
     def _reset(self) -> None:
-        # Guards what other threads have a part in: the queue of timers, and the start, the sleep
-        # and the end of the thread. Reentrant: a signal handler may call, too.
+        # Guards what other threads share: the queue of timers, and the start, the sleep and the end
+        # of the thread. Reentrant: a signal handler may call, too.
         self._lock = threading.RLock()
         self._calls: Deque[Callable[[], object]] = deque()
         self._timers: List[Tuple[float, int, Timer]] = []
@@ -149,7 +149,7 @@ class Loop:
         return threading.get_ident() == self._identity
 
     def abandon(self) -> None:
-        """Start anew in a forked child, where the thread is not: forget all that was to be done.
+        """Start afresh in a forked child, which lacks the thread: forget all that was to be done.
         Sockets that were registered belong to those who did so; they are not closed."""
         if self._current:
             self._close()
@@ -236,7 +236,7 @@ class Loop:
                 self._selector.modify(watch.number, events, watch)
 
     def unregister(self, sock: HasDescriptor) -> None:
-        """Wait for a socket no more. It may be closed already, or not be registered at all."""
+        """Stop waiting for a socket. It may be closed already, or not be registered at all."""
         assert self.in_loop()
         watch = self._watches.pop(sock, None)
         if watch is not None:
@@ -331,7 +331,7 @@ class Loop:
                     self._rest(watch)
 
     def _rest(self, watch: _Watch) -> None:
-        """Look at a socket again only after a moment."""
+        """Ignore a socket for a moment."""
         if watch.active:
             self._deactivate(watch)
             self.call_later(PAUSE, lambda: self._wake_up(watch))

@@ -96,17 +96,17 @@ class Newcomer:
         try:
             self._sock.setblocking(True)
             self._ready(self._connection, rest, self._is_whole)
-        except BaseException:  # an error of ours: nobody would serve it
+        except BaseException:  # an error of ours: it would never be served
             self._ended(self._connection)
             self.close()
             raise
 
     def leave(self) -> None:
-        """Wait for it no more."""
+        """Stop waiting for it."""
         self._loop.unregister(self._sock)
 
     def close(self) -> None:
-        """End it without a word."""
+        """End it without a reply."""
         self.leave()
         self._connection.stream.close()
 

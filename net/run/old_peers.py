@@ -1,7 +1,7 @@
 """Old programs as the caller knows them: a connection for each call, in the dialect of an address.
 
-Nobody tells which dialect an address speaks. It is known by the answer to our preface, which no old
-program can read, and remembered, because each such question is an error on its console.
+The dialect of an address shows in its answer to our preface, which no old program can read. It is
+remembered, because each such question is an error on the console of that program.
 """
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OldPeer:
     def is_gone(self, deadline: Optional[Deadline]) -> bool:
         """Whether a newer program may have taken its place. Looks now and then; nothing runs there.
 
-        :raises PeerUnreachable: nobody is there.
+        :raises PeerUnreachable: no peer answers there.
         """
         if self._settings.secured:
             return True  # what is sent now is for others of ours only
@@ -66,7 +66,7 @@ class OldPeer:
         except PeerLost:
             return True  # as newer ones end what they do not answer
         except NetError:
-            return False  # it answers, though without sense
+            return False  # it answers, although with nonsense
         # An old one has no such member, however old.
         return isinstance(info, dict) and "instance" in info
 

@@ -16,7 +16,7 @@ from .streaming import ItemSender
 def send_items(sender: ItemSender, stream: Stream, context: Context) -> List[Buffer]:
     """Send all items of a generator; gives the frame that ends the stream.
 
-    When nobody takes them any more the generator is closed, and its ``finally`` runs.
+    When the consumer takes no more, the generator is closed, and its ``finally`` runs.
     """
     try:
         if inspect.isasyncgen(stream.generator):

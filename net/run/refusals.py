@@ -20,7 +20,7 @@ MAX_REFUSED = 64
 
 
 class RefusedClient:
-    """One of them: what it begins with tells the dialect of its refusal.
+    """A refused client: its first bytes decide the dialect of the refusal.
 
     :param old: what it has said so far in an old dialect.
     :ivar timer: closes it when its time is over.
@@ -35,7 +35,7 @@ class RefusedClient:
         self._old = old
 
     def begun(self) -> None:
-        """It has said already what tells its dialect."""
+        """Its first bytes were received already."""
         if self._old is None:
             self._tell(b"".join(encode_refusal(0, self._problem)))
         elif self._old.request is not None:
@@ -52,7 +52,7 @@ class RefusedClient:
         if not data:
             return False
         # Closing with unread bytes would reset the connection and could lose the refusal, so what
-        # the client still sends is taken and thrown away.
+        # the client still sends is received and discarded.
         if self._told:
             return True
         if self._old is None and data[:1] in FIRST_BYTES:

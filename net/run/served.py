@@ -12,7 +12,7 @@ from .server_connection import ServerConnection
 # eighth, and at most so many.
 MAX_RESERVED = 64
 # Seconds that a connection must have been idle to give way to a newcomer. A caller that is about to
-# use it again may lose its call then, and cannot tell whether it ran.
+# use it again may lose its call then, without knowing whether it ran.
 IDLE_GRACE = 1.0
 
 
@@ -75,10 +75,11 @@ class ServedConnections:
         return len(self._all) < most and self._counts.get(source, 0) < reserved
 
     def eviction_candidate(self, newcomer: Optional[str]) -> Optional[ServerConnection]:
-        """The connection that gives way: one that has not brought a whole request yet, or that
-        nobody uses now, of the source that has most. None if all of them work.
+        """The connection to evict: one that has not sent a whole request yet, or that is idle, of
+        the source that has most. None if all of them have a running call.
 
-        :param newcomer: the source that needs the place; None if it is not about places.
+        :param newcomer: the source that needs the place; None if something else than places is
+            short.
         """
         if self._unfinished:
             # Of the source with most of them; those without a valid preface first, oldest first.

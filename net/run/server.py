@@ -26,18 +26,18 @@ from .server_connection import NEVER, Handover, ServerConnection, Terms
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
-# Seconds between looks at the clock while there are connections.
+# Seconds between checks of the clock while there are connections.
 TICK = 0.25
 # Seconds without accepting after an error that another attempt would only meet again.
 PAUSE = 0.25
-# Seconds by which a look at the clock may be late before the whole process counts as held up, and
-# seconds that its connections get then to catch up: what waits in their sockets came in time.
+# Seconds by which a check of the clock may be late before the whole process counts as held up, and
+# seconds that its connections then get to catch up: what waits in their sockets arrived in time.
 LATE = 1.0
-# Seconds between looks whether the last calls have ended.
+# Seconds between checks whether the last calls have ended.
 DRAIN_LOOK = 0.02
 # Connections that are accepted in one go, so that other sockets have their turn.
 AT_ONCE = 64
-# Evicted connections with a thread that are still reading why.
+# Evicted connections still waiting to read the refusal; one thread each.
 MAX_EVICTED = 64
 
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -79,14 +79,14 @@ class Server:
         self._listening = False
         self._ticking: Optional[Timer] = None
         self._ticked = self._patient_until = 0.0
-        # Given up for a moment when there are no descriptors left, to tell a client so.
+        # A spare descriptor: closed for a moment when there are none left, to tell a client so.
         self._spare = _open_spare()
         try:
             self._revision = settings.revision
             self._known = security.credentials()
             loop.call_soon(self._listen)
         except BaseException:
-            self.abandon()  # nobody would ever accept on that port
+            self.abandon()  # connections to that port would never be accepted
             raise
 
     def close(self) -> None:
@@ -245,7 +245,7 @@ class Server:
     def _start(self, sock: socket.socket, address: Optional[Address]) -> None:
         try:
             self._take(sock, address)
-        except BaseException:  # an error of ours: nobody would serve it
+        except BaseException:  # an error of ours: it would never be served
             sock.close()
             raise
 
@@ -305,7 +305,7 @@ class Server:
     def _start_thread(self, connection: ServerConnection, rest: Rest, whole: bool) -> None:
         """Let a thread go on with a connection.
 
-        :param whole: whether its first request has come; it gives way to nobody then.
+        :param whole: whether its first request has come; it is not evicted then.
         """
         newcomer = self._newcomers.pop(connection)
         if whole:
@@ -324,10 +324,10 @@ class Server:
         self._newcomers.pop(connection, None)
 
     def _evict_one(self, source: Optional[str]) -> bool:
-        """Make room: end a connection that has not brought a whole request yet, or that nobody uses
-        now, of the source that has most. False if there is none. One that works is never touched.
+        """Evict a connection that has not sent a whole request yet, or that is idle, of the source
+        that has most. False if there is none. One with a running call is never evicted.
 
-        :param source: that needs the place; None if it is not about places.
+        :param source: the source that needs the place; None if something else than places is short.
         """
         with self._lock:
             connection = self._served.eviction_candidate(source)
@@ -397,7 +397,7 @@ class Server:
             connection.context.cancel()
 
     def _follow_settings(self) -> None:
-        """When the settings have changed, who connected under others has to come again."""
+        """When the settings have changed, end the connections that were made under others."""
         settings = self._settings
         if self._revision == settings.revision:
             return

@@ -165,7 +165,7 @@ class ServerConnection:
         """It has brought a valid preface."""
         self.greeted = True
         if self.terms.known is None:
-            # What strangers say of themselves; a certificate is what counts where there is one.
+            # Only a claim of the caller; where there is a certificate, that counts.
             self.context.caller = Caller(self.address, preface.group)
         self.wait_for_request()
 

@@ -262,7 +262,7 @@ class ItemSender(Receiver):
         self._limits = limits
         self.answered: Optional[Callable[[Frame], None]] = None
         self.early: Optional[Frame] = None
-        # Guards what follows; told when there is room, and at the end.
+        # Guards what follows; notified when there is room, and at the end.
         self._changed = threading.Condition()
         self._gathered: List[Packed] = []
         self._flushing = False
@@ -284,7 +284,7 @@ class ItemSender(Receiver):
     def put(self, item: Any) -> None:
         """Send an item; waits while the window is full.
 
-        :raises CallCancelled: nobody takes them any more.
+        :raises CallCancelled: the consumer takes no more.
         :raises ValueNotSupported: it cannot travel; says where.
         """
         packed = pack(item, "item", self._limits)
