@@ -11,7 +11,7 @@ from time import monotonic, perf_counter
 from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from .context import Context, current
-from .errors import (AuthenticationError, NetError, PeerBusy, ProtocolError,
+from .errors import (AuthenticationError, CallTimeout, NetError, PeerBusy, ProtocolError,
                      ValueNotSupported)
 from .identity import Flag, encode_text, tag_name, tag_of_old_peer
 from .log import CALLS, RateLimitedLog
@@ -165,10 +165,10 @@ class Dispatch:
         try:
             _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
                                                             context.borrow)
+            context.seconds = seconds
+            context.deadline = None if seconds is None else _deadline(seconds)
         except BaseException as problem:
             return messages.encode_refusal(number, _unreadable(tag, problem))
-        context.seconds = seconds
-        context.deadline = None if seconds is None else monotonic() + seconds
         started = perf_counter()
         try:
             result = function(*args, **kwargs) if tag not in self._executors else \
@@ -291,7 +291,21 @@ def _unreadable(tag: bytes, problem: BaseException) -> NetError:
                          f"a class of the application; its log says more")
 
 
-_OF_READING = frozenset({ProtocolError, ValueNotSupported})
+class _Overdue(CallTimeout):
+    """A call has come when its time was over."""
+
+
+_OF_READING = frozenset({ProtocolError, ValueNotSupported, _Overdue})
+
+
+def _deadline(seconds: float) -> float:
+    """When nobody waits any more for a call that has just come.
+
+    :raises _Overdue: now.
+    """
+    if seconds > 0:
+        return monotonic() + seconds
+    raise _Overdue(None, seconds, "no")
 
 
 def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:

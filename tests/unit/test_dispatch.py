@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
 import pytest
@@ -166,6 +167,27 @@ def ask_old(dispatch: Dispatch, tally: Tally, name: str, *args: Any, **kwargs: A
     data = dispatch.answer_legacy(session, context(), tally)
     assert len(data) <= 1024
     return data
+
+
+def test_a_call_that_arrives_overdue_never_runs(tally):
+    ran = []
+
+    async def wait() -> None:
+        ran.append("coroutine")
+
+    def items() -> Any:
+        ran.append("generator")
+        yield 1
+    tags = [encode_text(name) for name in ("plain", "coroutine", "generator", "executor")]
+    with ThreadPoolExecutor(1) as executor:
+        made = Dispatch(dict(zip(tags, (lambda: ran.append("plain"), wait, items,
+                                        lambda: ran.append("executor")))),
+                        executors={tags[3]: executor})
+        for tag in tags:
+            with pytest.raises(net.CallTimeout) as caught:
+                ask_raw(made, tally, {"tag": tag.decode(), "args": [], "kwargs": {}, "seconds": 0})
+            assert caught.value.ran == "no"
+    assert ran == [] and tally.by_tag == {}
 
 
 def test_a_call_is_answered_with_its_result(dispatch, tally):
