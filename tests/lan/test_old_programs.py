@@ -144,6 +144,30 @@ def test_a_search_leaves_no_rows_of_hosts_that_are_not_there(small, search, star
     assert incomplete(here) == 0
 
 
+# Lets the process administer no network, as any other user's may not.
+UNPRIVILEGED = """
+import ctypes
+header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capget(header, sets) == 0
+for number in range(3):
+    sets[number] &= ~(1 << 12)
+assert ctypes.CDLL(None).capset(header, sets) == 0
+"""
+
+
+def test_a_search_that_may_not_take_rows_out_says_so_and_can_be_told_to_add_none(small, search):
+    here, there, _ = small.hosts
+    here.forget_neighbours()
+    result = search(here, before=UNPRIVILEGED, NET_SWEEP=0)
+    assert result["primed"] == incomplete(here) == 0
+    result = search(here, before=UNPRIVILEGED)
+    left = incomplete(here)
+    assert 0 < left <= result["primed"] == 253
+    assert any(note.startswith(f"{left} addresses without a host stay in the neighbour table")
+               for note in result["notes"])
+    here.forget_neighbours()
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_search_of_an_old_program_on_this_host_is_not_slowed_down(
         small, search, start_old, start, dialect):

@@ -164,25 +164,33 @@ def parse_unanswered(output: bytes) -> list[tuple[str, str]]:
             if len(row) >= 6 and is_host(row[0]) and row[2] == b"0x0"]
 
 
-def forget(hosts: Iterable[str]) -> None:
+def forget(hosts: Iterable[str]) -> int:
     """Remove the rows of hosts that have not answered, where this user may do so, on Linux. Old
     programs ask the host of each row, present or not, which takes them very long.
+
+    :returns: how many rows had to stay, because this user may not remove them.
     """
     if not sys.platform.startswith("linux"):
-        return
+        return 0
     import fcntl
 
     wanted = set(hosts)
     try:
         with open(PROC_TABLE, "rb") as table:
-            rows = parse_unanswered(table.read(MAX_OUTPUT_BYTES))
+            rows = [row for row in parse_unanswered(table.read(MAX_OUTPUT_BYTES))
+                    if row[0] in wanted]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for host, device in rows:
-                if host in wanted:
+                try:
                     fcntl.ioctl(sock, SIOCDARP, ROW.pack(
                         socket.AF_INET, 0, socket.inet_aton(host), device.encode("ascii")))
+                except PermissionError:
+                    return len(rows)
+                except OSError:
+                    pass  # somebody else has taken it out
     except OSError:
-        pass  # the rows of another user's kernel; they go by themselves in some seconds
+        pass  # there is no such table
+    return 0
 
 
 def read_arp(seconds: float) -> list[str]:

@@ -285,8 +285,12 @@ class LanQuest:
             worker.stop()
         for thread, _ in self._workers:
             thread.join()
-        if self._primed:
-            neighbours.forget(self._primed)
+        left = neighbours.forget(self._primed) if self._primed else 0
+        if left:
+            self._report.notes.append(f"{left} addresses without a host stay in the neighbour "
+                                      f"table, and a program with an older app-net here would ask "
+                                      f"each: this user may not take them out, NET_SWEEP=0 adds "
+                                      f"none")
         if self._old_is_here:
             # It finds the hosts in the neighbour table, and answers alone put no host there.
             self.asker.touch({host for host, _ in self._heard_beyond})

@@ -216,9 +216,27 @@ def test_the_rows_of_hosts_that_did_not_answer_are_told_from_the_others():
 
 def test_forgetting_needs_no_privilege_and_no_table(monkeypatch, tmp_path):
     monkeypatch.setattr(neighbours, "PROC_TABLE", str(tmp_path / "none"))
-    neighbours.forget(["10.77.5.9"])
+    assert neighbours.forget(["10.77.5.9"]) == 0
     monkeypatch.setattr(neighbours.sys, "platform", "darwin")
-    neighbours.forget(["10.77.5.9"])
+    assert neighbours.forget(["10.77.5.9"]) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the table of Linux")
+@pytest.mark.parametrize("problem, left, tried", [(PermissionError, 2, 1), (OSError, 0, 2)])
+def test_rows_that_have_to_stay_are_counted_and_one_that_is_gone_keeps_no_other(
+        monkeypatch, tmp_path, problem, left, tried):
+    import fcntl
+
+    def refuse(*args: object) -> None:
+        asked.append(args)
+        raise problem
+
+    asked: list[object] = []
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    monkeypatch.setattr(neighbours, "PROC_TABLE", str(tmp_path / "arp"))
+    (tmp_path / "arp").write_bytes(PROC + PROC.splitlines()[3].replace(b"5.9 ", b"5.8 ") + b"\n")
+    assert neighbours.forget(["10.77.5.8", "10.77.5.9", "10.77.5.27"]) == left
+    assert len(asked) == tried
 
 
 @pytest.fixture
