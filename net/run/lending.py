@@ -176,7 +176,7 @@ class Borrower:
         self._through: Optional[Callable[[List[Buffer]], None]] = None
 
     def borrow(self, content: Any) -> Any:
-        """What stands here for something that is lent.
+        """The stand-in for something that is lent.
 
         :raises Malformed: no description of such a thing.
         """

@@ -11,7 +11,7 @@ from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
 
 # Dimensions of an array: what numpy itself takes.
 MAX_DIMENSIONS = 64
-# Fields of a structure. Each costs numpy a microsecond and hundreds of bytes, for every array anew.
+# Fields of a structure. Each costs numpy a microsecond and hundreds of bytes, for each array again.
 MAX_FIELDS = 1000
 # Fields that may lie over each other, on average. Each is looked at, whatever the others are.
 MAX_VIEWS = 8
@@ -68,8 +68,8 @@ def _check_shape(shape: Any) -> Tuple[int, ...]:
 
 
 def _check_content(array: Any) -> None:
-    """Refuse what numpy itself never makes, and takes on trust: truth values that are neither 0 nor
-    1, and characters beyond the last one, of which it would make texts that Python cannot bear.
+    """Refuse what numpy itself never makes but does not check: truth values that are neither 0 nor
+    1, and characters beyond the last one, from which it would make texts that crash Python.
     """
     dtype = array.dtype
     if dtype.names is not None:

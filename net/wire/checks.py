@@ -1,4 +1,4 @@
-"""What arrived, looked at before it is used.
+"""Checks of what arrived, before it is used.
 
 A tagged object is made from the innermost outwards. So wherever a list, a number or a text is
 expected, there may already be a range, a deque or an array, which unrolls to any size: each place
@@ -12,11 +12,11 @@ from typing import Any, Dict, List, Optional
 
 
 class Malformed(ValueError):
-    """What arrived is nothing that our own side sends."""
+    """What arrived is not something that app-net sends."""
 
 
 class Lacking(Exception):
-    """What arrived is sound, but this process does not have what it needs.
+    """What arrived is valid, but this process lacks what it needs.
 
     The text is ``before``, on which side it is, and ``after``.
     """

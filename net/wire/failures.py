@@ -30,7 +30,7 @@ from .values import Packer
 MAX_TRACEBACK = 64 * 1024
 # Exceptions that travel with one: causes, contexts, those of groups. The traceback text has more.
 MAX_GROUP = 100
-# Exceptions that Python is let write out. It writes those of groups once for each way to them.
+# Exceptions that Python may write out. It writes those of groups once for each way to them.
 MAX_SHOWN = 5000
 
 # Characters of a text, where the whole description of an exception is too large to travel.
@@ -45,7 +45,7 @@ MAX_NAME = 500
 # Notes on an exception.
 MAX_NOTES = 1000
 
-#: What an exception has from Python and from us, and nobody else sets.
+#: Attributes that belong to Python and to app-net, which no remote error may set.
 _RESERVED = frozenset(dir(RemoteError)) | {"add_note", "_described"}
 _POSITIONS = ("lineno", "offset", "end_lineno", "end_offset")
 _NO_TEXT = "<its text cannot be made"
@@ -180,7 +180,7 @@ def _shown(value: Any) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return str.__str__(str(error))  # what __str__ gives may be of a class of its own
-    except BaseException as problem:  # in a __str__, too, somebody may call sys.exit
+    except BaseException as problem:  # a __str__, too, may call sys.exit
         return f"{_NO_TEXT}: {type(problem).__name__}>"
 
 
@@ -239,7 +239,7 @@ def _value_of(descriptor: Any, error: BaseException) -> Any:
 
 
 def forget_traceback(error: BaseException) -> None:
-    """Let go of the frames that an exception went through, and of all that they hold."""
+    """Release the frames that an exception went through, and all that they hold."""
     set_traceback(error, None)
 
 
@@ -461,7 +461,7 @@ def _set(descriptor: Any, error: BaseException, value: Any) -> None:
 
 
 def _make_sound(error: RemoteError) -> None:
-    """Take what Python cannot bear out of what was set."""
+    """Remove what would crash Python from what was set."""
     members = members_of(type(error))
     if any(is_a(error, cls) for cls in _UNICODE_ERRORS):
         _keep_in_bounds(error, members)

@@ -65,7 +65,7 @@ class EndOfStream(Exception):
 
 
 class NotAFrame(ProtocolError):
-    """Bytes that start nothing of ours.
+    """Bytes that do not begin like anything of app-net's.
 
     :ivar data: all bytes received so far.
     """
@@ -125,7 +125,7 @@ class FrameParser:
 
     @property
     def held(self) -> int:
-        """Bytes of a frame that is not whole, or of frames that nobody has asked for yet."""
+        """Bytes of a frame that is not whole, or of frames that were not asked for yet."""
         partial = 0 if self._partial is None else self._partial.received
         return partial + len(self.rest) - self._at
 

@@ -1,4 +1,4 @@
-"""The classes that JSON would bend or refuse, and how each travels as a tagged object.
+"""The classes that JSON would alter or refuse, and how each travels as a tagged object.
 
 One entry of :data:`KINDS` is one class: its name on the wire, how a value is taken apart into JSON
 values, and how it is put together again. To let another class travel, add an entry.
@@ -346,7 +346,7 @@ def _put_library(restorer: Any, content: Any) -> Any:
 
 def _put_zone_info(restorer: Any, content: Any) -> datetime.tzinfo:
     name = a_text(content)
-    import zoneinfo  # 10 ms that only those need who send one
+    import zoneinfo  # takes 10 ms, which only programs that send one need
 
     # The search for a file could go anywhere, and imports modules of the package tzdata by name.
     if name not in _zone_names[zoneinfo.TZPATH]:

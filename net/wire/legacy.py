@@ -52,7 +52,7 @@ NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
                   "subscriptions", "flags")}
 # A flag of either dialect, or the beginning of one: base64 of at most MAX_FLAG characters.
 _FLAG = re.compile(rb"[A-Za-z0-9+/]{1,88}={0,2}")
-# What they have no use for, and what would only take the place of the rest.
+# Facts that they cannot use, and that would only displace the rest.
 NEEDLESS = frozenset({"functions", "more_functions"})
 # Characters of what the user of a process chose, such as the path of the interpreter.
 MAX_FACT = 100
@@ -97,9 +97,9 @@ class LegacySession:
 
     A server is made without a dialect, which the request tells it: :meth:`receive` gives the
     :class:`Call`, and :meth:`reply`, :meth:`unknown`, :meth:`fail` or :meth:`refuse` the bytes of
-    its one reply. They must leave in one piece, because old programs receive once, and the
-    connection is closed behind them. No bytes mean that any reply would do harm: the connection is
-    to be reset, which everyone takes for nobody being there.
+        its one reply. They must leave in one piece, because old programs receive once, and the
+        connection is closed behind them. No bytes mean that any reply would do harm: the connection
+        is to be reset, which old programs take for an address without a peer.
 
     A caller is made with the dialect: :meth:`call` gives the bytes of the request, :meth:`receive`
     the :class:`Reply`.
@@ -165,7 +165,7 @@ class LegacySession:
     def reply(self, value: Any, tags: Iterable[bytes] = ()) -> bytes:
         """The bytes of a reply with what the function returned.
 
-        What an old program could not receive becomes an error that it can.
+        A reply that is too long for an old program is replaced by an error that is not.
 
         :param tags: of the functions that are served; an info names them to 0.6.
         """

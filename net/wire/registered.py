@@ -38,8 +38,8 @@ def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, An
     """Let values of a class travel under a name, ``module.qualified name`` by default.
 
     :param namespace: the variables of the module that defines it, if they are at hand.
-    :raises TypeError: a class that holds more than its fields, and nobody says how to pack it, or
-        the name is taken.
+    :raises TypeError: a class that holds more than its fields, without a way to pack it, or the
+        name is taken.
     """
     if not isinstance(cls, type):
         raise TypeError(f"{cls!r} is neither a dataclass, an enum nor a named tuple")
@@ -127,7 +127,8 @@ _shapes = Memo(_find_shape, 1024)
 
 
 def _find_extra(value: Any, shape: _Shape) -> Optional[str]:
-    """The name of an attribute that is no field, and not kept by a property that can make it anew.
+    """The name of an attribute that is neither a field nor the cache of a property that can compute
+    it again.
     """
     attributes = getattr(value, "__dict__", {})
     if not attributes.keys() <= shape.known:
@@ -153,7 +154,8 @@ def _has(slot: Any, value: Any) -> bool:
 
 
 def _is_plain(cls: Any) -> bool:
-    """Whether values are made like any other object, and so hold nothing that is not seen here."""
+    """Whether values are made like any other object, and so hold nothing that is hidden from
+    here."""
     if getattr(cls, "__abstractmethods__", None):
         return True  # there are none
     try:
@@ -164,8 +166,8 @@ def _is_plain(cls: Any) -> bool:
 
 
 def put_together(name: str, parts: Dict[str, Any]) -> Any:
-    """A value of a registered class from its parts. Neither ``__init__`` nor ``__post_init__``
-    run: the value existed elsewhere and is not made anew.
+    """A value of a registered class from its parts. Neither ``__init__`` nor ``__post_init__`` run:
+    the value existed elsewhere and is not constructed again.
 
     :raises Lacking: the class is not registered here, or has other parts here.
     """

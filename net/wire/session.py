@@ -44,7 +44,7 @@ PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
 
 
 class Preface(NamedTuple):
-    """What a caller says of itself before anything else.
+    """What a caller says about itself before anything else.
 
     :ivar version: of the wire that it speaks.
     :ivar features: bits of what it can do beyond this version.
@@ -61,7 +61,7 @@ class Hello(NamedTuple):
 
     :ivar instance: the random id of its process.
     :ivar features: bits of what it can do beyond this version.
-    :ivar limits: ``text`` and ``buffers``, in bytes, of one message that it takes.
+    :ivar limits: ``text`` and ``buffers``, in bytes, of one message that it accepts.
     """
 
     version: int
@@ -90,7 +90,7 @@ def encode_preface(group: Optional[str] = None, features: int = 0) -> bytes:
 
 
 class PrefaceParser:
-    """The server's side of a connection before it is known who speaks. Bytes in, a preface out.
+    """The server's side of a connection before the preface. Bytes in, a preface out.
 
     :ivar rest: what came after the preface.
     """
@@ -101,7 +101,7 @@ class PrefaceParser:
     def receive(self, data: bytes) -> Optional[Preface]:
         """Take what was received; None while the preface is not whole.
 
-        :raises NotAFrame: nothing of ours begins like this; its ``data`` is all that has come.
+        :raises NotAFrame: nothing of app-net's begins like this; its ``data`` is all that has come.
         :raises ProtocolError: another version, or fields that are none.
         """
         data = self.rest = self.rest + data
@@ -132,7 +132,7 @@ def _read_preface(version: int, fields: Dict[str, Any]) -> Preface:
 
 
 def _fields(text: bytes, what: str) -> Dict[str, Any]:
-    """The named fields of a greeting, which holds nothing in each other that is deep."""
+    """The named fields of a greeting, which must not be deeply nested."""
     try:
         if text.count(b"{") + text.count(b"[") > 64:
             raise ValueError("nested")
