@@ -34,9 +34,9 @@ from .errors import (AuthenticationError, CallCancelled, CallTimeout, InvalidCon
                      ValueNotSupported)
 from .events import event, flush, subscribe, unsubscribe
 from .identity import PeerId
-from .log import LastResort as _LastResort
 from .peer import Peer
 from .statistics import stats
+from .wiring import wire as _wire
 
 if TYPE_CHECKING:
     from .calls.many import Executor
@@ -71,7 +71,7 @@ __all__ = [
 
 #: The logger of app-net, under which all of its modules log.
 LOGGER = logging.getLogger(__name__)
-LOGGER.addHandler(_LastResort())
+_wire()
 
 # The settings, for type checkers; net/settings.py has their defaults and limits. More types can be
 # assigned than are read.

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import warnings
 from time import monotonic
 from typing import Any, Dict, List, Optional
+
+from .forking import in_child
 
 # Seconds between two lines of one kind.
 INTERVAL = 10.0
@@ -92,8 +93,7 @@ class RateLimitedLog:
         self._log = SafeLog(logger.name)
         self._burst = burst
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._begin)
+        in_child(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()  # guards _kinds

@@ -30,15 +30,8 @@ from .wire.legacy import unmarked
 from .wire.memo import Memo
 from .run.server import Server
 
-#: Called with each peer that was launched; what they return is called when it closes. The floors
-# above add here what else a running peer does.
-launch_hooks: List[Callable[["_Peer"], Callable[[], None]]] = []
-
 #: What stands for every address of a host.
 EVERYWHERE = (local.EVERY_ADDRESS, "::")
-
-#: Called when the functions of this process, which serves a peer, have changed.
-change_hooks: List[Callable[[], None]] = []
 
 # Seconds for a host to accept a connection or refuse it.
 PING_TIME = 0.25
@@ -123,7 +116,7 @@ class _Peer:
                     listener.close()
                 raise
             try:
-                for hook in list(launch_hooks):
+                for hook in list(process.launch_hooks):
                     closer = hook(self)
                     self._closers.append(closer)
             except BaseException:
@@ -432,7 +425,7 @@ def functions_changed() -> None:
     """Functions were registered or taken back: whoever lists the peer is told."""
     peer = process.peer
     if peer is not None and peer.launched:
-        for hook in change_hooks:
+        for hook in process.change_hooks:
             hook()
 
 

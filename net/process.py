@@ -1,7 +1,6 @@
 """What there is once in a process, in one object that is handed down."""
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from time import monotonic
@@ -31,6 +30,9 @@ class Process:
     :ivar warned: warnings that were given; once is enough.
     :ivar hand_over: takes over the connections on which subscribers want their events, with the
         peer that they have connected to; None without events.
+    :ivar launch_hooks: called with each peer that was launched; what they return is called when it
+        closes. The floors above add to this what else a running peer does.
+    :ivar change_hooks: called when the functions of this process have changed, and it serves them.
     :ivar moved: called when addresses of this host have come or gone. In the loop's thread.
     :ivar forked: called in a forked child, in this order: what belongs to the parent is forgotten.
     """
@@ -42,6 +44,8 @@ class Process:
         self._coroutines: Optional[Coroutines] = None
         self.peers: List[Any] = []
         self.hand_over: Optional[Callable[..., None]] = None
+        self.launch_hooks: List[Callable[[Any], Callable[[], None]]] = []
+        self.change_hooks: List[Callable[[], None]] = []
         self.moved: List[Callable[[], None]] = []
         self.forked: List[Callable[[], None]] = []
         self._begin()
@@ -94,6 +98,3 @@ class Process:
 
 #: The one that the decorators and :func:`net.peers` use. Tests make others.
 process = Process(settings)
-atexit.register(process.client.close_idle)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=process.on_fork)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
 from ..calls.ways import place_of
 from ..errors import Address, TooFewPeers
-from ..peer import _Peer, change_hooks, launch_hooks
+from ..peer import _Peer
 from ..process import process
 from ..settings import settings
 from .cache import Callback, PeerCache
@@ -135,7 +135,7 @@ def doubt(address: Address) -> None:
         known_peers.doubt(address)
 
 
-def _announce(peer: _Peer) -> Callable[[], None]:
+def announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
     closers = [finder.announce(peer) for finder in known_peers.finders]
     # The goodbye at exit comes after the port was closed, so that a peer that checks finds it
@@ -152,7 +152,3 @@ def _announce(peer: _Peer) -> Callable[[], None]:
 #: The cache of this process, and its finders. One more way to find peers is one more finder here.
 known_peers = PeerCache()
 known_peers.finders += [Lan(process.loop, known_peers), Static()]
-launch_hooks.append(_announce)
-change_hooks.append(known_peers.changed)
-process.client.missed = doubt
-process.forked.append(known_peers.forget)

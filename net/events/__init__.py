@@ -1,7 +1,6 @@
 """Events: subscribe once, hear everything, never slow down a publisher."""
 from __future__ import annotations
 
-import atexit
 import functools
 import inspect
 from itertools import count
@@ -14,7 +13,7 @@ from ..decorators import Connected, P, R, is_connected, register
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
 from ..link.tcp import is_own_address
-from ..peer import _Peer, launch_by_decorator, launch_hooks
+from ..peer import _Peer, launch_by_decorator
 from ..process import process
 from ..settings import is_loopback, settings
 from ..wire.deliveries import MAX_NAME
@@ -221,7 +220,7 @@ def _is_here(host: str) -> bool:
 # ----------------------------------------------------------------------------- the process
 
 
-def _on_launch(peer: _Peer) -> Callable[[], None]:
+def serve_events(peer: _Peer) -> Callable[[], None]:
     if not peer.test:
         subscriber.serve(peer.id)
 
@@ -232,23 +231,16 @@ def _on_launch(peer: _Peer) -> Callable[[], None]:
     return close
 
 
-def _on_fork() -> None:
+def forget() -> None:
     publisher.forget()
     subscriber.forget()
     old_subscribers.forget()
     places.clear()
 
 
-def _on_move() -> None:
+def move() -> None:
     """Hear this process at its new address, and have old programs call us there."""
     subscriber.moved()
     peer = process.peer
     if peer is not None and peer.launched and subscriber.own_id not in (None, peer.id):
         subscriber.serve(peer.id)
-
-
-process.hand_over = publisher.adopt
-process.moved.append(_on_move)
-launch_hooks.append(_on_launch)
-process.forked.append(_on_fork)
-atexit.register(publisher.flush, EXIT_TIME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional
 
 from ..settings import settings
-from .forking import fork_lock
+from ..forking import fork_lock
 
 if TYPE_CHECKING:
     from .tls import Credentials

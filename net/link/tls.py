@@ -20,7 +20,7 @@ from ..wire.messages import decode_reply, encode_refusal
 from ..wire.limits import Limits
 from ..wire.session import Session as FrameSession, caller_session
 from .authority import Leaf, PEER_NAME, make_leaf
-from .forking import fork_lock
+from ..forking import fork_lock
 from .streams import Deadline, NO_SIGNAL, Stream, gathered
 
 #: The first byte of a TLS hello, and of an alert.

@@ -3,13 +3,13 @@ allowed ones."""
 from __future__ import annotations
 
 import ipaddress
-import os
 import threading
 from time import monotonic
 from typing import Any, List, Optional, Union
 
 from ..settings import settings
 from ..errors import Address
+from ..forking import in_child
 
 Host = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -36,8 +36,7 @@ class _Own:
 
 
 _own = _Own()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_own.__init__)  # type: ignore[misc]
+in_child(_own.__init__)  # type: ignore[misc]
 
 
 def refusal(source: Optional[Address], own: Optional[Address]) -> Optional[str]:

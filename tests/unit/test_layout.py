@@ -17,6 +17,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 FLOORS = [
     "errors",
     "clock",
+    "forking",
     "log",
     "identity",
     "tables",
@@ -42,6 +43,7 @@ FLOORS = [
     "statistics",
     "metrics",
     "defaults",
+    "wiring",
     "demo",
     "testing",
     "cli",
@@ -291,3 +293,71 @@ def test_only_carriers_make_stream_sockets():
                "socket.create_connection(address, 5)", "await asyncio.open_connection(*address)"])
 def test_the_test_of_stream_sockets_sees_them(text):
     assert list(stream_sockets(ast.walk(ast.parse(text)))) == [1]
+
+
+#: What changes, is there once in a process and is held by a module, and why not by ``Process``.
+STATE = {
+    "process.process": "the one object that holds what there is once; tests make others",
+    "settings.settings": "they are set by assignment to net.NAME, before there is anything else",
+    "discovery.known_peers": "net.peers() and net.watch() have no argument that could bring it",
+    "discovery.functions.function_cache": "what is known of their functions, likewise",
+    "events.places": "the connections for events; of both halves",
+    "events.publisher": "decorated events have no argument that could bring it",
+    "events.subscriber": "nor do subscriptions",
+    "events.old_subscribers": "nor do those of old programs",
+    "serving.main_thread": "a process has one main thread",
+    "forking.fork_lock": "a fork is of the whole process",
+    "forking._in_child": "so are its hooks",
+    "link.tls._known": "credentials, which take a tenth of a second to make",
+    "run.access._own": "the networks of this host, which take a millisecond to read",
+    "context._current": "the call that runs, which each thread and task has for itself",
+    "wire.stacks._this_thread": "the size of its stack, which each thread has for itself",
+    "identity.PROGRAMS": "names of the main program, of which a process has one",
+    "wire.registered.CLASSES": "a class is registered for the process, as it is imported for it",
+    "wire.registered.NAMES": "the same, by name",
+    "wire.registered.PACKED": "the same, of classes that are packed by functions",
+    "wire.libraries._BY_CLASS": "classes of libraries that are loaded, which a process has once",
+}
+#: Kinds of objects that remember only what could be found out again, or when a line was written.
+CACHES = {"Memo", "RateLimitedLog", "SafeLog"}
+#: What makes a value that does not change.
+CONSTANT = {
+    "frozenset", "tuple", "range", "bytes", "float", "getattr", "vars", "partial", "compile",
+    "Struct", "TypeVar", "ParamSpec", "make_tag", "encode_text", "getLogger", "remote",
+    "maketrans", "join", "_make_encode", "_make_decode", "Limits", "_Fact", "_Here", "_Shown",
+}
+
+
+def held_by(module: str) -> Iterator[str]:
+    """The names of a module that hold something that changes, or may: all but constants, which are
+    written in capitals and never changed in the text."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for node in tree.body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        name = ast.unparse(target)
+        if isinstance(node.value, ast.Call):
+            made_by = getattr(node.value.func, "attr", None) or getattr(node.value.func, "id", "")
+            if made_by not in CONSTANT | CACHES:
+                yield name
+        elif isinstance(node.value, (ast.List, ast.Dict, ast.Set)):
+            empty = not (getattr(node.value, "elts", None) or getattr(node.value, "keys", None))
+            if empty or not (name.isupper() or name == "__all__"):
+                yield name
+
+
+def test_modules_hold_little_that_changes():
+    held = {f"{module}.{name}" for module in MODULES for name in held_by(module)}
+    assert held == set(STATE)
+
+
+def test_no_module_rebinds_its_names():
+    assert not [f"net/{MODULES[module].relative_to(PACKAGE)}:{node.lineno}" for module in MODULES
+                for node in nodes(module) if isinstance(node, ast.Global)]
+
+
+def test_one_module_has_the_hook_at_a_fork():
+    hooks = {module for module in MODULES for node in nodes(module)
+             if getattr(node, "attr", "") == "register_at_fork"}
+    assert hooks == {"forking"}

@@ -40,7 +40,6 @@ def own_process(monkeypatch: pytest.MonkeyPatch, kept_settings: Any) -> Iterator
     """A process in which nobody has asked for its peer yet."""
     process = Process(kept_settings)
     monkeypatch.setattr(peer_module, "process", process)
-    monkeypatch.setattr(peer_module, "launch_hooks", [])
     yield process
     for peer in process.peers:
         peer.close()
@@ -426,7 +425,7 @@ def test_a_group_without_sense_leaves_no_peer_behind(own_process):
 
 
 def test_the_hooks_of_the_floors_above_run_at_launch_and_close(own_process, kept_settings,
-                                                               monkeypatch, port_range):
+                                                               port_range):
     kept_settings.set("port_start", port_range.start)
     happened: list = []
 
@@ -434,14 +433,14 @@ def test_the_hooks_of_the_floors_above_run_at_launch_and_close(own_process, kept
         happened.append(("launched", peer.launched))
         return lambda: happened.append(("closed", peer.launched))
 
-    monkeypatch.setattr(peer_module, "launch_hooks", [hook])
+    own_process.launch_hooks = [hook]
     peer = _Peer()
     peer.close()
     peer.close()
     assert happened == [("launched", True), ("closed", False)]
 
 
-def test_a_close_waits_for_a_launch_in_another_thread(own_process, monkeypatch):
+def test_a_close_waits_for_a_launch_in_another_thread(own_process):
     hooked, go = threading.Event(), threading.Event()
     happened: list = []
 
@@ -451,7 +450,7 @@ def test_a_close_waits_for_a_launch_in_another_thread(own_process, monkeypatch):
         happened.append("launched")
         return lambda: happened.append("closed")
 
-    monkeypatch.setattr(peer_module, "launch_hooks", [hook])
+    own_process.launch_hooks = [hook]
     peer = _Peer(launch=False, test=True)
     threads = [threading.Thread(target=peer.launch), threading.Thread(target=peer.close)]
     threads[0].start()
@@ -464,26 +463,25 @@ def test_a_close_waits_for_a_launch_in_another_thread(own_process, monkeypatch):
     assert happened == ["launched", "closed"] and not peer.launched
 
 
-def test_a_hook_that_closes_the_peer_has_it_closed_whole(own_process, monkeypatch):
+def test_a_hook_that_closes_the_peer_has_it_closed_whole(own_process):
     happened: list = []
 
     def hook(peer: _Peer) -> Any:
         peer.close()
         return lambda: happened.append("closed")
 
-    monkeypatch.setattr(peer_module, "launch_hooks", [hook])
+    own_process.launch_hooks = [hook]
     peer = _Peer(test=True)
     assert happened == ["closed"] and not peer.launched
 
 
-def test_a_hook_that_fails_leaves_no_half_launched_peer(own_process, monkeypatch):
+def test_a_hook_that_fails_leaves_no_half_launched_peer(own_process):
     happened: list = []
 
     def fail(peer: _Peer) -> Any:
         raise OSError("no thread")
 
-    monkeypatch.setattr(peer_module, "launch_hooks",
-                        [lambda peer: lambda: happened.append("closed"), fail])
+    own_process.launch_hooks = [lambda peer: lambda: happened.append("closed"), fail]
     peer = _Peer(launch=False, test=True)
     with pytest.raises(OSError, match="no thread"):
         peer.launch()
@@ -545,8 +543,8 @@ def test_without_a_way_it_is_that_of_any_network_and_of_a_bridge_last(
 
 
 def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
-        kept_settings, port_range, own_process, monkeypatch):
-    monkeypatch.setattr(peer_module, "launch_hooks", [net.discovery._announce])
+        kept_settings, port_range, own_process):
+    own_process.launch_hooks = [net.discovery.announce]
     kept_settings.set("port_start", port_range.start)
     kept_settings.set("port_range", 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
