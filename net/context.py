@@ -16,10 +16,13 @@ class Caller(NamedTuple):
     :ivar address: ``(host, port)`` that the call came from; not where that peer serves.
     :ivar group: the group of the caller's certificate, or, in open mode, the one that it claims;
         None for no group.
+    :ivar instance: the random id of the calling process, as it says of itself and as ``net.info``
+        gives it; None if it does not say, and for the publisher of an event.
     """
 
     address: Optional[Address]
     group: Optional[str]
+    instance: Optional[str] = None
 
 
 class Context:

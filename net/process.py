@@ -52,7 +52,7 @@ class Process:
         self.warned: Set[str] = set()
 
     def _begin(self) -> None:
-        self.instance = os.urandom(16).hex()
+        self.instance = self.client.instance = os.urandom(16).hex()
         self.began = monotonic()
         self.memory = MemoryBudget()
         self.lock = threading.RLock()

@@ -29,7 +29,7 @@ from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, REPLIES, Buffer, EndO
 from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
 from ..wire.legacy import likely_dialect
 from ..wire.limits import Limits
-from ..wire.session import Hello, Session, caller_session, encode_preface
+from ..wire.session import Hello, Session, caller_session
 
 # Bytes of pieces that are joined for one send.
 JOINED = 256 * 1024
@@ -503,7 +503,7 @@ async def _greet(client: Client, address: Address, sock: socket.socket,
         tls = await _secure(known, address, sock)
     connection = _Connection(address, sock, session, tls, revision,
                              asyncio.get_running_loop() is client.own_loop)
-    await connection.send([encode_preface(client.settings.group)])
+    await connection.send([client.preface()])
     try:
         event = await connection.event()
     except NotAFrame as problem:

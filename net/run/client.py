@@ -63,6 +63,8 @@ class Client:
 
     def __init__(self, settings: Settings, loop: Loop) -> None:
         self.settings = settings
+        #: The random id of this process; None before it has one.
+        self.instance: Optional[str] = None
         self._loop = loop
         self._looking = False
         self._pools: Dict[Address, Pool] = {}
@@ -77,6 +79,10 @@ class Client:
         self.started: Set[Any] = set()
         #: The pools of each asyncio loop, see :mod:`net.calls.aio`.
         self.by_loop: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+    def preface(self) -> bytes:
+        """What a connection of this process begins with."""
+        return encode_preface(self.settings.group, instance=self.instance)
 
     def next_number(self) -> int:
         """A number for a request, which its reply will carry."""
@@ -653,7 +659,7 @@ class Pool:
         :raises NetError: the peer refuses the connection, or is none.
         """
         timed = Timed(stream, deadline)
-        timed.send([encode_preface(self._settings.group)])
+        timed.send([self._client.preface()])
         try:
             event: Any = next_event(timed, session)
         except NotAFrame as problem:

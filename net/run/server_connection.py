@@ -167,6 +167,7 @@ class ServerConnection:
         if self.terms.known is None:
             # Only a claim of the caller; where there is a certificate, that counts.
             self.context.caller = Caller(self.address, preface.group)
+        self.context.caller = self.context.caller._replace(instance=preface.instance)
         self.wait_for_request()
 
     def serve_secured(self, data: bytes, dispatch: Dispatch) -> None:

@@ -49,11 +49,13 @@ class Preface(NamedTuple):
     :ivar version: of the wire that it speaks.
     :ivar features: bits of what it can do beyond this version.
     :ivar group: that it claims, None for none.
+    :ivar instance: the random id of its process, as it claims; None if it does not say.
     """
 
     version: int
     features: int = 0
     group: Optional[str] = None
+    instance: Optional[str] = None
 
 
 class Hello(NamedTuple):
@@ -81,12 +83,15 @@ class Unknown(NamedTuple):
 Event = Union[Frame, Hello, Unknown]
 
 
-def encode_preface(group: Optional[str] = None, features: int = 0) -> bytes:
+def encode_preface(group: Optional[str] = None, features: int = 0,
+                   instance: Optional[str] = None) -> bytes:
     """The bytes that a caller begins a connection with."""
     # Escaped, a group of 64 characters could take more than the limit.
-    fields = json.dumps({"features": features, "group": group}, ensure_ascii=False,
-                        separators=(",", ":")).encode("utf-8", "replace")
-    return PREFACE.pack(MAGIC, VERSION, 0, len(fields)) + fields
+    fields: Dict[str, Any] = {"features": features, "group": group}
+    if instance is not None:
+        fields["instance"] = instance
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return PREFACE.pack(MAGIC, VERSION, 0, len(text)) + text
 
 
 class PrefaceParser:
@@ -128,7 +133,10 @@ def _read_preface(version: int, fields: Dict[str, Any]) -> Preface:
         raise ProtocolError(None, f"a group is a text of at most {MAX_GROUP} characters")
     if type(features) is not int:
         raise ProtocolError(None, "features are a number of bits")
-    return Preface(version, features, group)
+    instance = fields.get("instance")
+    if instance is not None and (type(instance) is not str or len(instance) > MAX_GROUP):
+        raise ProtocolError(None, f"an instance is a text of at most {MAX_GROUP} characters")
+    return Preface(version, features, group, instance)
 
 
 def _fields(text: bytes, what: str) -> Dict[str, Any]:

@@ -17,6 +17,7 @@ from net.identity import encode_text
 from net.wire import legacy
 from net.link.streams import Stream
 from net.log import RateLimitedLog
+from net.process import process
 from net.run import loop as loop_module
 from net.run import server as server_module
 from net.run import server_connection
@@ -148,7 +149,17 @@ def test_the_group_of_a_preface_is_that_of_the_caller(server, functions):
             assert client.reply() == (RESULT, group)
 
 
-@pytest.mark.parametrize("fields", [b"", b"{", b"5", b'{"group":5}', b'{"features":"x"}',
+def test_a_caller_may_say_which_process_it_is(server, functions):
+    functions[encode_text("instance")] = lambda: caller().instance
+    for instance in ("9f" * 16, None):
+        with Client(server) as client:
+            client.sock.sendall(encode_preface(instance=instance) + request("instance"))
+            assert client.reply() == (RESULT, instance)
+    assert process.client.call(server.address, encode_text("instance"), (), {}) == process.instance
+
+
+@pytest.mark.parametrize("fields", [b"", b"{", b"5", b'{"group":5}', b'{"instance":5}',
+                                    b'{"instance":"%s"}' % (b"x" * 65), b'{"features":"x"}',
                                     b'{"group":"%s"}' % (b"x" * 65), b"[" * 700])
 def test_a_preface_without_sense_is_refused(client, server, fields):
     client.sock.sendall(MAGIC + b"\1\0" + len(fields).to_bytes(2, "big") + fields

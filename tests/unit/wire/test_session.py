@@ -73,7 +73,7 @@ def test_the_preface_is_the_documented_one():
 
 def test_the_longest_preface_fits_into_what_an_old_peer_reads():
     for letter in "\U0001f600\1\"é":
-        longest = encode_preface(letter * 64, 2 ** 64)
+        longest = encode_preface(letter * 64, 2 ** 64, "f" * 64)
         assert len(longest) <= session.PREFACE.size + MAX_FIELDS <= 1024
         assert PrefaceParser().receive(longest).group == letter * 64
 
