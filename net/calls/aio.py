@@ -19,6 +19,7 @@ from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable,
 from ..identity import PeerArgument, address_of
 from ..link import security
 from ..link.base import LONGEST, Deadline, Endpoint
+from ..link.streams import reset_at_end
 from ..link.tcp import TcpCarrier
 from ..run.client import CONNECT_TIME, GREETING_TIME, IDLE_TIME, Client, deadline_within
 from ..run.lending import Lender
@@ -420,6 +421,7 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
                                                  GREETING_TIME, address)
         return connection
     except _Legacy as found:
+        reset_at_end(sock, True)  # as leave_no_trace() does
         sock.close()
         client.saw(address, found.dialect)
         return None

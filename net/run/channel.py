@@ -23,6 +23,7 @@ from ..wire.frames import CHUNK, FIRST, Buffer, EndOfStream, Frame, NotAFrame
 from ..wire.messages import decode_reply, encode_refusal
 from ..wire.session import Unknown
 from .loop import READ, WRITE, Loop, Timer
+from .old_peers import leave_no_trace
 
 if TYPE_CHECKING:
     from ..link.tls import Credentials
@@ -338,6 +339,8 @@ class Channel:
             return
         if not isinstance(problem, (NetError, OSError, EndOfStream)):
             note(logging.ERROR, "the receiver of a channel failed")
+        if isinstance(problem, NotAFrame) and self._stream is not None:
+            leave_no_trace(self._stream)
         self.close()
         self.receiver.ended(self, self._meaning(problem))
 

@@ -16,6 +16,7 @@ import pytest
 
 import net
 import sample
+from times import patience
 
 OLD_LIMIT = 1024  # bytes; old peers receive once
 
@@ -394,3 +395,25 @@ def test_both_dialects_are_served_at_the_same_time(other):
     for thread in threads:
         thread.join()
     assert results == [True] * 120
+
+
+@pytest.mark.parametrize("way", [
+    "net.null(peer=PEER)",
+    "net.null.start(peer=PEER).result()",
+    "net.subscribe('tick', peers=[PEER])(lambda: None)",
+], ids=["a call", "a started call", "a subscription"])
+def test_who_finds_an_old_program_out_leaves_its_port_free(peer_process, way):
+    """It ends each connection itself and could not bind its port again for a minute, unless the
+    other side resets."""
+    there = peer_process("import net")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(patience(10))
+        there.execute(way.replace("PEER", repr("127.0.0.1:%d" % server.getsockname()[1])))
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(patience(10))
+            assert not connection.recv(1024).startswith(b"ey")
+            connection.sendall(base64.b64encode(json.dumps(
+                {"payload": "error", "traceback": "ValueError: no base64"}).encode()))
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
