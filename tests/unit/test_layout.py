@@ -316,7 +316,7 @@ STATE = {
     "wire.registered.CLASSES": "a class is registered for the process, as it is imported for it",
     "wire.registered.NAMES": "the same, by name",
     "wire.registered.PACKED": "the same, of classes that are packed by functions",
-    "wire.libraries._BY_CLASS": "classes of libraries that are loaded, which a process has once",
+    "wire.libraries._BY_CLASS": "a table that is built when it is imported, and stays",
 }
 #: Kinds of objects that remember only what could be found out again, or when a line was written.
 CACHES = {"Memo", "RateLimitedLog", "SafeLog"}
