@@ -286,7 +286,7 @@ class _Decorator:
 
     def __repr__(self) -> str:
         named = "its own name" if self._tag is None else f"the tag {self._tag!r}"
-        return f"<decorator that connects a function under {named}; it has called nobody>"
+        return f"<decorator that connects a function under {named}; it has called no peer>"
 
 
 def _check_timeout(timeout: Any) -> None:

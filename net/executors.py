@@ -172,7 +172,7 @@ def _submit_to_loop(loop: Any, run: Any, context: Optional[Context],
 def _begin(context: Optional[Context], function: Callable[..., Any], args: Any,
            kwargs: Any) -> Any:
     if context is not None and context.is_over():
-        raise CallCancelled("it waited for its executor until nobody wanted it any more", "no")
+        raise CallCancelled("its caller stopped waiting before its executor was free", "no")
     return function(*args, **kwargs)
 
 
@@ -255,7 +255,7 @@ def wait_for(future: Any, context: Optional[Context]) -> Any:
     try:
         return future.result(context.remaining())
     except CancelledError:
-        raise CallCancelled("nobody waits for it any more", "maybe") from None
+        raise CallCancelled("its caller no longer waits", "maybe") from None
     except FutureTimeout:
         if future.done():  # it is what the function raised
             raise

@@ -552,7 +552,7 @@ def _warn_of_readable_secret() -> None:
         except OSError:
             continue  # reading it says so
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            _warn_once(f"{name}={path} is not for its user alone, and whoever reads it can pass "
+            _warn_once(f"{name}={path} is not for its user alone, and any reader can pass "
                        f"for this peer: chmod 600 {path}")
 
 

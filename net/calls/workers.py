@@ -183,7 +183,7 @@ class Workers:
             self._finish([(task, None, failure) for task in stranded])
 
     def _too_few(self) -> TooFewPeers:
-        why = "nobody has it" if self._problem is None else f"the last one: {self._problem}"
+        why = "no peer has it" if self._problem is None else f"the last one: {self._problem}"
         found = TooFewPeers(self._name, 0, 1, why)
         found.__cause__ = self._problem
         return found

@@ -281,8 +281,8 @@ def table_unread(case: Case) -> Optional[Cause]:
     if case.report.neighbour_source or not case.report.interfaces:
         return None
     return Cause("the neighbour table cannot be read: neither arp nor ip works here",
-                 "install net-tools or iproute2; until then only who answers datagrams, who is on "
-                 "this host and who is named by NET_PEERS is found for certain")
+                 "install net-tools or iproute2; until then only peers that answer datagrams, are "
+                 "on this host or are named by NET_PEERS are certain to be found")
 
 
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (

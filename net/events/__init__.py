@@ -136,7 +136,7 @@ def _check(function: Any) -> None:
         function = function.__wrapped__
     if any(makes(function) or makes(getattr(type(function), "__call__", None)) for makes in (
             inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
-        raise TypeError(f"{function!r} gives a generator, which nobody would iterate; an event is "
+        raise TypeError(f"{function!r} gives a generator, never iterated; an event is "
                         f"heard by a function or a coroutine function")
 
 

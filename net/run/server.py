@@ -407,7 +407,7 @@ class Server:
             self._known = security.credentials()
             self._misconfigured = None
         except NetError as problem:
-            note(logging.ERROR, "nobody is served any more: %s", problem)
+            note(logging.ERROR, "no caller is served any more: %s", problem)
             self._misconfigured = "its settings for security cannot be used"
         if before is self._known and self._misconfigured is None:
             return

@@ -313,7 +313,7 @@ class ItemSender(Receiver):
 
     def _add(self, packed: Packed) -> None:
         if self._gone or self._context.is_over():
-            raise CallCancelled("nobody takes its items any more")
+            raise CallCancelled("its consumer takes no more items")
         size = len(packed.text) + sum(map(len, packed.buffers))
         self._gathered.append(packed)
         self._sizes.append(size)

@@ -383,7 +383,7 @@ def test_a_mistake_in_the_settings_of_a_running_peer_stops_it_and_can_be_mended(
     with pytest.raises(net.PeerBusy, match="settings for security"):
         with Raw(service.address, greeted(ADD)) as raw:
             raw.reply()
-    assert "nobody is served any more" in caplog.text
+    assert "no caller is served any more" in caplog.text
     settings.reset()
     assert service.call("add", 4, 5) == 9
     assert service.ran == [("add", (4, 5))]

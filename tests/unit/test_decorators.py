@@ -656,7 +656,7 @@ def test_connecting_an_address_is_refused_with_what_calls_it():
     for peer in (net.Peer().id, ("127.0.0.1", 3010), b"x", net.Peer()):
         with pytest.raises(TypeError, match="opens no connection.*peer="):
             net.connect(peer)
-    assert "has called nobody" in repr(net.connect("render1:3010"))
+    assert "has called no peer" in repr(net.connect("render1:3010"))
     assert "under its own name" in repr(net.connect())
 
 

@@ -476,7 +476,7 @@ def test_what_ends_every_peer_is_given_up_after_some():
 def test_work_without_any_peer_fails_with_the_reason(monkeypatch):
     monkeypatch.setattr(workers, "LOOK_TIME", 0.01)
     monkeypatch.setattr(spread, "PATIENCE", 0.05)
-    with pytest.raises(net.TooFewPeers, match="nobody has it"):
+    with pytest.raises(net.TooFewPeers, match="no peer has it"):
         list(Fake(failing(), []).map([1]))
     with pytest.raises(net.TooFewPeers, match="gone"):
         list(Fake(failing(p1=GONE), [A]).map([1]))
