@@ -18,6 +18,7 @@ from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
 from .wire.frames import Buffer, Frame
+from .wire.memory import estimate
 from .wire.legacy import LegacySession, is_marked, unmarked
 
 note = RateLimitedLog(logging.getLogger(CALLS))
@@ -27,9 +28,6 @@ INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 # Bytes of JSON from which on a request has to reserve memory for its values. Smaller ones may take
 # some hundreds of MiB over all connections.
 LARGE = 64 * 1024
-# Bytes of memory that characters of JSON stand for at most, roughly: a value costs more than its
-# text. ``{}`` is 64, a dict of one item up to 232, a short text 50, and the list's slot 8.
-WEIGHTS = ((b",", 40), (b"{", 40), (b"[", 20), (b":", 160))
 
 # Tags that are compared to find names near a wrong one; each takes some microseconds.
 MAX_COMPARED = 1000
@@ -68,29 +66,62 @@ class Tally:
 
 
 class MemoryBudget:
-    """Memory for the values of large requests. JSON becomes up to 30 times its size in memory, so
+    """Memory for the values of large messages. JSON becomes up to 50 times its size in memory, so
     the limits of single messages alone do not protect it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _taken
         self._taken = 0
 
-    def reserve(self, size: int) -> bool:
-        """Reserve some bytes; False if too few are left. A single request always succeeds."""
+    @property
+    def taken(self) -> int:
+        """Bytes that are taken."""
+        return self._taken
+
+    def reserve(self, size: int, own: int = 0) -> bool:
+        """Take some bytes; False if there is no room. One message alone always finds it.
+
+        :param own: what the message has taken already. Less than 0 bytes give back.
+        """
         with self._lock:
-            if self._taken and self._taken + size > settings.max_memory:
+            if size > 0 and self._taken > own and self._taken + size > settings.max_memory:
                 return False
             self._taken += size
             return True
 
-    def release(self, size: int) -> None:
-        with self._lock:
-            self._taken -= size
+
+class NoRoom(PeerBusy):
+    """No memory is left for the values of a message."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "no room for another large request (NET_MAX_MEMORY)")
 
 
-def weight(text: bytes) -> int:
-    """Bytes of memory that the values of a JSON text may take, roughly and at most."""
-    return 2 * len(text) + sum(text.count(sign) * cost for sign, cost in WEIGHTS)
+class Room:
+    """What one message takes of a budget, while its values are in use."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes more, or give some back below 0; whether there is room."""
+        if not self._budget.reserve(size, self.size):
+            return False
+        self.size += size
+        return True
+
+    def charge(self, size: int) -> None:
+        """As :meth:`take`, while the message is read.
+
+        :raises NoRoom: there is none.
+        """
+        if not self.take(size):
+            raise NoRoom()
+
+    def free(self) -> None:
+        """Give all of it back."""
+        self.take(-self.size)
 
 
 class Stream(NamedTuple):
@@ -149,22 +180,23 @@ class Dispatch:
                 raise self._stranger(tag, context)
             if len(frame.text) < LARGE:
                 return self._run(frame, tag, function, context, tally)
-            size = weight(frame.text)
-            if not self._memory.reserve(size):
-                raise PeerBusy(None, "no room for another large request (NET_MAX_MEMORY)")
         except NetError as problem:
             return messages.encode_refusal(number, problem)
+        room = Room(self._memory)
         try:
-            return self._run(frame, tag, function, context, tally)
+            if not room.take(estimate(frame.text, frame.tagged)):
+                return messages.encode_refusal(number, NoRoom())
+            return self._run(frame, tag, function, context, tally, room.charge)
         finally:
-            self._memory.release(size)
+            room.free()
 
     def _run(self, frame: Frame, tag: bytes, function: Callable[..., Any], context: Context,
-             tally: Tally) -> Union[List[Buffer], Stream]:
+             tally: Tally, charge: Optional[Callable[[int], None]] = None) \
+            -> Union[List[Buffer], Stream]:
         number = frame.number
         try:
             _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
-                                                            context.borrow)
+                                                            context.borrow, charge)
             context.seconds = seconds
             context.deadline = None if seconds is None else _deadline(seconds)
         except BaseException as problem:
@@ -295,7 +327,7 @@ class _Overdue(CallTimeout):
     """A call has come when its time was over."""
 
 
-_OF_READING = frozenset({ProtocolError, ValueNotSupported, _Overdue})
+_OF_READING = frozenset({ProtocolError, ValueNotSupported, NoRoom, _Overdue})
 
 
 def _deadline(seconds: float) -> float:

@@ -6,7 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence, Set, Tuple
 
-from ..dispatch import MemoryBudget, weight
+from ..dispatch import MemoryBudget, NoRoom, Room
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import PeerId, make_id, make_tag, printable, tag_name
 from ..link.base import Endpoint
@@ -19,6 +19,7 @@ from ..wire.deliveries import (MAX_FAILURES, Entry, Pair, Subscribe, encode_fail
                                encode_subscribe, encode_taken, encode_unsubscribe, read_events,
                                read_subscribed)
 from ..wire.frames import EVENT, FAILURE, RESULT, Frame
+from ..wire.memory import estimate
 from ..wire.messages import decode_reply, encode_call
 from ..wire.session import SUBSCRIBER_OPEN, Hello, caller_session, encode_preface
 from .handlers import Handler
@@ -268,27 +269,39 @@ class PublisherConnection(Receiver):
         size = len(frame.text) + sum(map(len, frame.buffers))
         if size > MAX_READ or frame.tagged and b'"!value"' in frame.text:
             self._hold(DECODER)
-            self._find_room(frame, size)
+            self._services.decoder.do(partial(self._estimate, frame, size))
         else:
             self._taken_as(frame, size, *_decode(frame, self._services.settings))
 
-    def _find_room(self, frame: Frame, size: int) -> None:
+    def _estimate(self, frame: Frame, size: int) -> None:
+        cost = estimate(frame.text, frame.tagged)
+        self._services.loop.call_soon(partial(self._find_room, frame, size, cost))
+
+    def _find_room(self, frame: Frame, size: int, cost: int) -> None:
         """Have a frame read in another thread, as soon as there is memory for its values."""
         if self._ended:
             return
-        cost = weight(frame.text)
-        if self._services.memory.reserve(cost):
-            self._services.decoder.do(partial(self._decode_elsewhere, frame, size, cost))
+        room = Room(self._services.memory)
+        if room.take(cost):
+            self._services.decoder.do(partial(self._decode_elsewhere, frame, size, room))
         else:
-            self._services.loop.call_later(ROOM_TIME, partial(self._find_room, frame, size))
+            again = partial(self._find_room, frame, size, cost)
+            self._services.loop.call_later(ROOM_TIME, again)
 
-    def _decode_elsewhere(self, frame: Frame, size: int, cost: int) -> None:
-        found, problem = _decode(frame, self._services.settings)
-        self._services.loop.call_soon(partial(self._decoded, frame, size, cost, found, problem))
+    def _decode_elsewhere(self, frame: Frame, size: int, room: Room) -> None:
+        try:
+            found, problem = _decode(frame, self._services.settings, room.charge)
+        except NoRoom:
+            # It takes more than its text says: once more, with room for twice what it has come to.
+            cost = 2 * room.size
+            room.free()
+            self._services.loop.call_soon(partial(self._find_room, frame, size, cost))
+            return
+        self._services.loop.call_soon(partial(self._decoded, frame, size, room, found, problem))
 
-    def _decoded(self, frame: Frame, size: int, cost: int, found: Sequence[Entry],
+    def _decoded(self, frame: Frame, size: int, room: Room, found: Sequence[Entry],
                  problem: Optional[str]) -> None:
-        free = partial(self._services.memory.release, cost)
+        free = room.free
         is_queued = False
         try:
             if not self._ended:
@@ -394,10 +407,16 @@ class PublisherConnection(Receiver):
         self._channel.send(encode_failed(failures, more))
 
 
-def _decode(frame: Frame, settings: Settings) -> Tuple[Sequence[Entry], Optional[str]]:
-    """The events of a frame, or the reason for which they cannot be read."""
+def _decode(frame: Frame, settings: Settings, charge: Optional[Callable[[int], None]] = None) \
+        -> Tuple[Sequence[Entry], Optional[str]]:
+    """The events of a frame, or the reason for which they cannot be read.
+
+    :raises NoRoom: for them, as ``charge`` says.
+    """
     try:
-        return list(read_events(frame, settings.limits)), None
+        return list(read_events(frame, settings.limits, charge)), None
+    except NoRoom:
+        raise
     except BaseException as problem:  # a class of the application's may raise anything
         return (), _describe(problem)
 

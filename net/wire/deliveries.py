@@ -6,7 +6,8 @@ by side, four values each, in a JSON array.
 """
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 from ..errors import Address, MessageTooLarge, ProtocolError
 from .frames import EVENT, FAILED, RESULT, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame
@@ -202,13 +203,15 @@ def _plain(kind: int, number: int, content: Any) -> List[Buffer]:
 # ------------------------------------------------------------------- frames become values
 
 
-def read_events(frame: Frame, limits: Limits = Limits()) -> Iterator[Entry]:
+def read_events(frame: Frame, limits: Limits = Limits(),
+                charge: Optional[Callable[[int], None]] = None) -> Iterator[Entry]:
     """The events of an EVENT frame.
 
+    :param charge: is told of memory, as :func:`~.values.unpack` tells.
     :raises ProtocolError: not what :func:`encode_events` makes.
     :raises ValueNotSupported: an argument of a class or library that is not there here.
     """
-    return entries(unpack(frame.text, frame.tagged, frame.buffers, limits))
+    return entries(unpack(frame.text, frame.tagged, frame.buffers, limits, charge=charge))
 
 
 def entries(values: Any) -> Iterator[Entry]:

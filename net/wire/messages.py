@@ -120,15 +120,18 @@ def tag_of(frame: Frame) -> bytes:
 
 
 def decode_call(frame: Frame, tag: bytes, limits: Limits = Limits(),
-                borrow: Optional[Callable[[Any], Any]] = None) -> Call:
+                borrow: Optional[Callable[[Any], Any]] = None,
+                charge: Optional[Callable[[int], None]] = None) -> Call:
     """The call of a frame. Fields that this version does not know are ignored.
 
     :param tag: what :func:`tag_of` gave.
     :param borrow: makes what stands here for an argument that the caller lends.
+    :param charge: is told of memory, as :func:`~.values.unpack` tells.
     :raises ProtocolError: it is none, or not of the form that calls have.
     :raises ValueNotSupported: an argument of a class or library that is not there here.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers, limits, "", "at the peer", borrow)
+    content = unpack(frame.text, frame.tagged, frame.buffers, limits, "", "at the peer", borrow,
+                     charge)
     if type(content) is not dict:
         raise ProtocolError(None, "a call is an object of tag, args and kwargs")
     return checked_call(tag, content)

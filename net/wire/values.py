@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections import Counter
 from itertools import accumulate, chain
 from json import encoder as json_encoder
@@ -23,6 +24,7 @@ from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
+from .memory import KEEPS_FRACTIONS, weigh
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
@@ -400,6 +402,8 @@ def looks_tagged(value: Dict[str, Any]) -> bool:
 
 # ------------------------------------------------------------------------------- and back again
 
+# Bytes of memory that tagged objects take before somebody is told.
+STEP = 64 * 1024
 # What the whole of a message is called whose parts have names.
 _WHOLE = "a message"
 # Containers of JSON around the values of a message, and within the deepest tagged scalar.
@@ -511,7 +515,8 @@ _decode_carefully = _make_decode(parse_int=_short_int)
 
 def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
            limits: Limits = Limits(), path: str = "", side: str = "where it arrived",
-           borrow: Optional[Callable[[Any], Any]] = None) -> Any:
+           borrow: Optional[Callable[[Any], Any]] = None,
+           charge: Optional[Callable[[int], None]] = None) -> Any:
     """The value of JSON text and buffers.
 
     :param path: what errors call the value, such as ``result``; empty for an object whose keys are
@@ -519,6 +524,8 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     :param side: how errors call this process, such as ``at the peer``: they may be read elsewhere.
     :param borrow: makes what stands here for a value that the other side lends; None where nothing
         can be lent.
+    :param charge: is told of each some bytes of memory that tagged objects take beyond, or below 0
+        short of, what :func:`~.memory.estimate` said of the text. What it raises ends the reading.
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
@@ -530,7 +537,8 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     try:
         string = text.decode("utf-8", "surrogatepass")
         if tagged:
-            return _restored(string, _Restorer(buffers, len(string), borrow), path, side)
+            restorer = _Restorer(buffers, len(string), borrow, charge)
+            return _restored(string, restorer, path, side)
         return (_decode_carefully if _has_long_number(string) else _decode_plain)(string)
     except (ValueNotSupported, MemoryError):
         raise
@@ -546,10 +554,12 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
 
 
 def _restored(text: str, restorer: _Restorer, path: str, side: str) -> Any:
+    restore = restorer.restore if restorer.charge is None else restorer.weigh
+    hooks = {"parse_int": _short_int} if _has_long_number(text) else {}
     try:
-        if _has_long_number(text):
-            return _make_decode(restorer.restore, parse_int=_short_int)(text)
-        return _make_decode(restorer.restore)(text)
+        value = _make_decode(restore, **hooks)(text)
+        restorer.settle()
+        return value
     except Lacking as problem:
         where = _path_of(text, restorer.count, path)
         raise ValueNotSupported(where, f"{problem.before} {side}{problem.after}") from None
@@ -570,7 +580,10 @@ class _Restorer:
     """
 
     def __init__(self, buffers: Sequence[bytes], size: int,
-                 borrow: Optional[Callable[[Any], Any]] = None) -> None:
+                 borrow: Optional[Callable[[Any], Any]] = None,
+                 charge: Optional[Callable[[int], None]] = None) -> None:
+        self.charge = charge
+        self._weight = 0
         self._size = size
         self._borrow = borrow
         self._division = self._compared = 0
@@ -590,6 +603,22 @@ class _Restorer:
             raise Malformed(f"unknown tagged object {name[:40]!r}")
         return put_together(self, content)
 
+    def weigh(self, found: Dict[str, Any]) -> Any:
+        """As :meth:`restore`, where memory is counted."""
+        value = self.restore(found)
+        if value is not found:
+            (name, content), = found.items()
+            self._weight += weigh(name, value, content)
+            if abs(self._weight) >= STEP:
+                self.settle()
+        return value
+
+    def settle(self) -> None:
+        """Tell of the memory that has not been told of."""
+        weight, self._weight = self._weight, 0
+        if self.charge is not None and weight:
+            self.charge(weight)
+
     def division(self, one: int, other: int) -> None:
         """Refuse a value that would be made by a division of too many digits."""
         self._division += one.bit_length() * other.bit_length()
@@ -598,6 +627,8 @@ class _Restorer:
 
     def fraction(self, numerator: int, denominator: int) -> None:
         """Refuse a fraction if there are many others that seem to be the same."""
+        if not KEEPS_FRACTIONS:
+            return
         parts = (numerator, denominator)
         first = self._fractions.setdefault(hash(parts), parts)
         if first != parts:
@@ -641,6 +672,7 @@ class _Restorer:
         self._buffers[content] = None
         if data is None:
             raise Malformed("a buffer that is used twice")
+        self._weight -= sys.getsizeof(data)  # it becomes the value, or goes
         return data
 
 

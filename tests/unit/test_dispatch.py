@@ -17,11 +17,12 @@ import net
 import travel
 from net import dispatch as dispatch_module
 from net.context import Caller, Context
-from net.dispatch import Dispatch, Tally
+from net.dispatch import Dispatch, MemoryBudget, NoRoom, Room, Tally
 from net.errors import (InvalidConnection, MessageTooLarge, NetError, PeerBusy, PeerLost,
                         ProtocolError, RemoteError, ValueNotSupported)
 from net.identity import Flag, encode_text, public_module
 from net.log import CALLS, RateLimitedLog
+from net.settings import MIB
 from net.wire import legacy, messages
 from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
@@ -422,6 +423,46 @@ def test_a_request_for_which_there_is_no_memory_is_refused(dispatch, tally, monk
                                        "reason": "no memory for the arguments there"}
 
 
+SETS = b'{"tag":"%b","args":[[%b]],"kwargs":{}}' % (
+    encode_text("echo"), b",".join([b'{"!set":[]}'] * 20_000))  # 4.5 MiB in memory
+
+
+def test_values_of_a_large_call_are_counted_as_they_are_made_and_freed(tally):
+    memory, taken = MemoryBudget(), []
+    dispatch = Dispatch({encode_text("echo"): lambda sets: taken.append(memory.taken)},
+                        memory=memory)
+    assert ask_raw(dispatch, tally, SETS, tagged=True) is None
+    real = 20_000 * (sys.getsizeof(set()) + 8) + len(SETS)
+    assert real / 1.5 < taken[0] < real * 1.5
+    assert memory.taken == 0
+
+
+def test_a_large_call_that_finds_no_room_while_it_is_read_runs_nothing(tally, kept_settings):
+    net.configure(max_memory=3 * MIB)
+    memory, ran = MemoryBudget(), []
+    dispatch = Dispatch({encode_text("echo"): ran.append}, memory=memory)
+    other = Room(memory)
+    assert other.take(MIB // 2)
+    with pytest.raises(PeerBusy, match="NET_MAX_MEMORY") as caught:
+        ask_raw(dispatch, tally, SETS, tagged=True)
+    assert caught.value.ran == "no" and not ran and memory.taken == MIB // 2
+    other.free()
+    ask_raw(dispatch, tally, SETS, tagged=True)  # one alone always finds it
+    assert len(ran) == 1 and memory.taken == 0
+
+
+def test_a_budget_of_memory_lets_one_alone_take_more(kept_settings):
+    net.configure(max_memory=MIB)
+    memory = MemoryBudget()
+    one, two = Room(memory), Room(memory)
+    assert one.take(5 * MIB) and one.take(MIB) and not two.take(1) and one.take(1)
+    assert one.take(-6 * MIB) and two.take(MIB // 2) and not one.take(MIB)
+    with pytest.raises(NoRoom):
+        one.charge(MIB)
+    one.free(), two.free()
+    assert (one.size, two.size, memory.taken) == (0, 0, 0)
+
+
 def test_calls_errors_and_seconds_are_counted(dispatch, tally):
     for _ in range(3):
         ask(dispatch, tally, "multiply", 1)
@@ -491,8 +532,8 @@ def test_a_call_that_did_not_run_leaves_no_line(dispatch, tally, fresh_log, capl
 
 
 def test_large_requests_share_a_memory_of_limited_size(tally, kept_settings):
-    kept_settings.set("max_memory", 6 * 2 ** 20)
-    numbers = [0] * 100_000  # of which each may take 44 bytes
+    kept_settings.set("max_memory", 3 * 2 ** 19)
+    numbers = [0] * 100_000  # of which each takes 10 bytes, its text included
 
     def again(value: Any, times: int) -> Any:
         return ask(dispatch, tally, "again", value, times - 1) if times else "ran"

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-from net.dispatch import INVALID_CONNECTION, MemoryBudget
+from net.dispatch import INVALID_CONNECTION, MemoryBudget, Room
 from net.errors import PeerBusy, PeerLost, PeerUnreachable
 from net.events import publisher_connection, subscribing as module
 from net.events import old as old_module
@@ -19,7 +19,7 @@ from net.events.shares import Shares
 from net.events.subscribing import Subscriber
 from net.identity import Flag, encode_text, make_id
 from net.run.loop import Loop
-from net.settings import Settings
+from net.settings import Settings, settings
 from net.wire.deliveries import (encode_events, encode_subscribed, join, pack_arguments,
                                  read_failed, read_subscribe, read_taken, read_unsubscribe)
 from net.wire.frames import (CALL, FAILED, KNOWN, SUBSCRIBE, TAKEN, UNSUBSCRIBE, FrameParser,
@@ -730,11 +730,12 @@ def test_large_events_wait_for_memory_and_free_it(network, monkeypatch):
     peer = network.peers[A] = Peer("a")
     network.add(A)
     large = ["x" * 100] * 20
-    assert network.memory.reserve(2 ** 40)  # as a large request does
+    room = Room(network.memory)
+    assert room.take(2 ** 40)  # as a large request does
     peer.trigger(large, large)
     time.sleep(0.1)
     assert network.heard == []
-    network.memory.release(2 ** 40)
+    room.free()
     until(lambda: network.heard == [large, large])
     until(lambda: not network.memory._taken)
     # What nobody hears, or nobody can read, frees it as well.
@@ -745,6 +746,29 @@ def test_large_events_wait_for_memory_and_free_it(network, monkeypatch):
     peer.open[0].say(publisher_frame(3, b"[" + b" " * 2000))
     until(lambda: len(peer.taken) == 3 and not network.memory._taken)
     network.add(A)
+
+
+def test_large_events_that_take_more_than_their_text_says_wait_for_that(network, monkeypatch):
+    read: List[int] = []
+    decode = publisher_connection._decode
+
+    def counting(*arguments: Any) -> Any:
+        read.append(network.memory.taken)
+        return decode(*arguments)
+
+    monkeypatch.setattr(publisher_connection, "_decode", counting)
+    monkeypatch.setattr(publisher_connection, "ROOM_TIME", 0.01)
+    peer = network.peers[A] = Peer("a")
+    network.add(A)
+    room = Room(network.memory)
+    # The text finds room, and its 4.5 MiB of sets do not.
+    assert room.take(settings.max_memory - 2 ** 21)
+    peer.trigger([set()] * 20_000)
+    until(lambda: len(read) == 1 and network.memory.taken == room.size)
+    assert network.heard == []
+    room.free()
+    until(lambda: network.heard == [[set()] * 20_000] and not network.memory.taken)
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("text, number", [

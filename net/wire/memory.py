@@ -1,0 +1,260 @@
+"""How much memory the values of a message take.
+
+What JSON has itself is estimated from the text, before anything is made of it. Tagged objects are
+weighed when they have been made: of two sets with the same text, one may take four times as much.
+"""
+from __future__ import annotations
+
+import datetime
+import enum
+import fractions
+import re
+import sys
+from itertools import repeat
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any, Dict, List, Set
+
+# Bytes of text that are looked at together: what they are split into takes some times their memory.
+PIECE = 64 * 1024
+# Keys of objects that are remembered: the parser makes one text of equal ones. And texts of a piece
+# that are looked at for keys; nobody knows beforehand which.
+MAX_KEYS = 4096
+SAMPLE = 256
+# Bytes for each different key besides its text: the parser's own table.
+KEY = 100
+# Keys up to which the sizes of dicts are known one by one.
+MAX_SIZES = 8192
+
+_TEXT, _LIST, _DICT = sys.getsizeof(""), sys.getsizeof([]), sys.getsizeof({})
+_NUMBER = sys.getsizeof(1000)
+# What the garbage collection has of each container.
+_COLLECTED = sys.getsizeof(()) - ().__sizeof__()
+_SLOT = 8
+# Of the attributes of an instance, besides a slot for each.
+_INSTANCE = 100 if sys.version_info < (3, 11) else 40
+
+#: Whether Python keeps the hashes of fractions, so that those of one hash are looked for, by what
+#: is remembered of each while the message is read.
+KEEPS_FRACTIONS = hasattr(fractions, "_hash_algorithm")
+
+# Digits and all else that numbers consist of become 0, what is around them a comma.
+_AS_NUMBERS = bytes(ord("0") if byte in b"0123456789.+-eE" else ord(",") for byte in range(256))
+# Stands between texts that are looked at together; JSON has it within one only if it is escaped.
+_BETWEEN = b"\1"
+_CONTINUATIONS = bytes(range(0x80, 0xc0))
+_FOUR_BYTES = re.compile(rb"[\xf0-\xff]")
+_TWO_BYTES = re.compile(rb"[\xc4-\xef]")
+_TAGS = re.compile(rb'\{"![a-z]+":(\[\]?|\{)?')
+# Small negative numbers, of which Python makes an object each time.
+_NEGATIVE = (b"-6,", b"-7,", b"-8,", b"-9,")
+# The characters of a number up to which it is an object of the usual size.
+_LONG = 20
+
+
+def estimate(text: bytes, tagged: bool = False) -> int:
+    """Bytes of memory that are needed to read a text, besides those for its tagged objects.
+
+    Within a factor of 1.5 of the truth where the values are all of a kind.
+    """
+    counts = _Counts()
+    start, inside = 0, False
+    while start < len(text):
+        end = start + PIECE
+        while text[end - 1:end] == b"\\":  # what it escapes comes with it
+            end += 1
+        inside = counts.add(text[start:end], inside, tagged)
+        start = end
+    if text.isascii():
+        return len(text) + counts.size()
+    characters = len(text.translate(None, _CONTINUATIONS))
+    width = 4 if _FOUR_BYTES.search(text) else 2 if _TWO_BYTES.search(text) else 1
+    # Python begins to decode it as ASCII, and then makes room for as many characters as bytes.
+    return max(len(text) * (1 + width), characters * width + counts.size())
+
+
+class _Counts:
+    """What there is in the pieces of a text."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._keys: Set[bytes] = set()
+        # Of containers that began in an earlier piece.
+        self._open_items = self._open_keys = 0
+
+    def size(self) -> int:
+        """Bytes of memory for all of it."""
+        return self._size + _slots(self._open_items) * _SLOT \
+            + (_size_of_dict(self._open_keys) - _DICT if self._open_keys else 0)
+
+    def add(self, piece: bytes, inside: bool, tagged: bool) -> bool:
+        """Count what is in the next piece.
+
+        :param inside: whether it begins within a text.
+        :returns: whether it ends within one.
+        """
+        tags = _TAGS.findall(piece) if tagged else []
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"x").replace(b'\\"', b"x")
+        parts = piece.split(b'"')
+        self._add_texts(parts[not inside::2], parts[1 + (not inside)::2])
+        around = b"".join(parts[inside::2])
+        self._add_numbers(around)
+        self._add_containers(around, tags)
+        return inside ^ (len(parts) % 2 == 0)
+
+    def _add_texts(self, texts: List[bytes], following: List[bytes]) -> None:
+        if not texts:
+            return
+        self._size += _size_of_texts(texts)
+        looked_at = min(len(texts), SAMPLE)
+        start = hash(texts[-1]) % (len(texts) - looked_at + 1)
+        end = start + looked_at
+        keys = [text for text, after in zip(texts[start:end], following[start:end])
+                if after[:1] == b":"]
+        if keys:
+            new = set(keys) - self._keys
+            saved = _size_of_texts(keys) - _size_of_texts(list(new)) - KEY * len(new)
+            self._size -= saved * len(texts) // looked_at
+            if len(self._keys) < MAX_KEYS:
+                self._keys |= new
+
+    def _add_numbers(self, around: bytes) -> None:
+        numbers = b"," + around.translate(_AS_NUMBERS)
+        large = numbers.count(b",000")
+        self._size += _NUMBER * (large + sum(map(around.count, _NEGATIVE)))
+        self._size += max(0, numbers.count(b"0") - _LONG * numbers.count(b",0")) * 4 // 9
+
+    def _add_containers(self, around: bytes, tags: List[bytes]) -> None:
+        """Count lists and dicts, but for those that tagged objects are made of: they go again."""
+        of_lists, of_empty, of_dicts = map(tags.count, (b"[", b"[]", b"{"))
+        lists, empty_lists = around.count(b"["), around.count(b"[]")
+        dicts, empty_dicts = max(0, around.count(b"{") - len(tags)), around.count(b"{}")
+        keys = max(0, around.count(b":") - len(tags))
+        filled_lists, filled_dicts = lists - empty_lists, max(0, dicts - empty_dicts)
+        items = max(0, around.count(b",") + filled_lists + filled_dicts - keys)
+        if filled_dicts:
+            self._size += max(0, filled_dicts - of_dicts) \
+                * _size_of_dict(-(-keys // filled_dicts))
+        else:
+            self._open_keys += keys
+        if filled_lists:
+            self._size += max(0, filled_lists - of_lists) \
+                * _slots(-(-items // filled_lists)) * _SLOT
+        else:
+            self._open_items += items
+        self._size += empty_dicts * _DICT + max(0, lists - of_lists - of_empty) * _LIST
+
+
+def _size_of_texts(texts: List[bytes]) -> int:
+    together = _BETWEEN.join(texts)
+    if together.isascii() and b"\\" not in together:
+        short = sum(map(int.__lt__, map(len, texts), repeat(2)))  # Python has one of each
+        between = max(0, len(texts) - 1) * len(_BETWEEN)
+        return len(together) - between + _TEXT * (len(texts) - short)
+    read = together.decode("utf-8", "replace")
+    if b"\\" in together:
+        try:
+            read = scanstring(read + '"', 0, False)[0]
+        except ValueError:  # cut into pieces, or not JSON
+            pass
+    parts = read.split(_BETWEEN.decode())
+    if len(parts) != len(texts):  # somebody wants to be taken for many
+        return _TEXT * len(texts) + 4 * len(together)
+    return sum(map(sys.getsizeof, [part for part in parts if len(part) > 1]))
+
+
+def _slots(items: int) -> int:
+    """What a list has room for when so many items have been appended to it."""
+    return items + (items >> 3) + 6 & ~3 if items else 0
+
+
+def _make_sizes() -> List[int]:
+    found: Dict[str, None] = {}
+    sizes = [_DICT]
+    for number in range(MAX_SIZES):
+        found[str(number)] = None
+        sizes.append(sys.getsizeof(found))
+    return sizes
+
+
+_sizes: List[int] = []
+
+
+def _size_of_dict(keys: int) -> int:
+    if not _sizes:
+        _sizes.extend(_make_sizes())
+    times = 1
+    while keys > MAX_SIZES:  # twice as many take twice as much
+        keys, times = keys // 2, times * 2
+    return _sizes[keys] * times
+
+
+# ------------------------------------------------------------------------------ tagged objects
+
+#: Bytes that an object keeps besides what it says itself: what its parts are, and the dict.
+_BESIDES = {"!fraction": 200 if KEEPS_FRACTIONS else 0, "!range": 16, "!uuid": 44, "!path": 120,
+            "!peer": 400, "!array": 350, "!memoryview": 80, "!timezone": 40}
+#: Of a path with a drive.
+_OF_WINDOWS = 100
+_OF_TEXT = frozenset({"!bytes", "!bytearray", "!memoryview", "!decimal", "!uuid", "!int", "!zone"})
+_OF_NUMBERS = frozenset({"!datetime", "!date", "!time", "!timedelta", "!timezone", "!complex"})
+_OF_LISTS = frozenset({"!array", "!scalar", "!peer", "!path"})
+#: Of these there is one that is empty.
+_SHARED = frozenset({"!tuple", "!bytes", "!str", "!frozenset"})
+_CONTAINERS = frozenset({"!tuple", "!set", "!frozenset", "!deque", "!ordered", "!counter", "!dict"})
+
+
+def weigh(name: str, value: Any, content: Any) -> int:
+    """Bytes that a tagged object takes, less those of texts and numbers that it was made of.
+
+    :param content: as it came, with everything inside already put together.
+    """
+    if name in _CONTAINERS:
+        return sys.getsizeof(value) if value or name not in _SHARED else 0
+    if name == "!value":
+        return _weigh_registered(value, content)
+    if name == "!library":  # made of arrays and buffers, which were weighed
+        return -sum(map(_size_of_string, content[:2]))
+    shared = name == "!zone" or name in _SHARED and not value \
+        or value is datetime.timezone.utc
+    size = 0 if shared else sys.getsizeof(value) + _BESIDES.get(name, 0)
+    if name == "!memoryview" or name == "!array":
+        size += value.nbytes
+    if name == "!path" and "windows" in content[0]:
+        size += _OF_WINDOWS
+    return size - _size_of_content(name, content)
+
+
+def _size_of_content(name: str, content: Any) -> int:
+    """Bytes of the texts and numbers that were counted, and go again."""
+    if type(content) is int:
+        return _NUMBER * _is_object(content)
+    if name in _OF_TEXT:
+        return _size_of_string(content)
+    if name in _OF_NUMBERS:
+        return _NUMBER * sum(map(_is_object, content))
+    if name in _OF_LISTS:
+        return sum([_size_of_string(part) for part in content if type(part) is str])
+    return 0
+
+
+def _weigh_registered(value: Any, content: Any) -> int:
+    texts = _size_of_string(content["class"])
+    if issubclass(type(value), enum.Enum):
+        return -texts - _size_of_string(content.get("name", ""))
+    # As sys.getsizeof does, without an application's __sizeof__.
+    if issubclass(type(value), tuple):
+        return tuple.__sizeof__(value) + _COLLECTED - texts
+    size = object.__sizeof__(value) + _COLLECTED - texts
+    if type(value).__dictoffset__:
+        size += _INSTANCE + _SLOT * len(content)
+    return size
+
+
+def _size_of_string(text: str) -> int:
+    return sys.getsizeof(text) if len(text) > 1 else 0
+
+
+def _is_object(number: Any) -> bool:
+    """Whether a number is one that was counted."""
+    return type(number) is float or type(number) is int and not -6 < number < 100
