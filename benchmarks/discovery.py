@@ -160,7 +160,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.discovery", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--old-way", action="store_true", help="also the usual way; takes 30 s")
+    parser.add_argument("--tables", action="store_true",
+                        help="networks that lose and delay, and many peers, instead; half an hour")
     options = parser.parse_args(arguments)
+    if options.tables:
+        from . import networks
+
+        return networks.main([])
     reason = why_not() or why_no_firewall()
     if reason:
         print(reason, file=sys.stderr)

@@ -246,6 +246,18 @@ class VirtualLan:
         with ThreadPoolExecutor(STARTERS) as starters:
             return list(starters.map(lambda host: host.peer(script, **settings), places))
 
+    def start(self, host: Host, script: str) -> None:
+        """Start another program on a host; it ends with the LAN."""
+        process = subprocess.Popen([*host.prefix, sys.executable, "-c",
+                                    f"{script}\nimport sys; print(flush=True); sys.stdin.read()"],
+                                   env=lan_environment(), stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, start_new_session=True)
+        self._processes.callback(process.stdout.close)
+        self._processes.callback(process.wait)
+        self._processes.callback(process.kill)
+        assert process.stdout.readline(), "it has ended"
+        self._processes.callback(process.stdin.close)
+
     def next_number(self) -> int:
         self._number += 1
         return self._number

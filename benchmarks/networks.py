@@ -1,0 +1,278 @@
+"""Discovery on networks that lose and delay, and among many: ``python -m benchmarks.networks``.
+
+Two tables. The first is of one search among twenty peers on a LAN whose frames a process loses and
+delays; python-zeroconf and Zenoh do the same where they are installed. The second is of many peers
+on a LAN of the kernel's bridges, a real process in a network namespace of its own for each. Linux
+and root; nothing leaves the namespaces. With ``--peers 100`` it takes some 6 GB.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from typing import Any, Callable, Iterator, NamedTuple
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "support")]
+
+from forwarder import CALM, Weather  # noqa: E402
+from hearing import ask  # noqa: E402
+from virtual_lan import Host, VirtualLan, why_no_firewall, why_no_weather, why_not  # noqa: E402
+
+from . import machine  # noqa: E402
+
+PEERS = 20
+#: Name, what becomes of frames, and the goal in seconds.
+WEATHERS = (
+    ("calm", CALM, 0.10), ("5 % lost", Weather(0.05), 1), ("20 % lost", Weather(0.2), 3),
+    ("round trip 200 ms", Weather(delay=0.1), 1), ("round trip 400 ms", Weather(delay=0.2), 2),
+    ("round trip 600 ms", Weather(delay=0.3), 2), ("jitter 0 to 100 ms", Weather(jitter=0.1), 1),
+    ("20 % lost, 100 ms", Weather(0.2, 0.05), 4),
+)
+# Seconds that a search of another system may take.
+LIMIT = 15.0
+
+# Each of these prints the seconds until all of so many were found, or the limit, and how many.
+APP_NET = """
+import json, time
+import net
+net.null()
+import net.discovery.search, net.discovery.lan.quest, net.discovery.merging
+started = time.perf_counter()
+found = net.peers()
+print(json.dumps([len(found), time.perf_counter() - started]))
+"""
+ZEROCONF = """
+import json, sys, threading, time
+from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
+found, enough = set(), threading.Event()
+class Listener:
+    def add_service(self, zc, kind, name):
+        found.add(name)
+        if len(found) == {count}: enough.set()
+    update_service = remove_service = lambda *news: None
+here = Zeroconf(interfaces=["{address}"])
+started = time.perf_counter()
+ServiceBrowser(here, "_bench._tcp.local.", Listener())
+enough.wait({limit})
+print(json.dumps([len(found), time.perf_counter() - started]), flush=True)
+import os; os._exit(0)
+"""
+ZEROCONF_PEER = """
+import socket
+from zeroconf import ServiceInfo, Zeroconf
+here = Zeroconf(interfaces=["{address}"])
+here.register_service(ServiceInfo("_bench._tcp.local.", "{name}._bench._tcp.local.", port=3010,
+                                  addresses=[socket.inet_aton("{address}")]))
+"""
+ZENOH = """
+import json, time, os
+import zenoh
+started = time.perf_counter()
+session = zenoh.open(zenoh.Config())
+while len(session.info.peers_zid()) < {count} and time.perf_counter() - started < {limit}:
+    time.sleep(0.002)
+print(json.dumps([len(session.info.peers_zid()), time.perf_counter() - started]), flush=True)
+os._exit(0)
+"""
+ZENOH_PEER = "import zenoh\nsession = zenoh.open(zenoh.Config())\n"
+
+WATCHER = """
+import time
+import net
+told, searched = [], []
+def search(at):
+    import threading
+    def run():
+        time.sleep(max(0, at - time.monotonic()))
+        began = time.monotonic()
+        found = net.peers(refresh=True)
+        searched.append((len(found), time.monotonic() - began))
+    threading.Thread(target=run).start()
+def watch():
+    global stop
+    stop = net.watch(lambda change, peer: told.append((change, peer.host, time.monotonic())))
+"""
+
+
+class System(NamedTuple):
+    """A way to find others. ``peer`` and ``search`` give programs, for a host."""
+
+    name: str
+    module: str
+    peer: Callable[[Host], str]
+    search: Callable[[Host], str]
+
+
+SYSTEMS = (
+    System("app-net", "net", lambda host: "import net", lambda host: APP_NET),
+    System("zeroconf", "zeroconf",
+           lambda host: ZEROCONF_PEER.format(address=host.address, name=f"peer{host.number}"),
+           lambda host: ZEROCONF.format(address=host.address, count=PEERS, limit=LIMIT)),
+    System("zenoh", "zenoh", lambda host: ZENOH_PEER,
+           lambda host: ZENOH.format(count=PEERS, limit=LIMIT)),
+)
+
+
+def installed(system: System) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(system.module) is not None
+
+
+def build(hosts: int, folder: str, weather: bool = False) -> VirtualLan:
+    lan = VirtualLan(hosts, pathlib.Path(folder), weather)
+    for host in lan.hosts:
+        # For the multicasts of the others.
+        host.ip("route add default dev eth0")
+    return lan
+
+
+def weathers(rounds: int) -> Iterator[str]:
+    """The first table, a line at a time."""
+    yield f"{'network':20} {'goal':>6}  " + "  ".join(
+        f"{system.name + ': found, s median (worst)':>36}" for system in SYSTEMS
+        if installed(system))
+    figures: dict[str, list[str]] = {name: [] for name, _, _ in WEATHERS}
+    for system in filter(installed, SYSTEMS):
+        with tempfile.TemporaryDirectory() as folder, build(PEERS + 1, folder, True) as lan:
+            client, *others = lan.hosts
+            if system.module == "net":
+                lan.peers(*others)
+            else:
+                for host in others:
+                    lan.start(host, system.peer(host))
+            time.sleep(3)
+            for name, weather, _ in WEATHERS:
+                lan.weather(weather)
+                found, seconds = [], []
+                for _ in range(rounds):
+                    client.forget_neighbours()
+                    one, took = json.loads(client.python(system.search(client), 60))
+                    found.append(one)
+                    seconds.append(took)
+                figures[name].append(f"{min(found)}/{PEERS}, {statistics.median(seconds):.2f} "
+                                     f"({max(seconds):.2f})")
+                print(system.name, name, figures[name][-1], file=sys.stderr, flush=True)
+    for name, _, goal in WEATHERS:
+        yield f"{name:20} {goal:4.2f} s  " + "  ".join(f"{one:>36}" for one in figures[name])
+
+
+def sent(lan: VirtualLan) -> int:
+    """Packets that have left the hosts so far."""
+    total = 0
+    for host in lan.hosts:
+        found = json.loads(host.run("nft", "-j", "list", "counters"))["nftables"]
+        total += sum(one["counter"]["packets"] for one in found if "counter" in one)
+    return total
+
+
+def count_packets(lan: VirtualLan) -> None:
+    for host in lan.hosts:
+        host.run("nft", "-f", "-", text="""
+            table inet count {
+                counter sent {}
+                chain output {
+                    type filter hook output priority 0;
+                    oif != lo counter name sent
+                }
+            }""")
+
+
+def sizes(peers: int, seconds: float) -> Iterator[str]:
+    """The second table, a line at a time."""
+    with tempfile.TemporaryDirectory() as folder, build(peers + 1, folder) as lan:
+        processes = lan.peers(*lan.hosts[:peers], script=WATCHER)
+        time.sleep(3)
+        one, took = zip(*(json.loads(lan.hosts[peers].python(APP_NET)) for _ in range(5)))
+        yield f"one searches {peers}: found {min(one)}, {statistics.median(took):.2f} s " \
+              f"({max(took):.2f}), goal all, 0.2 s"
+        for count in sorted({min(50, peers), peers}):
+            found, took = herd(processes[:count])
+            full = sum(number == peers - 1 for number in found)
+            yield f"{count} search within a second: {full} of {count} find all, the worst " \
+                  f"{min(found)} of {peers - 1}; {statistics.median(took):.2f} s ({max(took):.2f})"
+        time.sleep(5)
+        count_packets(lan)
+        for process in processes:
+            process.execute("watch()")
+        time.sleep(15)
+        before = sent(lan)
+        time.sleep(seconds)
+        yield f"{peers} idle watchers: {(sent(lan) - before) * 60 / seconds:,.0f} packets a " \
+              f"minute; told as left: {told(processes, 'left')}"
+        yield noticed(lan, processes)
+
+
+def herd(processes: list[Any]) -> tuple[list[int], list[float]]:
+    """Have these search within one second; how many each found, and how long it took."""
+    start = time.monotonic() + 2
+    for number, process in enumerate(processes):
+        process.execute(f"searched.clear(); search({start + number / len(processes)})")
+    time.sleep(3)
+    found, took = zip(*(wait_for(process, "searched")[0] for process in processes))
+    return list(found), list(took)
+
+
+def wait_for(process: Any, expression: str, limit: float = 30.0) -> Any:
+    end = time.monotonic() + limit
+    while True:
+        found = ask(process, expression)
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.1)
+
+
+def told(processes: list[Any], change: str) -> int:
+    return sum(ask(one, f"sum(one[0] == {change!r} for one in told)") for one in processes)
+
+
+def noticed(lan: VirtualLan, processes: list[Any]) -> str:
+    """How long it takes all watchers to know of one that is killed, and of one that starts."""
+    victim, others = processes[3], processes[:3] + processes[4:]
+    killed = time.monotonic()
+    victim.kill()
+    host = victim.address[0]
+    gone = [wait_for(one, f"[at for change, host, at in told if (change, host) == "
+                          f"('left', {host!r})]") for one in others]
+    late = [times[0] - killed for times in gone if times]
+    new = lan.hosts[-1].peer()
+    ready = time.monotonic()
+    known = [wait_for(one, f"[at for change, host, at in told if (change, host) == "
+                           f"('came', {new.address[0]!r})]") for one in others]
+    came = [times[0] - ready for times in known if times]
+    return f"a killed peer: noticed by {len(late)} of {len(others)}, the last after " \
+           f"{max(late, default=0):.1f} s; a new one: known to {len(came)} of {len(others)}, " \
+           f"the last {max(came, default=0):.2f} s after its launch returned"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10, help="searches on each network")
+    parser.add_argument("--peers", type=int, nargs="*", default=[25, 50, 100])
+    parser.add_argument("--seconds", type=float, default=60, help="for which packets are counted")
+    parser.add_argument("--table", choices=["networks", "sizes"], help="only this one")
+    options = parser.parse_args(arguments)
+    reason = why_not() or why_no_weather() or why_no_firewall()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    print(", ".join(f"{name} {fact}" for name, fact in machine.describe().items()
+                    if isinstance(fact, (str, int))))
+    print(f"load before: {machine.load()}")
+    if options.table != "sizes":
+        for line in weathers(options.rounds):
+            print(line, flush=True)
+    for peers in options.peers if options.table != "networks" else ():
+        for line in sizes(peers, options.seconds):
+            print(line, flush=True)
+    print(f"load after: {machine.load()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
