@@ -151,4 +151,4 @@ def announce(peer: _Peer) -> Callable[[], None]:
 
 #: The cache of this process, and its finders. One more way to find peers is one more finder here.
 known_peers = PeerCache()
-known_peers.finders += [Lan(process.loop, known_peers), Static()]
+known_peers.finders += [Lan(process.loop, known_peers), Static(process.loop, known_peers)]

@@ -81,6 +81,9 @@ class Listing(Protocol):
     def learn(self, answers: Iterable[Answer]) -> None:
         """List an address that has answered."""
 
+    def knows(self, address: Address) -> bool:
+        """Whether a peer of this address is listed."""
+
     def drop(self, address: Address) -> None:
         """Take a peer off the list: it is gone."""
 

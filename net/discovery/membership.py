@@ -54,7 +54,10 @@ FROZEN = 10.0
 # After so many of them, it is asked over TCP to identify itself.
 STUCK = 2.0
 # Seconds between looks at a peer that answers no datagrams.
-TCP_LOOK = 10.0
+TCP_LOOK = 2.0
+# So many looks in a row have to come to nothing before it is gone, if its port is not closed: a
+# packet may be lost, and a connection takes several.
+TCP_LOOKS = 3
 
 # A peer that vanished without a word is asked whether it is back: seconds between two questions,
 # and for how long; how many of them are remembered.
@@ -156,12 +159,14 @@ class Member:
     :ivar deadline: when its next beat is overdue; ``renewal``, when beats are asked for again.
     :ivar timer: of what is to be done for it next.
     :ivar by_datagram: whether it answers datagrams at all.
+    :ivar looks: at a peer without datagrams, that have come to nothing.
     :ivar said: what stands for what it says of itself, as far as it is known here.
     """
 
     def __init__(self, address: Address, instance: bytes, flags: int, by_datagram: bool,
                  now: float) -> None:
         self.said = b""
+        self.looks = 0
         self.address = address
         self.instance = instance
         self.flags = flags
@@ -701,13 +706,18 @@ class Membership:
         check = self._checks.get(address)
         if instance == member.instance:
             self._alive(member, member.flags, now)
+            member.looks = 0
             if check is not None:
                 # Its datagrams are blocked now.
                 member.by_datagram = False
                 self._end(check)
                 self._reassign(now)
         elif not member.by_datagram and outcome != ACCEPTED:
-            self._gone(member, check, now, refused=outcome == REFUSED)
+            member.looks += 1
+            if outcome == REFUSED or member.looks >= TCP_LOOKS:
+                self._gone(member, check, now, refused=outcome == REFUSED)
+            else:
+                self._outlet.probe(address)
 
     def _end(self, check: Check) -> None:
         if check.timer is not None:
@@ -871,7 +881,9 @@ class Membership:
     def _look_again(self, member: Member, now: float) -> None:
         """Check a peer that answers no datagrams."""
         self._outlet.probe(member.address)
-        member.timer = self.timers.at(now + TCP_LOOK, partial(self._look_again, member))
+        # Connections cost more than datagrams: of many peers, each is looked at less often.
+        pause = max(TCP_LOOK, PER_PEER * len(self.members))
+        member.timer = self.timers.at(now + pause, partial(self._look_again, member))
 
     def _look_at_one(self, now: float) -> None:
         others = [member for member in self.members.values()

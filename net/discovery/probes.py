@@ -554,12 +554,16 @@ def describe(data: bytes) -> str:
     return f"something else, it says {printable(repr(data[:20])[1:])}"
 
 
-def look_at(addresses: Iterable[Address], seconds: float) -> Findings:
-    """Ask just these addresses to identify themselves."""
+def look_at(addresses: Iterable[Address], seconds: float,
+            found: str = "announcement") -> Findings:
+    """Ask just these addresses to identify themselves.
+
+    :param found: how they came to be asked, for people.
+    """
     security.credentials()  # made before the clock runs
     sweep = Sweep(window(1), monotonic() + seconds, set())
     for address in addresses:
-        sweep.add(Candidate(address, "announcement", seconds))
+        sweep.add(Candidate(address, found, seconds))
     sweep.run()
     return sweep.findings
 

@@ -298,6 +298,21 @@ def test_a_named_peer_beyond_a_router_is_found(routed, search):
     assert search(client, NET_PEERS="10.88.0.3")["peers"] == ["10.88.0.3:3010"]
 
 
+def test_a_named_peer_beyond_a_router_that_starts_anew_is_known_soon(routed):
+    client, _, far = routed
+    watcher = client.peer("""
+        import net
+        net.watch(lambda change, peer: print(change, peer.info["pid"], flush=True))
+    """, NET_PEERS="10.88.0.3:3010,10.88.0.3:3011")
+    first = watcher.read_line(20).split()
+    second = far.peer()
+    assert watcher.read_line(20).split() == ["came", str(second.pid)] != first
+    second.kill()
+    assert watcher.read_line(20).split() == ["left", str(second.pid)]
+    third = far.peer()
+    assert watcher.read_line(20).split() == ["came", str(third.pid)]
+
+
 def test_answers_that_point_elsewhere_are_not_dialled(build, search):
     """A host answers each question in the name of others; nobody but neighbours is dialled."""
     with build(3) as lan:
