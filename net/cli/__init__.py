@@ -15,7 +15,7 @@ from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
 from ..peer import VERSION
 from ..settings import settings
-from . import calling, exporting, looking, serving, telling
+from . import calling, completing, exporting, looking, serving, telling, top
 from .screen import Failed, Screen, Usage
 from .words import seconds
 
@@ -30,9 +30,11 @@ COMMANDS: Dict[str, Any] = {
     "announce": telling.Announce,
     "ping": looking.Ping,
     "stats": looking.Stats,
+    "top": top.Top,
     "metrics": exporting.Metrics,
     "doctor": looking.Doctor,
     "secret": telling.NewSecret,
+    "completion": completing.Completion,
 }
 
 
@@ -60,6 +62,10 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.format_usage()}{self.prog}: {printable(message, 1000)}\n")
 
 
+# It completes the words of all of them.
+completing.Completion.commands, completing.Completion.parser = COMMANDS, _Parser
+
+
 def usage() -> str:
     """What there is, a line each."""
     width = max(map(len, COMMANDS))
@@ -85,6 +91,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if command is None:
         print(f"no command {printable(given[0])!r}\n\n{usage()}", file=sys.stderr)
         return 2
+    if given[:3] == ["completion", "words", "--"]:  # they may be any words, options too
+        return _run(command, argparse.Namespace(shell="words", word=given[3:]))
     options = _Parser(given[0], command).parse_intermixed_args(given[1:])
     return _run(command, options)
 

@@ -50,6 +50,15 @@ class Screen:
         """Whether data goes to a terminal."""
         return _is_terminal(sys.stdout)
 
+    @property
+    def height(self) -> int:
+        """Lines of the terminal that data goes to."""
+        return max(4, shutil.get_terminal_size((WIDTH, 24)).lines)
+
+    def styled(self, text: str, style: str) -> str:
+        """Text for data in a colour or the like, where that is shown and wanted."""
+        return _styled(text, style, sys.stdout)
+
     def write(self, text: str, style: str = "") -> None:
         """A line of data for people, of this program's own making."""
         print(_styled(text, style, sys.stdout), flush=True)

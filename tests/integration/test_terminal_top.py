@@ -1,0 +1,133 @@
+"""``app-net top``: in a terminal emulator, and as lines."""
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import farm
+import net
+import net.testing
+from terminal import Terminal, run_net
+from times import patience
+
+
+@pytest.fixture
+def network():
+    with net.testing.peers(2, app="farm") as found:
+        yield found
+
+
+def settings_of(network):
+    first = min(peer.address[1] for peer in network)
+    return {"NET_PORT_START": first, "NET_PORT_RANGE": 5}
+
+
+@pytest.fixture
+def busy(network):
+    """Somebody calls the first of the two all the time."""
+    stop = threading.Event()
+
+    def work():
+        while not stop.wait(0.01):
+            farm.render("x", peer=network[0])
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield network
+    stop.set()
+    thread.join()
+
+
+def test_it_tells_scripts_what_peers_do(busy):
+    done = run_net("top", "-n", "2", "--every", "0.5", "--json", **settings_of(busy))
+    assert done.code == 0 and len(done.lines) == 2
+    for rows in done.lines:
+        by_peer = {row["peer"]: row for row in rows}
+        a, b = (by_peer[f"127.0.0.1:{peer.address[1]}"] for peer in busy)
+        assert a["rate"] > 1 and a["p99"] >= a["p50"] > 0 and b["rate"] < a["rate"]
+        assert "farm.render" in [one["name"] for one in a["functions"] if one["rate"] > 0]
+
+
+def test_it_prints_tables_into_a_pipe(network):
+    done = run_net("top", "-n", "1", "--every", "0.1", "--timeout", "0.5",
+                   **settings_of(network))
+    lines = done.out.splitlines()
+    assert done.code == 0 and lines[0].split()[:2] == ["peer", "calls/s"]
+    assert any(f"127.0.0.1:{network[0].address[1]}" in line for line in lines)
+
+
+class Emulated:
+    """What a terminal emulator shows of a terminal."""
+
+    def __init__(self, terminal: Terminal, columns: int) -> None:
+        pyte = pytest.importorskip("pyte")
+        self._terminal = terminal
+        self._screen = pyte.Screen(columns, 24)
+        self._stream = pyte.Stream(self._screen)
+        self._seen = 0
+
+    def lines(self) -> list:
+        text = self._terminal.text
+        self._stream.feed(text[self._seen:].replace("\n", "\r\n"))
+        self._seen = len(text)
+        return [line.rstrip() for line in self._screen.display]
+
+    def wait_for(self, check) -> list:
+        ends = time.monotonic() + patience(20)
+        while True:
+            lines = self.lines()
+            if check(lines):
+                return lines
+            assert self._terminal._read(ends), lines
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_it_lives_in_a_terminal(busy, columns):
+    pytest.importorskip("pyte")
+    a, b = (f"127.0.0.1:{peer.address[1]}" for peer in busy)
+    with Terminal("top", "--every", "0.2", columns=columns, **settings_of(busy)) as terminal:
+        shown = Emulated(terminal, columns)
+        lines = shown.wait_for(lambda lines: a in lines[2] and b in lines[3])
+        assert lines[0].startswith("app-net top") and "by calls" in lines[0]
+        assert "p99 ms" in lines[1] and "x: end" in lines[23]
+        # Nobody triggers events: by these the order is that of the addresses, whatever happens.
+        terminal.type("v")
+        shown.wait_for(lambda lines: "by events" in lines[0])
+        first, second = sorted((a, b))
+        terminal.type("k")
+        shown.wait_for(lambda lines: lines[2].startswith(f">  {first}"))
+        terminal.type("\x1b[B")
+        shown.wait_for(lambda lines: lines[3].startswith(f">  {second}"))
+        terminal.type("k")
+        shown.wait_for(lambda lines: lines[2].startswith(">"))
+        terminal.type("\r")
+        lines = shown.wait_for(lambda lines: any("net.statistics.stats" in line for line in lines))
+        assert first in lines[1] and "Enter: back" in lines[23]
+        terminal.type("\r")
+        shown.wait_for(lambda lines: lines[2].startswith(">"))
+        terminal.type("x")
+        assert terminal.end() == 0
+    assert terminal.text.endswith("\x1b[?25h\x1b[?1049l") and "Traceback" not in terminal.text
+
+
+def test_a_peer_that_does_not_answer_is_named(network):
+    port = network[1].address[1]
+    network[1].cut()
+    done = run_net("top", f"127.0.0.1:{port}", "-n", "1", "--every", "0.1",
+                   **settings_of(network))
+    assert done.code == 1 and done.out.splitlines()[1].startswith(f"!  127.0.0.1:{port}")
+    assert "PeerUnreachable" in done.out or "PeerLost" in done.out
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was(network):
+    with Terminal("top", **settings_of(network)) as terminal:
+        terminal.wait_for("app-net top")
+        terminal.signal()
+        assert terminal.end() == 0
+    assert terminal.text.endswith("\x1b[?25h\x1b[?1049l") and "Traceback" not in terminal.text
+
+
+def test_without_peers_there_is_nothing_to_see(port_range):
+    done = run_net("top", NET_PORT_START=port_range.start)
+    assert done.code == 1 and not done.out and "no peers" in done.err
