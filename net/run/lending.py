@@ -12,9 +12,11 @@ from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from ..context import Caller, Context, current, enter
-from ..errors import Address, CallCancelled, NetError, ProtocolError, ValueNotSupported
+from ..errors import (Address, CallCancelled, NetError, PeerLost, ProtocolError,
+                      ValueNotSupported)
 from ..identity import printable
 from ..link.streams import Stream
+from ..settings import Settings
 from ..wire.checks import Malformed, a_list, a_text, a_whole
 from ..wire.failures import describe
 from ..wire.frames import ANSWER, Buffer, Frame
@@ -78,6 +80,7 @@ class Lender(Packer):
         self._lent: List[Any] = []
         self._taken: Dict[int, _Taken] = {}
         self._caller = Caller(address, None)
+        self._revision = Settings.revision
         self._deadline = None if seconds is None else monotonic() + seconds
 
     def lend(self, value: Any) -> Optional[List[Any]]:
@@ -94,7 +97,21 @@ class Lender(Packer):
         return [len(self._lent) - 1, kind, printable(name)]
 
     def answer(self, frame: Frame) -> List[Buffer]:
-        """Do what an ASK wants. What a lent function raises travels; Ctrl-C does not."""
+        """Do what an ASK wants. What a lent function raises travels; Ctrl-C does not.
+
+        :raises PeerLost: the settings have changed since the call began.
+        """
+        self._check_settings()
+        message = self._answer(frame)
+        self._check_settings()  # what was asked for may have taken long
+        return message
+
+    def _check_settings(self) -> None:
+        """What was lent to a peer in the open is not for it any more when there is a secret."""
+        if self._revision != Settings.revision:
+            raise PeerLost(self._caller.address, "the settings have changed")
+
+    def _answer(self, frame: Frame) -> List[Buffer]:
         number = frame.number
         ask = decode_ask(frame, self._limits)
         if not 0 <= ask.lent < len(self._lent):

@@ -132,6 +132,31 @@ def is_ended(raw: Raw) -> bool:
 
 # -------------------------------------------------------------------------- callers, byte by byte
 
+@pytest.mark.parametrize("lend", ["an iterator", "a function"])
+def test_nothing_more_is_lent_when_the_settings_of_security_have_changed(service, borrowing, lend):
+    used = []
+
+    def change(number: int = 0) -> int:
+        used.append(number)
+        settings.set("group", "another")  # as a secret does
+        return number
+
+    def items() -> Iterator[int]:
+        yield 1
+        yield change(2)
+
+    try:
+        with pytest.raises(net.PeerLost, match="the settings have changed"):
+            if lend == "an iterator":
+                service.call("gather", items())
+            else:
+                service.call("in_threads", change, 1)
+    finally:
+        settings.reset()
+    assert len(used) == 1
+    assert service.call("ignore", 5) == 1
+
+
 def test_questions_and_answers_look_as_documented(service):
     with connected(service, lending("use", len, 5, (1,))) as raw:
         one = event(raw)
