@@ -312,11 +312,12 @@ STATE = {
     "run.access._own": "the networks of this host, which take a millisecond to read",
     "context._current": "the call that runs, which each thread and task has for itself",
     "wire.stacks._this_thread": "the size of its stack, which each thread has for itself",
-    "identity.PROGRAMS": "names of the main program, of which a process has one",
+    "identity.PROGRAMS": "main programs, which a profiler keeps out of sys.modules",
     "wire.registered.CLASSES": "a class is registered for the process, as it is imported for it",
     "wire.registered.NAMES": "the same, by name",
     "wire.registered.PACKED": "the same, of classes that are packed by functions",
     "wire.libraries._BY_CLASS": "a table that is built when it is imported, and stays",
+    "wire.memory._sizes": "a table that is built when it is first needed, and stays",
 }
 #: Kinds of objects that remember only what could be found out again, or when a line was written.
 CACHES = {"Memo", "RateLimitedLog", "SafeLog"}
@@ -325,6 +326,7 @@ CONSTANT = {
     "frozenset", "tuple", "range", "bytes", "float", "getattr", "vars", "partial", "compile",
     "Struct", "TypeVar", "ParamSpec", "make_tag", "encode_text", "getLogger", "remote",
     "maketrans", "join", "_make_encode", "_make_decode", "Limits", "_Fact", "_Here", "_Shown",
+    "getsizeof", "hasattr",
 }
 
 
