@@ -133,7 +133,8 @@ class Node:
 
     def _follow(self) -> None:
         """Hear of changes of the own addresses while they matter."""
-        needed = not settings.loopback_only and (bool(self.beacons) or self.membership.watching)
+        needed = any([not beacon.local for beacon in self.beacons]) if self.beacons \
+            else self.membership.watching and not settings.loopback_only
         if needed and self._following is None:
             self._following = Following(self._loop, self._moved)
         elif not needed and self._following is not None:
