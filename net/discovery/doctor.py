@@ -22,6 +22,8 @@ from .report import Report, places
 MAX_HOSTS = 12
 # Peers that are connected to, and the seconds for all of them together.
 MAX_CONNECTED, CONNECT_SECONDS = 256, 1.5
+# The share of lost questions that is named, from so many answers on, and seconds for an answer.
+LOSSY, FEW_ANSWERS, SLOW_SECONDS = 0.03, 4, 0.1
 # Columns of the text.
 WIDTH = 96
 
@@ -238,10 +240,40 @@ def hosts_silent(case: Case) -> Optional[Cause]:
     silent = sorted(hosts - answering - heard)
     if not silent or case.place == "macOS" and local_network_permission(case):
         return None
+    shown = f"{', '.join(silent[:5])}{' ...' if len(silent) > 5 else ''}"
+    rejecting = {host for host, _ in case.ended("unreachable")} & set(silent)
+    if rejecting:
+        return Cause(f"{len(rejecting)} of {len(hosts)} hosts are there, and a firewall rejects "
+                     f"the connections to them: {', '.join(sorted(rejecting)[:5])}",
+                     f"if peers run there, open TCP and UDP {_ports()} on those hosts")
+    if len(silent) == len(hosts) > 1:
+        return Cause(f"none of the {len(hosts)} other hosts in the neighbour table accepts or "
+                     f"refuses a connection: {shown}. A firewall drops them, there or between",
+                     f"if peers run there, open TCP and UDP {_ports()} on those hosts; Wi-Fi and "
+                     f"guest networks may isolate their clients")
     return Cause(f"{len(silent)} of {len(hosts)} hosts neither accept nor refuse a connection: "
-                 f"{', '.join(silent[:5])}{' ...' if len(silent) > 5 else ''}",
+                 f"{shown}",
                  f"they are gone, or a firewall drops TCP {_ports()} there; nothing to do if no "
                  f"peer runs there")
+
+
+def lossy(case: Case) -> Optional[Cause]:
+    report = case.report
+    if report.heard < FEW_ANSWERS or report.loss < LOSSY:
+        return None
+    return Cause(f"the network loses what it carries: {report.loss:.0%} of the questions to those "
+                 f"that answered came to nothing, or their answers did",
+                 "searches ask again and find everybody, but calls stall for a second now and "
+                 "then; look at the cable, the Wi-Fi signal, or what overloads this host")
+
+
+def slow(case: Case) -> Optional[Cause]:
+    if not case.report.heard or case.report.round_trip < SLOW_SECONDS:
+        return None
+    return Cause(f"answers take {case.report.round_trip * 1000:.0f} ms on average; on a LAN it is "
+                 f"less than ten",
+                 "the network is slow, as a VPN or a bad Wi-Fi is, or the hosts are busy; all "
+                 "works, and each call takes as long")
 
 
 def wrong_group(case: Case) -> Optional[Cause]:
@@ -289,7 +321,7 @@ RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
     local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
     wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, wrong_entries,
-    table_unread, hosts_silent,
+    table_unread, hosts_silent, lossy, slow,
 )
 
 

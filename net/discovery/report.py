@@ -30,6 +30,8 @@ class Report:
     :ivar strangers: ``(address, what it is)`` of what answered, but is not a peer.
     :ivar dropped: ``(address, why)`` of what described itself as a peer, but is not listed.
     :ivar steps: ``(name, seconds)`` of each step.
+    :ivar loss: the share of questions by datagram that came to nothing, of those that answered.
+    :ivar round_trip: seconds that answers by datagram took on average.
     :ivar first: seconds until the first answer; 0 if there was none.
     :ivar peers: how many peers were found.
     """
@@ -51,6 +53,7 @@ class Report:
         self.dropped: List[Tuple[Address, str]] = []
         self.steps: List[Tuple[str, float]] = []
         self.first = 0.0
+        self.loss = self.round_trip = 0.0
         self.peers = 0
 
     @property

@@ -296,6 +296,8 @@ class LanQuest:
             self.asker.touch({host for host, _ in self._heard_beyond})
         self.asker.close()
         self._report.heard = len(self._heard_beyond)
+        self._report.loss = self.asker.rounds.loss
+        self._report.round_trip = self.asker.rounds.mean
         self._report.notes += sorted(self.asker.notes)
 
 

@@ -104,6 +104,11 @@ class Rounds:
         return self._first
 
     @property
+    def mean(self) -> float:
+        """Seconds that an answer takes on average; 0 before the first."""
+        return self._mean
+
+    @property
     def loss(self) -> float:
         """The share of questions that were not answered by those who answered in the end."""
         return self._vain / self._tries if self._tries else 0.0

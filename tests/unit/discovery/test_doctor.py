@@ -67,6 +67,24 @@ def test_all_ports_taken(case):
     assert "3010 to 3015" in text and "NoFreePort" in text and "NET_PORT_RANGE" in text
 
 
+OTHERS = ("192.168.1.30", 3010), ("192.168.1.31", 3010)
+
+
+def test_a_firewall_that_drops_or_rejects_everything_is_named(case):
+    text = only(case(heard=0, outcomes={one: "silent" for one in OTHERS}))
+    assert "none of the 2 other hosts" in text and "firewall drops" in text and "open TCP" in text
+    text = only(case(heard=0, outcomes={OTHERS[0]: "unreachable", OTHERS[1]: "silent"}))
+    assert "1 of 2 hosts are there, and a firewall rejects" in text and "192.168.1.30" in text
+
+
+def test_a_network_that_loses_or_delays_is_named_with_its_figures(case):
+    text = only(case(peer(), heard=5, loss=0.12))
+    assert "12% of the questions" in text
+    text = only(case(peer(), round_trip=0.25))
+    assert "250 ms on average" in text
+    assert causes(case(peer(), heard=1, loss=0.5, round_trip=0.02)) == []
+
+
 def test_no_neighbours(case):
     text = only(case(neighbours=0, heard=0, outcomes={("127.0.0.1", 3010): "refused"}))
     assert "no neighbours" in text and "NET_PEERS" in text
