@@ -8,6 +8,7 @@ import gc
 import importlib.abc
 import itertools
 import json
+import re
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ import travel
 from intruders import BUFFER, INTRUDERS, SAME
 from net.errors import ProtocolError, ValueNotSupported
 from net.run.lending import Borrower
-from net.wire import kinds, registered
+from net.wire import kinds, registered, values
 from net.wire.limits import Limits
 from net.wire.values import unpack
 from each import each
@@ -361,6 +362,16 @@ def test_no_message_takes_much_time_for_its_size(text, usual):
     finally:
         if before is not None:
             sys.set_int_max_str_digits(before)
+
+
+@pytest.mark.parametrize("unit", [b'"[["', b'"]"[', b'[["[]]"]]', b'"\\\\"[]'], ids=repr)
+def test_brackets_are_found_wherever_texts_are_cut_at_little_memory(unit):
+    """What they were split into took 17 times the memory of the text."""
+    text = b'""[' + unit * 100_001 + b"]"
+    outside = re.sub(rb'"[^"]*"', b"", text.replace(b"\\\\", b""))
+    with Peak() as peak:
+        found = values.brackets_of(text)
+    assert found == outside and peak.bytes < 4 * len(text) + 2 ** 20
 
 
 def test_keys_with_the_same_hash_travel_as_far_as_they_come_by_themselves():
