@@ -17,14 +17,15 @@ from processes import run_python
 PAGES = ["README.rst", "docs/index.rst", "docs/usage.rst", "docs/logging.rst",
          "docs/applications.rst", "docs/webservers.rst", "docs/asyncio.rst", "docs/streams.rst",
          "docs/objects.rst", "docs/many.rst", "docs/cancelling.rst", "docs/files.rst",
-         "docs/long-jobs.rst", "docs/main-thread.rst", "docs/security.rst"]
+         "docs/long-jobs.rst", "docs/main-thread.rst", "docs/security.rst",
+         "docs/metrics.rst"]
 #: The tests that run the examples of the pages that need more: files and terminals, other tools.
 ELSEWHERE = {
     **dict.fromkeys(["docs/tutorial.rst", "docs/security-start.rst", "docs/troubleshooting.rst",
                      "docs/fastapi.rst"], "test_terminals.py"),
     **dict.fromkeys(["docs/coming-from.rst", "docs/jupyter.rst"], "test_other_tools.py"),
     "docs/events.rst": "test_events_examples.py", "docs/discovery.rst": "test_discovery.py",
-    "docs/serving.rst": "test_documents.py"}
+    "docs/serving.rst": "test_documents.py", "docs/testing.rst": "test_testing.py"}
 
 #: Ends the script of a process that runs sessions.
 SESSION = """
