@@ -291,7 +291,7 @@ def address_of(peer: PeerArgument) -> Address:
     if isinstance(peer, tuple) and len(peer) == 2:
         return check_address(peer[0], peer[1], peer)
     if peer is None:
-        raise InvalidPeer(peer, "leave peer out to run the function here")
+        raise InvalidPeer(peer, "leave peer out to run the function in this process")
     if not isinstance(peer, type):
         named = getattr(peer, "id", None)
         if isinstance(named, PeerId):

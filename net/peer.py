@@ -346,8 +346,8 @@ def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
     if handler is None:
         if flag.text is not None:
             return flag.text
-        raise ValueNotSupported("result", f"the flag {tag_name(flag)!r} is not defined here with "
-                                          f"@net.flag", "yes")
+        raise ValueNotSupported("result", f"the flag {tag_name(flag)!r} is not defined in this "
+                                          f"process with @net.flag", "yes")
     given = (tag, peer, flag.details)
     try:
         count = _counts[handler]

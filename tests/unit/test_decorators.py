@@ -622,7 +622,7 @@ def test_only_a_flag_is_a_flag():
 
 
 def test_a_flag_that_nobody_defined_here_is_an_error_that_names_it():
-    with pytest.raises(ValueNotSupported, match="'UNKNOWN' is not defined here") as caught:
+    with pytest.raises(ValueNotSupported, match="'UNKNOWN' is not defined in this") as caught:
         handle_flag(Flag(encode_text("UNKNOWN")), b"", "192.0.2.1:1")
     assert caught.value.ran == "yes"
 
