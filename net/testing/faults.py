@@ -199,6 +199,8 @@ class FaultyPeer(_Peer):
             server.refuse_all(None)
         elif fault == "full":
             server.refuse_all("it is full, as its test wants it")
+            # One whose call has just been answered may still count as in use.
+            faults.end_connections()
         else:
             setattr(faults, *changes[fault])
             if fault == "cut":

@@ -53,7 +53,7 @@ class TestPeer:
         self._apply("cut")
 
     def full(self) -> None:
-        """It takes no connection any more: calls raise PeerBusy."""
+        """It takes no connection any more, and those that there are break: calls raise PeerBusy."""
         self._apply("full")
 
     def freeze(self) -> None:
