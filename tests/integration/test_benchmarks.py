@@ -3,6 +3,7 @@ asserts a time."""
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +20,8 @@ from benchmarks import chart, events, fanout, goals, payloads, report  # noqa: E
 from benchmarks.measure import Result, interleave, result_from_json  # noqa: E402
 from benchmarks.processes import Pair, Refused, Worker  # noqa: E402
 from benchmarks.systems import SYSTEMS  # noqa: E402
+from processes import environment  # noqa: E402
+from times import patience  # noqa: E402
 
 INSTALLED = [name for name, system in SYSTEMS.items() if not system.missing()]
 PUBLISHING = [name for name, system in events.SYSTEMS.items() if not system.missing()]
@@ -183,3 +186,15 @@ def test_the_chart_is_well_formed_and_names_who_was_measured():
 
 def test_a_result_survives_json():
     assert result_from_json(json.loads(json.dumps(samples().as_json()))) == samples()
+
+
+def test_awaited_calls_streams_and_callbacks_are_measured():
+    command = [sys.executable, "-m", "benchmarks.forms", "--rounds", "1", "--share", "0.001"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=patience(60), env=environment())
+    assert done.returncode == 0, done.stderr
+    for title in ("1,000 awaited calls at once", "a stream of 100 items", "a callback"):
+        table = done.stdout.partition(title)[2].partition("\n\n")[0]
+        own, = [line for line in table.splitlines() if line.split()[:1] == ["app-net"]
+                and line.split()[1] == "x"]
+        assert "x 1.00" in own
