@@ -51,15 +51,16 @@ def test_statistics_are_tables_of_events_and_functions():
         "192.0.2.1:3010": {"sent": 9, "queued": 1, "dropped": 0},
         "192.0.2.2:3010": {"sent": 10, "queued": 0, "dropped": 0}}},
         "alone": {"triggered": 2, "subscribers": {}}}, "cut off": 1,
-        "connections": {"app.f": {"calls": 3, "errors": 1, "seconds": 0.1234}}})
+        "connections": {"app.f": {
+            "calls": 3, "errors": 1, "seconds": 0.1234, "latency": {0.03125: 2, 0.125: 1}}}})
     assert [line.split() for line in repr(stats).splitlines()] == [
         ["event", "triggered", "subscriber", "sent", "queued", "dropped"],
         ["alone", "2"],
         ["done", "1,234", "192.0.2.1:3010", "9", "1", "0"],
         ["done", "1,234", "192.0.2.2:3010", "10", "0", "0"],
         [],
-        ["function", "calls", "errors", "seconds"],
-        ["app.f", "3", "1", "0.123"],
+        ["function", "calls", "errors", "seconds", "p50", "ms", "p99", "ms"],
+        ["app.f", "3", "1", "0.123", "26.3", "122"],
         [],
         ["subscribers", "cut", "off:", "1"]]
     assert stats._repr_html_().count("<table>") == 2
