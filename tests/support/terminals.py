@@ -76,8 +76,8 @@ class Terminal:
             if line == CTRL_C:
                 self._compare()
                 os.write(self._master, b"\x03")
-                # What the terminal itself shows for it is of no interest.
-                self._read_until(r"\^C")
+                # What a program has printed since the last line of the page is of no interest.
+                self._read_until(r"(?s:.*?)\^C")
             elif prompt:
                 self._compare(prompt)
                 typed = line[len(prompt):]
