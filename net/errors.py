@@ -326,7 +326,8 @@ def _exactly(*kinds: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if type(value) not in kinds:
             raise TypeError(f"not {' or '.join(kind.__name__ for kind in kinds)}")
-        if type(value) is int and value.bit_length() > 64:  # to write it out would take long
+        # What a frame can announce has 80 bits at most; to write out more could take long.
+        if type(value) is int and value.bit_length() > 80:
             raise ValueError("not a size or a port")
         return printable(value) if type(value) is str else value
     return read

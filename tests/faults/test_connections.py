@@ -10,24 +10,25 @@ import pytest
 
 import net
 from chaos import Proxy, Way
+from net.process import process
 from net.wire.frames import HEADER
 from net.wire.limits import Limits
 from net.wire.session import encode_hello
-from service import PREFACE, Service, memory, request
+from service import Service, memory, request
 
-REQUEST = len(PREFACE) + len(request("add", 2, 3))
 HELLO = b"".join(encode_hello("service", Limits()))
 REPLY = len(HELLO) + HEADER.size + len(b"5")
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["an end", "a reset"])
 def test_a_connection_cut_at_any_byte_of_the_request_executes_nothing(service, reset):
-    for size in range(REQUEST):
+    preface = len(process.client.preface())
+    for size in range(preface + len(request("add", 2, 3))):
         with Proxy(service.address, request=Way(cut=size, reset=reset)) as proxy:
             with pytest.raises((net.PeerUnreachable, net.PeerLost)) as caught:
                 service.call("add", 2, 3, at=proxy.address)
             # Nothing has left before the preface has its answer.
-            begun = size > len(PREFACE)
+            begun = size > preface
             assert type(caught.value) is (net.PeerLost if begun else net.PeerUnreachable)
             assert caught.value.ran == ("maybe" if begun else "no")
     assert service.ran == []
