@@ -425,8 +425,10 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
         sock.close()
         client.saw(address, found.dialect)
         return None
-    except BaseException:
+    except BaseException as problem:
         sock.close()
+        if isinstance(problem, PeerUnreachable):
+            client.missed(address)  # it may just have ended
         raise
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import select
 import sys
 from contextlib import ExitStack, contextmanager
@@ -227,6 +228,9 @@ def _ms(value: float) -> str:
 
 # ---------------------------------------------------------------- the terminal
 
+# An arrow, Escape twice, or a character.
+_KEY = re.compile("\x1b(?:\\[|O).|\x1b\x1b|.", re.DOTALL)
+
 
 @contextmanager
 def _full_screen() -> Iterator[None]:
@@ -253,16 +257,26 @@ def _keys() -> Iterator[Any]:
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
     try:
-        yield _posix_key
+        yield PosixKeys(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _posix_key(patience: float) -> Optional[str]:
-    if not select.select([sys.stdin], [], [], patience)[0]:
-        return None
-    data = os.read(sys.stdin.fileno(), 16)
-    return data.decode(errors="replace") if data else "x"  # the terminal has gone
+class PosixKeys:
+    """Gives the keys that come from a terminal, one by one, however many a read gives."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._read: List[str] = []
+
+    def __call__(self, patience: float) -> Optional[str]:
+        """Wait so many seconds for a key; None if there is none."""
+        if not self._read:
+            if not select.select([self._descriptor], [], [], patience)[0]:
+                return None
+            data = os.read(self._descriptor, 64).decode(errors="replace")
+            self._read = _KEY.findall(data) or ["x"]  # nothing comes of a terminal that has gone
+        return self._read.pop(0)
 
 
 def _windows_key(patience: float) -> Optional[str]:

@@ -609,6 +609,7 @@ class Pool:
             stream.close()
             if isinstance(problem, NetError) or not isinstance(problem, (OSError, EndOfStream)):
                 raise
+            self._client.missed(self.address)  # it may just have ended
             raise self._unreachable(problem, deadline, GREETING_TIME) from None
         leave_no_trace(stream)
         stream.close()

@@ -168,12 +168,16 @@ def test_more_than_one_reply_is_none(client, producer):
 def test_what_greets_senselessly_has_run_nothing(client, treat, error, monkeypatch):
     monkeypatch.setattr(aio, "GREETING_TIME", 0.3)
     stranger = Stranger(0, treat)
+    looked_for: List[Any] = []
+    client.missed = looked_for.append
 
     async def some() -> None:
         with pytest.raises(error) as caught:
             await aio.call(client, stranger.address[:2], TAG, (), {}, 5)
         assert caught.value.ran == "no"
     asyncio.run(some())
+    # It may be a peer that has just ended.
+    assert bool(looked_for) == (error is net.PeerUnreachable)
     stranger.stop()
 
 

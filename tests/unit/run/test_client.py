@@ -487,6 +487,18 @@ def test_a_port_without_a_listener_is_unreachable_and_nothing_ran(call):
     assert caught.value.ran == "no"
 
 
+@pytest.mark.parametrize("end", [b"", GREETING[:5], None])
+def test_a_peer_that_ends_before_it_has_said_hello_is_looked_for(call, client, peer, end):
+    looked_for: List[Any] = []
+    client.missed = looked_for.append
+    if end is None:
+        peer.close()
+    peer.greetings = [sends(end or b"")]
+    with pytest.raises(net.PeerUnreachable):
+        call()
+    assert looked_for == [peer.address]
+
+
 def test_a_host_that_does_not_answer_is_given_up_in_time(call, monkeypatch):
     given: List[float] = []
 
