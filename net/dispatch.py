@@ -6,9 +6,11 @@ import threading
 import traceback
 import types
 from functools import partial
+from heapq import nlargest
 from math import frexp
 from time import monotonic, perf_counter
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
+from typing import (Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple,
+                    Union)
 
 from .context import Context, current
 from .errors import (AuthenticationError, CallTimeout, NetError, PeerBusy, ProtocolError,
@@ -18,6 +20,7 @@ from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
 from .wire.frames import Buffer, Frame
+from .wire.memo import Memo
 from .wire.memory import estimate
 from .wire.legacy import LegacySession, is_marked, unmarked
 
@@ -33,6 +36,9 @@ LARGE = 64 * 1024
 MAX_COMPARED = 1000
 # How similar the last parts of two names must be for one to be taken for the other misspelt.
 ALIKE = 0.8
+# Names that are compared letter by letter, which takes some 30 microseconds each. Anybody can send
+# wrong tags.
+MAX_LIKELY = 10
 
 
 class Tally:
@@ -296,16 +302,31 @@ class Dispatch:
         import difflib  # only a wrong tag needs it
 
         wanted = tag_name(tag)
-        names = {tag_name(known): known for known in list(self._connections)[:MAX_COMPARED]}
+        names = [_names[known] for known in list(self._connections)[:MAX_COMPARED]]
         # The same function in another module first, then in another module and misspelt.
         last_parts: Dict[str, List[str]] = {}
         for name in names:
             last_parts.setdefault(name.rpartition(".")[2], []).append(name)
         near = [wanted.rpartition(".")[2]]
-        near += difflib.get_close_matches(near[0], last_parts, 3, ALIKE)
+        near += difflib.get_close_matches(near[0], _likely(near[0], last_parts), 3, ALIKE)
         found = [name for last in near for name in last_parts.get(last, ())]
-        found += difflib.get_close_matches(wanted, names, 3)
+        found += difflib.get_close_matches(wanted, _likely(wanted, names), 3)
         return tuple(dict.fromkeys(found))[:3]
+
+
+def _likely(wanted: str, names: Iterable[str]) -> List[str]:
+    """The names that have most pairs of letters with a wanted one in common."""
+    pairs = _pairs_in(wanted)
+    return nlargest(MAX_LIKELY, names, lambda name: len(pairs & _pairs[name]))
+
+
+def _pairs_in(name: str) -> FrozenSet[str]:
+    return frozenset(map(str.__add__, name, name[1:]))
+
+
+#: Of the functions that there are: the name of a tag, and the pairs of letters in a name.
+_names = Memo(tag_name, 2 * MAX_COMPARED)
+_pairs = Memo(_pairs_in, 4 * MAX_COMPARED)
 
 
 def _unreadable(tag: bytes, problem: BaseException) -> NetError:
