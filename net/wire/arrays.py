@@ -52,7 +52,7 @@ def put_together_array(described: Any, shape: Any, order: Any, data: bytes) -> A
         raise Malformed("neither row nor column first")
     _check_shape(shape)
     numpy = _needed()
-    dtype = _dtype(numpy, described)
+    dtype = _checked_dtype(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
@@ -113,7 +113,7 @@ def put_together_scalar(described: Any, data: bytes) -> Any:
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
         return numpy.bytes_(data)
-    array = numpy.frombuffer(data, dtype=_dtype(numpy, described))
+    array = numpy.frombuffer(data, dtype=_checked_dtype(numpy, described))
     _check_content(array)
     value, = array
     return value
@@ -149,6 +149,14 @@ def _describe_field(numpy: Any, name: str, field: Tuple[Any, ...]) -> List[Any]:
     return [name, offset, _describe(numpy, inner), list(shape), *title]
 
 
+def _checked_dtype(numpy: Any, described: Any) -> Any:
+    dtype = _dtype(numpy, described)
+    # Once for the whole: structures are in each other up to the limit of depth.
+    if dtype.names is not None and _bytes_of_fields(dtype) > MAX_VIEWS * dtype.itemsize:
+        raise Malformed("too many fields in the same place")
+    return dtype
+
+
 def _dtype(numpy: Any, described: Any) -> Any:
     if type(described) is not str:
         return _structure(numpy, *a_list(described, 3, 3))
@@ -171,14 +179,11 @@ def _structure(numpy: Any, size: Any, aligned: Any, fields: Any) -> Any:
         a_text(a_list(field, 4, 5)[0])
         if not 0 <= a_whole(field[1]) < a_whole(size) <= MAX_ITEM:
             raise Malformed("a field outside of the item")
-    dtype = numpy.dtype({
+    return numpy.dtype({
         "names": [field[0] for field in fields], "offsets": [field[1] for field in fields],
         "formats": [(_dtype(numpy, field[2]), _check_shape(field[3])) for field in fields],
         "titles": [a_text(field[4]) if len(field) > 4 else None for field in fields],
         "itemsize": size, "aligned": aligned})
-    if _bytes_of_fields(dtype) > MAX_VIEWS * size:
-        raise Malformed("too many fields in the same place")
-    return dtype
 
 
 def _bytes_of_fields(dtype: Any) -> int:

@@ -330,6 +330,9 @@ def costly() -> Iterator[Tuple[str, bytes]]:
     if sys.implementation.name == "cpython":  # PyPy's own decimals take 6 s
         yield "decimal", b'{"!decimal":"' + b"7" * MIB + b'"}'
     yield "int", b"7" * MIB
+    within = '[9,false,[["a",0,' * 60 + '"<i4"' + ",[]]]]" * 60
+    yield "structures in structures", filled(
+        lambda number: f'{{"!array":[{within},[0],"C",""]}}')
     yield "what is lacking at the end", filled(lambda number: "[]",
                                                '[{},{{"!zone":"Mars/Phobos"}}]')
 
