@@ -146,6 +146,8 @@ def _put_counter(restorer: Any, content: Any) -> Counter[Any]:
     return counter
 
 
+# Whatever the application's context lets pass.
+_STRICT = decimal.Context(traps=[decimal.InvalidOperation])
 _DECIMAL = re.compile(r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)"
                       r"([eE][-+]?[0-9]+)?)\Z")
 
@@ -154,7 +156,10 @@ def _put_decimal(restorer: Any, content: Any) -> decimal.Decimal:
     # Checked, because the application's context may let a text without sense become not-a-number.
     if not _DECIMAL.match(a_text(content)):
         raise Malformed("not a decimal number")
-    return decimal.Decimal(content)
+    try:
+        return decimal.Decimal(content, _STRICT)
+    except decimal.InvalidOperation:
+        raise Malformed("a decimal number beyond what there is") from None
 
 
 def _take_fraction(packer: Any, value: fractions.Fraction, depth: int) -> Any:

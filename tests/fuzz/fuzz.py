@@ -389,7 +389,8 @@ def mutated(chance: random.Random, seed: bytes, others: List[bytes]) -> bytes:
 
 # What takes the place of parts of JSON.
 ODD = [None, True, 0, 1, -1, 255, 2 ** 31, -2 ** 63, 10 ** 30, 1.5, 1e308, float("nan"), "", "x",
-       "\0", "\ud800", "UTC", "travel.Frozen", "0x" + "f" * 600, "1E+999999", "AAAA", [], [[]], {},
+       "\0", "\ud800", "UTC", "travel.Frozen", "0x" + "f" * 600, "1E+999999",
+       "1E+99999999999999999999", "AAAA", [], [[]], {},
        {"!str": 0}, {"!bytes": 1}, {"!range": [0, 10 ** 12, 1]}, {"!int": "-0x1"}]
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import decimal
 import enum
 import fractions
 import gc
@@ -165,6 +166,20 @@ def test_what_no_text_can_be_made_of_is_refused_like_all_else(text):
         unpack(text.encode(), True)
     except (ProtocolError, ValueNotSupported) as problem:
         assert len(str(problem)) < 1000
+
+
+@pytest.mark.parametrize("digits", ["1E+99999999999999999999", "1E-99999999999999999999",
+                                    "NaN" + "7" * 10, "1E+1000000000000000000"])
+def test_a_decimal_beyond_what_there_is_is_refused_whatever_the_context(digits):
+    text = f'{{"!decimal":"{digits}"}}'.encode()
+    for traps in ([decimal.InvalidOperation], []):
+        with decimal.localcontext(decimal.Context(traps=traps)):
+            try:
+                made = unpack(text, True)
+            except ProtocolError:
+                assert "E" in digits
+            else:
+                assert made.is_nan() is ("NaN" in digits)
 
 
 class Alarm(Exception):
