@@ -10,9 +10,10 @@ import enum
 import fractions
 import re
 import sys
+from collections import deque
 from itertools import repeat
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Dict, List, Set
+from typing import Any, Callable, Dict, List, Set
 
 # Bytes of text that are looked at together: what they are split into takes some times their memory.
 PIECE = 64 * 1024
@@ -25,11 +26,36 @@ KEY = 100
 # Keys up to which the sizes of dicts are known one by one.
 MAX_SIZES = 8192
 
-_TEXT, _LIST, _DICT = sys.getsizeof(""), sys.getsizeof([]), sys.getsizeof({})
-_NUMBER = sys.getsizeof(1000)
-# What the garbage collection has of each container.
-_COLLECTED = sys.getsizeof(()) - ().__sizeof__()
 _SLOT = 8
+
+
+def _size_in_cpython(value: Any) -> int:
+    """About what an object takes in CPython, for a Python that does not tell, as PyPy."""
+    if isinstance(value, str):
+        return 49 + len(value) if value.isascii() else 74 + 4 * len(value)
+    if isinstance(value, (bytes, bytearray)):
+        return 33 + len(value)
+    if isinstance(value, int):
+        return 28 + value.bit_length() // 30 * 4
+    if isinstance(value, (set, frozenset)):
+        return 216 + 4 * 16 * len(value)
+    if isinstance(value, dict):
+        return 64 + 13 * _SLOT * len(value)
+    if isinstance(value, (list, tuple, deque)):
+        return 56 + 2 * _SLOT * len(value)
+    return 64
+
+
+if sys.implementation.name == "cpython":
+    size_of: Callable[[Any], int] = sys.getsizeof
+    # What the garbage collection has of each container.
+    _COLLECTED = sys.getsizeof(()) - ().__sizeof__()
+else:
+    size_of = _size_in_cpython
+    _COLLECTED = 16
+
+_TEXT, _LIST, _DICT = size_of(""), size_of([]), size_of({})
+_NUMBER = size_of(1000)
 # Of the attributes of an instance, besides a slot for each.
 _INSTANCE = 100 if sys.version_info < (3, 11) else 40
 
@@ -160,7 +186,7 @@ def _size_of_texts(texts: List[bytes]) -> int:
     parts = read.split(_BETWEEN.decode())
     if len(parts) != len(texts):  # somebody wants to be taken for many
         return _TEXT * len(texts) + 4 * len(together)
-    return sum(map(sys.getsizeof, [part for part in parts if len(part) > 1]))
+    return sum(map(size_of, [part for part in parts if len(part) > 1]))
 
 
 def _slots(items: int) -> int:
@@ -173,7 +199,7 @@ def _make_sizes() -> List[int]:
     sizes = [_DICT]
     for number in range(MAX_SIZES):
         found[str(number)] = None
-        sizes.append(sys.getsizeof(found))
+        sizes.append(size_of(found))
     return sizes
 
 
@@ -210,14 +236,14 @@ def weigh(name: str, value: Any, content: Any) -> int:
     :param content: as it came, with everything inside already put together.
     """
     if name in _CONTAINERS:
-        return sys.getsizeof(value) if value or name not in _SHARED else 0
+        return size_of(value) if value or name not in _SHARED else 0
     if name == "!value":
         return _weigh_registered(value, content)
     if name == "!library":  # made of arrays and buffers, which were weighed
         return -sum(map(_size_of_string, content[:2]))
     shared = name == "!zone" or name in _SHARED and not value \
         or value is datetime.timezone.utc
-    size = 0 if shared else sys.getsizeof(value) + _BESIDES.get(name, 0)
+    size = 0 if shared else size_of(value) + _BESIDES.get(name, 0)
     if name == "!memoryview" or name == "!array":
         size += value.nbytes
     if name == "!path" and "windows" in content[0]:
@@ -242,6 +268,8 @@ def _weigh_registered(value: Any, content: Any) -> int:
     texts = _size_of_string(content["class"])
     if issubclass(type(value), enum.Enum):
         return -texts - _size_of_string(content.get("name", ""))
+    if sys.implementation.name != "cpython":
+        return 64 + _INSTANCE + _SLOT * len(content) - texts
     # As sys.getsizeof does, without an application's __sizeof__.
     if issubclass(type(value), tuple):
         return tuple.__sizeof__(value) + _COLLECTED - texts
@@ -252,7 +280,7 @@ def _weigh_registered(value: Any, content: Any) -> int:
 
 
 def _size_of_string(text: str) -> int:
-    return sys.getsizeof(text) if len(text) > 1 else 0
+    return size_of(text) if len(text) > 1 else 0
 
 
 def _is_object(number: Any) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from collections import Counter
 from itertools import accumulate, chain
 from json import encoder as json_encoder
@@ -24,7 +23,7 @@ from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
-from .memory import KEEPS_FRACTIONS, weigh
+from .memory import KEEPS_FRACTIONS, size_of, weigh
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
@@ -680,7 +679,7 @@ class _Restorer:
         self._buffers[content] = None
         if data is None:
             raise Malformed("a buffer that is used twice")
-        self._weight -= sys.getsizeof(data)  # it becomes the value, or goes
+        self._weight -= size_of(data)  # it becomes the value, or goes
         return data
 
 

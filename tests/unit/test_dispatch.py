@@ -27,6 +27,7 @@ from net.settings import MIB
 from net.wire import legacy, messages
 from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
+from net.wire.memory import size_of
 from travel import joined, read_frame
 
 REGISTRY: dict[bytes, Any] = {}
@@ -450,7 +451,7 @@ def test_values_of_a_large_call_are_counted_as_they_are_made_and_freed(tally):
     dispatch = Dispatch({encode_text("echo"): lambda sets: taken.append(memory.taken)},
                         memory=memory)
     assert ask_raw(dispatch, tally, SETS, tagged=True) is None
-    real = 20_000 * (sys.getsizeof(set()) + 8) + len(SETS)
+    real = 20_000 * (size_of(set()) + 8) + len(SETS)
     assert real / 1.5 < taken[0] < real * 1.5
     assert memory.taken == 0
 

@@ -329,7 +329,7 @@ CONSTANT = {
     "frozenset", "tuple", "range", "bytes", "float", "getattr", "vars", "partial", "compile",
     "Struct", "TypeVar", "ParamSpec", "make_tag", "encode_text", "getLogger", "remote",
     "maketrans", "join", "_make_encode", "_make_decode", "Limits", "_Fact", "_Here", "_Shown",
-    "getsizeof", "hasattr",
+    "getsizeof", "size_of", "hasattr",
 }
 
 
