@@ -37,12 +37,14 @@ def _size_in_cpython(value: Any) -> int:
         return 33 + len(value)
     if isinstance(value, int):
         return 28 + value.bit_length() // 30 * 4
+    if isinstance(value, float):
+        return 24
     if isinstance(value, (set, frozenset)):
         return 216 + 4 * 16 * len(value)
     if isinstance(value, dict):
-        return 64 + 13 * _SLOT * len(value)
+        return 64 + 4 * _SLOT * len(value)
     if isinstance(value, (list, tuple, deque)):
-        return 56 + 2 * _SLOT * len(value)
+        return 56 + _SLOT * len(value)
     return 64
 
 
