@@ -13,7 +13,7 @@ from ..errors import Address, MessageTooLarge, ProtocolError
 from .frames import EVENT, FAILED, RESULT, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame
 from .frames import pack as pack_frame
 from .limits import Limits
-from .values import DIGITS, Packed, Packer, encode_plain, fits, is_plain, unpack
+from .values import DIGITS, Packed, Packer, encode_plain, fits, plain_text, unpack
 
 # Bytes of the text of several events in one frame. More would not make it cheaper, and a subscriber
 # would get them later.
@@ -103,12 +103,11 @@ def pack_arguments(args: Sequence[Any], kwargs: Dict[str, Any],
 
 def _pack_plain(args: Sequence[Any], kwargs: Dict[str, Any],
                 limits: Limits) -> Optional[Packed]:
-    if not is_plain(args, limits) or not is_plain(kwargs, limits):
+    of_args = plain_text(args, args, limits)
+    of_kwargs = None if of_args is None else plain_text(kwargs, kwargs, limits)
+    if of_args is None or of_kwargs is None:
         return None
-    try:
-        text = f"{encode_plain(args)},{encode_plain(kwargs)}"
-    except ValueError:
-        return None  # an int of more digits than Python converts
+    text = f"{of_args},{of_kwargs}"
     return Packed(text) if len(text) < DIGITS or fits(text, limits) else None
 
 

@@ -13,7 +13,9 @@ import sys
 from collections import deque
 from itertools import repeat
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Callable, Dict, List, Optional, Set
+
+from . import fast
 
 # Bytes of text that are looked at together: what they are split into takes some times their memory.
 PIECE = 64 * 1024
@@ -84,7 +86,7 @@ def estimate(text: bytes, tagged: bool = False) -> int:
 
     Within a factor of 1.5 of the truth where the values are all of a kind.
     """
-    counts = _Counts()
+    counts = _Counts(None if tagged else fast.codec())
     start, inside = 0, False
     while start < len(text):
         end = start + PIECE
@@ -101,11 +103,17 @@ def estimate(text: bytes, tagged: bool = False) -> int:
 
 
 class _Counts:
-    """What there is in the pieces of a text."""
+    """What there is in the pieces of a text.
 
-    def __init__(self) -> None:
+    :param codec: what will read it, None for the standard library.
+    """
+
+    def __init__(self, codec: Optional[fast.Codec]) -> None:
         self._size = 0
+        self._codec = codec
         self._keys: Set[bytes] = set()
+        # Those that msgspec makes one text of, where that is what reads.
+        self._shared: Set[bytes] = set()
         # Of containers that began in an earlier piece.
         self._open_items = self._open_keys = 0
 
@@ -133,18 +141,25 @@ class _Counts:
     def _add_texts(self, texts: List[bytes], following: List[bytes]) -> None:
         if not texts:
             return
-        self._size += _size_of_texts(texts)
+        # Shorter ones are there once: msgspec makes a new text for a letter.
+        least = 2 if self._codec is None else 1
+        self._size += _size_of_texts(texts, least)
         looked_at = min(len(texts), SAMPLE)
         start = hash(texts[-1]) % (len(texts) - looked_at + 1)
         end = start + looked_at
         keys = [text for text, after in zip(texts[start:end], following[start:end])
                 if after[:1] == b":"]
+        new = set(keys) - self._keys
+        if self._codec is not None:
+            if new:
+                self._shared |= self._codec.shared(self._keys | new)
+            keys = [key for key in keys if key in self._shared]
         if keys:
-            new = set(keys) - self._keys
-            saved = _size_of_texts(keys) - _size_of_texts(list(new)) - KEY * len(new)
+            saved = _size_of_texts(keys, least) \
+                - _size_of_texts(list(new.intersection(keys)), least) - KEY * len(new)
             self._size -= saved * len(texts) // looked_at
-            if len(self._keys) < MAX_KEYS:
-                self._keys |= new
+        if len(self._keys) < MAX_KEYS:
+            self._keys |= new
 
     def _add_numbers(self, around: bytes) -> None:
         numbers = b"," + around.translate(_AS_NUMBERS)
@@ -173,10 +188,11 @@ class _Counts:
         self._size += empty_dicts * _DICT + max(0, lists - of_lists - of_empty) * _LIST
 
 
-def _size_of_texts(texts: List[bytes]) -> int:
+def _size_of_texts(texts: List[bytes], least: int) -> int:
+    """Bytes of memory that texts take of which those with fewer characters are there once."""
     together = _BETWEEN.join(texts)
     if together.isascii() and b"\\" not in together:
-        short = sum(map(int.__lt__, map(len, texts), repeat(2)))  # Python has one of each
+        short = sum(map(int.__lt__, map(len, texts), repeat(least)))
         between = max(0, len(texts) - 1) * len(_BETWEEN)
         return len(together) - between + _TEXT * (len(texts) - short)
     read = together.decode("utf-8", "replace")
@@ -188,7 +204,7 @@ def _size_of_texts(texts: List[bytes]) -> int:
     parts = read.split(_BETWEEN.decode())
     if len(parts) != len(texts):  # somebody wants to be taken for many
         return _TEXT * len(texts) + 4 * len(together)
-    return sum(map(size_of, [part for part in parts if len(part) > 1]))
+    return sum(map(size_of, [part for part in parts if len(part) >= least]))
 
 
 def _slots(items: int) -> int:

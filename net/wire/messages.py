@@ -19,7 +19,8 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import DIGITS, FEW, Packed, Packer, encode_plain, fits, is_plain, pack, scalar, unpack
+from .values import (DIGITS, FEW, Packed, Packer, encode_plain, fits, pack, plain_text, scalar,
+                     unpack)
 
 
 class Call(NamedTuple):
@@ -73,11 +74,12 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
         texts: List[Any] = list(map(scalar, args))
         if None not in texts:
             text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}{end}'
-    if text is None and is_plain(args, limits) and (not kwargs or is_plain(kwargs, limits)):
-        try:
-            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{encode_plain(kwargs)}{end}'
-        except ValueError:
-            pass  # an int of more digits than Python converts
+    if text is None:
+        of_args = plain_text(args, args, limits)
+        of_kwargs = "{}" if not kwargs else \
+            None if of_args is None else plain_text(kwargs, kwargs, limits)
+        if of_kwargs is not None and of_args is not None:
+            text = f'{_beginnings[tag]}{of_args},"kwargs":{of_kwargs}{end}'
     if text is not None and (len(text) < DIGITS or fits(text, limits)):
         return _message(CALL, number, text)
     return _encode_tagged_call(number, tag, args, kwargs, Packer(limits), seconds)

@@ -19,6 +19,7 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, O
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
+from . import fast
 from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
@@ -98,7 +99,18 @@ encode_plain = _make_encode()
 encode_string = json_encoder.encode_basestring
 
 
-def is_plain(root: Any, limits: Limits = Limits()) -> bool:
+class Plain(NamedTuple):
+    """What there is in something plain.
+
+    :ivar values: how many.
+    :ivar with_floats: those of each level at which there are floats.
+    """
+
+    values: int
+    with_floats: List[List[Any]]
+
+
+def is_plain(root: Any, limits: Limits = Limits()) -> Optional[Plain]:
     """Whether JSON keeps everything in a dict, list or tuple, and no text in it wants a buffer.
 
     Goes level by level with what runs in C: a loop in Python over 100,000 dicts would cost more
@@ -106,28 +118,28 @@ def is_plain(root: Any, limits: Limits = Limits()) -> bool:
     """
     dicts, lists = ([root], []) if type(root) is dict else ([], [root])
     weighed = False
+    count, with_floats = 0, []
     for depth in range(limits.depth + 1):
         if depth == SAFE_DEPTH and levels_here(plain=True) < limits.depth:
-            return False  # for the packer, which counts more exactly
+            return None  # for the packer, which counts more exactly
         if sum(map(len, lists)) + sum(map(len, dicts)) > limits.text:
             check_weight([root], limits)  # each of them is two characters at least
-        level: List[Any] = []
-        if lists:
-            level.extend(chain.from_iterable(lists))
-        if dicts:
-            if not STRING.issuperset(map(type, chain.from_iterable(dicts))):
-                return False
-            level.extend(chain.from_iterable(map(dict.values, dicts)))
+        if dicts and not STRING.issuperset(map(type, chain.from_iterable(dicts))):
+            return None
+        level = list(chain.from_iterable(chain(lists, map(dict.values, dicts))))
         kinds = set(map(type, level))
         if not kinds <= PLAIN or str in kinds and len(level) <= FEW and has_long_text(level):
-            return False
+            return None
         if len(level) > MANY and not weighed and _repeats(level, limits.text):
             check_weight([root], limits)
             weighed = True
+        count += len(level)
+        if float in kinds:
+            with_floats.append(level)
         if kinds.isdisjoint(CONTAINERS):
-            return True
+            return Plain(count, with_floats)
         dicts, lists = _of(dict, level, kinds), _of(list, level, kinds)
-    return False
+    return None
 
 
 def _of(kind: type, level: List[Any], kinds: Set[type]) -> List[Any]:
@@ -225,14 +237,26 @@ def pack_plain(holder: Any, value: Any, limits: Limits) -> Optional[Packed]:
 
     :param holder: a list, tuple or dict that holds all of the value.
     """
-    if is_plain(holder, limits):
-        try:
-            text = encode_plain(value)
-        except ValueError:
-            return None  # an int of more digits than Python converts
-        if len(text) < DIGITS or fits(text, limits):
-            return Packed(text)
-    return None
+    text = plain_text(holder, value, limits)
+    return Packed(text) if text is not None and (len(text) < DIGITS or fits(text, limits)) else None
+
+
+def plain_text(holder: Any, value: Any, limits: Limits) -> Optional[str]:
+    """A value as plain JSON text, None when that would bend it. The text may be too large."""
+    plain = is_plain(holder, limits)
+    if plain is None:
+        return None
+    if plain.values >= fast.MANY:
+        codec = fast.codec()
+        if codec is not None and fast.all_finite(plain.with_floats):
+            try:
+                return codec.encode(value)
+            except ValueError:
+                pass  # for the standard library
+    try:
+        return encode_plain(value)
+    except ValueError:
+        return None  # an int of more digits than Python converts
 
 
 class Packer:
@@ -546,7 +570,9 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
         if tagged:
             restorer = _Restorer(buffers, len(string), borrow, charge)
             return _restored(string, restorer, path, side)
-        return (_decode_carefully if _has_long_number(string) else _decode_plain)(string)
+        if len(text) >= fast.LARGE:
+            return _decode_large(text, string)
+        return _decode_plain(string)
     except (ValueNotSupported, MemoryError):
         raise
     except RecursionError:
@@ -558,6 +584,18 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
             raise
         raise ProtocolError(None, f"a value cannot be read: {type(problem).__name__}: "
                                   f"{_text_of(problem)}") from None
+
+
+def _decode_large(text: bytes, string: str) -> Any:
+    if _has_long_number(string):
+        return _decode_carefully(string)
+    codec = fast.codec()
+    if codec is not None:
+        try:
+            return codec.decode(text)
+        except ValueError:
+            pass  # the standard library can read it, or says what is wrong
+    return _decode_plain(string)
 
 
 def _restored(text: str, restorer: _Restorer, path: str, side: str) -> Any:
