@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+import re
 import socket
 from typing import Any, Callable, Dict, Generic, Optional, Tuple, TypeVar
 
@@ -157,6 +158,52 @@ def _needed_words(value: Any) -> Tuple[str, ...]:
     if isinstance(value, str) and not words:
         # Set but empty is a mistake in a script, and must not mean all.
         raise ValueError("must be names or addresses, separated by commas")
+    return words
+
+
+# A name of a host: labels of letters, digits, "-" and, as in compose files, "_".
+_HOST_NAME = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*\.?")
+# As the domain name system has it.
+MAX_HOST_NAME = 253
+
+
+def parse_named(entry: str) -> Tuple[str, Optional[int]]:
+    """The host and the port of ``host[:port]``; None for no port. Resolves nothing.
+
+    :raises ValueError: neither an address nor a name, or not a port; the text says which.
+    """
+    host, port = entry, ""
+    if entry.startswith("["):
+        host, bracket, port = entry[1:].partition("]")
+        if not bracket or ":" not in host or port and not port.startswith(":"):
+            raise ValueError("is no IPv6 address in brackets")
+        port = port[1:] or port
+    elif entry.count(":") == 1:
+        host, _, port = entry.partition(":")
+    host = "127.0.0.1" if host.lower() == "localhost" else host
+    if not is_address(host) and not is_host_name(host):
+        raise ValueError("is neither an IP address nor a name")
+    if host != entry and entry.endswith(":") \
+            or port and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
+        raise ValueError("has no port from 1 to 65535")
+    return host, int(port) if port else None
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a text may be a name of a host, and is not meant as an address."""
+    return len(text) <= MAX_HOST_NAME and _HOST_NAME.fullmatch(text) is not None \
+        and not text.rstrip(".").rpartition(".")[2].isdecimal()
+
+
+def _named(value: Any) -> Tuple[str, ...]:
+    words = _words(value)
+    for word in words:
+        try:
+            parse_named(word)
+        except ValueError as problem:
+            raise ValueError(f"must be hosts, such as 10.1.2.3, 10.1.2.3:3010, [fd00::1]:3010 or "
+                             f"render.example, separated by commas ({word!r:.100} {problem})"
+                             ) from None
     return words
 
 
@@ -328,7 +375,7 @@ class Settings:
     timeout = Setting(None, _seconds)
     name = Setting(None, _name)
     facts: Setting[Dict[str, Any]] = Setting({}, _facts)
-    peers: Setting[Tuple[str, ...]] = Setting((), _words)
+    peers: Setting[Tuple[str, ...]] = Setting((), _named)
     sweep = Setting(True, _boolean)
     interfaces: Setting[Tuple[str, ...]] = Setting((), _needed_words)
     allow: Setting[Tuple[Any, ...]] = Setting((), _networks)

@@ -301,12 +301,17 @@ def _is_secured(what: str) -> bool:
     return what.startswith("skipped: ") or "TLS" in what
 
 
-def wrong_entries(case: Case) -> Optional[Cause]:
-    wrong = [note for note in case.report.notes if note.startswith("NET_PEERS")]
-    if not wrong:
+def named_not_asked(case: Case) -> Optional[Cause]:
+    notes = [note for note in case.report.notes if note.startswith("NET_PEERS")]
+    if not notes:
         return None
-    return Cause("; ".join(wrong[:3]), "NET_PEERS takes addresses: 10.1.2.3, 10.1.2.3:3010 or "
-                                       "[fd00::1]:3010, separated by commas")
+    remedies = ["check the name and the resolver of this host, or name the address instead"] \
+        if any("resolved" in note for note in notes) else []
+    if any("entries" in note or "in time" in note for note in notes):
+        remedies.append("name fewer hosts, and each with its port (host:port)")
+    if any("dropped" in note for note in notes):
+        remedies.append("unset NET_HOST, or name peers of this host only")
+    return Cause("; ".join(notes[:3]), "; ".join(remedies))
 
 
 def table_unread(case: Case) -> Optional[Cause]:
@@ -320,7 +325,7 @@ def table_unread(case: Case) -> Optional[Cause]:
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
     local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
-    wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, wrong_entries,
+    wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
     table_unread, hosts_silent, lossy, slow,
 )
 

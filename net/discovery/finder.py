@@ -45,6 +45,10 @@ class Search(Protocol):
     def new_sweep(self) -> Sweep:
         """A sweep of this search, for a thread of its own."""
 
+    def sweep_beside(self) -> Sweep:
+        """A sweep in the thread that searches, with as many sockets again, for hosts all of which
+        have to be asked."""
+
     def found(self, answer: Answer) -> None:
         """An address has identified itself."""
 

@@ -9,6 +9,7 @@ import errno
 import os
 import selectors
 import socket
+import sys
 from collections import deque
 from time import monotonic, sleep
 from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
@@ -40,6 +41,8 @@ SECURED_SECONDS = 1.0
 # Seconds after which a host that neither accepts nor refuses is taken for gone. Its other ports
 # are tried all the same, but after those of hosts that show life.
 DOUBT_SECONDS = 0.1
+# Seconds for those, at most.
+DOUBTED_SECONDS = 0.35
 
 # Bytes of a reply to `info`. Ours has a few hundred; anything longer is not one.
 MAX_REPLY = 64 * 1024
@@ -48,7 +51,8 @@ MAX_REPLY = 64 * 1024
 TICK = 0.01
 
 # Sockets of a whole search, over all its threads, and the share of this process's descriptors that
-# it takes: the application needs the rest. Windows selects 512 at most.
+# it takes: the application needs the rest. Windows selects 512 at most. For NET_PEERS there are as
+# many again, because silent ones hold theirs for long.
 MAX_SOCKETS = 512 if hasattr(selectors, "PollSelector") else 256
 DESCRIPTOR_SHARE = 4
 
@@ -122,15 +126,20 @@ class Sweep:
     :param window: sockets in flight at most.
     :param end: monotonic time from which on nothing new is started.
     :param tried: addresses that were probed by any sweep of the search; shared between threads.
+    :param beside: a sweep of the same thread, whose steps wait for the probes of this one, too.
+    :param last: until when the first port of each host is tried all the same, if that is later.
     """
 
-    def __init__(self, window: int, end: float, tried: Set[Address]) -> None:
+    def __init__(self, window: int, end: float, tried: Set[Address],
+                 beside: Optional[Sweep] = None, last: float = 0.0) -> None:
         self.findings = Findings()
-        self._window = max(1, window)
+        self.window = max(1, window)
         self._end = end
+        self._last = max(end, last)
         self._tried = tried
         self.credentials = security.credentials()
-        self._selector = _Selector()
+        self._beside = beside
+        self._selector: Any = _Selector() if beside is None else beside._selector
         self._urgent: Deque[Candidate] = deque()
         self._queue: Deque[Candidate] = deque()
         self._doubted: Deque[Candidate] = deque()
@@ -177,13 +186,17 @@ class Sweep:
 
     def step(self, seconds: float) -> None:
         """One round: start what there is room for, then take what happens within some seconds."""
-        self._start()
+        self.start()
         if not self._selector.get_map():
             # Nothing to wait for, as when there are no descriptors left: only time may help.
             sleep(max(0, seconds))
             return
         for key, _ in self._selector.select(max(0, seconds)):
             key.data(key.fileobj)
+        self.expire()
+
+    def expire(self) -> None:
+        """End the probes whose time is over."""
         now = monotonic()
         if now - self._checked >= TICK / 2:
             self._checked = now
@@ -194,17 +207,22 @@ class Sweep:
         self._leave_the_rest()
         for probe in list(self._probes):
             self._finish(probe)
-        self._selector.close()
+        if self._beside is None:
+            self._selector.close()
 
     # ------------------------------------------------------------------ starting
 
-    def _start(self) -> None:
-        if monotonic() >= self._end:
+    def start(self, most: int = sys.maxsize) -> bool:
+        """Start what there is room for, so many at most; whether it was that many."""
+        now = monotonic()
+        if now >= self._last:
             self._leave_the_rest()
-        while True:
+        elif now >= self._end:
+            self._leave(self._doubted)
+        for _ in range(most):
             candidate = self._next()
             if candidate is None:
-                return
+                return False
             if candidate.address in self._tried:
                 # Another sweep probes it already, because something there has shown life.
                 self._alive(candidate)
@@ -218,22 +236,26 @@ class Sweep:
                     self._failed(candidate, exc.errno)
                     continue
                 self._urgent.appendleft(candidate)
-                self._window = max(1, len(self._probes) // 2)
+                self.window = max(1, len(self._probes) // 2)
                 self.findings.notes.add(f"fewer probes at a time: {exc.strerror}")
-                return
+                return False
+        return True
 
     def _next(self) -> Optional[Candidate]:
         """What to probe now; None if there is nothing, or no room for it."""
-        if self._urgent and len(self._probes) < 2 * self._window:
+        if self._urgent and len(self._probes) < 2 * self.window:
             return self._urgent.popleft()
-        if len(self._probes) < self._window and (self._queue or self._doubted):
+        if len(self._probes) < self.window and (self._queue or self._doubted):
             return (self._queue or self._doubted).popleft()
         return None
 
     def _leave_the_rest(self) -> None:
         for queue in (self._urgent, self._queue, self._doubted):
-            self.findings.left += len(queue)
-            queue.clear()
+            self._leave(queue)
+
+    def _leave(self, queue: Deque[Candidate]) -> None:
+        self.findings.left += len(queue)
+        queue.clear()
 
     def _dialect(self, address: Address) -> str:
         return "" if self.credentials is not None else process.client.dialect(address)
@@ -332,7 +354,8 @@ class Sweep:
 
     def _doubt(self, candidate: Candidate) -> None:
         if candidate.host is not None and candidate.host.exists:
-            self._spread(candidate, self._doubted)
+            self._spread(candidate._replace(seconds=min(candidate.seconds, DOUBTED_SECONDS)),
+                         self._doubted)
 
     def _spread(self, candidate: Candidate, queue: Deque[Candidate]) -> None:
         """Put the other ports of a host into a queue, now that more is known about it."""

@@ -25,6 +25,9 @@ log = SafeLog(__name__)
 # search takes at the most, on a network that loses and delays what it carries.
 LAST_START = 0.6
 END = 4.0
+# The same for the hosts that NET_PEERS names, on a machine that is too busy to ask all of them in
+# that time.
+LAST_NAMED = 2.5
 # Seconds between checks of what neither a socket nor a timer announces.
 LONG_TICK = 0.03
 # For an address that is known to be a peer's, or most likely is.
@@ -105,6 +108,12 @@ class Searching:
 
     def new_sweep(self) -> Sweep:
         return Sweep(self.window, self.started + LAST_START, self.tried)
+
+    def sweep_beside(self) -> Sweep:
+        sweep = Sweep(window(1), self.started + LAST_START, self.tried, self.sweep,
+                      self.started + LAST_NAMED)
+        self.sweeps.append(sweep)
+        return sweep
 
     def found(self, answer: Answer) -> None:
         self._answers.setdefault(answer.address, answer)

@@ -3,32 +3,55 @@ from __future__ import annotations
 
 import math
 import threading
-from ipaddress import ip_address
 from random import randrange
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Tuple
+from typing import (TYPE_CHECKING, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence,
+                    Set)
 
 from ..errors import Address
 from ..peer import _Peer
 from ..run.loop import Loop, Timer
-from ..settings import is_loopback, settings
+from ..settings import is_address, is_loopback, parse_named, settings
 from .answers import Answer
 from .finder import Listing, Search
+from .names import Names
 
-# Time for a named address, which may be at the far end of a VPN.
-EXPECTED_SECONDS = 0.8
+if TYPE_CHECKING:
+    from .probes import Sweep
+
+# Seconds for a named address, which may be at the far end of a VPN, as long as all of them can be
+# asked at the same time. With more of them, those that can, one after the other, have these seconds
+# to share, so that the silent ones hide nobody.
+EXPECTED_SECONDS, SHARED_SECONDS = 0.8, 0.6
+# Seconds from the start of a search for the resolver.
+NAME_SECONDS = 0.8
 # Entries of NET_PEERS.
 MAX_NAMED = 1024
+# Addresses whose probes are begun before the search looks at what else there is.
+AT_A_TIME = 64
 
 
 # While a list is kept: seconds between two looks at named addresses that are not listed, and how
 # many are asked in each: of those that were listed in the last ten minutes, and of all, in turn.
 LOOK_SECONDS, LOST_SECONDS = 2.0, 600.0
 LOST_AT_ONCE, AT_ONCE = 16, 4
+# Seconds until a name is looked up again meanwhile.
+NAME_AGAIN = 6.0
+
+
+class Named(NamedTuple):
+    """A host of NET_PEERS, by address or name, and its ports."""
+
+    host: str
+    ports: Sequence[int]
+
+    @property
+    def is_name(self) -> bool:
+        return not is_address(self.host)
 
 
 class Static:
-    """Asks the named addresses over TCP. See :class:`~net.discovery.finder.Finder`.
+    """Asks the named hosts over TCP. See :class:`~net.discovery.finder.Finder`.
 
     All but the searches in the loop's thread, and a thread for each look.
     """
@@ -36,6 +59,9 @@ class Static:
     def __init__(self, loop: Loop, listing: Listing) -> None:
         self._loop = loop
         self._listing = listing
+        self._names = Names()
+        # When each name was looked up while the list was kept.
+        self._looked_up: Dict[str, float] = {}
         self._until = 0.0
         self._timer: Optional[Timer] = None
         self._asking = False
@@ -45,7 +71,7 @@ class Static:
         self._turn = 0
 
     def search(self, search: Search) -> StaticQuest:
-        return StaticQuest(search)
+        return StaticQuest(search, self._names)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
         return lambda: None  # a process that names this one asks it
@@ -85,7 +111,10 @@ class Static:
 
     def _missing(self, now: float) -> List[Address]:
         """Named addresses to ask now, which are not listed."""
-        named = [(host, port) for host, ports in named_hosts([]) for port in ports]
+        hosts = named_hosts([])
+        self._look_up({one.host for one in hosts if one.is_name}, now)
+        named = [(host, port) for one in hosts for port in one.ports
+                 for host in (self._names.last(one.host) if one.is_name else (one.host,))]
         wanted = set(named)
         self._lost = {address: at for address, at in self._lost.items()
                       if address in wanted and now - at < LOST_SECONDS
@@ -96,6 +125,14 @@ class Static:
                   if not self._listing.knows(address)][:AT_ONCE]
         self._turn = turn + AT_ONCE
         return list(dict.fromkeys(lost + others))
+
+    def _look_up(self, names: Set[str], now: float) -> None:
+        """Have the next look know what names stand for by then, some of them at a time."""
+        before = {name: self._looked_up.get(name, -math.inf) for name in names}
+        old = sorted([name for name, at in before.items() if now - at >= NAME_AGAIN],
+                     key=before.__getitem__)[:LOST_AT_ONCE]
+        self._names.look_up(old)
+        self._looked_up = {**before, **dict.fromkeys(old, now)}
 
     def _ask(self, addresses: List[Address]) -> None:
         """In a thread of its own."""
@@ -121,66 +158,77 @@ class Static:
 
 
 class StaticQuest:
-    """One search of the named addresses."""
-
-    def __init__(self, search: Search) -> None:
-        named = [] if search.on_host else named_hosts(search.report.notes)
-        # Silent addresses hold their sockets for long. Each search begins at another entry, so that
-        # they do not hide the same others every time.
-        first = randrange(len(named)) if named else 0
-        for host, ports in named[first:] + named[:first]:
-            search.sweep.add_host(host, ports, "NET_PEERS", EXPECTED_SECONDS)
+    """One search of the named hosts."""
 
     due = math.inf
 
+    def __init__(self, search: Search, names: Names) -> None:
+        self._search = search
+        named = [] if search.on_host else named_hosts(search.report.notes)
+        # Each search begins at another entry, so that on a machine that is too busy to ask all of
+        # them it is not the same ones every time that are left.
+        first = randrange(len(named)) if named else 0
+        named = named[first:] + named[:first]
+        self._hosts = 0
+        self._ports: Dict[str, List[int]] = {}
+        for one in named:
+            if one.is_name:
+                self._ports.setdefault(one.host, []).extend(one.ports)
+        self._found = names.look_up(self._ports) if self._ports else None
+        self._sweep: Optional[Sweep] = search.sweep_beside() if named else None
+        self._add([one for one in named if not one.is_name])
+        self.step(search.started)
+
+    def _add(self, hosts: List[Named]) -> None:
+        if self._sweep is not None and hosts:
+            self._hosts += len(hosts)
+            turns = math.ceil((self._hosts + len(self._ports)) / self._sweep.window)
+            seconds = EXPECTED_SECONDS if turns == 1 else SHARED_SECONDS / turns
+            for host, ports in hosts:
+                self._sweep.add_host(host, ports, "NET_PEERS", seconds)
+
     def step(self, now: float) -> None:
-        pass
+        if self._sweep is None:
+            return
+        while self._found is not None and not self._found.empty():
+            found = self._found.get()
+            ports = sorted(set(self._ports.pop(found.name)))
+            self._add([Named(host, ports) for host in found.addresses
+                       if is_loopback(host) or not settings.loopback_only])
+            if found.problem:
+                self._search.report.notes.append(
+                    f"NET_PEERS: {found.name!r} cannot be resolved, {found.problem}")
+        while self._sweep.start(AT_A_TIME):
+            self._search.sweep.step(0)
+        self._sweep.expire()
 
     def over(self, now: float) -> bool:
-        return True  # the sweep has its own end
+        if self._ports and now < self._search.started + NAME_SECONDS:
+            return False
+        return self._sweep is None or self._sweep.idle
 
     def close(self) -> None:
-        pass
+        notes = self._search.report.notes
+        notes += [f"NET_PEERS: {name!r} was not resolved within {NAME_SECONDS} s"
+                  for name in self._ports]
+        if self._sweep is not None:
+            self._sweep.close()
+            if self._sweep.findings.left:
+                notes.append(f"NET_PEERS: {self._sweep.findings.left:,} addresses were not asked "
+                             f"in time; with its port, an entry is one address instead of "
+                             f"{len(settings.ports)}")
 
 
-def named_hosts(notes: List[str]) -> List[Tuple[str, Iterable[int]]]:
-    """The hosts of NET_PEERS with their ports, and notes on what cannot be asked."""
-    named: List[Tuple[str, Iterable[int]]] = []
+def named_hosts(notes: List[str]) -> List[Named]:
+    """The hosts of NET_PEERS with their ports, and notes on what is not asked."""
+    named: List[Named] = []
     if len(settings.peers) > MAX_NAMED:
         notes.append(f"NET_PEERS: only the first {MAX_NAMED} entries are asked")
     for entry in settings.peers[:MAX_NAMED]:
-        try:
-            host, port = parse_named(entry)
-        except ValueError as exc:
-            notes.append(f"NET_PEERS: {entry!r} {exc}")
-            continue
+        host, port = parse_named(entry)
         if settings.loopback_only and not is_loopback(host):
             notes.append(f"NET_PEERS: {entry!r} is dropped, NET_HOST={settings.host} "
                          f"keeps to this host")
             continue
-        named.append((host, settings.ports if port is None else (port,)))
+        named.append(Named(host, settings.ports if port is None else (port,)))
     return named
-
-
-def parse_named(entry: str) -> Tuple[str, Optional[int]]:
-    """Host and port of an entry of NET_PEERS; None for all ports. Resolves nothing.
-
-    :raises ValueError: no address; the text says why.
-    """
-    host, port = entry, ""
-    if entry.startswith("["):
-        host, bracket, port = entry[1:].partition("]")
-        host = host if bracket else entry
-        port = port[1:] if port.startswith(":") else port
-    elif entry.count(":") == 1:
-        host, _, port = entry.partition(":")
-    host = "127.0.0.1" if host == "localhost" else host
-    try:
-        ip_address(host)
-    except ValueError:
-        raise ValueError("is no IP address, and names are not resolved") from None
-    if not port:
-        return host, None
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ValueError("has no port from 1 to 65535")
-    return host, int(port)

@@ -110,6 +110,15 @@ def test_a_variable_is_read_by_its_type(fresh_settings, monkeypatch, name, text,
     assert type(getattr(fresh_settings, name)) is type(value)
 
 
+def test_an_entry_of_net_peers_without_sense_is_named(fresh_settings, monkeypatch):
+    named = [f"10.1.{number}.1" for number in range(100)]
+    monkeypatch.setenv("NET_PEERS", ",".join([*named, "10.1.2.3:70000"]))
+    with pytest.raises(SettingError, match=r"'10\.1\.2\.3:70000' has no port from 1 to 65535"):
+        fresh_settings.peers
+    with pytest.raises(SettingError, match=r"PEERS .*'10\.1\.2' is neither an IP address nor"):
+        fresh_settings.set("peers", ["10.1.2"])
+
+
 def test_false_means_false(fresh_settings, monkeypatch):
     monkeypatch.setenv("NET_IS_HUB", "False")
     assert fresh_settings.is_hub is False
@@ -126,6 +135,7 @@ def test_false_means_false(fresh_settings, monkeypatch):
     ("host", "localhost."), ("host", "192.0.2"), ("host", "192.0.2.256"), ("host", "nas.lan"),
     ("host", "127.0.0.1 x"), ("host", "127.0.0.1,10.0.0.1"), ("host", "[::1]"), ("host", "::g"),
     ("interfaces", ""), ("interfaces", " , "),
+    ("peers", "10.1.2.3,10.1.2.300"), ("peers", "10.1.2.3:0"), ("peers", "render farm"),
     ("name", "n" * 65), ("facts", "[1]"), ("facts", "{"), ("facts", "5"),
     ("facts", '{"a": ' * 100_000), ("traceback", "some"), ("max_depth", "0"), ("max_depth", "201"),
     ("max_text", "1000"), ("allow", "192.0.2.300"), ("allow", "everybody"), ("secret", "short"),

@@ -153,10 +153,16 @@ def test_a_container_and_wsl(case, place, word):
     assert word in only(case(place=place, outcomes={("172.17.0.1", 3010): "refused"}))
 
 
-def test_names_in_net_peers(case):
-    text = only(case(peer(), notes=["NET_PEERS: 'nas.lan' is no IP address, and names are not "
-                                    "resolved"]))
-    assert "'nas.lan'" in text and "10.1.2.3:3010" in text
+@pytest.mark.parametrize("note, remedy", [
+    ("NET_PEERS: 'nas.lan' cannot be resolved, no such name", "check the name and the resolver"),
+    ("NET_PEERS: 'nas.lan' was not resolved within 0.8 s", "check the name and the resolver"),
+    ("NET_PEERS: 4,000 addresses were not asked in time", "each with its port"),
+    ("NET_PEERS: only the first 1024 entries are asked", "name fewer hosts"),
+    ("NET_PEERS: '10.1.2.3' is dropped, NET_HOST=127.0.0.1 keeps to this host", "unset NET_HOST"),
+])
+def test_what_was_not_asked_of_net_peers(case, note, remedy):
+    text = only(case(peer(), notes=[note]))
+    assert note in text and remedy in text and text.count(";") == 0
 
 
 def test_an_unreadable_neighbour_table(case):
