@@ -232,6 +232,7 @@ def test_a_new_secret_of_a_subscriber_ends_what_it_hears_in_the_clear(publisher,
     publisher.execute("number('open')")
     assert wait_until_heard(process, 1) == ["open"]
     process.execute(f"net.configure(secret={SECRET!r})")
+    assert ask(process, "heard") == ["open"]  # by then it has the secret
     publisher.execute("number('in the clear')")
     wait_for_subscribers(publisher, 0)
     assert ask(process, "heard") == ["open"]

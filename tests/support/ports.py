@@ -35,6 +35,13 @@ class PortRange:
         self._guard.close()
 
 
+def lone_port() -> int:
+    """The first port of a range for a process that is to meet no other."""
+    held = PortRange()
+    held.close()
+    return held.ports.start
+
+
 def _next_ports() -> range:
     start = _STARTS[next(_order) % len(_STARTS)]
     return range(start, start + SIZE)

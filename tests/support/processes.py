@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import Optional, Sequence
 
+from ports import lone_port
 from times import patience
 
 READY = "app-net is ready:"
@@ -35,8 +36,13 @@ for _line in _sys.stdin:
 def environment(**settings: object) -> dict[str, str]:
     """The environment of a test's process: loopback only, this same net, no other NET_*.
 
+    Without a NET_PORT_START among the settings its ports are nobody else's: at the default ports
+    it would meet the peers of whatever else runs on this host, other tests among them.
+
     :param settings: variables to set; None removes one.
     """
+    if "NET_PORT_START" not in settings:
+        settings["NET_PORT_START"] = lone_port()
     variables = {key: text for key, text in os.environ.items() if not key.startswith("NET_")}
     variables.update(
         NET_HOST="127.0.0.1",

@@ -125,7 +125,7 @@ class Host(Namespace):
 
     def peer(self, script: str = "", **settings: object) -> PeerProcess:
         """Start an application with a peer in here; it ends with the LAN at the latest."""
-        settings = {"NET_HOST": None, **settings}
+        settings = {"NET_HOST": None, "NET_PORT_START": None, **settings}
         process = PeerProcess(script, self._lan.folder(), settings, self.prefix)
         self._lan.ends(process)
         return process
@@ -287,7 +287,7 @@ class VirtualLan:
 
 def lan_environment(**settings: object) -> dict[str, str]:
     """The environment of a process in a namespace: no NET_HOST, since nothing can leave."""
-    return environment(**{"NET_HOST": None, **settings})
+    return environment(**{"NET_HOST": None, "NET_PORT_START": None, **settings})
 
 
 def hosts_in_turn(hosts: Sequence[Host], count: int) -> list[Host]:
