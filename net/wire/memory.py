@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime
 import enum
 import fractions
+import itertools
 import re
 import sys
 from collections import deque
-from itertools import repeat
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, Callable, Dict, List, Optional, Set
 
@@ -19,6 +19,9 @@ from . import fast
 
 # Bytes of text that are looked at together: what they are split into takes some times their memory.
 PIECE = 64 * 1024
+# Of a long text one piece of so many is looked at, and so many in all at least: looking at each
+# would take longer than reading the values.
+MOST, LEAST = 8, 16
 # Keys of objects that are remembered: the parser makes one text of equal ones. And texts of a piece
 # that are looked at for keys; nobody knows beforehand which.
 MAX_KEYS = 4096
@@ -87,19 +90,30 @@ def estimate(text: bytes, tagged: bool = False) -> int:
     Within a factor of 1.5 of the truth where the values are all of a kind.
     """
     counts = _Counts(None if tagged else fast.codec())
+    every = min(MOST, max(1, len(text) // (LEAST * PIECE)))
+    secret = hash(text[-PIECE:])  # nobody else knows which pieces it chooses
+    chosen = 0
     start, inside = 0, False
-    while start < len(text):
-        end = start + PIECE
-        while text[end - 1:end] == b"\\":  # what it escapes comes with it
-            end += 1
-        inside = counts.add(text[start:end], inside, tagged)
-        start = end
+    for number in itertools.count():
+        piece = text[start:start + PIECE]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes comes with it
+            piece = text[start:start + PIECE + 1]
+        if number % every == 0:
+            chosen = number + hash((secret, number)) % every
+        if number == chosen:
+            inside = counts.add(piece, inside, tagged)
+        else:
+            inside ^= _without_escapes(piece).count(b'"') % 2 == 1
+        start += len(piece)
+        if start >= len(text):
+            break
+    size = counts.size(len(text))
     if text.isascii():
-        return len(text) + counts.size()
+        return len(text) + size
     characters = len(text.translate(None, _CONTINUATIONS))
     width = 4 if _FOUR_BYTES.search(text) else 2 if _TWO_BYTES.search(text) else 1
     # Python begins to decode it as ASCII, and then makes room for as many characters as bytes.
-    return max(len(text) * (1 + width), characters * width + counts.size())
+    return max(len(text) * (1 + width), characters * width + size)
 
 
 class _Counts:
@@ -116,11 +130,16 @@ class _Counts:
         self._shared: Set[bytes] = set()
         # Of containers that began in an earlier piece.
         self._open_items = self._open_keys = 0
+        self._seen = 0
 
-    def size(self) -> int:
-        """Bytes of memory for all of it."""
-        return self._size + _slots(self._open_items) * _SLOT \
-            + (_size_of_dict(self._open_keys) - _DICT if self._open_keys else 0)
+    def size(self, total: int) -> int:
+        """Bytes of memory for a text of so many bytes, of which these pieces are some."""
+        def whole(counted: int) -> int:
+            return counted * total // max(1, self._seen)
+
+        items, keys = whole(self._open_items), whole(self._open_keys)
+        return whole(self._size) + _slots(items) * _SLOT \
+            + (_size_of_dict(keys) - _DICT if keys else 0)
 
     def add(self, piece: bytes, inside: bool, tagged: bool) -> bool:
         """Count what is in the next piece.
@@ -129,9 +148,8 @@ class _Counts:
         :returns: whether it ends within one.
         """
         tags = _TAGS.findall(piece) if tagged else []
-        if b"\\" in piece:
-            piece = piece.replace(b"\\\\", b"x").replace(b'\\"', b"x")
-        parts = piece.split(b'"')
+        self._seen += len(piece)
+        parts = _without_escapes(piece).split(b'"')
         self._add_texts(parts[not inside::2], parts[1 + (not inside)::2])
         around = b"".join(parts[inside::2])
         self._add_numbers(around)
@@ -188,11 +206,18 @@ class _Counts:
         self._size += empty_dicts * _DICT + max(0, lists - of_lists - of_empty) * _LIST
 
 
+def _without_escapes(piece: bytes) -> bytes:
+    """A piece in which each quote begins or ends a text."""
+    if b"\\" not in piece:
+        return piece
+    return piece.replace(b"\\\\", b"x").replace(b'\\"', b"x")
+
+
 def _size_of_texts(texts: List[bytes], least: int) -> int:
     """Bytes of memory that texts take of which those with fewer characters are there once."""
     together = _BETWEEN.join(texts)
     if together.isascii() and b"\\" not in together:
-        short = sum(map(int.__lt__, map(len, texts), repeat(least)))
+        short = sum(map(int.__lt__, map(len, texts), itertools.repeat(least)))
         between = max(0, len(texts) - 1) * len(_BETWEEN)
         return len(together) - between + _TEXT * (len(texts) - short)
     read = together.decode("utf-8", "replace")

@@ -17,7 +17,7 @@ import pytest
 import net
 import travel
 from memory import Peak, tracemalloc
-from net.wire import kinds
+from net.wire import kinds, memory
 from net.wire.limits import Limits
 from net.wire.memory import estimate
 from net.wire.values import pack, unpack
@@ -151,6 +151,17 @@ def test_an_estimate_does_not_depend_on_where_pieces_are_cut():
     unit = b'{"id":1234,"name":"some user","tags":["a","bb"],"text":"a\\"b\\\\","more":[1.5,null]},'
     rates = [estimate(b"[" + unit * count + b"1]") / count for count in (500, 5000, 20_000)]
     assert max(rates) < 1.2 * min(rates)
+
+
+@pytest.mark.parametrize("text", [
+    b"[" + b'{"key":[]},' * 200_000 + b'"' + b"x" * 2_000_000 + b'"]',
+    b'["' + b"\\\\" * 1_000_001 + b'",' + b'"a",[],' * 200_000 + b"1]",
+    b"[" + b"1234," * 500_000 + b"1]", b'{"a":["\\"' + b'"],"b":[" ' * 300_000 + b'"]}'],
+    ids=lambda text: repr(text[:10]))
+def test_a_part_of_a_long_text_tells_what_the_whole_takes(text, monkeypatch):
+    some = estimate(text)
+    monkeypatch.setattr(memory, "MOST", 1)
+    assert some / 1.2 < estimate(text) < some * 1.2
 
 
 def test_what_is_charged_is_told_on_the_way_and_ends_the_reading_if_it_raises():
