@@ -14,14 +14,16 @@ main_thread = MainThread()
 
 # Seconds between checks of the clock. Signals interrupt the wait on POSIX, not on Windows.
 LOOK = 0.5
+# Seconds between checks whether the peer has closed.
+LAST_LOOK = 0.05
 
 
 def serve(grace: Optional[float] = None) -> None:
     """Serve until Ctrl-C or SIGTERM, and run what is given to :data:`net.main_thread` meanwhile.
 
     Then no new call is accepted, running ones have some seconds to end, the peer says goodbye, and
-    this returns. Call it in the main thread; in another one no signal ends it, only the end of the
-    peer.
+    this returns. A second Ctrl-C does not wait for running calls. Call it in the main thread; in
+    another one no signal ends it, only the end of the peer.
 
     :param grace: seconds for running calls; None for ``NET_GRACE``.
     :raises NoFreePort: every port of the range is taken.
@@ -36,14 +38,29 @@ def serve(grace: Optional[float] = None) -> None:
 
     before = _take_signals(end)
     try:
-        while not stop.is_set() and peer.launched:
-            main_thread.run_pending(LOOK)
-    except KeyboardInterrupt:
-        pass
+        try:
+            while not stop.is_set() and peer.launched:
+                main_thread.run_pending(LOOK)
+        except KeyboardInterrupt:
+            pass
+        if before:  # SIGTERM changes nothing now: it may follow the Ctrl-C of a terminal
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _close(peer, settings.grace if grace is None else grace)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    peer.close(settings.grace if grace is None else grace)
+
+
+def _close(peer: Any, grace: float) -> None:
+    """Close a peer, and let calls that run in this thread end meanwhile."""
+    closing = threading.Thread(target=peer.close, args=(grace,), name="net-close")
+    try:
+        closing.start()
+        while closing.is_alive():
+            main_thread.run_pending(LAST_LOOK)
+    except KeyboardInterrupt:
+        peer.close()
+    closing.join()
 
 
 def _take_signals(end: Any) -> Dict[int, Any]:
@@ -55,7 +72,8 @@ def _take_signals(end: Any) -> Dict[int, Any]:
 
 async def serve_async(grace: Optional[float] = None) -> None:
     """Serve until SIGTERM, Ctrl-C or the cancellation of the task, for an application with an
-    asyncio loop. What is given to :data:`net.main_thread` runs on that loop meanwhile.
+    asyncio loop. What is given to :data:`net.main_thread` runs on that loop meanwhile. A second
+    Ctrl-C does not wait for running calls.
 
     :param grace: seconds for running calls; None for ``NET_GRACE``.
     :raises NoFreePort: every port of the range is taken.
@@ -67,9 +85,15 @@ async def serve_async(grace: Optional[float] = None) -> None:
     peer.launch()
     stop = asyncio.Event()
     taken = []
+
+    def end(number: int) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            loop.run_in_executor(None, peer.close)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, end, number)
             taken.append(number)
         except (NotImplementedError, RuntimeError, ValueError):
             pass  # Windows, or not the main thread: the task is cancelled then
@@ -78,7 +102,11 @@ async def serve_async(grace: Optional[float] = None) -> None:
         main_thread.run_pending()
         await stop.wait()
     finally:
-        main_thread.on_submit = None
-        for number in taken:
-            loop.remove_signal_handler(number)
-        await loop.run_in_executor(None, peer.close, settings.grace if grace is None else grace)
+        stop.set()
+        try:
+            await loop.run_in_executor(None, peer.close,
+                                       settings.grace if grace is None else grace)
+        finally:
+            main_thread.on_submit = None
+            for number in taken:
+                loop.remove_signal_handler(number)

@@ -21,9 +21,11 @@ from ..link import security
 from ..link.base import LONGEST, Deadline, Endpoint
 from ..link.streams import reset_at_end
 from ..link.tcp import TcpCarrier
-from ..run.client import CONNECT_TIME, GREETING_TIME, IDLE_TIME, Client, deadline_within
+from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, REFUSAL_TIME, Client,
+                          deadline_within)
 from ..run.lending import Lender
-from ..run.streaming import STREAMED, TELL, is_refusal, meaning, raise_failure
+from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure,
+                             says_goodbye)
 from ..settings import is_loopback
 from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, REPLIES, Buffer, EndOfStream, Frame,
                            NotAFrame)
@@ -78,8 +80,8 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
             None, lambda: client.call(peer, tag, args, kwargs, seconds))
     try:
         frame = await connection.exchange(message, number, lender)
-        if frame[0] not in STREAMED:
-            _check_reply(frame, connection)
+        if frame[0] not in STREAMED and _is_last(frame, connection):
+            pool.discard(connection)
     except BaseException:  # a cancelled task too: the end of the connection cancels the call there
         pool.discard(connection)
         raise
@@ -104,11 +106,15 @@ def _value(frame: Frame, pool: _Pool, connection: _Connection, peer: object, tag
         pool.give_back(connection)
 
 
-def _check_reply(frame: Any, connection: _Connection) -> None:
+def _is_last(frame: Any, connection: _Connection) -> bool:
+    """Whether no further call can be made on the connection of a reply."""
     if frame[0] not in REPLIES:
         raise ProtocolError(connection.address, f"a frame of kind {frame[0]} is no reply", "maybe")
-    if connection.session.rest:
+    if not connection.session.rest:
+        return False
+    if not says_goodbye(connection.session):
         raise ProtocolError(connection.address, "more than one reply", "maybe")
+    return True
 
 
 def stream(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
@@ -353,7 +359,10 @@ class _Connection:
                        lender: Optional[Lender]) -> Frame:
         """Send a request, receive its reply, and do what is asked meanwhile."""
         try:
-            await self.send(message)
+            try:
+                await self.send(message)
+            except (BrokenPipeError, ConnectionResetError, ConnectionAbortedError) as problem:
+                return await self._refusal(number, problem)
             message.clear()
             return await self.reply(number, lender)
         except EndOfStream as problem:
@@ -364,6 +373,13 @@ class _Connection:
             if failure is problem:
                 raise
             raise failure from None
+
+    async def _refusal(self, number: int, problem: OSError) -> Frame:
+        """What a peer that has stopped reading says about it; the problem if it says nothing."""
+        try:
+            return await asyncio.wait_for(self.reply(number, None), REFUSAL_TIME)
+        except asyncio.TimeoutError:
+            raise problem from None
 
     async def reply(self, number: int, lender: Optional[Lender]) -> Frame:
         """The next frame that belongs to a request."""

@@ -115,9 +115,9 @@ class Stream:
         except OSError:
             return True
 
-    def is_readable(self) -> bool:
-        """Whether there is something to receive, the end included, without waiting."""
-        return bool(self._poll(0))
+    def is_readable(self, within: float = 0.0) -> bool:
+        """Whether there is something to receive, the end included, within so many seconds."""
+        return bool(self._poll(within * 1000))
 
     def reset_at_end(self, reset: bool) -> None:
         """See :func:`reset_at_end`."""
@@ -129,6 +129,13 @@ class Stream:
         try:
             # Ending what is sent would be an end of stream.
             self.sock.shutdown(socket.SHUT_RD if self.resets else socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was first
+
+    def stop_reading(self) -> None:
+        """Let reading end behind what has come already; any thread may call."""
+        try:
+            self.sock.shutdown(socket.SHUT_RD)
         except OSError:
             pass  # the other side was first
 

@@ -414,8 +414,8 @@ class TlsStream(Stream):
     def holds_data(self) -> bool:
         return self._rest or bool(self._incoming.pending)
 
-    def is_readable(self) -> bool:
-        return self.holds_data or super().is_readable()
+    def is_readable(self, within: float = 0.0) -> bool:
+        return self.holds_data or super().is_readable(within)
 
 
 class ClientHandshake:

@@ -32,7 +32,7 @@ from .lending import Lender
 from .loop import Loop
 from .old_peers import OldPeer, dialect_behind, leave_no_trace
 from .reading import next_event, rest_of_event
-from .streaming import STREAMED, Begun, RemoteIterator, is_refusal
+from .streaming import STREAMED, Begun, RemoteIterator, is_refusal, says_goodbye
 
 # Seconds to wait for a connection. The operating system would try for two minutes.
 CONNECT_TIME = 3.0
@@ -47,6 +47,8 @@ LOOK_TIME = 5.0
 # check: the peer's host may have slept, moved or restarted meanwhile, silently.
 TRUST_TIME = 5.0
 TRIAL_TIME = 1.0
+# Seconds for a peer that has stopped reading to say why. One that is gone is noticed at once.
+REFUSAL_TIME = 1.0
 NEVER = float("inf")
 # Seconds after which a call that waits for a free connection checks for itself: one that an
 # interrupt dropped is not announced.
@@ -276,8 +278,8 @@ class Connection:
             stream.send(message)
         except (BrokenPipeError, ConnectionResetError, ConnectionAbortedError):
             # A peer that refuses a request may close before it has read it all. Its reply, if it
-            # sent one, can still be received.
-            if not self.stream.is_readable():
+            # sends one, can still be received.
+            if not self.stream.is_readable(REFUSAL_TIME):
                 raise
 
     def close(self) -> None:
@@ -375,7 +377,10 @@ class Pool:
             else:
                 frame = connection.exchange_lending(message, number, deadline, lender)
             if connection.session.rest and frame[0] not in STREAMED:
-                raise ProtocolError(self.address, "more than one reply", "maybe")
+                if not says_goodbye(connection.session):
+                    raise ProtocolError(self.address, "more than one reply", "maybe")
+                self.discard(connection)
+                return frame
         except BaseException as problem:  # KeyboardInterrupt too: the reply may be half read
             self.discard(connection)
             failure = self._failure(problem, deadline)
@@ -483,11 +488,13 @@ class Pool:
         number = self._client.next_number()
         try:
             patience = Deadline(_within(deadline, TRIAL_TIME))
-            connection.exchange(pack_frame(PING, number, b""), number, patience)
-            return True
+            reply = connection.exchange(pack_frame(PING, number, b""), number, patience)
+            if not is_refusal(reply):
+                return True
         except (OSError, EndOfStream, NetError):
-            self.close_old(connection.idle_since)
-            return False
+            pass
+        self.close_old(connection.idle_since)
+        return False
 
     @property
     def connections(self) -> int:

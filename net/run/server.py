@@ -35,6 +35,8 @@ PAUSE = 0.25
 LATE = 1.0
 # Seconds between checks whether the last calls have ended.
 DRAIN_LOOK = 0.02
+# What callers are told meanwhile.
+ENDING = "it ends, and takes no new call"
 # Connections that are accepted in one go, so that other sockets have their turn.
 AT_ONCE = 64
 # Evicted connections still waiting to read the refusal; one thread each.
@@ -109,15 +111,26 @@ class Server:
         function that is called through this server, for which it would wait."""
         end = monotonic() + seconds
         self._close_listeners()
-        while True:
-            with self._lock:
-                served = list(self._served)
-            for connection in served:
-                if not connection.call:
-                    connection.stream.abort()
-            if not served or monotonic() >= end or self._closed:
-                return
+        self._busy = ENDING
+        while self._served and monotonic() < end and not self._closed:
+            try:
+                self._loop.call_soon(self._refuse_idle)
+            except OSError:
+                return  # the loop has ended: nothing is accepted any more, and nothing refused
             sleep(DRAIN_LOOK)
+
+    def _refuse_idle(self) -> None:
+        """Take no call any more on connections where none runs. In the loop."""
+        problem = PeerBusy(None, ENDING)
+        with self._lock:
+            served = list(self._served)
+        for connection in served:
+            newcomer = self._newcomers.get(connection)
+            if newcomer is not None:
+                self._drop(connection)
+                newcomer.refuse(problem)
+            elif not connection.is_working:
+                connection.take_no_more(problem)
 
     def refuse_all(self, reason: Optional[str]) -> None:
         """Be busy for everybody, and end what is idle; None to serve again. Any thread may call.

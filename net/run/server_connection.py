@@ -85,6 +85,7 @@ class ServerConnection:
     :ivar greeted: whether it has brought a valid preface.
     :ivar admitted: whether it has brought a whole request.
     :ivar handed_over: whether the loop has it now, which will close it.
+    :ivar ending: why it takes no further request; None while it does.
     :ivar call: number of the call that runs, 0 for none; and ``seen``, the one that the server has
         seen last. ``watched``: whether the loop looks for the end of the connection meanwhile.
     """
@@ -100,6 +101,7 @@ class ServerConnection:
         self.deadline = self.since + GREETING_TIME
         self.greeted = self.admitted = self.handed_over = self.watched = False
         self.call = self.seen = 0
+        self.ending: Optional[NetError] = None
         self.tally = Tally()
         self._borrower: Optional[Borrower] = None
         # Of a request that is on its way, or a large reply: when it has to be over, and what the
@@ -138,6 +140,20 @@ class ServerConnection:
             return None
         return ProtocolError(None, f"no whole request within {settings.request_time:g} s there "
                                    f"(NET_REQUEST_TIME), nor {SLOWEST:,} bytes a second of it")
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a request that has come is running, or its reply is being sent."""
+        return self.call != 0 or self.deadline == NEVER
+
+    def take_no_more(self, problem: NetError) -> None:
+        """Let no further request run; any thread may call. One that has come already still does.
+
+        :param problem: what the caller of a later one is told.
+        """
+        if self.ending is None:
+            self.ending = problem
+            self.stream.stop_reading()
 
     def run(self, dispatch: Dispatch, rest: Callable[[Dispatch], None]) -> None:
         """Serve it to its end. Closing it is left to the server.
@@ -200,6 +216,16 @@ class ServerConnection:
 
         :param event: that request; None if only a part of it has come.
         """
+        try:
+            self._serve_requests(session, event, dispatch)
+        except EndOfStream:
+            if self.ending is None:
+                raise
+            # A request that comes now learns that it does not run.
+            self._refuse(self.ending)
+            self._linger()
+
+    def _serve_requests(self, session: Session, event: Any, dispatch: Dispatch) -> None:
         stream, context, tally = self.stream, self.context, self.tally
         answer = dispatch.answer
         idle_time = settings.idle_time

@@ -205,6 +205,11 @@ def is_refusal(event: Any) -> bool:
         and b'"refused"' in event.text
 
 
+def says_goodbye(session: Session) -> bool:
+    """Whether what has come behind a reply only says that the peer takes no further request."""
+    return is_refusal(session.receive(b""))
+
+
 def raise_failure(frame: Any, address: Address, peer: object, tag: bytes, limits: Limits,
                   leave_in_order: Callable[[], None]) -> NoReturn:
     """Raise what ended a stream other than its end.

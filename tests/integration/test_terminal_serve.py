@@ -93,13 +93,21 @@ def test_objects_files_and_public_functions_are_served_on_demand(serve, folder):
     assert call("scope.read", peer, 3) == 30
 
 
+SLOW = """
+import net, pathlib, time
+
+@net.connect
+def slow(path):
+    pathlib.Path(path, "began").touch()
+    while not pathlib.Path(path, "go on").exists():
+        time.sleep(0.01)
+    return "done"
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_running_calls_end_before_it_does(serve, folder, number):
-    (folder / "slow.py").write_text(
-        "import net, pathlib, time\n@net.connect\ndef slow(path):\n"
-        "    pathlib.Path(path, 'began').touch()\n"
-        "    while not pathlib.Path(path, 'go on').exists():\n        time.sleep(0.01)\n"
-        "    return 'done'\n")
+    (folder / "slow.py").write_text(SLOW)
     terminal = serve("slow", NET_GRACE=60)
     running = net.remote("slow.slow").start(str(folder), peer=served(terminal))
     until(lambda: (folder / "began").exists())
@@ -159,6 +167,20 @@ def test_workers_are_as_many_peers_and_one_that_dies_is_replaced(serve, folder, 
     for pid in last:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_ctrl_c_in_a_terminal_lets_the_calls_of_workers_end(serve, folder):
+    (folder / "slow.py").write_text(SLOW)
+    terminal = serve("slow", "--workers", "2", NET_GRACE=60)
+    peer = served(terminal)
+    running = net.remote("slow.slow").start(str(folder), peer=peer)
+    until(lambda: (folder / "began").exists())
+    # All processes of a terminal get the signal; then the first one ends the others by SIGTERM.
+    os.killpg(terminal._process.pid, signal.SIGINT)
+    until(lambda: not answers(peer))
+    (folder / "go on").touch()
+    assert running.result(30) == "done"
+    assert terminal.end() == 0 and "Traceback" not in terminal.text
 
 
 def test_workers_end_with_the_process_that_started_them(serve, folder, port_range):

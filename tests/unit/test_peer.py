@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import socket
@@ -592,6 +593,65 @@ def test_closing_lets_running_calls_end_and_takes_no_new_ones(session_peer, monk
     assert running.result(patience(10)) is True
     closing.join(patience(10))
     assert not closing.is_alive()
+
+
+def test_a_stream_that_runs_ends_before_the_peer_does(session_peer, monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+
+    def count():
+        yield 0
+        began.set()
+        assert go_on.wait(patience(10))
+        yield from range(1, 1000)
+    monkeypatch.setitem(_Peer.CONNECTIONS, encode_text("count"), count)
+    peer = _Peer(test=True)
+    address = peer.host, peer.port
+    items = iter(net.remote("count")(peer=peer))
+    assert next(items) == 0 and began.wait(patience(10))
+    closing = threading.Thread(target=peer.close, kwargs={"drain": patience(10)})
+    closing.start()
+    until(lambda: not answers(address))
+    go_on.set()
+    assert list(items) == list(range(1, 1000))
+    closing.join(patience(10))
+    assert not closing.is_alive()
+
+
+@pytest.mark.parametrize("unix", [True, False])
+@pytest.mark.parametrize("secret", [None, "a secret of more than enough letters"])
+@pytest.mark.parametrize("started", [False, True], ids=["called", "started"])
+def test_callers_of_a_peer_that_ends_know_whether_their_calls_ran(
+        session_peer, kept_settings, monkeypatch, unix, secret, started):
+    if secret:
+        pytest.importorskip("cryptography")
+    kept_settings.set("secret", secret)
+    kept_settings.set("unix", unix)
+    ran, told, ended = [], [], []
+
+    def work(number):
+        ran.append(number)
+        return number
+    monkeypatch.setitem(_Peer.CONNECTIONS, encode_text("work"), work)
+    peer = _Peer(test=True)
+    function, address = net.remote("work"), peer.id
+
+    def call(numbers):
+        try:
+            for number in numbers:
+                told.append(function.start(number, peer=address).result() if started
+                            else function(number, peer=address))
+        except net.NetError as problem:
+            ended.append(problem)
+    callers = [threading.Thread(target=call, args=(itertools.count(first, 4),))
+               for first in range(4)]
+    for caller in callers:
+        caller.start()
+    until(lambda: len(told) > 20)
+    peer.close(drain=patience(10))
+    for caller in callers:
+        caller.join()
+    assert [problem.ran for problem in ended] == ["no"] * 4
+    assert sorted(told) == sorted(ran)
 
 
 def answers(address):

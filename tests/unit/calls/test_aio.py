@@ -158,6 +158,20 @@ def test_more_than_one_reply_is_none(client, producer):
     asyncio.run(some())
 
 
+def test_a_goodbye_behind_a_reply_ends_the_connection_and_not_the_call(client, producer):
+    def burst(sock: Any) -> None:
+        number = producer.requests[-1].number
+        sock.sendall(frame(RESULT, b"5", number)
+                     + frame(FAILURE, b'{"refused":"PeerBusy","ran":"no","reason":"x"}', 0))
+
+    async def some() -> None:
+        producer.script = [[burst], [(RESULT, b"6")]]
+        assert await call(client, producer) == 5
+        assert await call(client, producer) == 6
+    asyncio.run(some())
+    assert producer.ended.wait(5)
+
+
 @pytest.mark.parametrize("treat, error", [
     (close, net.PeerUnreachable), (reset, net.PeerUnreachable), (http, net.ProtocolError),
     (silence, net.PeerUnreachable), (says(b"\x05"), net.PeerUnreachable),

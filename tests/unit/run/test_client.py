@@ -39,6 +39,7 @@ def frame(kind: int, text: bytes, number: int = NUMBER, **more: Any) -> bytes:
 
 
 FIVE = frame(RESULT, b"5")
+GOODBYE = b"".join(encode_refusal(0, net.PeerBusy(None, "it ends")))
 
 
 class ScriptedPeer:
@@ -284,6 +285,22 @@ def test_a_second_reply_is_given_to_nobody(call, peer, pool, tail):
     until(lambda: pool._idle[0].stream.is_readable())
     assert call() == 5
     assert peer.connections == 3
+
+
+def test_a_goodbye_behind_a_reply_ends_the_connection_and_not_the_call(call, peer):
+    peer.replies = [FIVE + GOODBYE, FIVE]
+    assert call() == 5
+    assert call() == 5
+    assert peer.connections == 2
+
+
+def test_a_goodbye_in_place_of_a_reply_tells_that_nothing_ran(call, peer):
+    peer.replies = [GOODBYE, FIVE]
+    with pytest.raises(net.PeerBusy) as caught:
+        call()
+    assert caught.value.ran == "no"
+    assert call() == 5
+    assert peer.connections == 2
 
 
 @pytest.mark.parametrize("number", [0, NUMBER - 1, NUMBER + 1, 2 ** 32 - 1])

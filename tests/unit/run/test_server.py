@@ -500,6 +500,44 @@ def test_closing_ends_idle_and_working_connections(functions):
         socket.create_connection(served.address)
 
 
+@pytest.fixture
+def draining(functions) -> Iterator[Any]:
+    """A server that drains because of one call, the client of that call, and what lets it end; an
+    idle client, and one that has only greeted."""
+    release, started = threading.Event(), threading.Event()
+
+    def wait() -> str:
+        started.set()
+        return str(release.wait(patience(5)))
+
+    functions[encode_text("wait")] = wait
+    served = serve(Dispatch(functions))
+    with Client(served) as busy, Client(served) as idle, Client(served) as new:
+        idle.sock.sendall(PREFACE)
+        idle.ask("add", 1)
+        new.sock.sendall(PREFACE)
+        assert type(new.event()) is Hello
+        busy.sock.sendall(PREFACE + request("wait"))
+        assert started.wait(patience(5))
+        thread = threading.Thread(target=served.drain, args=(patience(5),))
+        thread.start()
+        yield busy, release, idle, new
+        release.set()
+        thread.join()
+        served.close()
+
+
+def test_a_server_that_drains_refuses_further_requests_and_lets_running_calls_end(draining):
+    busy, release, idle, new = draining
+    for client in (idle, new):
+        refusal = client.event()  # unasked, so that the next request has its answer already
+        assert (refusal.kind, refusal.number) == (FAILURE, 0)
+        assert json.loads(refusal.text)["refused"] == "PeerBusy"
+    release.set()
+    assert busy.reply() == (RESULT, "True")
+    assert busy.event().number == 0
+
+
 def test_a_function_may_close_the_server_that_it_is_called_through(functions):
     served = serve(Dispatch(functions))
     functions[encode_text("close")] = served.close
