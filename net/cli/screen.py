@@ -55,6 +55,16 @@ class Screen:
         """Lines of the terminal that data goes to."""
         return max(4, shutil.get_terminal_size((WIDTH, 24)).lines)
 
+    @property
+    def has_colour(self) -> bool:
+        """Whether data goes to a terminal that shows colours, and nobody objects."""
+        return self.is_terminal and _has_colour()
+
+    @property
+    def draws(self) -> bool:
+        """Whether data goes to a terminal that shows more than letters."""
+        return self.is_terminal and _takes_all(sys.stdout) and os.environ.get("TERM") != "dumb"
+
     def styled(self, text: str, style: str) -> str:
         """Text for data in a colour or the like, where that is shown and wanted."""
         return _styled(text, style, sys.stdout)
@@ -149,10 +159,13 @@ def _width(stream: IO[str]) -> int:
 
 def _styled(text: str, style: str, stream: IO[str]) -> str:
     """Text in colour, where a terminal shows it and nobody objects."""
-    if not style or not _is_terminal(stream) or os.environ.get("NO_COLOR") \
-            or os.environ.get("TERM") == "dumb":
+    if not style or not _is_terminal(stream) or not _has_colour():
         return text
     return f"\x1b[{style}m{text}\x1b[0m"
+
+
+def _has_colour() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def as_json(value: Any) -> str:

@@ -6,29 +6,28 @@ import os
 import re
 import select
 import sys
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from time import monotonic, strftime
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Deque, Dict, Iterator, List, Optional
 
-from ..errors import NetError, printable
+from ..errors import NetError
 from ..identity import PeerId
-from ..tables import Column, as_text
 from .choosing import PEER_HELP, peers_of
 from .looking import STATS, ask_at_once, ask_seconds
-from .screen import BOLD, RED, Failed, Screen
+from .screen import BOLD, Failed, Screen
 from .tracking import ORDERS, Row, ordered, row_of
+from .views import PlainView, Shown, View, slowest, table
 from .words import count, seconds
 
 # Seconds from one look to the next.
 INTERVAL = 1.0
 # Seconds between searches for peers that have come.
 SEARCH = 5.0
-HEAD = [Column(*one) for one in (
-    ("", 1), ("peer", 15), ("calls/s", 7), ("errors/s", 8), ("p50 ms", 6), ("p99 ms", 6),
-    ("runs", 4), ("load", 4), ("events/s", 8), ("queued", 6), ("name", 10))]
-FUNCTION_HEAD = [Column(*one) for one in (
-    ("function", 20), ("calls/s", 7), ("errors/s", 8), ("p50 ms", 6), ("p99 ms", 6),
-    ("calls", 5))]
+# Faint text.
+DIM = "2"
+# Looks that the course of a peer's calls shows.
+MAX_RATES = 120
 
 
 class Top:
@@ -74,6 +73,8 @@ class _Looks:
         self._searched = monotonic()
         self._before: Dict[PeerId, Any] = {}
         self.rows: List[Row] = []
+        #: Peer -> its calls in a second at the last looks.
+        self.rates: Dict[str, Deque[float]] = {}
 
     def take(self) -> None:
         """Ask all peers, and make their rows anew."""
@@ -92,6 +93,9 @@ class _Looks:
             self._before[peer] = facts, now
             rows.append(row_of(str(peer), name, known, facts, max(now - at, 1e-3)))
         self.rows = rows
+        self.rates = {row.peer: self.rates.get(row.peer, deque(maxlen=MAX_RATES)) for row in rows}
+        for row in rows:
+            self.rates[row.peer].append(row.rate)
 
     def _search(self) -> None:
         self._searched = monotonic()
@@ -113,7 +117,7 @@ def _print(looks: _Looks, options: argparse.Namespace, screen: Screen) -> int:
         else:
             if done > 1:
                 screen.write("")
-            lines = table(ordered(looks.rows, "c"), None, screen.width)
+            lines = table(ordered(looks.rows, "c"), None, slowest(looks.rows), screen.width)
             screen.write(lines[0], BOLD)
             screen.write("\n".join(lines[1:]))
     return 0 if any(not row.problem for row in looks.rows) else 1
@@ -135,12 +139,12 @@ def _facts(row: Row) -> Dict[str, Any]:
 
 def _watch(looks: _Looks, every: float, keys: Any, screen: Screen) -> None:
     """Show looks until a key ends it."""
-    order, place, inside = "c", 0, False
+    order, place, inside, view = "c", 0, False, _view_for(screen)
     due = monotonic() + every
     while True:
         rows = ordered(looks.rows, order)
         place = max(0, min(place, len(rows) - 1))
-        _draw(rows, order, place, inside, screen)
+        _draw(view, Shown(rows, place, slowest(rows), order, looks.rates), inside, screen)
         key = keys(max(0.0, due - monotonic()))
         if key is None:
             chosen = rows[place].peer if rows else ""
@@ -161,69 +165,36 @@ def _watch(looks: _Looks, every: float, keys: Any, screen: Screen) -> None:
             inside = not inside
 
 
-def _draw(rows: Sequence[Row], order: str, place: int, inside: bool, screen: Screen) -> None:
+def _view_for(screen: Screen) -> View:
+    """The best view for a terminal."""
+    if screen.draws:
+        try:
+            from .rich_view import RichView
+        except ImportError:  # an optional extra
+            pass
+        else:
+            return RichView(screen)
+    return PlainView(screen)
+
+
+def _draw(view: View, shown: Shown, inside: bool, screen: Screen) -> None:
     columns, lines = screen.width, screen.height
-    title = f"app-net top  {strftime('%H:%M:%S')}  {len(rows)} peers by {ORDERS[order][1]}"
-    body = into(rows[place], columns) if inside and rows else table(rows, place, columns)
+    rows, place = shown.rows, shown.place or 0
+    title = f"app-net top  {strftime('%H:%M:%S')}  {len(rows)} peers by {ORDERS[shown.order][1]}"
     keys = "Enter: back  x: end" if inside else \
         "c e l r u q v: order  up, down, Enter: look into one  x: end"
-    room = max(1, lines - 3)
-    if not inside and place >= room - 1:  # the chosen one stays in sight
-        body = [body[0], *body[place - room + 3:]]
-    shown = [title[:columns], *body[:room]]
-    shown += [""] * (lines - 1 - len(shown)) + [keys[:columns]]
-    styles = {0: "1", 1: "" if inside else "4", len(shown) - 1: "2"}
-    text = "\r\n".join(screen.styled(line, styles.get(number) or _style(line))
-                       + "\x1b[K" for number, line in enumerate(shown))
-    sys.stdout.write("\x1b[H" + text + "\x1b[J")
+    room = max(2, lines - 2)
+    if inside and rows:
+        body = view.peer(rows[place], shown.rates.get(rows[place].peer, ()), columns)
+    else:
+        first = max(0, place - room + 2)  # the chosen one stays in sight
+        body = view.peers(shown._replace(rows=rows[first:first + room - 1], place=place - first),
+                          columns)
+    body = body[:room] + [""] * (room - len(body))
+    text = "\x1b[K\r\n".join([screen.styled(title[:columns], BOLD), *body,
+                              screen.styled(keys[:columns], DIM)])
+    sys.stdout.write("\x1b[H" + text + "\x1b[K\x1b[J")
     sys.stdout.flush()
-
-
-def _style(line: str) -> str:
-    if line.startswith(">"):
-        return "7"
-    return RED if "!" in line[:2] else ""
-
-
-def table(rows: Sequence[Row], place: Optional[int], width: int) -> List[str]:
-    """The lines of the table of peers, titles first.
-
-    :param place: of the chosen one.
-    """
-    slow = slowest(rows)
-    cells = []
-    for number, row in enumerate(rows):
-        mark = ">" if number == place else "!" if row.problem else "*" if row.peer == slow else ""
-        if row.problem:
-            cells.append([mark, row.peer, row.problem, "", "", "", "", "", "", "", row.name])
-        else:
-            cells.append([mark, row.peer, f"{row.rate:,.1f}", f"{row.errors:,.1f}", _ms(row.p50),
-                          _ms(row.p99), str(row.running),
-                          "" if row.load is None else f"{row.load:.2f}", f"{row.events:,.1f}",
-                          str(row.queued), row.name])
-    return as_text(HEAD, cells, width).split("\n")
-
-
-def slowest(rows: Sequence[Row]) -> str:
-    """The peer whose calls take clearly longest, marked with a star; empty if there is none."""
-    times = sorted((row.p99, row.peer) for row in rows if row.rate and not row.problem)
-    if len(times) < 2 or times[-1][0] < 2 * times[len(times) // 2 - 1][0]:
-        return ""
-    return times[-1][1]
-
-
-def into(row: Row, width: int) -> List[str]:
-    """The lines about one peer."""
-    head = printable(f"{row.peer}  {row.name}")[:width]
-    if row.problem:
-        return [head, "", row.problem]
-    cells = [[one.name, f"{one.rate:,.1f}", f"{one.errors:,.1f}", _ms(one.p50), _ms(one.p99),
-              f"{one.calls:,}"] for one in row.functions]
-    return [head, "", *as_text(FUNCTION_HEAD, cells, width).split("\n")]
-
-
-def _ms(value: float) -> str:
-    return f"{value * 1000:,.3g}" if value else ""
 
 
 # ---------------------------------------------------------------- the terminal

@@ -1,6 +1,8 @@
 """``app-net top``: in a terminal emulator, and as lines."""
 from __future__ import annotations
 
+import os
+import re
 import threading
 import time
 
@@ -9,6 +11,7 @@ import pytest
 import farm
 import net
 import net.testing
+from processes import environment
 from terminal import Terminal, run_net
 from times import patience
 
@@ -63,15 +66,15 @@ class Emulated:
     def __init__(self, terminal: Terminal, columns: int) -> None:
         pyte = pytest.importorskip("pyte")
         self._terminal = terminal
-        self._screen = pyte.Screen(columns, 24)
-        self._stream = pyte.Stream(self._screen)
+        self.screen = pyte.Screen(columns, 24)
+        self._stream = pyte.Stream(self.screen)
         self._seen = 0
 
     def lines(self) -> list:
         text = self._terminal.text
         self._stream.feed(text[self._seen:].replace("\n", "\r\n"))
         self._seen = len(text)
-        return [line.rstrip() for line in self._screen.display]
+        return [line.rstrip() for line in self.screen.display]
 
     def wait_for(self, check) -> list:
         ends = time.monotonic() + patience(20)
@@ -82,23 +85,37 @@ class Emulated:
             assert self._terminal._read(ends), lines
 
 
+@pytest.fixture(params=["rich", "plain"])
+def view(request, tmp_path):
+    """What shows it, as an environment: rich, or what there is where rich is not installed."""
+    if request.param == "rich":
+        pytest.importorskip("rich")
+        return {}
+    (tmp_path / "rich.py").write_text("raise ImportError\n")
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])}
+
+
 @pytest.mark.parametrize("columns", [80, 200])
-def test_it_lives_in_a_terminal(busy, columns):
+def test_it_lives_in_a_terminal(busy, view, columns):
     pytest.importorskip("pyte")
     a, b = (f"127.0.0.1:{peer.address[1]}" for peer in busy)
-    with Terminal("top", "--every", "0.2", columns=columns, **settings_of(busy)) as terminal:
+    with Terminal("top", "--every", "0.2", columns=columns, **settings_of(busy),
+                  **view) as terminal:
         shown = Emulated(terminal, columns)
         lines = shown.wait_for(lambda lines: a in lines[2] and b in lines[3])
         assert lines[0].startswith("app-net top") and "by calls" in lines[0]
         assert "p99 ms" in lines[1] and "x: end" in lines[23]
+        if not view and columns == 200:  # the course of its calls
+            shown.wait_for(lambda lines: set("\u2587\u2588") & set(lines[2]))
         # Nobody triggers events: by these the order is that of the addresses, whatever happens.
         terminal.type("v")
         shown.wait_for(lambda lines: "by events" in lines[0])
         first, second = sorted((a, b))
         terminal.type("k")
-        shown.wait_for(lambda lines: lines[2].startswith(f">  {first}"))
+        shown.wait_for(lambda lines: lines[2].startswith(">") and first in lines[2])
+        assert shown.screen.buffer[2][5].reverse and not shown.screen.buffer[3][5].reverse
         terminal.type("\x1b[B")
-        shown.wait_for(lambda lines: lines[3].startswith(f">  {second}"))
+        shown.wait_for(lambda lines: lines[3].startswith(">") and second in lines[3])
         terminal.type("k")
         shown.wait_for(lambda lines: lines[2].startswith(">"))
         terminal.type("\r")
@@ -109,6 +126,14 @@ def test_it_lives_in_a_terminal(busy, columns):
         terminal.type("x")
         assert terminal.end() == 0
     assert terminal.text.endswith("\x1b[?25h\x1b[?1049l") and "Traceback" not in terminal.text
+
+
+def test_no_colour_is_no_colour_with_rich_too(network):
+    with Terminal("top", **settings_of(network), NO_COLOR="1") as terminal:
+        terminal.wait_for("p99 ms")
+        terminal.type("x")
+        assert terminal.end() == 0
+    assert not re.search("\x1b\\[[0-9;]*m", terminal.text)
 
 
 def test_a_peer_that_does_not_answer_is_named(network):

@@ -1,10 +1,12 @@
 """What the live view makes of statistics."""
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from net.cli.top import into, slowest, table
 from net.cli.tracking import ORDERS, Row, ordered, row_of
+from net.cli.views import PlainView, Shown, into, slowest, table
 
 
 def stats(calls: dict, errors: int = 0, triggered: int = 0, queued: int = 0) -> dict:
@@ -45,7 +47,7 @@ def test_who_is_clearly_slowest_has_a_star():
     rows = [Row("a", "", rate=1, p99=0.01), Row("b", "", rate=1, p99=0.5),
             Row("c", "", rate=1, p99=0.012)]
     assert slowest(rows) == "b"
-    assert [line[0] for line in table(rows, None, 100)[1:]] == [" ", "*", " "]
+    assert [line[0] for line in table(rows, None, "b", 100)[1:]] == [" ", "*", " "]
     assert slowest(rows[::2]) == "" == slowest([]) == slowest(rows[:1])
 
 
@@ -53,6 +55,49 @@ def test_who_is_clearly_slowest_has_a_star():
 def test_lines_fit(width):
     row = row_of("192.0.2.7:3010", "a name of a host and of a program", None,
                  stats({0.5: 10_000_000}), 1.0)
-    for lines in (table([row, row._replace(problem="PeerUnreachable")], 0, width),
+    for lines in (table([row, row._replace(problem="PeerUnreachable")], 0, "", width),
                   into(row, width)):
         assert max(map(len, lines)) <= width
+
+
+class Screen:
+    """A terminal, in colour or not."""
+
+    def __init__(self, has_colour: bool) -> None:
+        self.has_colour = has_colour
+
+    def styled(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self.has_colour else text
+
+
+def views(screen: Screen) -> list:
+    pytest.importorskip("rich")
+    from net.cli.rich_view import RichView
+
+    return [PlainView(screen), RichView(screen)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("width", [30, 40, 80, 100, 200])
+def test_a_row_is_a_line_that_fits_and_foreign_names_are_not_obeyed(width, colour):
+    row = row_of("192.0.2.7:3010", "a\x1b[2J [red]name[/] of a host\n and of a program", None,
+                 stats({0.5: 10_000_000}), 1.0)._replace(rate=1234.5, errors=3)
+    rows = [row, row._replace(peer="192.0.2.8:3010"), row._replace(problem="PeerUnreachable")]
+    rates = {one.peer: [0.0, 1.0, 1234.5] * 50 for one in rows}
+    for view in views(Screen(colour)):
+        found = [view.peers(Shown(rows, 1, row.peer, "c", rates), width)]
+        assert len(found[0]) == 1 + len(rows)
+        found += [view.peer(one, rates[one.peer], width) for one in rows]
+        for text in ("".join(lines) for lines in found):
+            assert "\n" not in text and "\x1b[2J" not in text
+            assert colour or "\x1b" not in text
+        plain = [re.sub("\x1b\\[[0-9;]*m", "", line) for lines in found for line in lines]
+        assert max(map(len, plain)) <= width
+        assert [line[:1] for line in plain[1:4]] == ["*", ">", "!"]
+        if width == 200:
+            assert "[red]name" in plain[1] and "PeerUnreachable" in plain[3]
+
+
+def test_without_calls_there_is_no_course():
+    from_none = views(Screen(False))[1].peer(Row("a", "b"), [0.0, 0.0], 80)
+    assert "\u2581\u2581  0.0 calls/s" in from_none[1]
