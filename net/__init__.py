@@ -19,7 +19,7 @@ import os
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from .context import cancelled, caller, remaining
 from .decorators import connect, flag, value
@@ -86,6 +86,7 @@ TIMEOUT: Optional[float]
 NAME: Optional[str]
 FACTS: Dict[str, Any]
 PEERS: Sequence[str]
+ADVERTISE: Union[str, Tuple[str, Optional[int]], None]
 SWEEP: bool
 INTERFACES: Sequence[str]
 ALLOW: Sequence[Any]

@@ -12,14 +12,14 @@ import stat
 import sys
 import threading
 from time import monotonic, sleep
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Union
 
 from .context import current
 from .dispatch import Dispatch
 from .log import warn
 from .settings import parse_group, settings
 from .hosting import announce_to_children, is_token, stale_parent, why_not_here
-from .errors import NetError, NoFreePort, ValueNotSupported
+from .errors import Address, NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
                        make_id, make_tag, printable, tag_name)
 from .link import local
@@ -182,15 +182,33 @@ class _Peer:
         return self._test
 
     @property
+    def place(self) -> Optional[Address]:
+        """Where this peer serves on its own host, whatever it advertises. None while it does not.
+        """
+        if self._server is None:
+            return None
+        host, port = self._server.address
+        return (route_address() if host in EVERYWHERE else host), port
+
+    @property
+    def _advertised(self) -> Optional[Tuple[str, Optional[int]]]:
+        return None if self._test else settings.advertise
+
+    @property
     def host(self) -> str:
-        """Address that this peer is reached at, numeric."""
+        """Address that this peer is reached at, numeric: what ``NET_ADVERTISE`` says, or where it
+        serves."""
+        if self._advertised is not None:
+            return self._advertised[0]
         bound = self._server.address[0] if self._server else bind_host()
         return route_address() if bound in EVERYWHERE else bound
 
     @property
     def port(self) -> Optional[int]:
-        """Port that this peer serves on, None while it does not."""
-        return self._server.address[1] if self._server else None
+        """Port that this peer is reached at, None while it does not serve."""
+        if self._server is None:
+            return None
+        return self._advertised and self._advertised[1] or int(self._server.address[1])
 
     @property
     def hub(self) -> bool:
@@ -513,7 +531,7 @@ def _launch_or_warn(peer: _Peer) -> None:
 
 def _leave_to_children(peer: _Peer) -> None:
     """Stop serving once a reloader has started a process with newer code."""
-    token = announce_to_children(peer.port) if peer.port is not None else None
+    token = announce_to_children(peer.place[1]) if peer.place is not None else None
     if token is None:
         return
 

@@ -207,6 +207,24 @@ def _named(value: Any) -> Tuple[str, ...]:
     return words
 
 
+def _advertised(value: Any) -> Optional[Tuple[str, Optional[int]]]:
+    if value is None:
+        return None
+    import ipaddress  # few set it
+
+    try:
+        host, port = value if isinstance(value, tuple) else parse_named(_text(value) or "")
+        address = ipaddress.ip_address(str(host))
+        if address.is_unspecified or address.is_multicast or port is not None \
+                and not 1 <= operator.index(port) <= 65535:
+            raise ValueError("no address of a peer")
+    except (TypeError, ValueError):
+        # A name would have to be resolved by every peer that calls.
+        raise ValueError("must be the numeric address at which other hosts reach this peer, and "
+                         "its port there if it is another one, such as 192.0.2.7:3010") from None
+    return str(address), port
+
+
 def _networks(value: Any) -> Tuple[Any, ...]:
     import ipaddress  # few set it
 
@@ -376,6 +394,8 @@ class Settings:
     name = Setting(None, _name)
     facts: Setting[Dict[str, Any]] = Setting({}, _facts)
     peers: Setting[Tuple[str, ...]] = Setting((), _named)
+    # Where others reach the peer of this process, if not where it listens; no port: the same one.
+    advertise: Setting[Optional[Tuple[str, Optional[int]]]] = Setting(None, _advertised)
     sweep = Setting(True, _boolean)
     interfaces: Setting[Tuple[str, ...]] = Setting((), _needed_words)
     allow: Setting[Tuple[Any, ...]] = Setting((), _networks)

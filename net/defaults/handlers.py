@@ -154,9 +154,10 @@ def reach_back(port: int) -> str:
     found = caller()
     if found is None or type(port) is not int or not 0 < port < 65536:
         raise TypeError("a peer asks this of another one, with its own port")
-    host = serving_peer().host if found.address is None else found.address[0]
+    address = found.address or serving_peer().place
+    assert address is not None, "a call came, so a peer serves"
     try:
-        connection = process.client.connect((host, port), REACH_TIME)
+        connection = process.client.connect((address[0], port), REACH_TIME)
         if connection is not None:
             connection.close()
     except NetError as problem:

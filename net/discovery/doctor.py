@@ -6,11 +6,11 @@ import platform
 import sys
 import textwrap
 from collections import defaultdict
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..settings import is_loopback, settings
+from ..settings import is_address, is_loopback, settings
 from ..errors import Address
-from ..identity import printable
+from ..identity import PeerId, printable
 from ..link.base import Endpoint
 from ..link.tcp import TcpCarrier
 from ..peer import bind_host, route_address
@@ -22,6 +22,8 @@ from .report import Report, places
 MAX_HOSTS = 12
 # Peers that are connected to, and the seconds for all of them together.
 MAX_CONNECTED, CONNECT_SECONDS = 256, 1.5
+# Advertised addresses that are tried.
+MAX_ADVERTISED = 16
 # The share of lost questions that is named, from so many answers on, and seconds for an answer.
 LOSSY, FEW_ANSWERS, SLOW_SECONDS = 0.03, 4, 0.1
 # Columns of the text.
@@ -41,12 +43,14 @@ class Case(NamedTuple):
     :ivar host: the address that a peer of this process would be bound to.
     :ivar free: ports of the range that are free there.
     :ivar place: ``container``, ``WSL``, ``macOS`` or empty.
+    :ivar advertised: where peers of this host advertise themselves, and what is wrong there.
     """
 
     peers: Peers
     host: str
     free: List[int]
     place: str
+    advertised: Dict[Address, str] = {}
 
     @property
     def report(self) -> Report:
@@ -72,7 +76,7 @@ def examine(peers: Peers) -> Case:
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
     return Case(peers, host, [port for port in settings.ports if is_free(bind_host(), port)],
-                place())
+                place(), try_advertised(peers))
 
 
 def try_to_connect(peers: Peers) -> None:
@@ -84,6 +88,43 @@ def try_to_connect(peers: Peers) -> None:
     peers.report.silent_peers = sorted({*peers.report.silent_peers, *silent})
     peers.report.outcomes.update(findings.outcomes)
     peers.report.probed += len(findings.outcomes)
+
+
+def try_advertised(peers: Peers) -> Dict[Address, str]:
+    """Connect to where peers of this host advertise themselves, and say what is wrong there: no
+    text if it is that peer that answers.
+    """
+    said: Dict[PeerId, Any] = {peer: (peer.info.get("host"), peer.info.get("port"))
+                               for peer in peers}
+    wanted = {place for peer, place in said.items()
+              if (is_loopback(peer.host) or peer.host in peers.report.own)
+              and place != peer.address and place[0] not in peers.report.own}
+    if settings.advertise is not None:
+        host, port = settings.advertise
+        wanted |= {(host, port)} if port else {place for place in said.values() if place[0] == host}
+    asked: List[Address] = sorted([place for place in wanted if is_place(*place)])[:MAX_ADVERTISED]
+    findings = look_at(asked, CONNECT_SECONDS)
+    told: Dict[Address, str] = {}
+    for place in asked:
+        instances = {peer.info.get("instance") for peer in peers if said[peer] == place}
+        found = [answer.facts for answer in findings.answers if answer.address == place]
+        strangers = dict(findings.strangers)
+        if not instances:
+            told[place] = "no peer of this host runs that says so"
+        elif not found:
+            told[place] = strangers.get(place) or \
+                f"a connection from here is {findings.outcomes.get(place, 'not possible')}"
+        elif not isinstance(found[0], dict) or found[0].get("instance") not in instances:
+            told[place] = "another peer answers there"
+        else:
+            told[place] = ""
+    return told
+
+
+def is_place(host: object, port: object) -> bool:
+    """Whether that is an address, and one that this process may connect to."""
+    return isinstance(host, str) and is_address(host) and type(port) is int and 0 < port < 65536 \
+        and (is_loopback(host) or not settings.loopback_only)
 
 
 def is_free(host: str, port: int) -> bool:
@@ -314,6 +355,17 @@ def named_not_asked(case: Case) -> Optional[Cause]:
     return Cause("; ".join(notes[:3]), "; ".join(remedies))
 
 
+def advertised_in_vain(case: Case) -> Optional[Cause]:
+    wrong = {place: what for place, what in case.advertised.items() if what}
+    if not wrong:
+        return None
+    return Cause("; ".join(f"a peer of this host says that it is at {places([place])}, but {what}"
+                           for place, what in sorted(wrong.items())),
+                 "that port has to be forwarded to the peer's own, as by docker run -p "
+                 "4000:3010, and NET_ADVERTISE to name it; some routers let nobody reach their "
+                 "outer address from inside: python3 -m net doctor PEER out there is certain")
+
+
 def table_unread(case: Case) -> Optional[Cause]:
     if case.report.neighbour_source or not case.report.interfaces:
         return None
@@ -325,6 +377,7 @@ def table_unread(case: Case) -> Optional[Cause]:
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
     local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
+    advertised_in_vain,
     wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
     table_unread, hosts_silent, lossy, slow,
 )
@@ -340,7 +393,8 @@ def describe(case: Case, width: int = WIDTH) -> str:
     """The whole diagnosis as text, in lines of at most so many characters."""
     width = min(width, WIDTH)
     found = causes(case)
-    lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case), ""]
+    lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case),
+             *advertised(case), ""]
     if not found:
         lines.append("no cause for trouble found")
     for cause in found:
@@ -384,6 +438,12 @@ def old_programs(case: Case) -> List[str]:
             versions[str(peer.info.get("version"))].append(peer.address)
     return [f"with app-net {version}: {places(found)}"
             for version, found in sorted(versions.items())]
+
+
+def advertised(case: Case) -> List[str]:
+    """A line for each address that a peer of this host advertises."""
+    return [f"advertised: {places([place])}, " + (what or "where that peer answers")
+            for place, what in sorted(case.advertised.items())]
 
 
 def _ranges(ports: List[int]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
 
 from ..link.tcp import is_own_address
-from ..settings import is_loopback
+from ..settings import is_loopback, settings
 from ..errors import Address
 from ..identity import PeerId, make_id
 from ..wire.legacy import BASE64, PLAIN
@@ -53,9 +53,10 @@ def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -
 def _is_own(answer: Answer, own_instance: str, own: Set[str]) -> bool:
     """Whether it is this process that has answered. A clone of it has the same instance, and
     another address."""
-    host = answer.address[0]
+    host, advertised = answer.address[0], settings.advertise
     return not answer.old and answer.facts["instance"] == own_instance \
-        and (is_loopback(host) or host in own or is_own_address(host))
+        and (is_loopback(host) or host in own or is_own_address(host)
+             or advertised is not None and host == advertised[0])
 
 
 def _with_facts(answer: Answer) -> Answer:

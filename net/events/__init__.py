@@ -222,7 +222,7 @@ def _is_here(host: str) -> bool:
 
 def serve_events(peer: _Peer) -> Callable[[], None]:
     if not peer.test:
-        subscriber.serve(peer.id)
+        subscriber.serve(peer.id, peer.place)
 
     def close() -> None:
         if not peer.test:
@@ -242,5 +242,6 @@ def move() -> None:
     """Hear this process at its new address, and have old programs call us there."""
     subscriber.moved()
     peer = process.peer
-    if peer is not None and peer.launched and subscriber.own_id not in (None, peer.id):
-        subscriber.serve(peer.id)
+    if peer is not None and peer.launched and subscriber.own_id is not None \
+            and (subscriber.own_id, subscriber.own_place) != (peer.id, peer.place):
+        subscriber.serve(peer.id, peer.place)

@@ -96,6 +96,7 @@ class Subscriber:
         self.lock = threading.Lock()
         self.told = threading.Condition(self.lock)
         self.own_id: Optional[PeerId] = None
+        self.own_place: Optional[Address] = None
         self._handlers: Dict[Pair, Handler] = {}
         self._stop_watching: Optional[Callable[[], None]] = None
         self._targets: Dict[Address, Target] = {}
@@ -159,9 +160,12 @@ class Subscriber:
 
     # -------------------------------------------------------------------- being there
 
-    def serve(self, own_id: PeerId) -> None:
-        """This process has a peer from now on, and its handlers hear."""
-        self.own_id = own_id
+    def serve(self, own_id: PeerId, place: Optional[Address] = None) -> None:
+        """This process has a peer from now on, and its handlers hear.
+
+        :param place: where it is reached on this host, if it advertises another address.
+        """
+        self.own_id, self.own_place = own_id, place or own_id.address
         self._change()
 
     def pause(self) -> None:
@@ -261,7 +265,7 @@ class Subscriber:
 
     def _find_own(self) -> None:
         """Handlers of all peers hear this process, too, which no search finds."""
-        own = None if self.own_id is None else self.own_id.address
+        own = None if self.own_id is None else self.own_place
         with self.lock:
             before = None if self._own_address in (None, own) \
                 else self._targets.get(self._own_address)

@@ -5,7 +5,8 @@ from typing import Any, Iterator
 
 import pytest
 
-from virtual_lan import Host
+from hearing import PUBLISHER, SUBSCRIBER, ask, until
+from virtual_lan import Host, find
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,74 @@ def test_all_that_live_are_found_among_a_thousand_that_are_silent(routed, search
     assert set(result["how"]) == {"NET_PEERS"}
     # Every host was asked at one port at least.
     assert any("not asked in time" in note for note in result["notes"]) is (port == "")
+
+
+# Port 4000 of the router is the peer of the inner host, also for the inner hosts themselves.
+NAT = """
+table ip nat {
+    chain prerouting {
+        type nat hook prerouting priority -100;
+        ip daddr 10.77.5.2 tcp dport 4000 dnat to 10.88.0.3:3010
+    }
+    chain postrouting {
+        type nat hook postrouting priority 100;
+        masquerade
+    }
+}
+"""
+BOTH = PUBLISHER + SUBSCRIBER.format(options="")
+
+
+@pytest.fixture(scope="module")
+def hidden(build: Any) -> Iterator[tuple[Any, Host, Host]]:
+    """A LAN whose second host is the router of a network behind it, with two hosts in that."""
+    if find("nft") is None:
+        pytest.skip("needs nft")
+    with build(2) as lan:
+        _, router = lan.hosts
+        inner, sibling = lan.add_host(), lan.add_host()
+        router.join("10.88.0", "eth1")
+        for host in (inner, sibling):
+            host.join("10.88.0", "eth0")
+            host.ip("route add default via 10.88.0.2")
+        router.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        router.run("nft", "-f", "-", text=NAT)
+        yield lan, inner, sibling
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    """Start a peer on a host, which ends with the test."""
+    started = []
+
+    def launch(host: Host, **settings: Any) -> Any:
+        started.append(host.peer(BOTH, **settings))
+        return started[-1]
+
+    yield launch
+    for one in started:
+        one.stop()
+
+
+def test_a_peer_behind_a_nat_is_reached_where_it_says(hidden, search, start):
+    lan, inner, sibling = hidden
+    outside = start(lan.hosts[0], NET_PEERS="10.77.5.2:4000")
+    behind = start(inner, NET_PEERS="10.77.5.1,10.77.5.2:4000", NET_ADVERTISE="10.77.5.2:4000")
+    listed = "[(str(peer), peer.info['host'], peer.info['port']) for peer in net.peers()]"
+    place = ("10.77.5.2:4000", "10.77.5.2", 4000)
+    until(lambda: ask(outside, listed) == [place])
+    # It does not list itself, though it is asked at its outer address.
+    until(lambda: [one[0] for one in ask(behind, listed)] == ["10.77.5.1:3010"])
+    assert ask(outside, "bytes(net.peers()[0])") == ask(behind, "bytes(net.Peer().id)")
+    # Calls and events, of its own as well, in both directions.
+    assert ask(outside, "net.info(peer=net.peers()[0])['pid']") == behind.pid
+    assert ask(behind, "net.info(peer=net.peers()[0])['pid']") == outside.pid
+    for one, first in ((outside, 0), (behind, 100)):
+        def hears(first=first, one=one):
+            one.execute(f"many({first}, {first + 1})")
+            return all([ask(each, f"{first} in heard") for each in (outside, behind)])
+        until(hears)
+    # Who reaches it both ways has one entry: the address that it says.
+    both = search(sibling, NET_PEERS="10.77.5.2:4000")["peers"]
+    assert both == ["10.77.5.2:4000"]
+    assert search(sibling)["peers"] == ["10.88.0.3:3010"]

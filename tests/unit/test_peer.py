@@ -239,6 +239,21 @@ def test_a_hub_says_so(session_peer, kept_settings):
     assert net.info()["hub"] is True and "hub" in str(session_peer.friendly_id)
 
 
+@pytest.mark.parametrize("port", [4000, None])
+def test_what_a_peer_says_of_itself_is_the_address_that_it_advertises(own_process, port):
+    own_process.settings.set("advertise", ("192.0.2.7", port))
+    peer = _Peer()
+    bound = peer.server.address
+    assert (peer.host, peer.port) == peer.id.address == ("192.0.2.7", port or bound[1])
+    assert peer.friendly_id["host"] == "192.0.2.7" and peer.friendly_id["port"] == peer.port
+    assert peer.place == bound and bound[0] == "127.0.0.1"
+    # One for tests keeps to this host.
+    with _Peer(test=True) as beside:
+        assert beside.id.address == beside.place == beside.server.address
+    peer.close()
+    assert peer.port is peer.place is None
+
+
 def test_the_friendly_id_is_a_line_for_people():
     line = str(FriendlyId(host="192.0.2.1", port=3010, group="render\x1b[31m", hub=True,
                           name="box\n",

@@ -102,6 +102,9 @@ def test_limits_that_another_thread_changes_while_they_are_made_are_made_anew(fr
     ("host", " 192.0.2.7 ", "192.0.2.7"), ("host", "fe80::1%eth9", "fe80::1%eth9"),
     ("host", "127.1", "127.1"),
     ("peers", "a:1, b:2 ,,", ("a:1", "b:2")), ("peers", "", ()), ("traceback", "none", "none"),
+    ("advertise", "192.0.2.7:4000", ("192.0.2.7", 4000)),
+    ("advertise", " 192.0.2.7 ", ("192.0.2.7", None)),
+    ("advertise", "[FD00::1]:3010", ("fd00::1", 3010)),
     ("facts", '{"gpus": [1, 2]}', {"gpus": [1, 2]}), ("facts", "", {}), ("max_text", "1024", 1024),
 ])
 def test_a_variable_is_read_by_its_type(fresh_settings, monkeypatch, name, text, value):
@@ -117,6 +120,15 @@ def test_an_entry_of_net_peers_without_sense_is_named(fresh_settings, monkeypatc
         fresh_settings.peers
     with pytest.raises(SettingError, match=r"PEERS .*'10\.1\.2' is neither an IP address nor"):
         fresh_settings.set("peers", ["10.1.2"])
+
+
+@pytest.mark.parametrize("value", [("192.0.2.7", 4000), ("192.0.2.7", None)])
+def test_an_advertised_address_may_be_a_pair(fresh_settings, value):
+    fresh_settings.set("advertise", value)
+    assert fresh_settings.advertise == value
+    for wrong in (("192.0.2.7",), ("192.0.2.7", "4000"), (1, 2), ("nas", 3010), 7):
+        with pytest.raises(SettingError, match="ADVERTISE must"):
+            fresh_settings.set("advertise", wrong)
 
 
 def test_false_means_false(fresh_settings, monkeypatch):
@@ -136,6 +148,8 @@ def test_false_means_false(fresh_settings, monkeypatch):
     ("host", "127.0.0.1 x"), ("host", "127.0.0.1,10.0.0.1"), ("host", "[::1]"), ("host", "::g"),
     ("interfaces", ""), ("interfaces", " , "),
     ("peers", "10.1.2.3,10.1.2.300"), ("peers", "10.1.2.3:0"), ("peers", "render farm"),
+    ("advertise", ""), ("advertise", "nas.lan:3010"), ("advertise", "192.0.2.7:0"),
+    ("advertise", "0.0.0.0:3010"), ("advertise", "224.0.0.1"), ("advertise", "192.0.2.7:3010,"),
     ("name", "n" * 65), ("facts", "[1]"), ("facts", "{"), ("facts", "5"),
     ("facts", '{"a": ' * 100_000), ("traceback", "some"), ("max_depth", "0"), ("max_depth", "201"),
     ("max_text", "1000"), ("allow", "192.0.2.300"), ("allow", "everybody"), ("secret", "short"),

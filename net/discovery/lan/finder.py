@@ -54,16 +54,16 @@ class Lan:
         return LanQuest(search, self.node, _instance(), make_seal(), read_facts)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
-        if peer.port is None or ":" in peer.host:
+        if peer.server is None or ":" in peer.server.address[0]:
             return lambda: None  # there are no broadcasts in IPv6
-        host = peer.server.address[0] if peer.server else peer.host
+        host, port = peer.server.address
         node = self.node
         try:
-            beacon = Beacon(peer, host, peer.port, _instance(),
+            beacon = Beacon(peer, host, port, _instance(),
                             node.membership.sum, node.received, node.membership.asked)
             self._loop.call_soon(partial(node.add, beacon))
         except OSError as exc:
-            note(logging.DEBUG, "no datagrams at %s:%d: %s", host, peer.port, exc)
+            note(logging.DEBUG, "no datagrams at %s:%d: %s", host, port, exc)
             return lambda: None
 
         def close() -> None:

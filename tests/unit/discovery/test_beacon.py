@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import pytest
@@ -26,10 +27,8 @@ HERE = "127.0.0.1"
 class FakePeer:
     """What a beacon needs of a launched peer."""
 
-    server = None
-
     def __init__(self, port: int, facts: Dict[str, Any]) -> None:
-        self.host, self.port = HERE, port
+        self.server = SimpleNamespace(address=(HERE, port))
         self.friendly_id = {"host": HERE, "port": port, "group": None, "instance": "x", **facts}
 
 

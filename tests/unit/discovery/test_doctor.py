@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,6 +12,7 @@ from net.discovery.listing import Peers
 from net.discovery.report import Report
 from net.settings import settings
 from net.identity import PeerId, make_id
+from strangers import Stranger, peer as introduced
 
 LAN = "eth0 192.168.1.10/24"
 
@@ -163,6 +165,40 @@ def test_a_container_and_wsl(case, place, word):
 def test_what_was_not_asked_of_net_peers(case, note, remedy):
     text = only(case(peer(), notes=[note]))
     assert note in text and remedy in text and text.count(";") == 0
+
+
+def test_an_advertised_address_that_leads_elsewhere(case):
+    sound = case(peer())._replace(advertised={("203.0.113.7", 4000): ""})
+    assert causes(sound) == []
+    assert "advertised: 203.0.113.7:4000, where that peer answers" in describe(sound)
+    wrong = sound._replace(advertised={("203.0.113.7", 4000): "another peer answers there"})
+    assert "203.0.113.7:4000, but another peer answers there -> that port" in only(wrong)
+
+
+def test_who_advertises_an_address_is_asked_there(port_range, monkeypatch):
+    own = PeerId(make_id(port_range[0], "127.0.0.1"),
+                 {"host": "127.0.0.7", "port": port_range[0], "instance": "i"})
+    report = Report()
+    report.own = ["127.0.0.1"]
+    found = Peers([own], report)
+    place = ("127.0.0.7", port_range[0])
+    assert doctor.try_advertised(found) == {place: "a connection from here is refused"}
+    for instance, told in (("i", ""), ("other", "another peer answers there")):
+        with closing_stranger(place, instance):
+            assert doctor.try_advertised(found) == {place: told}
+    monkeypatch.setitem(settings.__dict__, "advertise", ("127.0.0.8", 4000))
+    assert doctor.try_advertised(Peers([], report)) == {
+        ("127.0.0.8", 4000): "no peer of this host runs that says so"}
+
+
+@contextmanager
+def closing_stranger(place, instance):
+    """A peer of this instance at an address."""
+    one = Stranger(place[1], introduced({"instance": instance, "group": None}), place[0])
+    try:
+        yield
+    finally:
+        one.stop()
 
 
 def test_an_unreadable_neighbour_table(case):

@@ -5,6 +5,7 @@ import pytest
 
 from net.discovery.answers import Answer
 from net.discovery.merging import in_order, merge_answers, peer_id
+from net.settings import settings
 from each import each
 
 OWN = {"127.0.0.1", "192.168.1.10"}
@@ -28,6 +29,12 @@ def test_a_peer_becomes_an_id_with_what_it_said_and_how_it_was_found():
 
 def test_this_process_is_not_listed():
     assert found(answer("192.168.1.10", instance="me"), answer("127.0.0.1", instance="me")) == []
+
+
+def test_this_process_is_not_listed_at_the_address_that_it_advertises(monkeypatch):
+    monkeypatch.setitem(settings.__dict__, "advertise", ("203.0.113.7", 4000))
+    assert found(answer("203.0.113.7", 4000, instance="me")) == []
+    assert len(found(answer("203.0.113.7", 4000, instance="other"))) == 1
 
 
 def test_a_clone_of_this_process_on_another_host_is():
