@@ -20,12 +20,23 @@ import importlib, pkgutil, sys
 import net
 names = ["net"] + [m.name for m in pkgutil.walk_packages(net.__path__, "net.")]
 for name in names:
-    if not name.endswith((".__main__", ".testing.plugin")):  # that one needs pytest
+    # These need pytest, and rich.
+    if not name.endswith((".__main__", ".testing.plugin", ".cli.rich_view")):
         importlib.import_module(name)
 from importlib.metadata import version
 assert version("app-net") == net.__version__, version("app-net")
 assert net.__file__.startswith(sys.prefix), net.__file__
 print("\\n".join(names))
+"""
+
+
+# A suite of a user, who has installed pytest beside it: that finds the fixture by itself.
+SUITE = """
+import net
+
+def test_peers_are_there(net_peers):
+    a, b = net_peers(2)
+    assert [net.null(peer=peer) for peer in (a, b)] == ["NULL"] * 2
 """
 
 
@@ -44,6 +55,10 @@ def main() -> None:
         assert set(imported) == modules_of_checkout(), sorted(imported)
         run(python, "-m", "net", "demo", cwd=folder)
         assert "usage: app-net " in run(scripts / "app-net", "--help", cwd=folder)
+        run(python, "-m", "pip", "install", "--quiet", "pytest>=7.4", "rich>=13")
+        run(python, "-I", "-c", "import net.cli.rich_view", cwd=folder)
+        (folder / "test_suite.py").write_text(SUITE)
+        assert "1 passed" in run(scripts / "pytest", "-W", "error", "test_suite.py", cwd=folder)
         print(f"{wheel.name}: {len(imported)} modules imported from an empty environment")
 
 
