@@ -3,7 +3,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from importlib import _bootstrap
 from typing import Callable, List
+
+#: Seconds that a fork waits for imports: one that an application's function began may never end.
+IMPORT_TIME = 1.0
 
 #: Held while TLS is loaded and credentials are made, a tenth of a second, and for each step of a
 #: handshake, a millisecond. A fork in between would leave the child waiting for ever for the locks
@@ -18,6 +23,24 @@ def in_child(forget: Callable[[], object]) -> None:
     _in_child.append(forget)
 
 
+def _prepare() -> None:
+    # Python takes the lock of its import system along, and the locks of the modules that other
+    # threads are importing stay locked in the child for ever (CPython 3.9 to 3.13). What the
+    # application's own threads import is the application's affair.
+    end = time.monotonic() + IMPORT_TIME
+    while _importing() and time.monotonic() < end:
+        time.sleep(0.001)
+    fork_lock.acquire()
+
+
+def _importing() -> bool:
+    """Whether one of our threads is importing a module right now."""
+    locks = [reference() for reference in list(getattr(_bootstrap, "_module_locks", {}).values())]
+    owners = {getattr(lock, "owner", None) for lock in locks} - {None, threading.get_ident()}
+    return bool(owners) and any(thread.ident in owners and thread.name.startswith("net-")
+                                for thread in threading.enumerate())
+
+
 def _begin_in_child() -> None:
     fork_lock.release()
     for forget in _in_child:
@@ -25,5 +48,5 @@ def _begin_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=fork_lock.acquire, after_in_parent=fork_lock.release,
+    os.register_at_fork(before=_prepare, after_in_parent=fork_lock.release,
                         after_in_child=_begin_in_child)

@@ -691,6 +691,35 @@ def test_children_of_children_each_have_a_peer_of_their_own(script, port_range):
         str(port_range[0]), *(f"{port} True True" for port in port_range[1:4])]
 
 
+IMPORTING = """
+import os, threading
+from pathlib import Path
+import net
+
+begun = threading.Event()
+goes_on = threading.Event()
+Path(__file__).with_name("slowly.py").write_text(
+    "from __main__ import begun, goes_on; begun.set(); goes_on.wait(); done = True")
+
+def load():
+    import slowly
+
+threading.Thread(target=load, name="net-anything").start()
+begun.wait()
+threading.Timer(0.05, goes_on.set).start()
+pid = os.fork()
+if not pid:
+    import slowly
+    os._exit(7 if slowly.done else 1)
+print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="as CPython imports")
+def test_a_fork_waits_for_what_our_threads_import(script):
+    assert run_python(*MAY_FORK, script(IMPORTING)).stdout == "7\n"
+
+
 FORGETFUL = """
 import os
 import net
