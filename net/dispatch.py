@@ -15,7 +15,7 @@ from typing import (Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, 
 from .context import Context, current
 from .errors import (AuthenticationError, CallTimeout, NetError, PeerBusy, ProtocolError,
                      ValueNotSupported)
-from .identity import Flag, encode_text, tag_name, tag_of_old_peer
+from .identity import Flag, encode_text, place_text, tag_name, tag_of_old_peer
 from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
@@ -388,7 +388,7 @@ def _log_failure(tag: bytes, error: BaseException) -> None:
         kind = f"{name} {type(error).__name__}"
         context = current()
         address = None if context is None else context.caller.address
-        place = "a process of this host" if address is None else "%s:%d" % address
+        place = "a process of this host" if address is None else place_text(address)
         note(logging.ERROR, "%s, called by %s, raised", name, place, kind_of=kind)
     except BaseException:  # its class may do anything when it is looked at
         pass

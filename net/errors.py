@@ -49,11 +49,14 @@ class NetError(Exception):
         return _restore, (type(self), self.args, self.__dict__.copy())
 
 
-def _place(address: Optional[Address]) -> str:
-    if address is None:
-        return "the peer"
+def place_text(address: Address) -> str:
+    """An address as text, as ``peer=`` takes it."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _place(address: Optional[Address]) -> str:
+    return "the peer" if address is None else place_text(address)
 
 
 class PeerUnreachable(NetError, ConnectionError):

@@ -4,11 +4,13 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import socket
 import sys
 from typing import Any, Dict, Iterable, Mapping, Optional, Protocol, Tuple, Union
 
 from .errors import Address, InvalidPeer
-from .errors import printable as printable  # the ground floor has to have it
+from .errors import place_text as place_text  # the ground floor has to have these two
+from .errors import printable as printable
 
 
 class HasId(Protocol):
@@ -30,7 +32,8 @@ MAX_ID = 2048
 
 
 class PeerId(bytes):
-    """The documented peer id: base64 of ``host:port -> group``, as bytes.
+    """The documented peer id: base64 of ``host:port -> group``, as bytes. An IPv6 address stands in
+    brackets: ``[fd00::1]:3010 -> group``.
 
     It equals the plain bytes and can be used wherever they can.
 
@@ -69,7 +72,7 @@ class PeerId(bytes):
 
     def __str__(self) -> str:
         # As peer= takes it.
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return place_text(self.address)
 
     def __format__(self, spec: str) -> str:
         return format(str(self), spec)
@@ -237,8 +240,7 @@ def make_id(port: int, host: str, group: Optional[str] = None) -> PeerId:
 
     :raises InvalidPeer: not a host or a port.
     """
-    check_address(host, port, (host, port))
-    return PeerId(encode_text(f"{host}:{port} -> {group}"))
+    return PeerId(encode_text(f"{place_text(check_address(host, port, (host, port)))} -> {group}"))
 
 
 def _parse_id(encoded: bytes, given: object = None) -> Tuple[str, int, Optional[str]]:
@@ -250,10 +252,19 @@ def _parse_id(encoded: bytes, given: object = None) -> Tuple[str, int, Optional[
     except ValueError:
         raise InvalidPeer(given, "not base64 of 'host:port -> group'") from None
     place, arrow, group = text.partition(" -> ")
-    host, colon, port = place.rpartition(":")
-    if not arrow or not colon:
+    if not arrow or ":" not in place:
         raise InvalidPeer(given, "not base64 of 'host:port -> group'")
-    return (*check_address(host, port, given), group_named(group))
+    return (*_read_place(place, given), group_named(group))
+
+
+def _read_place(place: str, given: object) -> Address:
+    """The address of ``host:port`` or ``[address]:port``."""
+    host, _, port = place.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise InvalidPeer(given, "an IPv6 address needs brackets, as in [::1]:3010")
+    return check_address(host, port, given)
 
 
 def group_named(name: Optional[str]) -> Optional[str]:
@@ -262,7 +273,8 @@ def group_named(name: Optional[str]) -> Optional[str]:
 
 
 def check_address(host: Any, port: Any, given: object) -> Address:
-    """A host and a port, the port as int. ``given`` is what an error shows.
+    """A host and a port, the port as int, an IPv6 address as it is usually written. ``given`` is
+    what an error shows.
 
     :raises InvalidPeer: empty, too long or unprintable host, or a port outside 1 to 65535.
     """
@@ -274,7 +286,22 @@ def check_address(host: Any, port: Any, given: object) -> Address:
         port = int(port)
     if type(port) is not int or not 1 <= port <= 65535:
         raise InvalidPeer(given, "no port from 1 to 65535")
-    return host, port
+    return _usual(host, given) if ":" in host else host, port
+
+
+def _usual(host: str, given: object) -> str:
+    """An IPv6 address as all programs write it, so that one peer has one id."""
+    host, percent, zone = host.partition("%")
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, host)
+    except OSError:
+        raise InvalidPeer(given, "no IPv6 address") from None
+    return socket.inet_ntop(socket.AF_INET6, packed) + (percent + zone if zone else "")
+
+
+def without_zone(host: str) -> str:
+    """A host as others are told it: the zone of a link-local address means nothing to them."""
+    return host.partition("%")[0] if ":" in host else host
 
 
 def address_of(peer: PeerArgument) -> Address:
@@ -301,12 +328,7 @@ def address_of(peer: PeerArgument) -> Address:
 
 def _address_of_text(peer: str) -> Address:
     if ":" in peer:
-        host, _, port = peer.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise InvalidPeer(peer, "an IPv6 address needs brackets, as in [::1]:3010")
-        return check_address(host, port, peer)
+        return _read_place(peer, peer)
     try:
         return _parse_id(peer.encode("ascii"), peer)[:2]
     except (UnicodeEncodeError, InvalidPeer):

@@ -31,7 +31,7 @@ def openmetrics(peers: Optional[Mapping[str, Mapping[str, Any]]] = None) -> str:
     """
     if peers is None:
         own = existing_peer()
-        place = "" if own is None or own.server is None else f"{own.host}:{own.port}"
+        place = "" if own is None or own.server is None else str(own.id)
         peers = {place: stats()}
     lines: List[str] = []
     for name, kind, text, samples in _FAMILIES:

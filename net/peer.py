@@ -21,9 +21,9 @@ from .settings import parse_group, settings
 from .hosting import announce_to_children, is_token, stale_parent, why_not_here
 from .errors import Address, NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
-                       make_id, make_tag, printable, tag_name)
+                       make_id, make_tag, place_text, printable, tag_name, without_zone)
 from .link import local
-from .link.base import Deadline, Endpoint, Listener, listen_in_range
+from .link.base import Deadline, Endpoint, Listener, listen_at, listen_in_range
 from .link.tcp import TcpCarrier
 from .process import process
 from .wire.legacy import unmarked
@@ -31,7 +31,7 @@ from .wire.memo import Memo
 from .run.server import Server
 
 #: What stands for every address of a host.
-EVERYWHERE = (local.EVERY_ADDRESS, "::")
+EVERYWHERE = (local.EVERY_ADDRESS, local.EVERY_ADDRESS_6)
 
 # Seconds for a host to accept a connection or refuse it.
 PING_TIME = 0.25
@@ -41,7 +41,7 @@ class FriendlyId(Dict[str, Any]):
     """What a peer says about itself: a dict, and as ``str()`` a line of text."""
 
     def __str__(self) -> str:
-        place = f"{self.get('host')}:{self.get('port')}"
+        place = place_text((str(self.get("host")), self.get("port", 0)))
         parts = [f"peer {place}", f"group {self['group']}" if self.get("group") else "no group"]
         if self.get("hub"):
             parts.append("hub")
@@ -90,6 +90,8 @@ class _Peer:
         self._changing = threading.RLock()
         self._server: Optional[Server] = None
         self._closers: List[Callable[[], None]] = []
+        #: The addresses that it has bound, since it was launched.
+        self.bound: List[str] = []
         self.instance = process.instance
         process.peers.append(self)
         if launch:
@@ -128,14 +130,14 @@ class _Peer:
 
     def _listen(self) -> List[Listener]:
         """Listen at the address of this peer, and beside it for the processes of this host."""
-        host = "127.0.0.1" if self._test else bind_host()
-        listeners = [listen_in_range(TcpCarrier(), host, settings.ports, settings.backlog,
-                                     self._test)]
-        beside = local.listen(listeners[0].endpoint.address, settings.backlog) \
-            if settings.unix else None
-        if beside is not None:
-            listeners.append(beside)
-        if not self._test and host not in EVERYWHERE:
+        hosts = ["127.0.0.1"] if self._test else bind_hosts()
+        listeners = listen_at(TcpCarrier(), hosts, settings.ports, settings.backlog, self._test)
+        self.bound = [listener.endpoint.host for listener in listeners]
+        for address in [listener.endpoint.address for listener in listeners]:
+            beside = local.listen(address, settings.backlog) if settings.unix else None
+            if beside is not None:
+                listeners.append(beside)
+        if not self._test and hosts[0] not in EVERYWHERE:
             listeners += _listen_for_old(listeners[0].endpoint.port)
         return listeners
 
@@ -200,7 +202,7 @@ class _Peer:
         serves."""
         if self._advertised is not None:
             return self._advertised[0]
-        bound = self._server.address[0] if self._server else bind_host()
+        bound = self._server.address[0] if self._server else bind_hosts()[0]
         return route_address() if bound in EVERYWHERE else bound
 
     @property
@@ -232,7 +234,7 @@ class _Peer:
                 raise NetError("this process serves no peer, because NET_LAUNCH switches it off; "
                                "net.Peer().launch() starts one all the same")
             self.launch()
-        return self.generate_id(self.port or 0, self.host, self.group)
+        return self.generate_id(self.port or 0, without_zone(self.host), self.group)
 
     @property
     def friendly_id(self) -> FriendlyId:
@@ -244,7 +246,7 @@ class _Peer:
         ``str()`` of it is a line for people.
         """
         return FriendlyId(
-            group=self.group, host=self.host, port=self.port, hub=self.hub,
+            group=self.group, host=without_zone(self.host), port=self.port, hub=self.hub,
             executable=sys.executable or "", user=_user(),
             instance=self.instance, name=socket.gethostname()[:64], pid=os.getpid(),
             program=os.path.basename(sys.argv[0] if sys.argv else "")[:64],
@@ -332,7 +334,7 @@ class _Peer:
         return {"group": peer.group, "host": peer.host, "port": peer.port}
 
     def __repr__(self) -> str:
-        where = f"{self.host}:{self.port}" if self._server else "not launched"
+        where = str(self.id) if self._server else "not launched"
         return f"<net.Peer {where}, group {self.group}>"
 
     def _change(self, launch: bool = True, test: bool = False,
@@ -580,18 +582,18 @@ def _warn_once(text: str) -> None:
         warn(text)
 
 
-def bind_host() -> str:
+def bind_hosts() -> List[str]:
     """What the peer of this process binds: unless it is set, every address that this host has or
-    gets, since it may get another one, or a second."""
+    gets, of IPv4 and of IPv6, since it may get another one, or a second."""
     host = settings.host
-    if host is None:
-        return local.EVERY_ADDRESS
-    return "127.0.0.1" if host == "localhost" else host
+    if host is None or host == local.EVERY_ADDRESS_6:
+        return list(EVERYWHERE)
+    return ["127.0.0.1" if host == "localhost" else host]
 
 
 def _call_host() -> str:
     """Where a peer of this host is called that is bound as that of this process."""
-    host = bind_host()
+    host = bind_hosts()[0]
     return "127.0.0.1" if host in EVERYWHERE else host
 
 

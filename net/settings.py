@@ -10,7 +10,7 @@ import operator
 import os
 import re
 import socket
-from typing import Any, Callable, Dict, Generic, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from .errors import SettingError
 from .log import warn
@@ -130,7 +130,13 @@ def _address_of_interface(name: str) -> Optional[str]:
                  if name in (adapter.name, adapter.nice_name, ip.nice_name)]
     except (ImportError, OSError):
         return None
-    return next((str(ip.ip) for ip in found if ip.is_IPv4), None)
+    four = [str(ip.ip) for ip in found if ip.is_IPv4]
+    # Those that change for privacy come before the one that they belong to.
+    six: List[Any] = [ip.ip for ip in reversed(found) if not ip.is_IPv4]
+    # An address that means the same on all hosts, if it has one.
+    six.sort(key=lambda ip: bool(ip[2]))
+    return next(iter(four + [ip[0] if not ip[2] else f"{ip[0].partition('%')[0]}%{ip[2]}"
+                             for ip in six]), None)
 
 
 def _name(value: Any) -> Optional[str]:

@@ -6,9 +6,9 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..context import caller
-from ..errors import InvalidPeer
+from ..errors import Address, InvalidPeer
 from ..events import subscribe
-from ..identity import PeerId, printable
+from ..identity import PeerId, place_text, printable
 from ..peer import Peer
 from .screen import Screen, Usage
 
@@ -19,6 +19,9 @@ MAX_SHOWN = 2000
 
 # Of an event, for scripts: what the clock of this host says.
 STAMP = "%Y-%m-%dT%H:%M:%S%z"
+
+# Where an event comes from that this process has announced.
+HERE: Address = ("here", 0)
 
 #: A line for people, and the same for scripts.
 Line = Tuple[str, Dict[str, Any]]
@@ -34,14 +37,14 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
 
     def hear(*args: Any, **kwargs: Any) -> None:
         found = caller()
-        host, port = found.address or ("here", 0) if found is not None else ("here", 0)
-        lines.put((f"{_now()} {host}:{port} {printable(f'{args!r} {kwargs!r}', MAX_SHOWN)}",
-                   {"time": time.strftime(STAMP), "peer": f"{host}:{port}", "event": event,
+        place = place_text(found.address or HERE) if found is not None else place_text(HERE)
+        lines.put((f"{_now()} {place} {printable(f'{args!r} {kwargs!r}', MAX_SHOWN)}",
+                   {"time": time.strftime(STAMP), "peer": place, "event": event,
                     "args": args, "kwargs": kwargs}))
 
     def miss(event: str, peer: PeerId, missed: Optional[int]) -> None:
         count = "some" if missed is None else f"{missed:,}"
-        lines.put((f"{_now()} {peer.host}:{peer.port} -- {count} events missed",
+        lines.put((f"{_now()} {peer} -- {count} events missed",
                    {"time": time.strftime(STAMP), "peer": str(peer), "event": event,
                     "missed": missed}))
 

@@ -121,7 +121,7 @@ def _serve(names: List[str], screen: Screen, watch: Optional[_Watch]) -> None:
     peer = Peer()
     peer.launch()
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    screen.say(f"serving at {peer.host}:{peer.port}: "
+    screen.say(f"serving at {peer.id}: "
                f"{printable(', '.join(names[:MAX_NAMES]), 2000)}{more}; Ctrl-C ends it")
     if watch is not None:
         threading.Thread(target=watch.close_peer, name="net-reload", daemon=True).start()

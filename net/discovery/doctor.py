@@ -10,10 +10,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..settings import is_address, is_loopback, settings
 from ..errors import Address
-from ..identity import PeerId, printable
-from ..link.base import Endpoint
+from ..identity import PeerId, printable, without_zone
+from ..link.base import listen_at
 from ..link.tcp import TcpCarrier
-from ..peer import bind_host, route_address
+from ..peer import bind_hosts, route_address
 from .listing import Peers
 from .probes import look_at
 from .report import Report, places
@@ -75,7 +75,7 @@ def examine(peers: Peers) -> Case:
     try_to_connect(peers)
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
-    return Case(peers, host, [port for port in settings.ports if is_free(bind_host(), port)],
+    return Case(peers, host, [port for port in settings.ports if is_free(bind_hosts(), port)],
                 place(), try_advertised(peers))
 
 
@@ -96,9 +96,10 @@ def try_advertised(peers: Peers) -> Dict[Address, str]:
     """
     said: Dict[PeerId, Any] = {peer: (peer.info.get("host"), peer.info.get("port"))
                                for peer in peers}
+    own = {without_zone(host) for host in peers.report.own}
     wanted = {place for peer, place in said.items()
               if (is_loopback(peer.host) or peer.host in peers.report.own)
-              and place != peer.address and place[0] not in peers.report.own}
+              and place != peer.address and place[0] not in own}
     if settings.advertise is not None:
         host, port = settings.advertise
         wanted |= {(host, port)} if port else {place for place in said.values() if place[0] == host}
@@ -127,10 +128,11 @@ def is_place(host: object, port: object) -> bool:
         and (is_loopback(host) or not settings.loopback_only)
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether a peer could bind this port now."""
+def is_free(hosts: List[str], port: int) -> bool:
+    """Whether a peer could bind this port at these addresses now."""
     try:
-        TcpCarrier().listen(Endpoint("tcp", host, port), 1).close()
+        for listener in listen_at(TcpCarrier(), hosts, range(port, port + 1), 1):
+            listener.close()
         return True
     except OSError:
         return False

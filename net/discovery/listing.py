@@ -14,7 +14,7 @@ MAX_ROWS = 60
 
 #: The columns, and the text of each for a peer.
 COLUMNS: Tuple[Tuple[Column, Callable[[PeerId], str]], ...] = (
-    (Column("address", 12), lambda peer: f"{peer.host}:{peer.port}"),
+    (Column("address", 12), str),
     (Column("group", 5), lambda peer: "" if peer.group is None else str(peer.group)),
     (Column("hub", 3), lambda peer: "hub" if peer.hub else ""),
     (Column("name", 7), lambda peer: _said(peer, "label") or

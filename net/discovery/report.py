@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Dict, List, Tuple
 
-from ..errors import Address
+from ..errors import Address, place_text
 
 # Rows of one kind that the text shows; the attributes have them all.
 MAX_SHOWN = 12
@@ -100,7 +100,7 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 def places(addresses: List[Address]) -> str:
     """Addresses for people: the first few, and how many more."""
-    shown = ", ".join(f"{host}:{port}" for host, port in addresses[:5])
+    shown = ", ".join(map(place_text, addresses[:5]))
     return f"{shown} and {len(addresses) - 5} more" if len(addresses) > 5 else shown
 
 

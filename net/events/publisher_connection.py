@@ -8,9 +8,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 
 from ..dispatch import MemoryBudget, NoRoom, Room
 from ..errors import Address, NetError, PeerLost, ProtocolError
-from ..identity import PeerId, make_id, make_tag, printable, tag_name
+from ..identity import PeerId, make_id, make_tag, place_text, printable, tag_name, without_zone
 from ..link.base import Endpoint
-from ..link.tcp import host_port
+from ..link.addresses import host_port
 from ..log import EVENTS, RateLimitedLog
 from ..run.channel import Channel, Receiver, dial
 from ..run.loop import Loop, Timer
@@ -245,8 +245,8 @@ class PublisherConnection(Receiver):
         try:
             decode_reply(frame, address, address, b"")
         except NetError as problem:
-            note(logging.WARNING, "%s:%d refuses the event %r: %s", *address, pair[0],
-                 printable(str(problem), 500))
+            note(logging.WARNING, "%s refuses the event %r: %s", place_text(address),
+                 pair[0], printable(str(problem), 500))
 
     # ------------------------------------------------------------------ what is asked for
 
@@ -256,7 +256,8 @@ class PublisherConnection(Receiver):
         :param places: our ends of other connections to what says to be the same process.
         """
         number = self._subscription.ask(pair)
-        self._ask(encode_subscribe(number, Subscribe(pair, port, places)))
+        told = [(without_zone(host), own_port) for host, own_port in places]
+        self._ask(encode_subscribe(number, Subscribe(pair, port, told)))
 
     def unsubscribe(self, pair: Pair) -> None:
         """A handler hears an event no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import Address, PeerBusy
-from ..identity import PeerId
+from ..identity import PeerId, without_zone
 from ..wire.deliveries import Pair
 from .feeds import Feed
 from .shares import Shares
@@ -45,6 +45,9 @@ class Registry:
 
         :param address: that its connection comes from, None with old peers.
         """
+        if address is not None:
+            # As the other side names it.
+            address = without_zone(address[0]), address[1]
         self.feeds[feed] = address
         if address is not None:
             self._by_address[address] = feed

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..dispatch import MemoryBudget
 from ..errors import Address, NetError, PeerBusy, PeerLost, PeerUnreachable
-from ..identity import PeerId, printable
+from ..identity import PeerId, place_text, printable
 from ..link import security
 from ..link.tcp import is_own_address
 from ..log import EVENTS, RateLimitedLog
@@ -212,7 +212,8 @@ class Subscriber:
         with self.lock:
             target = self._targets.setdefault(address, Target(self, address))
         if not target.found and not self._finds.take(source_of(address)):
-            note(logging.WARNING, "%s:%d is not heard: too many peers are found there", *address)
+            note(logging.WARNING, "%s is not heard: too many peers are found there",
+                 place_text(address))
             self._forget(target)
             return
         target.found = True
@@ -525,7 +526,7 @@ class Target:
         if self._failures == 1:
             self._failing_since = now
             note(logging.WARNING if self.subscription.instance is None else logging.INFO,
-                 "cannot subscribe at %s:%d, trying again: %s", *self.address,
+                 "cannot subscribe at %s, trying again: %s", place_text(self.address),
                  printable(str(problem), 500))
         self._tell([], problem)
         absence = now - self._failing_since

@@ -4,7 +4,7 @@ from __future__ import annotations
 import errno
 import socket
 from time import monotonic, sleep
-from typing import NamedTuple, Optional, Protocol, Tuple
+from typing import List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..errors import Address, NoFreePort
 
@@ -144,18 +144,44 @@ def connect_patiently(carrier: Carrier, endpoint: Endpoint, deadline: Deadline) 
 
 def listen_in_range(carrier: Carrier, host: str, ports: range, backlog: int,
                     any_port: bool = False) -> Listener:
-    """Listen on the first free port of a range.
+    """:func:`listen_at` a single host."""
+    return listen_at(carrier, [host], ports, backlog, any_port)[0]
 
-    :param host: numeric address of this host; every address with ``0.0.0.0`` or ``::``.
+
+def listen_at(carrier: Carrier, hosts: Sequence[str], ports: range, backlog: int,
+              any_port: bool = False) -> List[Listener]:
+    """Listen on the first port of a range that is free at all these hosts.
+
+    :param hosts: numeric addresses of this host; every address of IPv4 with ``0.0.0.0``, of IPv6
+        with ``::``. After the first, those that it cannot have are left out: it may have no IPv6.
     :param ports: tried in order.
     :param any_port: take any port of the operating system's if all are taken.
     :raises NoFreePort: all are taken.
-    :raises OSError: it is impossible to listen at the address.
+    :raises OSError: it is impossible to listen at the first of them.
     """
     for port in (*ports, 0) if any_port else ports:
         try:
-            return carrier.listen(Endpoint(carrier.name, host, port), backlog)
+            return _listen(carrier, hosts, port, backlog)
         except OSError as problem:
             if problem.errno not in _TAKEN:
                 raise
-    raise NoFreePort(host, ports)
+    raise NoFreePort(hosts[0], ports)
+
+
+def _listen(carrier: Carrier, hosts: Sequence[str], port: int, backlog: int) -> List[Listener]:
+    """Listen at several addresses and one port.
+
+    :raises OSError: the port is taken at one of them, or it is impossible at the first.
+    """
+    found: List[Listener] = []
+    for host in hosts:
+        try:
+            found.append(carrier.listen(Endpoint(carrier.name, host, port), backlog))
+        except OSError as problem:
+            if found and problem.errno not in _TAKEN:
+                continue
+            for listener in found:
+                listener.close()
+            raise
+        port = found[0].endpoint.port
+    return found

@@ -1,14 +1,21 @@
 """The network interfaces of this host: where to search, where not to, and why."""
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
-from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
+from ..identity import without_zone
 from ..settings import is_loopback
 from . import netlink
+from .addresses import is_link_local, zone_name
+
+#: Where peers hear questions and announcements in IPv6: all that take part on one link. A transient
+#: group (RFC 4291), whose last four bytes are those that our datagrams begin with.
+GROUP = "ff12::ab6e:6574"
 
 # An address outside of every local network (TEST-NET-3): choosing a route to it sends nothing.
 _ELSEWHERE = ("203.0.113.1", 9)
@@ -30,20 +37,54 @@ _CONTAINER = re.compile(
 
 
 class Interface(NamedTuple):
-    """One IPv4 address of this host. ``prefix`` is the length of its netmask in bits."""
+    """One address of this host.
+
+    :ivar address: a link-local one of IPv6 with its zone.
+    :ivar prefix: the length of its netmask in bits.
+    :ivar number: of the interface, with IPv6.
+    :ivar passing: whether it is an IPv6 address that is only used for a time, for privacy or
+        because it is old.
+    """
 
     name: str
     address: str
     prefix: int
+    number: int = 0
+    passing: bool = False
 
     @property
-    def network(self) -> IPv4Network:
+    def is_six(self) -> bool:
+        """Whether it is an address of IPv6."""
+        return ":" in self.address
+
+    @property
+    def network(self) -> Union[IPv4Network, IPv6Network]:
+        if self.is_six:
+            return IPv6Network((without_zone(self.address), self.prefix), strict=False)
         return IPv4Network((self.address, self.prefix), strict=False)
+
+    def holds(self, host: str) -> bool:
+        """Whether a numeric address is in the network of this interface."""
+        if not self.is_six:
+            return ":" not in host and IPv4Address(host) in self.network
+        if ":" not in host or is_link_local(host) != is_link_local(self.address) \
+                or host.partition("%")[2] != self.address.partition("%")[2]:
+            return False
+        return IPv6Address(without_zone(host)) in self.network
 
     @property
     def broadcast(self) -> Optional[str]:
-        """The address that reaches all hosts of the network; None where there is none."""
+        """The address that reaches all hosts of the network, in IPv6 all peers; None where there is
+        none."""
+        if self.is_six:
+            return GROUP if self.prefix < 127 else None
         return str(self.network.broadcast_address) if self.prefix < 31 else None
+
+    @property
+    def rank(self) -> int:
+        """The order in which peers are asked: what has answered need not answer again. IPv4 first,
+        then IPv6 with addresses that mean the same on all hosts."""
+        return self.is_six + is_link_local(self.address)
 
     def __str__(self) -> str:
         return f"{self.name} {self.address}/{self.prefix}"
@@ -56,7 +97,7 @@ class Plan(NamedTuple):
     """Where a search goes.
 
     :ivar own: every address of this host.
-    :ivar asked: interfaces whose broadcast address gets the question.
+    :ivar asked: interfaces whose broadcast address gets the question, in the order of their ranks.
     :ivar swept: interfaces whose addresses are primed one by one, so that the neighbour table
         knows them.
     :ivar notes: what is left out, with the reason, one line each.
@@ -69,9 +110,9 @@ class Plan(NamedTuple):
 
 
 def read() -> Tuple[List[Interface], str]:
-    """All IPv4 interfaces, and a note if they are only guessed. Sends nothing."""
+    """All addresses of this host, and a note if they are only guessed. Sends nothing."""
     try:
-        found = [Interface(name, host, prefix) for name, host, prefix in netlink.addresses()]
+        found = [Interface(*one) for one in netlink.addresses()]
     except OSError:
         try:
             found = _by_library()
@@ -79,11 +120,11 @@ def read() -> Tuple[List[Interface], str]:
             address = way_out()
             note = f"interfaces are guessed, netmask /24: {exc}"
             return ([] if address is None else [Interface("route", address, NEAR_PREFIX)]), note
-    return [interface for interface in found if 0 < interface.prefix <= 32], ""
+    return [one for one in found if 0 < one.prefix <= (128 if one.is_six else 32)], ""
 
 
 def way_out() -> Optional[str]:
-    """The address of this host that what it sends to the world comes from; None without a way
+    """The IPv4 address of this host that what it sends to the world comes from; None without a way
     there. Sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -94,16 +135,51 @@ def way_out() -> Optional[str]:
 
 
 def first_address() -> Optional[str]:
-    """An address of this host on some network; of a bridge or tunnel only if there is no other."""
+    """An address of this host on some network; of a bridge or tunnel only if there is no other, and
+    of IPv6 if there is none of IPv4."""
     found = [one for one in read()[0] if not is_loopback(one.address)]
-    return min(found, key=lambda one: bool(why_not_swept(one))).address if found else None
+    return min(found, key=lambda one: (bool(why_not_swept(one)), *worth(one))).address \
+        if found else None
+
+
+def worth(one: Interface) -> Tuple[bool, int, bool]:
+    """Sort key of the addresses that this host may be known by, the best first: those that stay
+    before others, and of these IPv4, then what no provider changes."""
+    return one.passing, one.rank, one.is_six and not IPv6Address(
+        without_zone(one.address)).is_private
+
+
+def zone_of(host: str) -> str:
+    """The zone of a link-local address that comes without one: that of this host's own address, or
+    the only one that there is.
+
+    :raises OSError: there are several, or none.
+    """
+    found = {one.address: one.address.partition("%")[2] for one in read()[0]
+             if is_link_local(one.address)}
+    own = [zone for address, zone in found.items() if without_zone(address) == host]
+    zones = own or set(found.values())
+    if len(zones) != 1:
+        raise OSError(errno.EINVAL, f"a link-local address needs the name of an interface, as in "
+                                    f"{host}%{min(zones, default='eth0')}")
+    return next(iter(zones))
 
 
 def _by_library() -> List[Interface]:
     import ifaddr
 
-    return [Interface(_name(adapter, ip), str(ip.ip), ip.network_prefix)
-            for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            if ip.is_IPv4:
+                found.append(Interface(_name(adapter, ip), str(ip.ip), ip.network_prefix))
+            else:
+                host = str(ip.ip[0])
+                if is_link_local(host):
+                    host = f"{without_zone(host)}%{zone_name(int(ip.ip[2]))}"
+                found.append(Interface(_name(adapter, ip), host, ip.network_prefix,
+                                       adapter.index or 0))
+    return found
 
 
 def _name(adapter: Any, ip: Any) -> str:
@@ -120,9 +196,14 @@ def plan(interfaces: Iterable[Interface], wanted: Iterable[str] = (), sweep: boo
     interfaces = list(interfaces)
     wanted = set(wanted)
     result = Plan([interface.address for interface in interfaces], [], [], [])
+    six: List[Interface] = []
     for interface in interfaces:
-        chosen = not wanted.isdisjoint((interface.name, interface.address))
+        chosen = not wanted.isdisjoint(_names(interface))
         if is_loopback(interface.address):
+            continue
+        if interface.is_six:
+            if chosen or not wanted and not why_not_swept(interface):
+                six.append(interface)
             continue
         if wanted and not chosen:
             result.notes.append(f"{interface}: not in NET_INTERFACES")
@@ -135,18 +216,36 @@ def plan(interfaces: Iterable[Interface], wanted: Iterable[str] = (), sweep: boo
             result.notes.append(f"{interface}: not swept, {reason}")
         else:
             result.swept.append(interface)
-    known = {text for interface in interfaces for text in (interface.name, interface.address)}
+    known = {text for interface in interfaces for text in _names(interface)}
     result.notes.extend(f"no interface {name!r}, see NET_INTERFACES" for name in wanted - known)
     return result
 
 
+def _names(interface: Interface) -> Tuple[str, ...]:
+    """What NET_INTERFACES may call an interface."""
+    return interface.name, interface.address, without_zone(interface.address)
+
+
+def asked_in_six(interfaces: Iterable[Interface]) -> List[Interface]:
+    """From which addresses of IPv6 peers are asked: at each interface from the best one, by which
+    it may be listed everywhere, and from the link-local one, which hosts of other networks on the
+    same link can answer to."""
+    by_name: Dict[str, List[Interface]] = {}
+    for one in interfaces:
+        by_name.setdefault(one.name, []).append(one)
+    found = {min(ones, key=worth) for ones in by_name.values()}
+    found.update(one for ones in by_name.values() for one in ones if one.rank == 2)
+    return sorted(found, key=lambda one: (one.rank, one.name))
+
+
 def why_not_swept(interface: Interface) -> str:
-    """The reason why the addresses of this interface are left alone; empty to sweep it."""
-    if interface.prefix >= 31 or _TUNNEL.match(interface.name):
+    """The reason why the addresses of this interface are left alone; empty to sweep it, or to ask
+    there with IPv6, which is never swept."""
+    if not interface.broadcast or _TUNNEL.match(interface.name):
         return "point to point"
     if _CONTAINER.match(interface.name):
         return "a bridge to containers or virtual machines"
-    if IPv4Address(interface.address).is_link_local:
+    if not interface.is_six and IPv4Address(interface.address).is_link_local:
         return "a self-assigned address"
     return ""
 

@@ -17,8 +17,8 @@ from .base import Deadline, Endpoint, Listener
 from .tcp import is_own_address
 from .unix import UnixCarrier, peer_credentials
 
-#: What a peer is bound to that serves at every address of its host.
-EVERY_ADDRESS = "0.0.0.0"
+#: What a peer is bound to that serves at every address of its host, in IPv4 and in IPv6.
+EVERY_ADDRESS, EVERY_ADDRESS_6 = "0.0.0.0", "::"
 
 # The file that gives a host's own name its address, and how many bytes of it are read.
 HOSTS_FILE = "/etc/hosts"
@@ -30,7 +30,8 @@ def endpoints_of(address: Address) -> List[Endpoint]:
     listen; none where the system has no such names, or the address is another host's."""
     if sys.platform != "linux" or not is_own_address(address[0]):
         return []
-    return [_endpoint(address), _endpoint((EVERY_ADDRESS, address[1]))]
+    every = EVERY_ADDRESS_6 if ":" in address[0] else EVERY_ADDRESS
+    return [_endpoint(address), _endpoint((every, address[1]))]
 
 
 def listen(address: Address, backlog: int) -> Optional[Listener]:

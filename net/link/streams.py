@@ -9,8 +9,9 @@ import sys
 from typing import Any, Callable, List, Optional, Sequence
 
 from ..wire.frames import Buffer, CHUNK, EndOfStream
+from .addresses import host_port
 from .base import Deadline, LONGEST
-from .tcp import host_port, is_own_address, tune
+from .tcp import is_own_address, tune
 
 __all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathered", "host_port",
            "is_own_address", "reset_at_end", "tune"]

@@ -7,6 +7,7 @@ import socket
 from typing import Any, List, Optional, Tuple
 
 from ..errors import Address
+from .addresses import host_port, is_link_local, socket_address
 from .base import Deadline, Endpoint, Listener
 
 # A host that vanished is noticed after 9 s of silence and three probes 3 s apart; data that is not
@@ -70,8 +71,8 @@ class TcpCarrier:
                 option = socket.SO_EXCLUSIVEADDRUSE  # type: ignore[attr-defined]
                 sock.setsockopt(socket.SOL_SOCKET, option, 1)
             if family == socket.AF_INET6 and hasattr(socket, "IPV6_V6ONLY"):
-                # "::" means IPv4, too, whatever the system's default is.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                # Whatever the system's default is: a listener for IPv4 may have the same port.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(place)
             sock.listen(backlog)
             sock.setblocking(False)
@@ -86,7 +87,7 @@ class TcpListener:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self.endpoint = Endpoint("tcp", *sock.getsockname()[:2])
+        self.endpoint = Endpoint("tcp", *(host_port(sock.getsockname()) or ("", 0)))
         self.fileno = sock.fileno
         self.close = sock.close
 
@@ -114,24 +115,29 @@ def tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, no_signal, 1)
 
 
-def host_port(address: Any) -> Optional[Address]:
-    """``(host, port)`` of a socket address, IPv4 in IPv6 unwrapped; None when it has none."""
-    if not isinstance(address, tuple) or len(address) < 2:
-        return None
-    host, port = address[:2]
-    return (host[7:] if host.startswith("::ffff:") else host.partition("%")[0]), port
-
-
 def is_own_address(host: str) -> bool:
     """Whether a numeric address belongs to this host. Sends nothing and resolves no name."""
+    if host in ("0.0.0.0", "::"):
+        return False
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.inet_pton(family, host)
+        family, place = socket_address((_with_zone(host), 0))
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
+            probe.bind(place)
     except OSError:
         return False
-    return host not in ("0.0.0.0", "::")
+    return True
+
+
+def _with_zone(host: str) -> str:
+    """A numeric address with the zone that it needs, if there is only one that it can have.
+
+    :raises OSError: there are several.
+    """
+    if not is_link_local(host) or "%" in host:
+        return host
+    from . import interfaces  # hardly ever
+
+    return f"{host}%{interfaces.zone_of(host)}"
 
 
 def _places(endpoint: Endpoint, flags: int = 0) -> List[Tuple[int, Any]]:
@@ -140,9 +146,10 @@ def _places(endpoint: Endpoint, flags: int = 0) -> List[Tuple[int, Any]]:
     :raises OSError: it has none.
     """
     host, port = endpoint.address
+    if ":" in host:
+        return [socket_address((_with_zone(host), port))]
     try:
-        socket.inet_pton(socket.AF_INET, host)
-        return [(socket.AF_INET, (host, port))]
+        return [socket_address(endpoint.address)]
     except OSError:
         pass
     try:

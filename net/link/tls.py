@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..settings import settings
+from ..identity import without_zone
 from ..errors import Address, AuthenticationError, NetError, PeerBusy, SettingError
 from ..wire.frames import FAILURE, FIRST, CHUNK, Buffer, EndOfStream
 from ..wire.messages import decode_reply, encode_refusal
@@ -302,7 +303,7 @@ def _names(kind: str, name: str, host: str) -> bool:
     if kind != "IP Address":
         return False
     try:
-        return ipaddress.ip_address(name) == ipaddress.ip_address(host)
+        return ipaddress.ip_address(name) == ipaddress.ip_address(without_zone(host))
     except ValueError:  # the host is a name
         return False
 

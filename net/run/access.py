@@ -85,7 +85,7 @@ def _within(host: Host, network: Any) -> bool:
 
 
 def own_networks() -> List[Any]:
-    """The networks of this host's interfaces; none where ifaddr is missing."""
+    """The networks of this host's interfaces; none where the system does not tell them."""
     with _own.lock:
         if monotonic() >= _own.until:
             _own.networks = _read()
@@ -94,13 +94,7 @@ def own_networks() -> List[Any]:
 
 
 def _read() -> List[Any]:
-    try:
-        import ifaddr
+    from ..link import interfaces  # only a stranger's address needs it
 
-        found = [(ip.ip if ip.is_IPv4 else ip.ip[0], ip.network_prefix)
-                 for adapter in ifaddr.get_adapters() for ip in adapter.ips]
-    except (ImportError, OSError):
-        return []
-    # A prefix of 0 would let in every address.
-    return [ipaddress.ip_network(f"{host}/{prefix}", strict=False)
-            for host, prefix in found if prefix > 0]
+    found, guessed = interfaces.read()
+    return [] if guessed else [one.network for one in found]

@@ -15,7 +15,7 @@ import traceback
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import RemoteError
-from ..identity import address_of, printable, printable_block
+from ..identity import address_of, place_text, printable, printable_block
 from .checks import Malformed, a_list, a_text, a_whole, an_object, is_of_the_data
 from .limits import Limits
 from .matching import (GROUP, REMOTE_ERROR, Name, args_of, cause_of, constructor_of,
@@ -300,10 +300,9 @@ def _place_of(peer: Any) -> str:
     if peer is None:
         return ""
     try:
-        host, port = address_of(peer)
+        return place_text(address_of(peer))
     except Exception:
         return printable(repr(peer))
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _shown_first(error: BaseException) -> BaseException:

@@ -18,7 +18,7 @@ from typing import (Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable, Na
                     Set, Tuple, Type)
 
 from ..errors import InvalidPeer, ValueNotSupported
-from ..identity import PeerId, printable
+from ..identity import PeerId, make_id, printable, without_zone
 from . import arrays, libraries, registered
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo
@@ -193,7 +193,9 @@ def _put_int(restorer: Any, content: Any) -> int:
 
 
 def _take_peer(packer: Any, value: PeerId, depth: int) -> Any:
-    text = value.decode("ascii")
+    host = without_zone(value.host)
+    told = value if host == value.host else make_id(value.port, host, value.group)
+    text = told.decode("ascii")
     return [text, packer.tag(value.info, depth)] if value.info else [text]
 
 

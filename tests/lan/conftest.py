@@ -55,9 +55,9 @@ def search() -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VirtualLan]:
     """``with build(5) as lan``: a LAN of so many hosts."""
-    def make(hosts: int, weather: bool = False) -> VirtualLan:
+    def make(hosts: int, weather: bool = False, **families: Any) -> VirtualLan:
         folder: Path = tmp_path_factory.mktemp("lan")
-        return VirtualLan(hosts, folder, weather)
+        return VirtualLan(hosts, folder, weather, **families)
     return make
 
 

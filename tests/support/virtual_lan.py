@@ -22,6 +22,9 @@ from times import patience
 # Seconds for a tool that configures the network.
 TOOL_LIMIT = 20.0
 
+# Where the kernel keeps what it does with IPv6.
+SIX_SETTINGS = "/proc/sys/net/ipv6/conf"
+
 # Peers that start at the same time; more only wait for each other's processor.
 STARTERS = 4
 
@@ -55,14 +58,27 @@ def find(tool: str) -> Optional[str]:
     return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
-class Namespace:
-    """One network namespace with its loopback interface up."""
+def why_no_six() -> Optional[str]:
+    """The reason why hosts cannot have IPv6 here, None when they can."""
+    return None if os.path.exists(f"{SIX_SETTINGS}/default/accept_dad") else \
+        "this kernel has no IPv6"
 
-    def __init__(self) -> None:
-        # Without IPv6 the kernel sends nothing of its own accord.
-        hold = (f"echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6; "
-                f"echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6; "
-                f"{find('ip')} link set lo up; echo; exec cat")
+
+class Namespace:
+    """One network namespace with its loopback interface up.
+
+    :param six: whether it has IPv6.
+    """
+
+    def __init__(self, six: bool = False) -> None:
+        # Without IPv6 the kernel sends nothing of its own accord. With it, addresses can be used at
+        # once, and only the tests give some.
+        settings = ["default/accept_dad=0", "default/accept_ra=0", "default/addr_gen_mode=1",
+                    "default/use_tempaddr=0"] \
+            if six else ["all/disable_ipv6=1", "default/disable_ipv6=1"]
+        hold = "; ".join([f"echo {value} > {SIX_SETTINGS}/{name}" for name, value in
+                          (setting.split("=") for setting in settings)]
+                         + [f"{find('ip')} link set lo up", "echo", "exec cat"])
         self._holder = subprocess.Popen(
             [find("unshare"), "--net", "sh", "-c", hold],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -99,8 +115,8 @@ class Namespace:
 class Host(Namespace):
     """One host of a LAN. ``address`` is its first address."""
 
-    def __init__(self, lan: VirtualLan, number: int) -> None:
-        super().__init__()
+    def __init__(self, lan: VirtualLan, number: int, six: bool = False) -> None:
+        super().__init__(six)
         self._lan = lan
         self.number = number
         self.address = ""
@@ -110,6 +126,22 @@ class Host(Namespace):
         address = f"{network}.{self.number}"
         self._lan.plug(self, network, name)
         self.ip(f"addr add {address}/{prefix} broadcast + dev {name}", f"link set {name} up")
+        self.address = self.address or address
+        return address
+
+    def join_six(self, network: str = "", name: str = "eth0") -> str:
+        """Give an interface a link-local address of IPv6 and, in a network such as ``fd77:5::``,
+        another one; returns the last. An interface that is not there is plugged into the LAN."""
+        try:
+            self.ip(f"link show dev {name}")
+        except AssertionError:
+            self._lan.plug(self, self._lan.NETWORK, name)
+            self.ip(f"link set {name} up")
+        self.ip(f"addr add fe80::{self.number:x}/64 dev {name}")
+        address = f"fe80::{self.number:x}%{name}"
+        if network:
+            address = f"{network}{self.number:x}"
+            self.ip(f"addr add {address}/64 dev {name}")
         self.address = self.address or address
         return address
 
@@ -179,11 +211,16 @@ class VirtualLan:
     :param folder: where processes may write.
     :param weather: whether frames of the first network can be lost and delayed, by
         :meth:`weather`. They go through a process then, which is slower than the kernel's bridge.
+    :param four: whether hosts have IPv4.
+    :param six: a network of IPv6 that hosts are in; ``""`` for link-local addresses alone, None for
+        no IPv6.
     """
 
     NETWORK = "10.77.5"
 
-    def __init__(self, hosts: int, folder: Path, weather: bool = False) -> None:
+    def __init__(self, hosts: int, folder: Path, weather: bool = False, four: bool = True,
+                 six: Optional[str] = None) -> None:
+        self._six = six is not None
         self._folder = folder
         self._number = 0
         self._bridges: dict[str, str] = {}
@@ -199,13 +236,16 @@ class VirtualLan:
             for namespace in (self.switch, *self.hosts):
                 namespace.wait()
             for host in self.hosts:
-                host.join(self.NETWORK)
+                if four:
+                    host.join(self.NETWORK)
+                if six is not None:
+                    host.join_six(six)
         except BaseException:
             self.close()
             raise
 
     def _new_host(self, number: int) -> Host:
-        host = Host(self, number)
+        host = Host(self, number, self._six)
         self._exit.callback(host.close)
         return host
 

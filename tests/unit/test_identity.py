@@ -91,6 +91,9 @@ def test_a_group_may_hold_what_separates_the_parts():
     ("localhost:3010", ("localhost", 3010)),
     ("[::1]:3010", ("::1", 3010)),
     ("[fe80::1%eth0]:3010", ("fe80::1%eth0", 3010)),
+    ("[FD00:0:0::1]:3010", ("fd00::1", 3010)),
+    (("0:0:0:0:0:0:0:1", 3010), ("::1", 3010)),
+    (coded("[fd00::1]:3010 -> None"), ("fd00::1", 3010)),
     ("host.example:00080", ("host.example", 80)),
 ], ids=repr)
 def test_each_form_of_a_peer_names_an_address(peer, address):
@@ -117,6 +120,8 @@ INVALID = [
     coded("\x1b[31m:1 -> None"), coded("é:1 -> None"), coded("h:1 -> " + "g" * 5000),
     base64.b64encode(b"\xff\xfe:1 -> None"), base64.b64encode(b"h:1 -> \xff"),
     coded('{"connection": "x"}'), coded("null"),
+    coded("fd00::1:3010 -> None"), coded("[fd00::1:3010 -> None"), coded("[h]:x -> None"),
+    ("::g", 1), ("a:b", 1), "[::g]:1", "[a:b]:1", ("1:2", 1),
 ]
 
 
@@ -297,4 +302,5 @@ def test_a_peer_id_within_a_text_is_an_address_that_calls_it():
     assert address_of(f"{peer}") == peer.address
     six = make_id(3010, "::1")
     assert f"{six}" == "[::1]:3010" and address_of(f"{six}") == six.address
+    assert decode_text(six) == "[::1]:3010 -> None" and six == make_id(3010, "0::1")
     assert repr(peer) == "PeerId(192.0.2.1:3010 -> None)"

@@ -531,11 +531,11 @@ class Route:
 
 
 def test_it_serves_at_every_address_that_the_host_has_or_gets(kept_settings):
-    assert peer_module.bind_host() == peer_module._call_host() == "127.0.0.1"
+    assert peer_module.bind_hosts() == [peer_module._call_host()] == ["127.0.0.1"]
     kept_settings.set("host", None)
-    assert (peer_module.bind_host(), peer_module._call_host()) == ("0.0.0.0", "127.0.0.1")
+    assert (peer_module.bind_hosts(), peer_module._call_host()) == (["0.0.0.0", "::"], "127.0.0.1")
     kept_settings.set("host", "192.0.2.5")
-    assert peer_module.bind_host() == peer_module._call_host() == "192.0.2.5"
+    assert peer_module.bind_hosts() == [peer_module._call_host()] == ["192.0.2.5"]
 
 
 def test_the_own_address_is_the_one_on_the_way_to_the_network(monkeypatch, kept_settings):

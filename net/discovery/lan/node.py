@@ -6,9 +6,9 @@ import math
 import socket
 import threading
 from functools import partial
-from ipaddress import IPv4Network, ip_address
+from ipaddress import ip_address
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set
 
 from ...errors import Address
 from ...link import interfaces
@@ -70,7 +70,7 @@ class Node:
         self._telling: Optional[Timer] = None
         self._waking = math.inf
         self._knocks: Dict[Address, Knock] = {}
-        self._networks: List[IPv4Network] = []
+        self._networks: List[Any] = []
         self._networks_until = 0.0
         self._lock = threading.Lock()  # guards the next two
         self._probes: Set[Address] = set()
@@ -313,7 +313,7 @@ class Node:
             return is_loopback(address[0])
         now = monotonic()
         if now >= self._networks_until:
-            self._networks = [one.network for one in interfaces.read()[0]]
+            self._networks = [one.network for one in interfaces.read()[0] if not one.is_six]
             self._networks_until = now + NETWORKS_SECONDS
         host = ip_address(address[0])
         return any([host.version == network.version and host in network

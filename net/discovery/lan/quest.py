@@ -96,7 +96,8 @@ class LanQuest:
             host = "127.0.0.1" if settings.host == "localhost" else str(settings.host)
             self._search.own = list(dict.fromkeys(("127.0.0.1", host, *named)))
         else:
-            self._interfaces, note = interfaces.read()
+            found, note = interfaces.read()
+            self._interfaces = [one for one in found if not one.is_six]
             addresses = [one.address for one in self._interfaces if not is_loopback(one.address)]
             self._search.own = list(dict.fromkeys(
                 ("127.0.0.1", route_address(), *named, *addresses)))

@@ -220,5 +220,5 @@ def test_probes_are_told_one_by_one(case):
 
 def test_free_ports_are_told_from_taken_ones(port_range):
     with socket.create_server(("127.0.0.1", port_range[0])):
-        assert not doctor.is_free("127.0.0.1", port_range[0])
-        assert doctor.is_free("127.0.0.1", port_range[1])
+        assert not doctor.is_free(["127.0.0.1"], port_range[0])
+        assert doctor.is_free(["127.0.0.1"], port_range[1])

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import Any
 
 import pytest
 
 from net.errors import NoFreePort
-from net.link.base import Deadline, Endpoint, LONGEST, listen_in_range
+from net.link.base import Deadline, Endpoint, LONGEST, listen_at, listen_in_range
 from net.link.memory import MemoryCarrier
 
 
@@ -63,6 +64,32 @@ def test_the_first_free_port_of_a_range_is_listened_on():
     assert beyond.endpoint.port not in range(10, 13)
     for one in [*listeners, again, beyond]:
         one.close()
+
+
+def test_a_port_is_free_that_is_free_at_all_addresses():
+    carrier = MemoryCarrier()
+    taken = [carrier.listen(Endpoint("memory", host, port), 5)
+             for host, port in (("a", 10), ("b", 11))]
+    found = listen_at(carrier, ["a", "b"], range(10, 14), 5)
+    assert [one.endpoint.address for one in found] == [("a", 12), ("b", 12)]
+    # What was tried is free again.
+    more = [carrier.listen(Endpoint("memory", "a", 11), 5)]
+    for one in [*taken, *found, *more]:
+        one.close()
+
+
+def test_an_address_that_this_host_cannot_have_is_left_out_unless_it_is_the_first():
+    class WithoutSix(MemoryCarrier):
+        def listen(self, endpoint: Endpoint, backlog: int) -> Any:
+            if endpoint.host == "::":
+                raise OSError(errno.EAFNOSUPPORT, "no IPv6")
+            return super().listen(endpoint, backlog)
+
+    found = listen_at(WithoutSix(), ["0.0.0.0", "::"], range(10, 12), 5)
+    assert [one.endpoint.address for one in found] == [("0.0.0.0", 10)]
+    found[0].close()
+    with pytest.raises(OSError, match="no IPv6"):
+        listen_at(WithoutSix(), ["::", "0.0.0.0"], range(10, 12), 5)
 
 
 def test_what_is_no_taken_port_ends_the_look_for_a_free_one():

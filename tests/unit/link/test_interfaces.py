@@ -1,6 +1,7 @@
 """The own interfaces: what is searched, what is not, and the reason that is given."""
 from __future__ import annotations
 
+import socket
 import sys
 
 import pytest
@@ -102,9 +103,10 @@ def no_netlink(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 def test_the_kernel_tells_the_same_as_the_library(no_netlink, monkeypatch):
-    library = sorted(interfaces.read()[0])
+    library = sorted(one[:4] for one in interfaces.read()[0])
     monkeypatch.undo()
-    assert sorted(interfaces.read()[0]) == library and library
+    # Which addresses are only for a time, the library does not know.
+    assert sorted(one[:4] for one in interfaces.read()[0]) == library and library
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
@@ -145,3 +147,81 @@ def test_without_ifaddr_and_network_there_is_no_interface(monkeypatch, no_netlin
     monkeypatch.setitem(sys.modules, "ifaddr", None)
     monkeypatch.setattr(interfaces, "way_out", lambda: None)
     assert interfaces.read()[0] == []
+
+
+# ------------------------------------------------------------------------------------- IPv6
+
+ULA = Interface("eth0", "fd00::5", 64, 2)
+GLOBAL = Interface("eth0", "2a00::5", 64, 2)
+LINK = Interface("eth0", "fe80::5%eth0", 64, 2)
+PRIVACY = Interface("eth0", "fd00::77", 64, 2, passing=True)
+
+
+def told(family, prefix, flags, index, attributes):
+    """What the kernel says of one address."""
+    text = netlink._ADDRESS.pack(family, prefix, flags, 0, index)
+    for kind, value in attributes:
+        text += netlink._ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return text
+
+
+@each("flags, passing", [
+    (0x80, [False]), (0x01, [True]), (0x20, [True]), (0x40, []), (0x44, [False]), (0x48, []),
+    (0x08, [])])
+def test_addresses_that_are_not_usable_yet_are_left_out_and_passing_ones_marked(flags, passing):
+    six = socket.inet_pton(socket.AF_INET6, "fd00::5")
+    found = netlink._parsed(told(socket.AF_INET6, 64, flags, 1, [(1, six)]))
+    assert [one.passing for one in found] == passing
+    assert all(one[1:4] == ("fd00::5", 64, 1) for one in found)
+
+
+def test_of_a_point_to_point_address_the_own_end_is_meant():
+    own, other = (socket.inet_pton(socket.AF_INET6, host) for host in ("fd00::1", "fd00::2"))
+    found, = netlink._parsed(told(socket.AF_INET6, 128, 0, 1, [(1, other), (2, own)]))
+    assert found.address == "fd00::1"
+    assert netlink._parsed(told(socket.AF_INET6, 128, 0, 1, [(1, b"short")])) == []
+
+
+@each("state, live", [(0x02, 1), (0x04, 1), (0x08, 1), (0x10, 1), (0x80, 1), (0x01, 0), (0x20, 0),
+                      (0x40, 0), (0, 0)])
+def test_neighbours_are_told_whose_hardware_address_is_known(state, live):
+    text = netlink._NEIGHBOUR.pack(socket.AF_INET6, 1, state, 0, 1)
+    for kind, value in ((1, socket.inet_pton(socket.AF_INET6, "fe80::7")),
+                        (2, bytes.fromhex("0200000000ab"))):
+        text += netlink._ATTRIBUTE.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)
+    zone = socket.if_indextoname(1)
+    assert netlink._parsed_neighbour(text) == \
+        [(zone, f"fe80::7%{zone}", "02:00:00:00:00:ab")] * live
+
+
+def test_each_interface_is_asked_from_its_best_address_and_from_its_link_local_one():
+    wifi = Interface("wlan0", "fe80::6%wlan0", 64, 3)
+    asked = interfaces.asked_in_six([LINK, PRIVACY, GLOBAL, ULA, wifi])
+    assert asked == [ULA, LINK, wifi] and [one.rank for one in asked] == [1, 2, 2]
+    assert {one.broadcast for one in asked} == {interfaces.GROUP}
+
+
+@each("address, held", [
+    ("fd00::9", [ULA, PRIVACY]), ("fe80::9%eth0", [LINK]), ("fe80::9%wlan0", []), ("fe80::9", []),
+    ("fd00:0:0:1::9", []), ("192.168.1.9", [LAN]), ("::1", [])])
+def test_a_network_of_ipv6_is_that_of_one_link(address, held):
+    every = [LAN, ULA, PRIVACY, LINK]
+    assert [one for one in every if one.holds(address)] == held
+
+
+def test_a_host_is_known_by_ipv4_first_and_by_what_stays(monkeypatch):
+    docker = Interface("docker0", "172.17.0.1", 16)
+    found = [LINK, PRIVACY, GLOBAL, ULA, LAN, docker, Interface("lo", "::1", 128, 1)]
+    for best in (LAN, ULA, GLOBAL, LINK, PRIVACY, docker):
+        monkeypatch.setattr(interfaces, "read", lambda: (found, ""))
+        assert interfaces.first_address() == best.address
+        found.remove(best)
+    assert interfaces.first_address() is None
+
+
+def test_the_zone_that_an_address_lacks_is_that_of_the_own_one_or_the_only_one(monkeypatch):
+    monkeypatch.setattr(interfaces, "read", lambda: ([LAN, ULA, LINK], ""))
+    assert interfaces.zone_of("fe80::5") == interfaces.zone_of("fe80::9") == "eth0"
+    monkeypatch.setattr(interfaces, "read", lambda: ([LAN], ""))
+    with pytest.raises(OSError, match="needs the name of an interface"):
+        interfaces.zone_of("fe80::9")

@@ -7,6 +7,7 @@ import pytest
 
 from net.link import local
 from net.link.base import Deadline
+from net.link.tcp import is_own_address
 
 
 @pytest.mark.parametrize("text, found", [
@@ -25,15 +26,19 @@ def test_the_loopback_address_of_the_own_name_is_read(monkeypatch, tmp_path, tex
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
-@pytest.mark.parametrize("bound", ["127.0.0.1", local.EVERY_ADDRESS])
+@pytest.mark.parametrize("bound, host", [
+    ("127.0.0.1", "127.0.0.1"), (local.EVERY_ADDRESS, "127.0.0.1"), ("::1", "::1"),
+    (local.EVERY_ADDRESS_6, "::1")])
 def test_who_serves_at_every_address_is_reached_at_each_of_them_without_the_network(
-        port_range, bound):
+        port_range, bound, host):
+    if not is_own_address(host):
+        pytest.skip("this host has no IPv6")
     listener = local.listen((bound, port_range.start), 5)
     try:
-        found = local.connect(local.endpoints_of(("127.0.0.1", port_range.start)), Deadline(5.0))
+        found = local.connect(local.endpoints_of((host, port_range.start)), Deadline(5.0))
         assert found is not None
         found.close()
-        other = local.connect(local.endpoints_of(("127.0.0.1", port_range.start + 1)),
+        other = local.connect(local.endpoints_of((host, port_range.start + 1)),
                               Deadline(5.0))
         assert other is None and local.endpoints_of(("203.0.113.1", 3010)) == []
     finally:

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from net.link import tcp
-from net.link.base import Deadline, Endpoint
-from net.link.tcp import TcpCarrier, host_port, is_own_address, tune
+from net.link import interfaces, tcp
+from net.link.base import Deadline, Endpoint, listen_at
+from net.link.interfaces import Interface
+from net.link.tcp import TcpCarrier, is_own_address, tune
 from each import each
 
 
@@ -88,17 +89,19 @@ def test_a_host_that_no_name_can_be_is_an_error_of_the_system():
         TcpCarrier().connect(Endpoint("tcp", "h\xf6st", 3010), Deadline(5))
 
 
-def test_every_address_of_version_6_means_version_4_too():
+def test_a_port_is_listened_at_in_version_4_and_in_version_6():
     if not socket.has_dualstack_ipv6():
         pytest.skip("this system has no IPv6")
-    listener = TcpCarrier().listen(Endpoint("tcp", "::", 0), 5)
-    for host in ("::1", "127.0.0.1"):
+    listeners = listen_at(TcpCarrier(), ["0.0.0.0", "::"], range(0), 5, any_port=True)
+    assert len({listener.endpoint.port for listener in listeners}) == 1
+    for host, listener in zip(("127.0.0.1", "::1"), listeners):
         ours = TcpCarrier().connect(Endpoint("tcp", host, listener.endpoint.port), Deadline(5))
         theirs, address = _accept(listener)
         assert address == (host, ours.getsockname()[1])
         ours.close()
         theirs.close()
-    listener.close()
+    for listener in listeners:
+        listener.close()
 
 
 def test_a_client_that_has_gone_is_a_connection_that_was_aborted(listener, monkeypatch):
@@ -123,19 +126,6 @@ def test_interrupting_a_connect_closes_its_socket(listener, monkeypatch):
         TcpCarrier().start(listener.endpoint)
 
 
-@each("address, expected", [
-    (("192.0.2.1", 80), ("192.0.2.1", 80)),
-    (("::ffff:192.0.2.1", 80, 0, 0), ("192.0.2.1", 80)),
-    (("fe80::1%eth0", 80, 0, 2), ("fe80::1", 80)),
-    (("::1", 80, 0, 0), ("::1", 80)),
-    ("/a/unix/socket", None),
-    ("", None),
-    ((), None),
-])
-def test_the_host_and_port_of_any_socket_address(address, expected):
-    assert host_port(address) == expected
-
-
 def _accept(listener):
     """Accept as the only one, from a listener that does not wait."""
     done = threading.Event()
@@ -148,6 +138,20 @@ def _accept(listener):
 
 @pytest.mark.parametrize("host, own", [
     ("127.0.0.1", True), ("127.0.0.1x", False), ("203.0.113.1", False), ("2001:db8::1", False),
-    ("0.0.0.0", False), ("::", False), ("localhost", False), ("", False)])
+    ("0.0.0.0", False), ("::", False), ("localhost", False), ("", False),
+    ("fe80::1%no-such-zone", False)])
 def test_an_address_of_this_host_is_told_from_any_other(host, own):
     assert is_own_address(host) is own
+
+
+def test_a_link_local_address_without_its_zone_is_the_one_that_it_can_be(monkeypatch):
+    lan = Interface("eth0", "fe80::1%eth0", 64, 2)
+    monkeypatch.setattr(interfaces, "read", lambda: ([lan], ""))
+    assert tcp._with_zone("fe80::9") == "fe80::9%eth0"
+    for host in ("fe80::9%eth7", "fd00::9", "10.0.0.1"):
+        assert tcp._with_zone(host) == host
+    wifi = Interface("wlan0", "fe80::2%wlan0", 64, 3)
+    monkeypatch.setattr(interfaces, "read", lambda: ([lan, wifi], ""))
+    assert tcp._with_zone("fe80::2") == "fe80::2%wlan0"
+    with pytest.raises(OSError, match="needs the name of an interface, as in fe80::9%eth0"):
+        TcpCarrier().start(Endpoint("tcp", "fe80::9", 3010))

@@ -14,6 +14,7 @@ import pytest
 
 import net
 from net.errors import ProtocolError, ValueNotSupported
+from net.identity import make_id
 from net.wire import kinds
 from net.wire.values import pack, unpack
 from each import each
@@ -71,6 +72,8 @@ FORMS = [
     (pathlib.PurePosixPath("/a/ b"), '{"!path":["pure posix","/a/ b"]}'),
     (pathlib.PureWindowsPath("c:\\x"), '{"!path":["pure windows","c:\\\\x"]}'),
     (PEER, '{"!peer":["MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ=="]}'),
+    (make_id(3010, "fd00::1"),
+     '{"!peer":["W2ZkMDA6OjFdOjMwMTAgLT4gTm9uZQ=="]}'),
     (net.PeerId(bytes(PEER), {"hub": True}),
      '{"!peer":["MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ==",{"hub":true}]}'),
 ]
@@ -196,3 +199,9 @@ def test_why_a_class_cannot_travel_says_what_to_do():
 def test_a_named_tuple_is_not_taken_for_a_tuple():
     with pytest.raises(ProtocolError):
         unpack(b'{"!tuple":{"a":1}}', True)
+
+
+def test_the_zone_of_a_link_local_address_stays_on_its_host():
+    value = net.PeerId(make_id(3010, "fe80::1%eth0", "render"), {"hub": True})
+    arrived = as_result(value)
+    assert arrived == make_id(3010, "fe80::1", "render") and arrived.info == value.info

@@ -1,0 +1,62 @@
+"""Numeric addresses, as sockets have them and as peers are called by them.
+
+A link-local address of IPv6 needs its zone, the interface that it is used at: ``fe80::1%eth0``. At
+another interface it may be another host's. Zones are names of this host, so other hosts are told
+such addresses without them.
+"""
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any, Optional, Tuple
+
+from ..errors import Address
+
+
+def is_link_local(host: str) -> bool:
+    """Whether a numeric address is a link-local one of IPv6, with its zone or without."""
+    return host[:3].lower() in ("fe8", "fe9", "fea", "feb") and ":" in host
+
+
+def socket_address(address: Address) -> Tuple[int, Any]:
+    """The family of a numeric address, and what sockets take for it. Resolves nothing.
+
+    :raises OSError: it is none, or there is no interface of that name.
+    """
+    host, port = address
+    if ":" not in host:
+        socket.inet_pton(socket.AF_INET, host)
+        return socket.AF_INET, (host, port)
+    host, _, zone = host.partition("%")
+    socket.inet_pton(socket.AF_INET6, host)
+    return socket.AF_INET6, (host, port, 0, _index(zone) if zone else 0)
+
+
+def _index(zone: str) -> int:
+    if zone.isdecimal() and zone.isascii() and len(zone) <= 9:
+        return int(zone)
+    return socket.if_nametoindex(zone)
+
+
+def zone_name(index: int) -> str:
+    """What the zone of an interface is called here; empty if there is no such interface."""
+    if os.name == "nt":
+        return str(index)  # its names have blanks, and it takes no others
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
+
+
+def host_port(address: Any) -> Optional[Address]:
+    """``(host, port)`` of a socket address: IPv4 in IPv6 unwrapped, a link-local one with its zone;
+    None when it has none."""
+    if not isinstance(address, tuple) or len(address) < 2:
+        return None
+    host, port = address[:2]
+    if host.startswith("::ffff:"):
+        return host[7:], port
+    if len(address) == 4 and is_link_local(host):
+        zone = zone_name(address[3])
+        host = host.partition("%")[0] + (zone and "%") + zone
+    return host, port
