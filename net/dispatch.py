@@ -4,13 +4,14 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-import types
+from collections import defaultdict
 from functools import partial
 from heapq import nlargest
 from math import frexp
 from time import monotonic, perf_counter
-from typing import (Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple,
-                    Union)
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import (Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List, NamedTuple,
+                    Optional, Tuple, Union)
 
 from .context import Context, current
 from .errors import (AuthenticationError, CallTimeout, NetError, PeerBusy, ProtocolError,
@@ -41,34 +42,52 @@ ALIKE = 0.8
 MAX_LIKELY = 10
 
 
+class Count:
+    """What there was of one tag.
+
+    :ivar errors: calls that failed.
+    :ivar seconds: that the calls took in all.
+    :ivar latencies: a histogram, ``exponent -> calls that took less than 2 ** exponent seconds and
+        at least half of that``.
+    """
+
+    __slots__ = "errors", "seconds", "latencies"
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.seconds = 0.0
+        self.latencies: DefaultDict[int, int] = defaultdict(int)
+
+    @property
+    def calls(self) -> int:
+        return sum(list(self.latencies.values()))
+
+    def merge(self, other: Count) -> None:
+        self.errors += other.errors
+        self.seconds += other.seconds
+        for exponent, count in list(other.latencies.items()):
+            self.latencies[exponent] += count
+
+
 class Tally:
     """Calls, errors, seconds and latencies for each tag. One thread writes, any may read.
 
-    :ivar by_tag: ``tag -> [calls, errors, seconds, latencies]``; the latencies are a histogram,
-        ``exponent -> calls that took less than 2 ** exponent seconds and at least half of that``.
+    :ivar by_tag: of each tag, as :class:`Count`.
     """
 
     def __init__(self) -> None:
-        self.by_tag: Dict[bytes, List[Any]] = {}
+        self.by_tag: DefaultDict[bytes, Count] = defaultdict(Count)
 
     def add(self, tag: bytes, failed: bool, seconds: float) -> None:
-        entry = self.by_tag.get(tag)
-        if entry is None:
-            entry = self.by_tag[tag] = [0, 0, 0.0, {}]
-        entry[0] += 1
-        entry[1] += failed
-        entry[2] += seconds
-        latencies, exponent = entry[3], frexp(seconds)[1]
-        latencies[exponent] = latencies.get(exponent, 0) + 1
+        count = self.by_tag[tag]
+        count.seconds += seconds
+        count.latencies[frexp(seconds)[1]] += 1
+        if failed:
+            count.errors += 1
 
     def merge(self, other: "Tally") -> None:
-        for tag, (calls, errors, seconds, latencies) in list(other.by_tag.items()):
-            entry = self.by_tag.setdefault(tag, [0, 0, 0.0, {}])
-            entry[0] += calls
-            entry[1] += errors
-            entry[2] += seconds
-            for exponent, count in list(latencies.items()):
-                entry[3][exponent] = entry[3].get(exponent, 0) + count
+        for tag, count in list(other.by_tag.items()):
+            self.by_tag[tag].merge(count)
 
 
 class MemoryBudget:
@@ -146,7 +165,7 @@ class Stream(NamedTuple):
 
 
 #: What a function may return that is sent item by item.
-_STREAMED = frozenset((types.GeneratorType, types.AsyncGeneratorType))
+_STREAMED = frozenset((GeneratorType, AsyncGeneratorType))
 
 
 class Dispatch:
@@ -170,12 +189,14 @@ class Dispatch:
         self._memory = MemoryBudget() if memory is None else memory
         self._coroutines = coroutines
 
-    def answer(self, frame: Frame, context: Context, tally: Tally) -> Union[List[Buffer], Stream]:
+    def answer(self, frame: Frame, context: Context, tally: Tally,
+               charge: Optional[Callable[[int], None]] = None) -> Union[List[Buffer], Stream]:
         """The reply to a call, ready to send. Whatever the function does, there is one.
 
         :param context: of the calls of this connection, one at a time.
+        :param charge: is told of the memory that a large request takes.
         """
-        number = frame.number
+        number, tag = frame.number, b""
         try:
             # Before anything else of the request is read: the tag may be unknown.
             tag = messages.tag_of(frame)
@@ -183,24 +204,9 @@ class Dispatch:
             if function is None:
                 return messages.encode_result(number, self._unknown(tag))
             if tag in self._groups and context.caller.group not in self._groups[tag]:
-                raise self._stranger(tag, context)
-            if len(frame.text) < LARGE:
-                return self._run(frame, tag, function, context, tally)
-        except NetError as problem:
-            return messages.encode_refusal(number, problem)
-        room = Room(self._memory)
-        try:
-            if not room.take(estimate(frame.text, frame.tagged)):
-                return messages.encode_refusal(number, NoRoom())
-            return self._run(frame, tag, function, context, tally, room.charge)
-        finally:
-            room.free()
-
-    def _run(self, frame: Frame, tag: bytes, function: Callable[..., Any], context: Context,
-             tally: Tally, charge: Optional[Callable[[int], None]] = None) \
-            -> Union[List[Buffer], Stream]:
-        number = frame.number
-        try:
+                return messages.encode_refusal(number, self._stranger(tag, context))
+            if len(frame.text) >= LARGE and charge is None:
+                return self._answer_large(frame, context, tally)
             _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
                                                             context.borrow, charge)
             context.seconds = seconds
@@ -211,12 +217,16 @@ class Dispatch:
         try:
             result = function(*args, **kwargs) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, kwargs)
-            if type(result) is types.CoroutineType:
+            if type(result) is CoroutineType:
                 result = self._await(tag, result, context)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
         tally.add(tag, False, perf_counter() - started)
+        return self._reply(number, tag, result)
+
+    def _reply(self, number: int, tag: bytes, result: Any) -> Union[List[Buffer], Stream]:
+        """The reply with what a function has returned."""
         if type(result) in _STREAMED:
             return Stream(number, tag, result, self._executors.get(tag), partial(self._loop, tag))
         try:
@@ -227,6 +237,16 @@ class Dispatch:
             return messages.encode_refusal(number, problem)
         except Exception as error:  # changed by another thread while it was read
             return encode_error(number, tag, error)
+
+    def _answer_large(self, frame: Frame, context: Context,
+                      tally: Tally) -> Union[List[Buffer], Stream]:
+        room = Room(self._memory)
+        try:
+            if not room.take(estimate(frame.text, frame.tagged)):
+                return messages.encode_refusal(frame.number, NoRoom())
+            return self.answer(frame, context, tally, room.charge)
+        finally:
+            room.free()
 
     def _run_elsewhere(self, tag: bytes, function: Callable[..., Any], context: Context,
                        args: Any, kwargs: Any) -> Any:
@@ -277,7 +297,7 @@ class Dispatch:
         try:
             result = function(*args, **kwargs) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, kwargs)
-            if type(result) is types.CoroutineType:
+            if type(result) is CoroutineType:
                 result = self._await(tag, result, context)
         except BaseException as error:
             tally.add(counted, True, perf_counter() - started)

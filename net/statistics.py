@@ -133,10 +133,10 @@ def _connections() -> Dict[str, Any]:
     if peer is not None and peer.server is not None:
         total.by_tag = peer.server.tally()
     total.merge(subscriber.runner.tally)
-    return {tag_name(tag): {"calls": calls, "errors": errors, "seconds": seconds,
-                            "latency": {2.0 ** exponent: count
-                                        for exponent, count in sorted(latencies.items())}}
-            for tag, (calls, errors, seconds, latencies) in total.by_tag.items()}
+    return {tag_name(tag): {"calls": count.calls, "errors": count.errors, "seconds": count.seconds,
+                            "latency": {2.0 ** exponent: number
+                                        for exponent, number in sorted(count.latencies.items())}}
+            for tag, count in total.by_tag.items()}
 
 
 def percentile(latency: Dict[float, int], share: float) -> float:

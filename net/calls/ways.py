@@ -1,19 +1,19 @@
 """How a function is called, by what kind of function it is."""
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 from ..identity import Flag, PeerArgument
 from ..process import Process
+from ..run.client import FlagHandler
 
 if TYPE_CHECKING:
     from ..executors import Place
 
 #: Runs a function of a tag on a peer: ``way(peer, tag, args, kwargs, timeout)``.
 Way = Callable[[PeerArgument, bytes, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
-#: What a flag becomes on the calling side: ``handler(flag, tag, peer)``.
-FlagHandler = Callable[[Flag, bytes, Any], Any]
 #: The kinds of functions.
 PLAIN, COROUTINE, GENERATOR, ASYNC_GENERATOR = "function", "coroutine", "generator", "async"
 
@@ -43,13 +43,8 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
         return stream_async
     if kind == GENERATOR:
         return process.client.stream
-    call = process.client.call
-
-    def call_there(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
-                   timeout: Optional[float]) -> Any:
-        result = call(peer, tag, args, kwargs, timeout)
-        return result if type(result) is not Flag else handle_flag(result, tag, peer)
-    return call_there
+    # No Python function around it: every call takes this way.
+    return functools.partial(process.client.call, handle_flag=handle_flag)
 
 
 def place_of(process: Process, function: Callable[..., Any], executor: Any) -> Optional[Place]:

@@ -37,7 +37,8 @@ LONG, PART = 4 * 2 ** 20, 16
 class Stream:
     """A connected socket. One thread at a time reads, one writes.
 
-    ``recv(size)`` gives up to ``size`` bytes, none at the end. A socket without timeout spares a
+    ``recv(size)`` gives up to ``size`` bytes, none at the end; ``poll(milliseconds)`` tells whether
+    there is something to receive by then, the end included. A socket without timeout spares a
     poll for each of them, so one is only set for a call that asks for it. Of a non-blocking socket
     only :meth:`recv_some` and :meth:`send_some` are used.
 
@@ -54,7 +55,7 @@ class Stream:
         self.begun = 0.0
         self.resets = False
         self.recv = sock.recv
-        self._poll = poller(sock)
+        self.poll = poller(sock)
 
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
         """``prefix`` and what follows it, ``size`` bytes in all, as one object that is filled
@@ -118,7 +119,7 @@ class Stream:
 
     def is_readable(self, within: float = 0.0) -> bool:
         """Whether there is something to receive, the end included, within so many seconds."""
-        return bool(self._poll(within * 1000))
+        return bool(self.poll(within * 1000))
 
     def reset_at_end(self, reset: bool) -> None:
         """See :func:`reset_at_end`."""

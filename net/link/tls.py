@@ -339,6 +339,8 @@ class TlsStream(Stream):
         # The plain socket's; and the method of this class cannot be kept in its place, because in a
         # circle the memory of TLS would wait for a collection.
         del self.recv
+        self._poll = self.poll
+        del self.poll
 
     def recv(self, size: int) -> bytes:  # type: ignore[override]
         if not self._rest and not self._incoming.pending:
@@ -415,8 +417,8 @@ class TlsStream(Stream):
     def holds_data(self) -> bool:
         return self._rest or bool(self._incoming.pending)
 
-    def is_readable(self, within: float = 0.0) -> bool:
-        return self.holds_data or super().is_readable(within)
+    def poll(self, milliseconds: float) -> Any:
+        return self.holds_data or self._poll(milliseconds)
 
 
 class ClientHandshake:

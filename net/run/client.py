@@ -10,13 +10,13 @@ import itertools
 import socket
 import threading
 import weakref
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from ..clock import uptime
 from ..context import Context, current
 from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerLost,
                       PeerUnreachable, ProtocolError, RemoteError, ValueNotSupported)
-from ..identity import PeerArgument, address_of
+from ..identity import Flag, PeerArgument, address_of
 from ..link import local, security
 from ..link.base import LONGEST, Endpoint
 from ..link.streams import Deadline, Stream, Timed
@@ -56,6 +56,15 @@ WAIT_TIME = 1.0
 # Arguments that are remembered; one entry is some 200 bytes.
 MAX_ARGUMENTS = 4096
 
+#: What a flag becomes on the calling side: ``handler(flag, tag, peer)``.
+FlagHandler = Callable[[Flag, bytes, Any], Any]
+
+
+def numbers() -> Iterator[int]:
+    """The numbers of requests, again from 1 when they are used up. No Python function makes them:
+    every call takes one."""
+    return itertools.chain.from_iterable(itertools.repeat(range(1, MAX_NUMBER + 1)))
+
 
 class Client:
     """The calls of this process to others. Any thread may call.
@@ -72,7 +81,8 @@ class Client:
         self._pools: Dict[Address, Pool] = {}
         # The pool of a ``peer=`` argument, so that an id is decoded once.
         self._by_argument: Dict[Any, Pool] = {}
-        self._numbers = itertools.count()
+        #: Gives a number for a request, which its reply will carry. Any thread may call.
+        self.next_number: Callable[[], int] = numbers().__next__
         #: Called with the address of a peer that nobody could connect to. Any thread calls.
         self.missed: Callable[[Address], None] = lambda address: None
         #: The asyncio loop of started calls; None until there is one.
@@ -86,16 +96,13 @@ class Client:
         """What a connection of this process begins with."""
         return encode_preface(self.settings.group, instance=self.instance)
 
-    def next_number(self) -> int:
-        """A number for a request, which its reply will carry."""
-        return next(self._numbers) % MAX_NUMBER + 1
-
     def call(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
-             timeout: Optional[float] = None) -> Any:
+             timeout: Optional[float] = None, handle_flag: Optional[FlagHandler] = None) -> Any:
         """Run one function on another peer.
 
         :param timeout: seconds for the whole call; None takes ``NET_TIMEOUT``, or no limit.
-        :returns: what the function returned there; a Flag if it returned one.
+        :param handle_flag: what becomes of a Flag; None to return it.
+        :returns: what the function returned there.
         :raises InvalidPeer: nothing was sent.
         :raises ValueNotSupported: nothing was sent.
         :raises NetError: as the tree in errors.py says.
@@ -105,28 +112,31 @@ class Client:
         except (KeyError, TypeError):
             pool = self._find_pool(peer)
         context = current()
+        settings = self.settings
+        limits = settings.limits
         if timeout is None:
-            timeout = self.settings.timeout
+            timeout = settings.timeout
         deadline = None if timeout is None and context is None else \
             deadline_within(context, timeout, pool.address)
-        old = pool.old
-        if old is not None and not old.is_gone(deadline):
-            return old.call(peer, tag, args, kwargs, deadline)
-        number = next(self._numbers) % MAX_NUMBER + 1
-        limits = self.settings.limits
-        seconds = None if deadline is None or deadline.seconds > LONGEST else deadline.seconds
-        lender = None
-        try:
-            message = encode_call(number, tag, args, kwargs, limits, seconds)
-        except ValueNotSupported:  # unless it can be lent
-            lender = Lender(limits, pool.address, seconds)
-            message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
-        reply = pool.exchange(message, number, deadline, context, lender)
-        if isinstance(reply, Frame):
-            return pool.decode(reply, peer, tag, limits)
-        if isinstance(reply, Begun):
+        reply: Any = pool.old
+        if reply is None or reply.is_gone(deadline):
+            number = self.next_number()
+            seconds = None if deadline is None or deadline.seconds > LONGEST else deadline.seconds
+            lender = None
+            try:
+                message = encode_call(number, tag, args, kwargs, limits, seconds)
+            except ValueNotSupported:  # unless it can be lent
+                lender = Lender(limits, pool.address, seconds)
+                message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
+            reply = pool.exchange(message, number, deadline, context, lender)
+        if type(reply) is Frame:
+            result = pool.decode(reply, peer, tag, limits)
+        elif type(reply) is Begun:
             return RemoteIterator(reply, peer, tag, limits)
-        return reply.call(peer, tag, args, kwargs, deadline)
+        else:
+            result = reply.call(peer, tag, args, kwargs, deadline)
+        return result if type(result) is not Flag or handle_flag is None else \
+            handle_flag(result, tag, peer)
 
     def stream(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                kwargs: Dict[str, Any], timeout: Optional[float] = None) -> RemoteIterator:
@@ -217,6 +227,9 @@ class Client:
         self.by_loop.clear()
 
 
+_CLOSED = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
+
+
 class Connection:
     """An open connection to a peer, for one call at a time.
 
@@ -235,12 +248,14 @@ class Connection:
 
     def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline]) -> Frame:
         """Send a request and receive its reply."""
-        stream = self.stream
         if deadline is not None:
             return self._exchange_timed(message, number, deadline)
-        self._send(message, stream)
+        stream, session = self.stream, self.session
+        try:
+            stream.send(message)
+        except _CLOSED:
+            self._look_for_reply()
         message.clear()
-        session = self.session
         event = session.receive(stream.recv(FIRST))
         if event is None:
             event = rest_of_event(stream, session)
@@ -276,11 +291,14 @@ class Connection:
     def _send(self, message: Sequence[Buffer], stream: Union[Stream, Timed]) -> None:
         try:
             stream.send(message)
-        except (BrokenPipeError, ConnectionResetError, ConnectionAbortedError):
-            # A peer that refuses a request may close before it has read it all. Its reply, if it
-            # sends one, can still be received.
-            if not self.stream.is_readable(REFUSAL_TIME):
-                raise
+        except _CLOSED:
+            self._look_for_reply()
+
+    def _look_for_reply(self) -> None:
+        """A peer that refuses a request may close before it has read it all. Its reply, if it sends
+        one, can still be received. Called while the error of a send is handled."""
+        if not self.stream.is_readable(REFUSAL_TIME):
+            raise
 
     def close(self) -> None:
         self.stream.close()
@@ -306,6 +324,21 @@ def deadline_within(context: Optional[Context], timeout: Optional[float],
 
 def _within(deadline: Optional[Deadline], seconds: float) -> float:
     return seconds if deadline is None else min(seconds, deadline.remaining())
+
+
+def _exchange_within(context: Optional[Context], connection: Connection, message: List[Buffer],
+                     number: int, deadline: Optional[Deadline],
+                     lender: Optional[Lender]) -> Frame:
+    """An exchange that ends when the served call is cancelled that makes it, if one does."""
+    if context is not None:
+        context.add_ending(connection.stream.abort)
+    try:
+        if lender is None:
+            return connection.exchange(message, number, deadline)
+        return connection.exchange_lending(message, number, deadline, lender)
+    finally:
+        if context is not None:
+            context.remove_ending(connection.stream.abort)
 
 
 class _Place:
@@ -350,40 +383,17 @@ class Pool:
             return connection
         if len(message) > 1:
             self._check_size(connection, message)
-        if context is not None:
-            return self._exchange_within(context, connection, message, number, deadline, lender)
-        return self._exchange(connection, message, number, deadline, lender)
-
-    def _exchange_within(self, context: Context, connection: Connection, message: List[Buffer],
-                         number: int, deadline: Optional[Deadline],
-                         lender: Optional[Lender]) -> Union[Frame, Begun]:
-        """Ends when the served call is cancelled that makes this one."""
-        context.add_ending(connection.stream.abort)
         try:
-            return self._exchange(connection, message, number, deadline, lender)
-        except Exception:
-            if context.cancelled:
-                raise CallCancelled("the call that made it was cancelled") from None
-            raise
-        finally:
-            context.remove_ending(connection.stream.abort)
-
-    def _exchange(self, connection: Connection, message: List[Buffer], number: int,
-                  deadline: Optional[Deadline],
-                  lender: Optional[Lender]) -> Union[Frame, Begun]:
-        try:
-            if lender is None:
+            if lender is None and context is None:
                 frame = connection.exchange(message, number, deadline)
             else:
-                frame = connection.exchange_lending(message, number, deadline, lender)
+                frame = _exchange_within(context, connection, message, number, deadline, lender)
             if connection.session.rest and frame[0] not in STREAMED:
-                if not says_goodbye(connection.session):
-                    raise ProtocolError(self.address, "more than one reply", "maybe")
-                self.discard(connection)
+                self._end_after_reply(connection)
                 return frame
         except BaseException as problem:  # KeyboardInterrupt too: the reply may be half read
             self.discard(connection)
-            failure = self._failure(problem, deadline)
+            failure = self._failure(problem, deadline, context)
             if failure is problem:
                 raise
             raise failure from None
@@ -395,6 +405,12 @@ class Pool:
         if self._waiting:
             self._wake()
         return frame
+
+    def _end_after_reply(self, connection: Connection) -> None:
+        """Something has come behind a reply: that the peer takes no more calls, or nonsense."""
+        if not says_goodbye(connection.session):
+            raise ProtocolError(self.address, "more than one reply", "maybe")
+        self.discard(connection)
 
     def _is_final(self, connection: Connection, frame: Frame) -> bool:
         """Whether a frame that is no result ends its call and leaves the connection in order."""
@@ -431,8 +447,11 @@ class Pool:
         if self._waiting:
             self._wake()
 
-    def _failure(self, problem: BaseException, deadline: Optional[Deadline]) -> BaseException:
+    def _failure(self, problem: BaseException, deadline: Optional[Deadline],
+                 context: Optional[Context]) -> BaseException:
         """What a problem within an exchange means to the caller."""
+        if context is not None and context.cancelled and isinstance(problem, Exception):
+            return CallCancelled("the call that made it was cancelled")
         if isinstance(problem, MessageTooLarge):
             problem.ran = "yes"  # it is the reply that is too large
         if isinstance(problem, ProtocolError):
@@ -464,7 +483,6 @@ class Pool:
     def _take(self, deadline: Optional[Deadline],
               context: Optional[Context]) -> Union[Connection, OldPeer]:
         now = uptime()
-        revision = self._settings.revision
         while True:
             while self._idle:
                 try:
@@ -473,8 +491,8 @@ class Pool:
                     break  # another thread took the last one
                 # Nothing was asked, so anything to receive is the end of the connection.
                 idle = now - connection.idle_since
-                if idle < IDLE_TIME and connection.revision == revision \
-                        and not connection.stream.is_readable() \
+                if connection.revision == self._settings.revision \
+                        and not connection.stream.poll(0) and idle < IDLE_TIME \
                         and (idle < TRUST_TIME or self._is_alive(connection, deadline)):
                     return connection
                 self.discard(connection)

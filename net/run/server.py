@@ -8,9 +8,9 @@ import socket
 import threading
 from functools import partial
 from time import monotonic, sleep
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Callable, DefaultDict, Dict, Optional, Sequence
 
-from ..dispatch import Dispatch, Tally
+from ..dispatch import Count, Dispatch, Tally
 from ..errors import Address, AuthenticationError, NetError, PeerBusy
 from ..link import security
 from ..link.base import Listener
@@ -163,8 +163,8 @@ class Server:
         """
         self._loop.call_soon(partial(self._start, sock, address))
 
-    def tally(self) -> Dict[bytes, Any]:
-        """``tag -> [calls, errors, seconds, latencies]`` since the start, see :class:`Tally`."""
+    def tally(self) -> DefaultDict[bytes, Count]:
+        """What was called of each tag since the start."""
         total = Tally()
         with self._lock:
             total.merge(self._finished)

@@ -12,9 +12,13 @@ from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, 
 
 from ..errors import MessageTooLarge, ProtocolError
 from .limits import Limits
+from .memo import Memo
 
 HEADER = struct.Struct("!BBHII")
 HEAD = HEADER.size
+# The same header in three numbers. Without flags and buffers, the first is that of the kind.
+QUICK_HEADER = struct.Struct("!III")
+KIND = 24  # bits that it is shifted by
 LENGTH = struct.Struct("!Q")
 
 #: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
@@ -85,6 +89,10 @@ def pack(kind: int, number: int, text: bytes, tagged: bool = False,
     return [head + text, *buffers] if size < CHUNK else [head, text, *buffers]
 
 
+#: What the quick headers of some kinds start with.
+_starts = Memo(lambda plain: frozenset([kind << KIND for kind in plain]), 64)
+
+
 class FrameParser:
     """Cuts frames out of received bytes. Bytes in, frames out; no socket.
 
@@ -96,10 +104,14 @@ class FrameParser:
     def __init__(self, limits: Limits, plain: FrozenSet[int]) -> None:
         self._max_text = limits.text
         self._max_buffers = limits.buffers
-        self._plain = plain
+        self._expect(plain)
         self.rest = b""
         self._at = 0  # where in it the next frame begins
         self._partial: Optional[_Partial] = None
+
+    def _expect(self, plain: FrozenSet[int]) -> None:
+        self._plain = plain
+        self._starts = _starts[plain]
 
     def receive(self, data: bytes = b"") -> Any:
         """Take what was received; give the next frame, or what :meth:`other` makes of it; None
@@ -111,11 +123,11 @@ class FrameParser:
         :raises ProtocolError: the bytes start no frame, or one that may not come now.
         """
         # Nearly every message is small, and comes whole and alone.
-        if len(data) >= HEAD and not self.rest and self._partial is None:
-            kind, flags, count, number, size = HEADER.unpack_from(data)
-            if len(data) == HEAD + size and not count and not flags and kind in self._plain \
-                    and size <= self._max_text:
-                return make_frame((kind, number, False, data[HEAD:], ()))
+        size = len(data) - HEAD
+        if size >= 0 and not self.rest and self._partial is None:
+            start, number, declared = QUICK_HEADER.unpack_from(data)
+            if declared == size <= self._max_text and start in self._starts:
+                return make_frame((start >> KIND, number, False, data[HEAD:], ()))
         frame = self._cut(data)
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_refusal,
                       to_refusal)
@@ -19,8 +19,8 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import (DIGITS, FEW, Packed, Packer, encode_plain, fits, pack, plain_text, scalar,
-                     unpack)
+from .values import (DIGITS, Packed, Packer, are_scalars, encode_plain, fits, pack, plain_text,
+                     scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -63,18 +63,22 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     :raises ValueNotSupported: an argument cannot travel; says where it is.
     :raises MessageTooLarge: over a limit.
     """
-    text = None
     if seconds is not None and seconds > MAX_SECONDS:
         seconds = None
     end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
-    if not kwargs and len(args) <= FEW:
+    text = None
+    if not kwargs and are_scalars(args):
         # The common small call: no container to look into.
-        texts: List[Any] = list(map(scalar, args))
-        if None not in texts:
-            text = f'{_beginnings[tag]}[{",".join(texts)}],"kwargs":{{}}{end}'
-    if text is None:
+        try:
+            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{{}}{end}'
+            if len(text) < DIGITS:
+                data = text.encode("utf-8", "surrogatepass")
+                return [HEADER.pack(CALL, 0, 0, number, len(data)) + data]
+        except ValueError:
+            pass  # an int of more digits than Python converts
+    else:
         of_args = plain_text(args, args, limits)
         of_kwargs = "{}" if not kwargs else \
             None if of_args is None else plain_text(kwargs, kwargs, limits)
@@ -97,6 +101,7 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: 
     return _message(CALL, number, *packer.packed(tree, "the arguments"))
 
 
+_FIELDS = ("args", "kwargs", "seconds")
 # How a call begins, here and with the white space that JSON allows; and the most bytes of its tag.
 _BEGINNING = b'{"tag":"'
 _SPACED = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"')
@@ -145,8 +150,7 @@ def checked_call(tag: bytes, content: Dict[str, Any]) -> Call:
     :param name: of the field that holds the tag.
     :raises ProtocolError: not of the form that calls have.
     """
-    get = content.get
-    args, kwargs, seconds = get("args"), get("kwargs"), get("seconds")
+    args, kwargs, seconds = map(content.get, _FIELDS)
     if type(args) is not list or type(kwargs) is not dict:
         raise ProtocolError(None, "a call's args are a list and its kwargs an object")
     if seconds is not None and not (
@@ -164,7 +168,8 @@ def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Bu
     """
     text = scalar(value)
     if text is not None:
-        return _message(RESULT, number, text)
+        data = text.encode("utf-8", "surrogatepass")
+        return [HEADER.pack(RESULT, 0, 0, number, len(data)) + data]
     if type(value) is Flag:
         content = {"flag": value.decode("ascii"), "details": value.details}
         return _message(FLAG, number, *pack(content, "flag", limits))
@@ -196,12 +201,16 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
     :raises RemoteError: the function raised.
     :raises NetError: the peer refused, or its reply cannot be read.
     """
-    content = _decode_part(frame, limits, address, _NAMES[frame.kind])
-    if frame.kind == RESULT:
+    kind = frame.kind
+    try:
+        content = unpack(frame.text, frame.tagged, frame.buffers, limits, _NAMES[kind], HERE)
+    except (ProtocolError, ValueNotSupported) as problem:
+        raise _in_reply(problem, address) from None
+    if kind == RESULT:
         return content
     try:
         an_object(content)
-        if frame.kind == FLAG:
+        if kind == FLAG:
             return Flag(a_text(content["flag"]).encode("ascii"), content["details"])
         if "raised" in content:
             error: NetError = rebuild(content["raised"], peer, tag)
@@ -215,8 +224,9 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
     throw(error)
 
 
-#: What errors call the content of a reply.
+#: What errors call the content of a reply, and this process.
 _NAMES = {RESULT: "result", FLAG: "flag", FAILURE: "exception"}
+HERE = "in this process"
 
 
 # ------------------------------------------------------------------ streams and what is lent
@@ -255,11 +265,17 @@ def decode_end(frame: Frame, limits: Limits = Limits(), address: Optional[Addres
 
 def _decode_part(frame: Frame, limits: Limits, address: Optional[Address], what: str) -> Any:
     try:
-        return unpack(frame.text, frame.tagged, frame.buffers, limits, what, "in this process")
-    except ProtocolError as problem:
-        raise ProtocolError(address, problem.reason, "maybe") from None
-    except ValueNotSupported as problem:
-        raise ValueNotSupported(problem.path, problem.reason, "yes") from None
+        return unpack(frame.text, frame.tagged, frame.buffers, limits, what, HERE)
+    except (ProtocolError, ValueNotSupported) as problem:
+        raise _in_reply(problem, address) from None
+
+
+def _in_reply(problem: Union[ProtocolError, ValueNotSupported],
+              address: Optional[Address]) -> NetError:
+    """What a problem with the reply means to the caller."""
+    if isinstance(problem, ProtocolError):
+        return ProtocolError(address, problem.reason, "maybe")
+    return ValueNotSupported(problem.path, problem.reason, "yes")
 
 
 def encode_end(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:

@@ -186,7 +186,7 @@ class Session(FrameParser):
 
         :param limits: of one message, from now on; None leaves them.
         """
-        self._plain = kinds
+        self._expect(kinds)
         if limits is not None:
             self._max_text, self._max_buffers = limits.text, limits.buffers
 
@@ -205,7 +205,8 @@ class Session(FrameParser):
                 or len(instance) > MAX_GROUP:
             raise ProtocolError(None, "HELLO tells a version, an instance and features")
         self._greeting = False
-        self._max_text, self._max_buffers, self._plain = self._opened
+        self._max_text, self._max_buffers, opened = self._opened
+        self._expect(opened)
         self.hello = Hello(version, instance, features, limits if type(limits) is dict else None)
         return self.hello
 

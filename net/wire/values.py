@@ -29,17 +29,19 @@ from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
 STRING = frozenset({str})
+SCALARS = NUMBERS | STRING
 CONTAINERS = frozenset({list, dict})
-PLAIN = NUMBERS | STRING | CONTAINERS
+PLAIN = SCALARS | CONTAINERS
 
 # Bytes from which a buffer beside the JSON beats base64 or escapes within it.
 LONG = 4 * 1024
 # Values side by side up to which each is looked at alone. Among more, long text hardly matters.
 FEW = 1024
-# Ints from here on travel as hexadecimal: Python refuses decimal digits above 4,300 (640 where an
+# Ints of more bits travel as hexadecimal: Python refuses decimal digits above 4,300 (640 where an
 # application says so), and takes quadratic time for them.
-BIG = 1 << 2048
-# Digits that are looked for at a time: the 617 of BIG, wherever they start, hold one such window.
+BITS = 2048
+# Digits that are looked for at a time: the 617 of such an int, wherever they start, hold one such
+# window.
 DIGITS = 300
 # Values from which on it is counted how much text they make, before it is made: a few lists that
 # hold each other several times, or one text many times, can stand for more than any memory holds.
@@ -193,7 +195,7 @@ def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
 
 
 def fits(text: str, limits: Limits) -> bool:
-    """Whether plain JSON text can travel: neither too long, nor with a number of BIG or more."""
+    """Whether plain JSON text can travel: neither too long, nor with an int of more than BITS."""
     return len(text) <= limits.text and not any(
         [text[start:start + DIGITS].isdigit() for start in range(0, len(text), DIGITS)])
 
@@ -209,10 +211,17 @@ def scalar(value: Any) -> Optional[str]:
     """The JSON text of a number, a short text or the like; None for all else."""
     kind = type(value)
     if kind is int:
-        return repr(value) if -BIG < value < BIG else None
+        return repr(value) if value.bit_length() <= BITS else None
     if kind is str:
         return encode_string(value) if len(value) < LONG else None
     return encode_plain(value) if kind in NUMBERS else None
+
+
+def are_scalars(values: Sequence[Any]) -> bool:
+    """Whether all of a few values are numbers, short texts or the like."""
+    kinds = set(map(type, values))
+    return kinds <= SCALARS and len(values) <= FEW and not (
+        str in kinds and has_long_text(values))
 
 
 def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
@@ -310,7 +319,7 @@ class Packer:
                 return value
             return {"!str": self._buffer(value.encode("utf-8", "surrogatepass"))}
         if cls in NUMBERS:
-            if cls is int and not -BIG < value < BIG:
+            if cls is int and value.bit_length() > BITS:
                 return {"!int": hex(value)}
             return value
         if cls is list:
@@ -497,6 +506,13 @@ def brackets_of(text: bytes) -> bytes:
     return b"".join(found)
 
 
+def _make_scan() -> Callable[[str, int], Tuple[Any, int]]:
+    if getattr(json_scanner, "c_make_scanner", None) is None:  # PyPy
+        return lambda text, start: (_decode_quickly(text), len(text))
+    decoder: Any = json.JSONDecoder()
+    return decoder.scan_once  # type: ignore[no-any-return]
+
+
 def _make_decode(object_hook: Any = None, **hooks: Any) -> Callable[[str], Any]:
     decoder: Any = json.JSONDecoder(object_hook=object_hook, **hooks)
     if getattr(json_scanner, "c_make_scanner", None) is None:  # PyPy
@@ -540,6 +556,8 @@ def _has_long_number(text: str) -> bool:
         [text[start:start + step].isdigit() for start in range(0, len(text), step)])
 
 
+#: JSON text and where it starts -> the value and where it ends.
+_scan = _make_scan()
 _decode_plain = _make_decode()
 _decode_carefully = _make_decode(parse_int=_short_int)
 
@@ -560,6 +578,22 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
+    # Nearly every message is short and plain. What is wrong with one is found further down.
+    if not tagged and len(text) <= MAX_DIGITS \
+            and text.count(b"[") + text.count(b"{") <= SAFE_DEPTH <= limits.depth:
+        try:
+            string = text.decode("utf-8", "surrogatepass")
+            value, end = _scan(string, 0)
+            if end == len(string):
+                return value
+        except (ValueError, StopIteration, RecursionError):
+            pass
+    return _unpack(text, tagged, buffers, limits, path, side, borrow, charge)
+
+
+def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits, path: str,
+            side: str, borrow: Optional[Callable[[Any], Any]],
+            charge: Optional[Callable[[int], None]]) -> Any:
     each = 2 if tagged else 1  # containers of JSON for one of ours
     depth = depth_of(text, each * (limits.depth + ENVELOPE))
     if depth > SAFE_DEPTH and depth > each * levels_here(plain=not tagged):

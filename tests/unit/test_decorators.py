@@ -18,7 +18,10 @@ from net.decorators import handle_flag, is_connected, register
 from net.errors import InvalidConnection, InvalidPeer, RemoteError, ValueNotSupported
 from net.identity import Flag, encode_text
 from net.peer import _Peer
+from net.run.client import Pool
+from net.wire.messages import encode_result
 from each import each
+from travel import joined, read_frame
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +36,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
     """What would have been sent to a peer; each gives "remote"."""
     sent: list = []
 
-    def call(peer: Any, tag: bytes, args: tuple, kwargs: dict, timeout: Any = None) -> Any:
+    def call(peer: Any, tag: bytes, args: tuple, kwargs: dict, timeout: Any = None,
+             handle_flag: Any = None) -> Any:
         sent.append((peer, tag, args, kwargs, timeout))
         return "remote"
 
@@ -216,7 +220,7 @@ def test_the_hint_at_on_comes_with_a_class_that_forbids_its_arguments_to_be_set(
     class Strict(RemoteError, TypeError):
         args = property(lambda error: ("render() got an unexpected keyword argument 'timeout'",))
 
-    def call(*_: Any) -> Any:
+    def call(*_: Any, **__: Any) -> Any:
         raise Strict("render() got an unexpected keyword argument 'timeout'")
 
     monkeypatch.setattr(decorators.process.client, "call", call)
@@ -565,7 +569,8 @@ def test_the_handler_of_a_flag_gives_the_result_of_a_call():
 
 def test_a_flag_that_came_from_a_peer_is_handled_with_that_peer(monkeypatch):
     flag = Flag(encode_text("DONE"), {"a": 1})
-    monkeypatch.setattr(decorators.process.client, "call", lambda *args: flag)
+    monkeypatch.setattr(Pool, "exchange", lambda pool, message, number, *_: read_frame(
+        joined(encode_result(number, flag))))
     net.flag("DONE")(lambda tag, peer, details: (tag, peer, details))
     function = register(lambda: 1, "Working")
     wanted = (encode_text("Working"), "192.0.2.1:1", {"a": 1})

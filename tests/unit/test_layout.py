@@ -328,7 +328,8 @@ CACHES = {"Memo", "RateLimitedLog", "SafeLog"}
 CONSTANT = {
     "frozenset", "tuple", "range", "bytes", "float", "getattr", "vars", "partial", "compile",
     "Struct", "TypeVar", "ParamSpec", "make_tag", "encode_text", "getLogger", "remote",
-    "maketrans", "join", "_make_encode", "_make_decode", "Limits", "_Fact", "_Here", "_Shown",
+    "maketrans", "join", "_make_encode", "_make_decode", "_make_scan", "Limits", "_Fact", "_Here",
+    "_Shown",
     "getsizeof", "size_of", "hasattr",
 }
 

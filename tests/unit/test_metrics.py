@@ -28,11 +28,11 @@ def test_calls_are_counted_by_their_latency():
     tally, total = Tally(), Tally()
     for seconds in (0.0009, 0.00076, 0.1, 3.0, 0.0):
         tally.add(b"f", False, seconds)
-    assert tally.by_tag[b"f"][3] == {-10: 2, -3: 1, 2: 1, 0: 1}
+    assert tally.by_tag[b"f"].latencies == {-10: 2, -3: 1, 2: 1, 0: 1}
     total.merge(tally)
     total.merge(tally)
-    assert total.by_tag[b"f"][3] == {-10: 4, -3: 2, 2: 2, 0: 2}
-    assert tally.by_tag[b"f"][0] == 5
+    assert total.by_tag[b"f"].latencies == {-10: 4, -3: 2, 2: 2, 0: 2}
+    assert tally.by_tag[b"f"].calls == 5
 
 
 @given(st.lists(st.floats(1e-6, 1000), min_size=1), st.floats(0.01, 1))
@@ -40,7 +40,7 @@ def test_a_percentile_is_right_within_a_factor_of_two(times, share):
     tally = Tally()
     for seconds in times:
         tally.add(b"f", False, seconds)
-    latency = {2.0 ** exponent: count for exponent, count in tally.by_tag[b"f"][3].items()}
+    latency = {2.0 ** exponent: count for exponent, count in tally.by_tag[b"f"].latencies.items()}
     found = percentile(latency, share)
     true = sorted(times)[min(len(times) - 1, max(0, -int(-share * len(times) // 1) - 1))]
     assert true / 2.001 <= found <= true * 2.001

@@ -66,8 +66,8 @@ def test_what_a_handler_raises_is_reported_and_the_next_one_runs(runner, error):
     runner.put([application.job(error=error), application.job(2)], 10)
     until(lambda: len(application.calls) == 2)
     assert application.failures == [error]
-    until(lambda: runner.tally.by_tag[b"tag"][0] == 2)
-    assert runner.tally.by_tag[b"tag"][1] == 1
+    until(lambda: runner.tally.by_tag[b"tag"].calls == 2)
+    assert runner.tally.by_tag[b"tag"].errors == 1
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1)])

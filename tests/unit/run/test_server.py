@@ -422,11 +422,12 @@ def test_calls_errors_and_seconds_are_counted_for_each_tag(server):
         old.sendall(legacy.LegacySession(legacy.BASE64).call(encode_text("add"), [1], {}))
         old.recv(1024)
     until(lambda: server.connections == 0)
-    assert [counted[encode_text(name)][:2] for name in ("add", "fail")] == [[3, 0], [1, 1]]
+    found = [counted[encode_text(name)] for name in ("add", "fail")]
+    assert [(count.calls, count.errors) for count in found] == [(3, 0), (1, 1)]
     after = server.tally()
-    assert after[encode_text("add")][0] == 4
+    assert after[encode_text("add")].calls == 4
     assert set(after) == {encode_text("add"), encode_text("fail")}
-    assert all(0 <= entry[2] < 5 for entry in after.values())
+    assert all(0 <= count.seconds < 5 for count in after.values())
 
 
 # ----------------------------------------------------------------------------------- begin and end
