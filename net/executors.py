@@ -210,10 +210,12 @@ class Place:
     :param executor: None for the thread that calls.
     :param loop: gives the loop for coroutines, where the executor is none.
     :ivar thread: in which a function ran last.
+    :ivar lane: the same object for all places whose functions run one after the other.
     """
 
     def __init__(self, executor: Any, loop: Callable[[], Any]) -> None:
         self.thread: Optional[threading.Thread] = None
+        self.lane = Coroutines if executor is None else executor
         self._executor = executor
         self._loop = loop
         self._scope = Context(Caller(None, None))

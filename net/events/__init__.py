@@ -85,9 +85,10 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     :func:`net.event`.
 
     The function is a connection, too, as with :func:`net.connect`. Events of one peer come in order
-    and once. All functions that hear events run one after the other, in one thread unless they have
-    an executor or are coroutine functions; what they raise is logged here and by the publisher, and
-    the next event goes on. A function subscribed to the same event twice hears it once.
+    and once. The functions that hear events run one after the other, in one thread; those that have
+    an executor, or are coroutine functions, one after the other there. What they raise is logged
+    here and by the publisher, and the next event goes on. A function subscribed to the same event
+    twice hears it once.
 
     :param peers: a peer, several, or what :func:`net.peers` gave; their processes may start later
         or restart. None means all peers, also those that start later, and this process.
@@ -100,7 +101,7 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
         restarted (``missed`` is None then: the number is not known).
     :param executor: where it runs, and ``on_gap``: a :class:`concurrent.futures.Executor`, an
         asyncio loop, or :data:`net.main_thread`; by default as ``@net.connect(executor=...)`` of it
-        says. Other handlers wait meanwhile.
+        says. Handlers of one executor run one after the other, and others do not wait for them.
     :raises InvalidPeer: not a peer.
     :raises TypeError: what gives a generator, or no executor.
     """

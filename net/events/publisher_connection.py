@@ -368,8 +368,13 @@ class PublisherConnection(Receiver):
         handler = self._services.handler(pair)
         if handler is None:
             return None
-        return Hearer(handler.run_gap if gap else handler.run, pair[1],
-                      partial(self._on_failure, pair))
+        failed = partial(self._on_failure, pair)
+        if handler.place is None:
+            return Hearer(handler.run_gap if gap else handler.run, pair[1], failed)
+        if gap:
+            return Hearer(handler.run_gap, pair[1], failed, handler.place.lane)
+        return Hearer(handler.run, pair[1], failed, handler.place.lane,
+                      partial(handler.run_gap, self.peer))
 
     def _hold(self, reason: str) -> None:
         self._holds.add(reason)

@@ -347,6 +347,7 @@ class Subscriber:
     def _look_around(self) -> None:
         """End connections made under other settings, and resume reading where that was missed."""
         self._look = None
+        self.runner.make_room()
         if self.runner.has_room:
             self._read_on()
         for target in list(self._targets.values()):

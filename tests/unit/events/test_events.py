@@ -403,6 +403,20 @@ def test_unsubscribing_what_waits_for_its_executor_lets_the_others_hear(heard):
     assert heard.values == [1]
 
 
+def test_an_executor_that_never_runs_holds_up_no_other_handler(heard, one_thread):
+    waits = heard.subscribe("unit test", note_thread(heard), executor=net.main_thread)
+    heard.subscribe("unit test", note_thread(heard), executor=one_thread)
+    heard.subscribe("unit test", heard.add)
+    for number in range(3):
+        trigger(number)
+    until(lambda: len(heard.values) == 6)
+    assert [one for one in heard.values if type(one) is int] == [0, 1, 2]
+    assert [one[:2] for one in heard.values if type(one) is tuple] == [
+        (number, "one_0") for number in range(3)]
+    net.unsubscribe("unit test", waits)
+    net.main_thread.run_pending()
+
+
 def test_what_is_no_executor_is_refused_at_once():
     with pytest.raises(TypeError, match="an executor is"):
         net.subscribe("unit test", executor=5)
