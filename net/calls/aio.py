@@ -639,7 +639,10 @@ class AsyncRemoteIterator:
     async def _tell(self, flow: _Begun) -> None:
         if flow.taken != flow.told:
             flow.told = flow.taken
-            await flow.connection.send(encode_taken(flow.number, flow.taken))
+            try:
+                await flow.connection.send(encode_taken(flow.number, flow.taken))
+            except OSError:
+                pass  # its end, or the reason, is received next
 
     async def aclose(self) -> None:
         """End it here and there."""
