@@ -216,7 +216,14 @@ class Borrower:
             made = make()
             made.answered = self.answered
             self._through = made.send
+            # The loop notices the end of the connection, and no thread reads that would.
+            self._context.add_ending(self._tell)
             return made
+
+    def _tell(self) -> None:
+        """Let those that wait look."""
+        with self._changed:
+            self._changed.notify_all()
 
     def answered(self, frame: Frame) -> None:
         """An answer has come. What was not asked for ends the call.
@@ -301,6 +308,7 @@ class Borrower:
             self._over = True
             self._through = None
             self._settle()
+        self._context.remove_ending(self._tell)
 
     def _settle(self) -> None:
         """Wait until nothing is in flight, and no thread reads."""
