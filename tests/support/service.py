@@ -51,7 +51,7 @@ class Service:
                      "wait": lambda: self.go.wait(20), **more}
         registry = {encode_text(name): self._counted(name, function)
                     for name, function in functions.items()}
-        self.server = serve(Dispatch(registry))
+        self.server = serve(Dispatch(registry, coroutines=process.event_loop))
         self.address = self.server.address
 
     def _counted(self, name: str, function: Any) -> Any:
