@@ -38,6 +38,35 @@ from ..wire.session import Hello, Session, caller_session
 JOINED = 256 * 1024
 
 
+async def within(seconds: Optional[float], work: Awaitable[Any]) -> Any:
+    """Await something for some seconds at most; None for no limit.
+
+    :func:`asyncio.wait_for` of Python 3.11 and before lets a cancellation get lost that comes as
+    the work ends, and so the time limit of whoever waits for both.
+
+    :raises asyncio.TimeoutError: they are over; it was cancelled.
+    """
+    if seconds is None:
+        return await work
+    task = asyncio.current_task()
+    assert task is not None
+    expired, before = False, getattr(task, "cancelling", int)()
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not expired or getattr(task, "uncancel", int)() > before:
+            raise  # somebody else has cancelled it
+        raise asyncio.TimeoutError from None
+    finally:
+        timer.cancel()
+
+
 async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                kwargs: Dict[str, Any], timeout: Optional[float] = None) -> Any:
     """Run a function on another peer, as :meth:`Client.call` does. Cancelling it cancels the call
@@ -54,8 +83,7 @@ async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, 
     if timeout is None or timeout > LONGEST:
         return await _call(client, pool, peer, tag, args, kwargs, None, sent)
     try:
-        return await asyncio.wait_for(_call(client, pool, peer, tag, args, kwargs, timeout, sent),
-                                      timeout)
+        return await within(timeout, _call(client, pool, peer, tag, args, kwargs, timeout, sent))
     except asyncio.TimeoutError:
         raise CallTimeout(address, timeout, "maybe" if sent else "no") from None
 
@@ -450,7 +478,7 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
 
 async def _in_time(work: Awaitable[Any], seconds: float, address: Address) -> Any:
     try:
-        return await asyncio.wait_for(work, seconds)
+        return await within(seconds, work)
     except asyncio.TimeoutError:
         raise PeerUnreachable(address, f"no answer within {seconds:g} s") from None
     except EndOfStream:
@@ -625,7 +653,7 @@ class AsyncRemoteIterator:
         reply, deadline = flow.connection.reply(flow.number, flow.lender), flow.deadline
         try:
             return await (reply if deadline is None else
-                          asyncio.wait_for(reply, deadline.remaining()))
+                          within(deadline.remaining(), reply))
         except (asyncio.TimeoutError, socket.timeout):  # one class, or two
             reply.close()
             assert deadline is not None

@@ -591,10 +591,12 @@ class Mapped:
     async def _arrived(self, came: Any) -> None:
         import asyncio
 
+        from .aio import within
+
         came.clear()
         while self._arrivals.outcomes.empty():
             try:
-                await asyncio.wait_for(came.wait(), self._left())
+                await within(self._left(), came.wait())
             except asyncio.TimeoutError:
                 raise CallTimeout(None, self._timeout or 0.0) from None
             came.clear()

@@ -214,6 +214,30 @@ def test_a_place_is_handed_on_in_the_order_of_asking(client, producer, kept_sett
     asyncio.run(some())
 
 
+def test_a_time_limit_is_one_and_loses_no_cancellation():
+    async def run() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await aio.within(0.01, asyncio.sleep(10))
+        assert await aio.within(10, asyncio.sleep(0, "done")) == "done"
+        assert await aio.within(None, asyncio.sleep(0, "done")) == "done"
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        ended = loop.create_future()
+
+        def end_both() -> None:
+            ended.set_result(None)
+            task.cancel()
+        loop.call_soon(end_both)
+        with pytest.raises(asyncio.CancelledError):
+            await aio.within(10, ended)
+        if hasattr(task, "uncancel"):
+            task.uncancel()
+        with pytest.raises(asyncio.TimeoutError):
+            await aio.within(0.01, aio.within(10, asyncio.sleep(10)))
+        await asyncio.sleep(0)
+    asyncio.run(run())
+
+
 def test_a_call_that_was_not_sent_in_time_did_not_run(client, producer, kept_settings):
     kept_settings.set("max_calls", 1)
 
