@@ -14,8 +14,8 @@ from typing import (Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
                     Optional, Tuple, Union)
 
 from .context import Context, current
-from .errors import (AuthenticationError, CallTimeout, NetError, PeerBusy, ProtocolError,
-                     ValueNotSupported)
+from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
+                     ProtocolError, ValueNotSupported)
 from .identity import Flag, encode_text, place_text, tag_name, tag_of_old_peer
 from .log import CALLS, RateLimitedLog
 from .settings import settings
@@ -407,11 +407,18 @@ def _log_failure(tag: bytes, error: BaseException) -> None:
     try:
         kind = f"{name} {type(error).__name__}"
         context = current()
+        if type(error) in _GIVEN_UP and context is not None and context.is_over():
+            note(logging.INFO, "%s was given up by its caller", name)
+            return
         address = None if context is None else context.caller.address
         place = "a process of this host" if address is None else place_text(address)
         note(logging.ERROR, "%s, called by %s, raised", name, place, kind_of=kind)
     except BaseException:  # its class may do anything when it is looked at
         pass
+
+
+#: What ends a function for which nobody waits any more.
+_GIVEN_UP = frozenset({CallCancelled, CallTimeout})
 
 
 def _legacy_traceback(error: BaseException) -> str:

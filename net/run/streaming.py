@@ -413,7 +413,7 @@ class ItemSender(Receiver):
             listener()
 
     def ended(self, channel: Channel, problem: NetError) -> None:
+        self._context.cancel()
         with self._changed:
             self._gone = True
             self._tell()
-        self._context.cancel()

@@ -546,6 +546,26 @@ def test_each_function_and_each_error_has_lines_of_its_own(dispatch, tally, fres
         "ZeroDivisionError", "TypeError", "SystemExit", "ValueNotSupported"]
 
 
+@pytest.mark.parametrize("error", [net.CallCancelled("over"), net.CallTimeout(None, 1.0)])
+def test_what_was_given_up_leaves_no_error(tally, fresh_log, caplog, monkeypatch, error):
+    def give_up() -> None:
+        raise error
+
+    dispatch = Dispatch({encode_text("give up"): give_up})
+    caller = Context(Caller(None, None))
+    monkeypatch.setattr(dispatch_module, "current", lambda: caller)
+    with caplog.at_level(logging.INFO):
+        with pytest.raises(net.NetError):
+            ask(dispatch, tally, "give up")
+        caller.cancel()
+        with pytest.raises(net.NetError):
+            ask(dispatch, tally, "give up")
+    # Of a call that somebody waits for, it is one like any other.
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", "give up, called by a process of this host, raised"),
+        ("INFO", "give up was given up by its caller")]
+
+
 def test_a_call_that_did_not_run_leaves_no_line(dispatch, tally, fresh_log, caplog):
     ask(dispatch, tally, "unknown")
     ask(dispatch, tally, "multiply", 1)
