@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from typing import Any, Callable, Iterator, List, NamedTuple, Tuple
 
 import pytest
@@ -22,85 +23,84 @@ PREFACE, HELLO = len(process.client.preface()), len(b"".join(encode_hello("servi
 
 
 class Made:
-    """What runs at the peer: how often, and how many of those have ended."""
+    """What runs at the peer, by the key of a call: how often it has begun and ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the numbers
-        self.begun = self.ended = 0
+        self.begun: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
 
-    def begin(self) -> None:
+    def count(self, numbers: Counter[str], key: str) -> None:
         with self._lock:
-            self.begun += 1
+            numbers[key] += 1
 
-    def end(self) -> None:
-        with self._lock:
-            self.ended += 1
-
-    def items(self, used: Any = ()) -> Iterator[Any]:
-        self.begin()
+    def items(self, key: str, used: Any = ()) -> Iterator[Any]:
+        self.count(self.begun, key)
         try:
             yield from ITEMS
             yield from used
         finally:
-            self.end()
+            self.count(self.ended, key)
 
-    async def items_async(self) -> Any:
-        self.begin()
+    async def items_async(self, key: str) -> Any:
+        self.count(self.begun, key)
         try:
             for item in ITEMS:
                 yield item
         finally:
-            self.end()
+            self.count(self.ended, key)
 
-    def use(self, function: Callable[[Any], Any], iterator: Iterator[Any]) -> List[Any]:
-        self.begin()
+    def use(self, key: str, function: Callable[[Any], Any], iterator: Iterator[Any]) -> List[Any]:
+        self.count(self.begun, key)
         try:
             return [function(item) for item in iterator]
         finally:
-            self.end()
+            self.count(self.ended, key)
 
 
 class Form(NamedTuple):
     """A kind of call.
 
-    :ivar run: makes it at an address, and appends what comes to a list.
+    :ivar run: makes it at an address, with a key, and appends what comes to a list.
     :ivar all: what comes if nothing breaks.
     """
 
-    run: Callable[[Tuple[str, int], float, List[Any]], None]
+    run: Callable[[Tuple[str, int], str, float, List[Any]], None]
     all: List[Any]
 
 
-def stream(at: Any, timeout: float, seen: List[Any]) -> None:
-    for item in process.client.stream(at, encode_text("items"), (), {}, timeout):
+def stream(at: Any, key: str, timeout: float, seen: List[Any]) -> None:
+    for item in process.client.stream(at, encode_text("items"), (key,), {}, timeout):
         seen.append(item)
 
 
-def stream_of_lent(at: Any, timeout: float, seen: List[Any]) -> None:
-    for item in process.client.stream(at, encode_text("items"), (iter("a"),), {}, timeout):
+def stream_of_lent(at: Any, key: str, timeout: float, seen: List[Any]) -> None:
+    args = key, iter("a")
+    for item in process.client.stream(at, encode_text("items"), args, {}, timeout):
         seen.append(item)
 
 
-def lent(at: Any, timeout: float, seen: List[Any]) -> None:
-    seen.append(process.client.call(at, encode_text("use"), (repr_of, iter(ITEMS)), {}, timeout))
+def lent(at: Any, key: str, timeout: float, seen: List[Any]) -> None:
+    args = key, repr_of, iter(ITEMS)
+    seen.append(process.client.call(at, encode_text("use"), args, {}, timeout))
 
 
 def repr_of(value: Any) -> str:
     return repr(value)
 
 
-def awaited_stream(at: Any, timeout: float, seen: List[Any]) -> None:
+def awaited_stream(at: Any, key: str, timeout: float, seen: List[Any]) -> None:
     async def run() -> None:
-        async for item in aio.stream(process.client, at, encode_text("items_async"), (), {},
+        async for item in aio.stream(process.client, at, encode_text("items_async"), (key,), {},
                                      timeout):
             seen.append(item)
     asyncio.run(run())
 
 
-def awaited_lent(at: Any, timeout: float, seen: List[Any]) -> None:
+def awaited_lent(at: Any, key: str, timeout: float, seen: List[Any]) -> None:
     async def run() -> None:
         seen.append(await aio.call(process.client, at, encode_text("use"),
-                                   (repr_of, iter(ITEMS)), {}, timeout))
+                                   (key, repr_of, iter(ITEMS)), {}, timeout))
     asyncio.run(run())
 
 
@@ -133,13 +133,16 @@ class Count:
         return data
 
 
-def sizes(service: Service, form: Form) -> Tuple[int, int]:
-    """Bytes of a connection that nothing happens to: of its request, and of its reply."""
+def sizes(service: Service, form: Form, width: int) -> Tuple[int, int]:
+    """Bytes of a connection that nothing happens to: of its request, and of its reply.
+
+    :param width: of the key.
+    """
     counts = Count(), Count()
     ways = [Way(change=count.change) for count in counts]
     seen: List[Any] = []
     with Proxy(service.address, *ways) as proxy:
-        form.run(proxy.address, 10, seen)
+        form.run(proxy.address, "sizes..."[:width], 10, seen)
         assert seen == form.all
     return counts[0].bytes, counts[1].bytes
 
@@ -149,32 +152,31 @@ def sizes(service: Service, form: Form) -> Tuple[int, int]:
 def test_a_connection_cut_at_any_byte_is_a_lost_peer_and_nothing_runs_on(
         service, made, name, reset):
     form = FORMS[name]
-    asked, told = sizes(service, form)
+    asked, told = sizes(service, form, 3)
     ways = [(Way(cut=size, reset=reset), Way()) for size in range(PREFACE, asked)]
     ways += [(Way(), Way(cut=size, reset=reset)) for size in range(HELLO, told)]
-    for request_way, reply_way in ways:
-        made.begun = made.ended = 0
-        service.ran.clear()
+    for number, (request_way, reply_way) in enumerate(ways):
+        key = f"{number:03}"
         seen: List[Any] = []
         with Proxy(service.address, request_way, reply_way) as proxy:
             try:
-                form.run(proxy.address, 10, seen)
+                form.run(proxy.address, key, 10, seen)
                 assert seen == form.all
             except net.CallTimeout:
                 raise  # its end was not noticed
             except net.NetError as problem:
                 assert isinstance(problem, (net.PeerLost, net.PeerUnreachable))
                 assert seen == form.all[:len(seen)]
-                assert problem.ran != "no" or not service.ran
-        until(lambda: service.server.connections == 0 and made.ended == made.begun)
-        assert made.begun <= 1 and len(service.ran) <= 1
+                assert problem.ran != "no" or not made.begun[key]
+    until(lambda: service.server.connections == 0 and made.ended == made.begun)
+    assert set(made.begun.values()) == {1}
     assert service.call("add", 2, 3) == 5
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_flipped_bit_is_an_error_or_a_value_but_never_a_hang(service, made, name):
     form = FORMS[name]
-    asked, told = sizes(service, form)
+    asked, told = sizes(service, form, 8)
     begins = {0: (PREFACE, asked), 1: (HELLO, told)}
     for direction, (begin, end) in begins.items():
         for offset in range(begin, end):
@@ -185,15 +187,14 @@ def test_a_flipped_bit_is_an_error_or_a_value_but_never_a_hang(service, made, na
                 return bytes(changed)
             ways = [Way(), Way()]
             ways[direction] = Way(change=flip)
-            made.begun = made.ended = 0
-            service.ran.clear()
+            key = f"{direction}{offset:03}" * 2  # which no flip makes of another one
             with Proxy(service.address, *ways) as proxy:
                 try:
-                    form.run(proxy.address, 0.03, [])
+                    form.run(proxy.address, key, 0.03, [])
                 except net.NetError as problem:
-                    assert problem.ran != "no" or not made.begun
+                    assert problem.ran != "no" or not made.begun[key]
                 except Exception as problem:  # what the function there raised, for such a value
-                    assert made.begun, problem
-            until(lambda: service.server.connections == 0 and made.ended == made.begun)
-            assert made.begun <= 1
+                    assert type(problem) in (TypeError, ValueError), problem
+    until(lambda: service.server.connections == 0 and made.ended == made.begun)
+    assert set(made.begun.values()) == {1}
     assert service.call("add", 2, 3) == 5
