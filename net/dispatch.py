@@ -28,6 +28,8 @@ from .wire.legacy import LegacySession, is_marked, unmarked
 note = RateLimitedLog(logging.getLogger(CALLS))
 
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
+#: What runs a function for several arguments: ``several(tag, list of arguments)``.
+SEVERAL = encode_text("net.several")
 
 # Bytes of JSON from which on a request has to reserve memory for its values. Smaller ones may take
 # some hundreds of MiB over all connections.
@@ -201,12 +203,14 @@ class Dispatch:
             # Before anything else of the request is read: the tag may be unknown.
             tag = messages.tag_of(frame)
             function = self._connections.get(tag)
-            if function is None:
+            if function is None and tag != SEVERAL:
                 return messages.encode_result(number, self._unknown(tag))
             if tag in self._groups and context.caller.group not in self._groups[tag]:
                 return messages.encode_refusal(number, self._stranger(tag, context))
             if len(frame.text) >= LARGE and charge is None:
                 return self._answer_large(frame, context, tally)
+            if function is None:
+                return self._answer_several(frame, context, tally, charge)
             _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
                                                             context.borrow, charge)
             context.seconds = seconds
@@ -247,6 +251,66 @@ class Dispatch:
             return self.answer(frame, context, tally, room.charge)
         finally:
             room.free()
+
+    def _answer_several(self, frame: Frame, context: Context, tally: Tally,
+                        charge: Optional[Callable[[int], None]]) -> List[Buffer]:
+        """Run a function for each of some arguments, one after the other. The result is a list of
+        outcomes; what has none did not run. It is null if there is no such function."""
+        number, tag = frame.number, SEVERAL
+        try:
+            _, args, _, seconds = messages.decode_call(frame, tag, settings.limits,
+                                                       context.borrow, charge)
+            context.seconds = seconds
+            context.deadline = None if seconds is None else _deadline(seconds)
+            tag, works = _several(args)
+        except BaseException as problem:
+            return messages.encode_refusal(number, _unreadable(tag, problem))
+        known = self._connections.get(tag)
+        if known is None:
+            return messages.encode_result(number, None)
+        if tag in self._groups and context.caller.group not in self._groups[tag]:
+            return messages.encode_refusal(number, self._stranger(tag, context))
+        return self._outcomes(number, tag, known, context, works, tally)
+
+    def _outcomes(self, number: int, tag: bytes, known: Callable[..., Any], context: Context,
+                  works: List[List[Any]], tally: Tally) -> List[Buffer]:
+        outcomes: List[Any] = []
+        size = 0
+        for work in works:
+            if size > LARGE or context.is_over():
+                break
+            outcome = self._outcome(tag, known, context, work, tally)
+            outcomes.append(outcome.content)
+            size += outcome.size
+        try:
+            return messages.encode_result(number, outcomes, settings.limits)
+        except NetError as problem:  # they are too much together
+            problem.ran = "yes"
+            return messages.encode_refusal(number, problem)
+        except Exception as error:  # changed by another thread meanwhile
+            return encode_error(number, tag, error)
+
+    def _outcome(self, tag: bytes, function: Callable[..., Any], context: Context,
+                 args: List[Any], tally: Tally) -> messages.Outcome:
+        """What comes of one of several arguments."""
+        started = perf_counter()
+        try:
+            result = function(*args) if tag not in self._executors else \
+                self._run_elsewhere(tag, function, context, args, {})
+            if type(result) is CoroutineType:
+                result = self._await(tag, result, context)
+        except BaseException as error:
+            tally.add(tag, True, perf_counter() - started)
+            return _outcome_of(tag, error)
+        tally.add(tag, False, perf_counter() - started)
+        try:
+            return messages.outcome_of_value(result, settings.limits)
+        except NetError as problem:
+            problem.ran = "yes"
+            _log_failure(tag, problem)
+            return messages.outcome_of_refusal(problem)
+        except Exception as error:  # changed by another thread while it was read
+            return _outcome_of(tag, error)
 
     def _run_elsewhere(self, tag: bytes, function: Callable[..., Any], context: Context,
                        args: Any, kwargs: Any) -> Any:
@@ -381,18 +445,42 @@ def _deadline(seconds: float) -> float:
     raise _Overdue(None, seconds, "no")
 
 
+def _several(args: List[Any]) -> Tuple[bytes, List[List[Any]]]:
+    """The tag and the arguments of a call of several."""
+    if len(args) == 2 and type(args[0]) is str and args[0].isascii() and type(args[1]) is list \
+            and all(type(work) is list for work in args[1]):
+        return args[0].encode("ascii"), args[1]
+    raise ProtocolError(None, "several calls are a tag and a list of lists of arguments")
+
+
 def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
     """The reply of a function that raised; called while its exception is handled."""
+    failed: List[Buffer] = _explained(
+        tag, error, partial(messages.encode_refusal, number),
+        partial(messages.encode_failure, number))
+    return failed
+
+
+def _outcome_of(tag: bytes, error: BaseException) -> messages.Outcome:
+    """The same as one of several outcomes."""
+    failed: messages.Outcome = _explained(tag, error, messages.outcome_of_refusal,
+                                          messages.outcome_of_error)
+    return failed
+
+
+def _explained(tag: bytes, error: BaseException, refuse: Callable[..., Any],
+               fail: Callable[..., Any]) -> Any:
+    """What a caller is told of an error, by functions for a refusal and for what was raised."""
     if issubclass(type(error), PeerBusy):  # the class itself: an instance may lie, or raise
         from .executors import NotTaken
 
         if type(error) is NotTaken:
-            return messages.encode_refusal(number, PeerBusy(None, error.reason))
+            return refuse(PeerBusy(None, error.reason))
     _log_failure(tag, error)
     try:
-        return messages.encode_failure(number, error, settings.traceback, settings.limits)
+        return fail(error, settings.traceback, settings.limits)
     except BaseException as problem:  # its class may do anything when it is looked at
-        return messages.encode_failure(number, RuntimeError(
+        return fail(RuntimeError(
             f"{type(error).__name__}, which cannot be described because of "
             f"{type(problem).__name__}"), "type")
     finally:

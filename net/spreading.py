@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Union
 
 from .calls.ways import Way, kind_of
-from .identity import Flag, PeerArgument, tag_name
+from .dispatch import SEVERAL
+from .errors import MessageTooLarge, ValueNotSupported
+from .identity import Flag, PeerArgument, address_of, tag_name
 from .peer import handle_flag
 from .process import process
+from .wire.messages import decode_outcome
 
 if TYPE_CHECKING:
     from .calls.many import AllPeers, AnyPeer, OverPeers, Target
@@ -81,10 +84,26 @@ def make_target(tag: bytes, function: Optional[Callable[..., Any]], there: Way,
     async def call_async(peer: Any, args: Any, kwargs: Any, timeout: Optional[float]) -> Any:
         result = await aio.call(process.client, peer, tag, args, kwargs, timeout)
         return result if type(result) is not Flag else handle_flag(result, tag, peer)
+
+    def several(peer: Any, works: List[Any]) -> Optional[List[Any]]:
+        timeout = process.settings.timeout
+        try:
+            found = process.client.call(peer, SEVERAL, (tag.decode("ascii"), works), {},
+                                        None if timeout is None else timeout * len(works))
+        except (ValueNotSupported, MessageTooLarge) as problem:
+            if problem.ran == "no":
+                return None  # one of them, or all together
+            raise
+        return found if type(found) is list else None
+
+    def outcome(peer: Any, content: Any) -> Any:
+        result = decode_outcome(content, address_of(peer), peer, tag)
+        return result if type(result) is not Flag else handle_flag(result, tag, peer)
     return many.Target(
         name=tag_name(tag), tag=tag, kind=kind_of(function), repeatable=repeatable,
         find=functools.partial(functions.peers_with, tag),
         there=lambda peer, *rest: there(peer, tag, *rest), call=call, call_async=call_async,
+        several=several, outcome=outcome,
         start=functools.partial(start_there, tag), balance=process.balance,
         missed=functions.look_again)
 

@@ -19,7 +19,7 @@ from ..run.balance import Balance
 from .spread import Task
 from .start import Call
 from .ways import ASYNC_GENERATOR, COROUTINE, GENERATOR
-from .workers import ELSEWHERE, Outcome, Workers
+from .workers import ELSEWHERE, Outcome, Together, Workers
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
@@ -47,6 +47,8 @@ class Target(NamedTuple):
     :ivar there: what calling it with ``peer=`` gives.
     :ivar call: its value, for a thread that waits.
     :ivar call_async: its value, awaited.
+    :ivar several: the outcomes for the first of several arguments, for a thread that waits;
+        :ivar outcome: makes the value of one. None if that peer, or they, do not allow for it.
     :ivar start: a :class:`net.Call`.
     :ivar missed: called with a peer that does not answer.
     """
@@ -59,6 +61,8 @@ class Target(NamedTuple):
     there: Way
     call: Way
     call_async: Way
+    several: Callable[[Any, List[Any]], Optional[List[Any]]]
+    outcome: Callable[[Any, Any], Any]
     start: Way
     balance: Balance
     missed: Callable[[Any], object]
@@ -532,8 +536,14 @@ class Mapped:
         def run(peer: Any, work: Tuple[int, Tuple[Any, ...]]) -> Any:
             enter(scope)
             return target.call(peer, work[1], {}, None)
+
+        def run_several(peer: Any, works: List[Any]) -> Any:
+            enter(scope)
+            return target.several(peer, [list(arguments) for _, arguments in works])
+        together = None if target.kind in (GENERATOR, ASYNC_GENERATOR) else \
+            Together(run_several, target.outcome)
         self._workers = Workers(target.name, find, run, self._arrivals.put, at_a_time, repeatable,
-                                chunk, target.missed, scope)
+                                chunk, target.missed, scope, together)
 
     def __iter__(self) -> Mapped:
         return self
@@ -607,15 +617,15 @@ class Mapped:
 
     def _read_ahead(self) -> None:
         """Hand out as much as the present peers will take soon."""
+        chunk = self._chunk
         while not self._exhausted and \
-                self._read - self._given < LOOK_AHEAD * self._workers.slots * self._chunk:
-            try:
-                arguments = next(self._source)
-            except StopIteration:
-                self._exhausted = True
-                return
-            self._workers.add(Task((self._read, arguments)))
-            self._read += 1
+                self._read - self._given <= (LOOK_AHEAD * self._workers.slots - 1) * chunk:
+            tasks = [Task(work) for work in
+                     zip(range(self._read, self._read + chunk), self._source)]
+            self._exhausted = len(tasks) < chunk
+            if tasks:
+                self._read += len(tasks)
+                self._workers.add(tasks)
 
     def _keep(self, outcomes: List[Outcome]) -> None:
         for outcome in outcomes:
@@ -710,7 +720,7 @@ class Executor(BaseExecutor):
             workers = self._workers.get(target.tag)
             if workers is None:
                 workers = self._workers[target.tag] = self._workers_of(target)
-        workers.add(Task(job))
+        workers.add([Task(job)])
         return job.future
 
     def _workers_of(self, target: Target) -> Workers:

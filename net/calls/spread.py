@@ -81,11 +81,11 @@ class Spread(Generic[W]):
         """Whether a worker is one of them."""
         return name in self._workers and self._workers[name].present
 
-    def add(self, task: Task, now: float) -> None:
+    def add(self, tasks: List[Task], now: float) -> None:
         """Add tasks."""
         if not self._waiting:
             self._able_at = max(self._able_at, now)
-        self._waiting.append(task)
+        self._waiting.extend(tasks)
 
     def set_workers(self, wanted: Iterable[W]) -> None:
         """Let these be the workers. One that is gone keeps the tasks that it has until they end."""
@@ -114,11 +114,15 @@ class Spread(Generic[W]):
         return 0.0 if worker is None else max(0.0, worker.rests_until - now)
 
     def take(self, name: W, now: float, most: int = 1) -> List[Task]:
-        """The next tasks of a worker; none while it has enough. Several together count as one."""
+        """The next tasks of a worker; none while it has enough. Several together count as one. What
+        a worker was lost with is taken alone, so that no other task is lost with it again."""
         if self.free(name, now) <= 0 or not self._waiting:
             return []
         worker = self._workers[name]
-        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        taken = [self._waiting.popleft()]
+        while len(taken) < most and self._waiting \
+                and not taken[0].losses and not self._waiting[0].losses:
+            taken.append(self._waiting.popleft())
         worker.tasks.add(taken[0])
         return taken
 

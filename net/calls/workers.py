@@ -4,8 +4,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from functools import partial
 from time import monotonic
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..context import Context
 from ..errors import (AuthenticationError, InvalidConnection, NetError, PeerBusy, PeerLost,
@@ -32,6 +33,20 @@ Find = Callable[[], Sequence[Any]]
 Run = Callable[[Any, Any], Any]
 #: A task, and its value or what it raised.
 Outcome = Tuple[Task, Any, Optional[BaseException]]
+#: A task that a peer could not do, and why.
+_Failed = Tuple[Task, NetError]
+
+
+class Together(NamedTuple):
+    """Does several tasks of a peer in one call.
+
+    :ivar run: ``run(peer, works)`` gives what came of the first of them, the others did not run;
+        None if they have to be done one by one.
+    :ivar outcome: ``outcome(peer, one)`` gives the value of what came of one, or raises.
+    """
+
+    run: Callable[[Any, List[Any]], Optional[List[Any]]]
+    outcome: Callable[[Any, Any], Any]
 
 
 class Workers:
@@ -44,12 +59,13 @@ class Workers:
     :param chunk: tasks that a thread takes together.
     :param missed: called with a peer that does not answer.
     :param scope: cancelled when it is closed.
+    :param together: does what a thread has taken; None to do it one by one.
     """
 
     def __init__(self, name: str, find: Find, run: Run,
                  finish: Callable[[List[Outcome]], object], at_a_time: int, repeatable: bool,
                  chunk: int = 1, missed: Optional[Callable[[Any], object]] = None,
-                 scope: Optional[Context] = None) -> None:
+                 scope: Optional[Context] = None, together: Optional[Together] = None) -> None:
         self._name = name
         self._find = find
         self._run = run
@@ -58,6 +74,7 @@ class Workers:
         self._chunk = chunk
         self._missed = missed
         self._scope = scope
+        self._together = together
         self._let_go: Optional[Callable[[], object]] = None
         #: Tasks that run at the same time, with the peers that are there.
         self.slots = at_a_time
@@ -72,15 +89,15 @@ class Workers:
         self._watching = self._closed = False
         self._problem: Optional[BaseException] = None
 
-    def add(self, task: Task) -> None:
-        """Have a task done. Looks for peers if that was not done lately.
+    def add(self, tasks: List[Task]) -> None:
+        """Have tasks done that one thread may take. Looks for peers if that was not done lately.
 
         :raises RuntimeError: it was closed, or no thread can be started.
         """
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._spread.add(task, monotonic())
+            self._spread.add(tasks, monotonic())
             if not self._wake_one() and self._count < self.slots:
                 self._start_threads(self._spread.workers)  # some were idle for long, and ended
             begin, self._watching = not self._watching, True
@@ -232,11 +249,11 @@ class Workers:
         return []
 
     def _do(self, peer: Any, tasks: List[Task]) -> None:
-        outcomes, problem = self._attempt(peer, tasks)
-        if problem is not None:
-            failed = tasks[len(outcomes)]
-            if not self._spread.may_run_again(failed, problem.ran):
-                outcomes.append((failed, None, problem))
+        outcomes, failed = self._attempt(peer, tasks)
+        problem = failed[-1][1] if failed else None
+        outcomes += [(task, None, why) for task, why in failed
+                     if not self._spread.may_run_again(task, why.ran)]
+        settled = {task for task, _, _ in outcomes}
         # Before it counts as done, so that a thread that waits for the end finds the results.
         if outcomes:
             self._finish(outcomes)
@@ -246,7 +263,7 @@ class Workers:
             else:
                 self._problem = problem
                 self._spread.lost(peer, tasks[0], monotonic())
-                self._spread.put_back(tasks[len(outcomes):])
+                self._spread.put_back([task for task in tasks if task not in settled])
             if self._spread.waiting and self._idle:
                 self._wake_one()
             elif self._closed and not self._is_busy():
@@ -254,17 +271,52 @@ class Workers:
         if isinstance(problem, (PeerUnreachable, PeerLost)) and self._missed is not None:
             self._missed(peer)
 
-    def _attempt(self, peer: Any, tasks: List[Task]) -> Tuple[List[Outcome], Optional[NetError]]:
-        """The outcomes of tasks one after the other; and, if the peer could not do one of them,
-        why."""
+    def _attempt(self, peer: Any, tasks: List[Task]) -> Tuple[List[Outcome], List[_Failed]]:
+        """The outcomes of tasks one after the other; and what the peer could not do, and why. What
+        is in neither did not run."""
         outcomes: List[Outcome] = []
-        for task in tasks:
-            try:
-                outcomes.append((task, self._run(peer, task.work), None))
-            except ELSEWHERE as problem:
-                if problem.ran != "yes":
-                    return outcomes, problem
+        failed: List[_Failed] = []
+        rest = tasks
+        while rest and not failed:
+            several = self._start_several(peer, rest, outcomes, failed)
+            if several is None:
+                break
+            if several:
+                for task, one in zip(rest, several):
+                    self._keep(task, partial(self._together.outcome, peer, one),  # type: ignore
+                               outcomes, failed)
+            else:
+                self._keep(rest[0], partial(self._run, peer, rest[0].work), outcomes, failed)
+            rest = rest[max(1, len(several)):]
+        return outcomes, failed
+
+    def _start_several(self, peer: Any, tasks: List[Task], outcomes: List[Outcome],
+                       failed: List[_Failed]) -> Optional[List[Any]]:
+        """What came of the first of some tasks; nothing if they have to be done one by one, and
+        None if all of them have failed."""
+        if self._together is None or len(tasks) == 1:
+            return []
+        try:
+            return self._together.run(peer, [task.work for task in tasks]) or []
+        except ELSEWHERE as problem:
+            if problem.ran != "yes":
+                failed += [(task, problem) for task in tasks]
+            else:
+                outcomes += [(task, None, problem) for task in tasks]
+        except BaseException as problem:
+            outcomes += [(task, None, problem) for task in tasks]
+        return None
+
+    @staticmethod
+    def _keep(task: Task, run: Callable[[], Any], outcomes: List[Outcome],
+              failed: List[_Failed]) -> None:
+        """Keep what comes of one task."""
+        try:
+            outcomes.append((task, run(), None))
+        except ELSEWHERE as problem:
+            if problem.ran != "yes":
+                failed.append((task, problem))
+            else:
                 outcomes.append((task, None, problem))
-            except BaseException as problem:
-                outcomes.append((task, None, problem))
-        return outcomes, None
+        except BaseException as problem:
+            outcomes.append((task, None, problem))

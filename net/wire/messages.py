@@ -179,11 +179,17 @@ def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Bu
 def encode_failure(number: int, error: BaseException, detail: str = "full",
                    limits: Limits = Limits()) -> List[Buffer]:
     """The bytes of a reply with what a function raised."""
+    return _message(FAILURE, number, *_pack_failure(error, detail, limits)[1])
+
+
+def _pack_failure(error: BaseException, detail: str, limits: Limits) -> Tuple[Any, Packed]:
+    """What a function raised, described and packed."""
     try:
-        packed = pack({"raised": describe(error, detail, limits=limits)}, "exception", limits)
+        content = {"raised": describe(error, detail, limits=limits)}
+        return content, pack(content, "exception", limits)
     except NetError:  # it holds more than a message may
-        packed = pack({"raised": describe(error, detail, True, limits)}, "exception", limits)
-    return _message(FAILURE, number, *packed)
+        content = {"raised": describe(error, detail, True, limits)}
+        return content, pack(content, "exception", limits)
 
 
 def encode_refusal(number: int, error: NetError) -> List[Buffer]:
@@ -206,11 +212,16 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
         content = unpack(frame.text, frame.tagged, frame.buffers, limits, _NAMES[kind], HERE)
     except (ProtocolError, ValueNotSupported) as problem:
         raise _in_reply(problem, address) from None
-    if kind == RESULT:
-        return content
+    return content if kind == RESULT else \
+        _decode_other(content, kind == FLAG, address, peer, tag)
+
+
+def _decode_other(content: Any, is_flag: bool, address: Optional[Address], peer: object,
+                  tag: bytes) -> Any:
+    """What a reply holds that is no result."""
     try:
         an_object(content)
-        if kind == FLAG:
+        if is_flag:
             return Flag(a_text(content["flag"]).encode("ascii"), content["details"])
         if "raised" in content:
             error: NetError = rebuild(content["raised"], peer, tag)
@@ -222,6 +233,50 @@ def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: by
         raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",
                             "maybe") from None
     throw(error)
+
+
+class Outcome(NamedTuple):
+    """The reply for one of several arguments, as a part of a result.
+
+    :ivar size: bytes that it takes there, roughly.
+    """
+
+    content: Any
+    size: int
+
+
+def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
+    """What a function has returned.
+
+    :raises ValueNotSupported: it cannot travel; says where.
+    :raises MessageTooLarge: over a limit.
+    """
+    text = scalar(value)
+    if text is not None:
+        return Outcome({"value": value}, len(text))
+    content = {"flag": value.decode("ascii"), "details": value.details} if type(value) is Flag \
+        else {"value": value}
+    packed = pack(content, "result", limits)
+    return Outcome(content, len(packed.text) + sum(map(len, packed.buffers)))
+
+
+def outcome_of_error(error: BaseException, detail: str = "full",
+                     limits: Limits = Limits()) -> Outcome:
+    """What a function raised."""
+    content, packed = _pack_failure(error, detail, limits)
+    return Outcome(content, len(packed.text))
+
+
+def outcome_of_refusal(error: NetError) -> Outcome:
+    """What the peer itself says."""
+    return Outcome(to_refusal(error), 0)
+
+
+def decode_outcome(content: Any, address: Optional[Address], peer: object, tag: bytes) -> Any:
+    """The value of one of several outcomes, or a Flag; raises as :func:`decode_reply` does."""
+    if type(content) is dict and "value" in content:
+        return content["value"]
+    return _decode_other(content, type(content) is dict and "flag" in content, address, peer, tag)
 
 
 #: What errors call the content of a reply, and this process.

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 import pytest
 
@@ -735,3 +735,109 @@ def test_nothing_of_ours_is_printed(capfd, dispatch, tally):
 def test_the_error_of_an_unknown_connection_is_a_lookup_error():
     assert issubclass(InvalidConnection, LookupError)
     assert legacy.is_flag(encode_text("INVALID_CONNECTION"))
+
+
+# ------------------------------------------------------------------------------------ several
+
+def ask_several(dispatch: Dispatch, tally: Tally, *args: Any, group: Optional[str] = None,
+                where: Optional[Context] = None) -> Any:
+    tag = dispatch_module.SEVERAL
+    request = read_frame(joined(messages.encode_call(5, tag, args, {})))
+    answer = read_frame(joined(dispatch.answer(request, where or context(group), tally)))
+    return messages.decode_reply(answer, ("192.0.2.1", 1), "192.0.2.1:1", tag)
+
+
+def outcomes(found: Any) -> Any:
+    seen: List[Any] = []
+    for one in found:
+        try:
+            seen.append(messages.decode_outcome(one, ("192.0.2.1", 1), "192.0.2.1:1", b"eA=="))
+        except Exception as problem:
+            seen.append(problem)
+    return seen
+
+
+def tag_text(name: str) -> str:
+    return encode_text(name).decode()
+
+
+def test_several_run_one_after_the_other_and_each_has_its_outcome(dispatch, tally):
+    found = outcomes(ask_several(dispatch, tally, tag_text("divide"),
+                                 [[6, 3], [1, 0], [6, 2], [1]]))
+    assert found[0] == 2.0 and found[2] == 3.0
+    assert isinstance(found[1], ZeroDivisionError) and isinstance(found[3], TypeError)
+    count = tally.by_tag[encode_text("divide")]
+    assert (count.calls, count.errors) == (4, 2)
+    assert dispatch_module.SEVERAL not in tally.by_tag
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [1, [2]], {"value": 1}, {"raised": {}},
+                                   (1, 2), b"bytes", {"!tag": 1}, {1: 2}])
+def test_of_several_any_value_is_itself(tally, value):
+    dispatch = Dispatch({encode_text("echo"): lambda given: given})
+    assert outcomes(ask_several(dispatch, tally, tag_text("echo"), [[value]] * 3)) == [value] * 3
+
+
+def test_of_several_flags_and_what_cannot_travel_keep_to_themselves(dispatch, tally):
+    assert [type(one) for one in outcomes(
+        ask_several(dispatch, tally, tag_text("special"), [[], []]))] == [Flag] * 2
+    for name, error in [("unsendable", net.ValueNotSupported), ("leave", net.RemoteError),
+                        ("shy", net.RemoteError)]:
+        one, other = outcomes(ask_several(dispatch, tally, tag_text(name), [[], []]))
+        assert isinstance(one, error) and isinstance(other, error) and one.ran == "yes"
+
+
+def test_of_several_those_after_much_did_not_run(tally):
+    ran: List[int] = []
+
+    def much(number: int) -> str:
+        ran.append(number)
+        return "x" * (dispatch_module.LARGE // 2)
+
+    dispatch = Dispatch({encode_text("much"): much})
+    assert len(ask_several(dispatch, tally, tag_text("much"), [[1], [2], [3]])) == 2
+    assert ran == [1, 2]
+
+
+def test_of_several_none_runs_any_more_when_the_caller_has_gone(tally):
+    where = context()
+
+    def run(number: int) -> int:
+        where.cancel()
+        return number
+
+    dispatch = Dispatch({encode_text("run"): run})
+    assert outcomes(ask_several(dispatch, tally, tag_text("run"), [[1], [2]], where=where)) == [1]
+
+
+def test_several_of_what_is_not_there_are_none_and_strangers_are_refused(dispatch, tally):
+    assert ask_several(dispatch, tally, tag_text("unknown"), [[]]) is None
+    ours = Dispatch({encode_text("ours"): lambda: 5}, {encode_text("ours"): frozenset({"us"})})
+    assert outcomes(ask_several(ours, tally, tag_text("ours"), [[]], group="us")) == [5]
+    with pytest.raises(net.AuthenticationError) as caught:
+        ask_several(ours, tally, tag_text("ours"), [[]], group="them")
+    assert caught.value.ran == "no"
+
+
+@pytest.mark.parametrize("args", [(), (5, []), ("x",), ("x", 5), ("x", [5]), ("x", [{}]),
+                                  ("\xe4", [[]]), ("x", [[]], 1)])
+def test_several_without_sense_are_refused(dispatch, tally, args):
+    with pytest.raises(net.ProtocolError) as caught:
+        ask_several(dispatch, tally, *args)
+    assert caught.value.ran == "no"
+
+
+@pytest.mark.parametrize("content", [None, 5, [], {}, {"raised": 5}, {"refused": 1}, {"flag": 1},
+                                     {"flag": "x"}, {"refused": "PeerBusy"}])
+def test_an_outcome_without_sense_is_a_typed_error(content):
+    (found,) = outcomes([content])
+    assert isinstance(found, net.ProtocolError) and found.ran == "maybe"
+
+
+def test_of_several_an_executor_that_takes_nothing_runs_nothing(tally):
+    gone = ThreadPoolExecutor(1)
+    gone.shutdown()
+    tag = encode_text("gone")
+    dispatch = Dispatch({tag: lambda: 5}, executors={tag: gone})
+    found = outcomes(ask_several(dispatch, tally, tag_text("gone"), [[], []]))
+    assert [(type(one), one.ran) for one in found] == [(net.PeerBusy, "no")] * 2

@@ -34,9 +34,11 @@ class Fake:
         self.there = list(peers)
         self.asked: List[Any] = []
         self.missed: List[Any] = []
+        self.together: Any = 3
         self.target = many.Target(
             "f", b"f", ways.PLAIN, repeatable, lambda groups: list(self.there), self.call,
-            self.call, self.call_async, self.start, Balance(), self.missed.append)
+            self.call, self.call_async, self.several, lambda peer, one: one(), self.start,
+            Balance(), self.missed.append)
 
     def _target(self) -> many.Target:
         return self.target
@@ -44,6 +46,22 @@ class Fake:
     def call(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
         self.asked.append(peer)
         return self.behave(peer, *args, **kwargs)
+
+    def several(self, peer: Any, works: Any) -> Any:
+        """Run some of them, in one call."""
+        if self.together is None:
+            return None
+        return [self._ended(peer, work) for work in works[:self.together]]
+
+    def _ended(self, peer: Any, work: Any) -> Callable[[], Any]:
+        future: "concurrent.futures.Future[Any]" = concurrent.futures.Future()
+        try:
+            future.set_result(self.call(peer, work, {}, None))
+        except BaseException as problem:
+            if isinstance(problem, net.PeerLost):
+                raise
+            future.set_exception(problem)
+        return future.result
 
     async def call_async(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
         return self.call(peer, args, kwargs, timeout)
@@ -471,6 +489,79 @@ def test_what_ends_every_peer_is_given_up_after_some():
     with pytest.raises(net.PeerLost):
         list(f.map([1]))
     assert len(f.asked) == spread.MAX_LOSSES
+
+
+def test_items_of_a_chunk_go_in_one_call_as_far_as_that_does_them():
+    fake = Fake(lambda peer, item: item * 2, [A])
+    calls: List[int] = []
+    several = fake.several
+    fake.target = fake.target._replace(
+        several=lambda peer, works: calls.append(len(works)) or several(peer, works))
+    assert list(fake.map(range(10), chunk=5)) == [item * 2 for item in range(10)]
+    assert calls == [5, 2, 5, 2]  # three of five at a time
+    fake.together = None
+    assert list(fake.map(range(10), chunk=5)) == [item * 2 for item in range(10)]
+
+
+def test_each_item_of_a_chunk_fails_for_itself():
+    def behave(peer: Any, item: int) -> int:
+        if item == 2:
+            raise KeyError("no")
+        if item == 3:
+            raise net.ValueNotSupported("result", "no", "yes")
+        return item
+
+    fake = Fake(behave, [A])
+    items = fake.map(range(6), chunk=6)
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(KeyError):
+        next(items)
+
+
+def test_what_of_a_chunk_was_refused_goes_elsewhere_and_the_rest_is_done_once():
+    ran: List[Any] = []
+
+    def behave(peer: Any, item: int) -> int:
+        if item == 1 and peer == A and not ran.count("refused"):
+            ran.append("refused")
+            raise net.PeerBusy(A, "no")
+        ran.append(item)
+        return item
+
+    fake = Fake(behave, [A])
+    assert list(fake.map(range(6), chunk=3)) == list(range(6))
+    assert sorted(one for one in ran if one != "refused") == list(range(6))
+
+
+def test_a_lost_chunk_is_repeated_one_by_one_if_it_is_repeatable():
+    lost: List[int] = []
+
+    def behave(peer: Any, item: int) -> int:
+        if item == 4 and len(lost) < 2:
+            lost.append(item)
+            raise LOST
+        return item
+
+    fake = Fake(behave, [A, B, C], repeatable=True)
+    fake.together = 100
+    assert list(fake.map(range(8), chunk=4)) == list(range(8))
+    assert len(lost) == 2
+    with pytest.raises(net.PeerLost):
+        list(Fake(failing(_1=LOST), [A]).map(range(4), chunk=4))
+
+
+def test_a_worker_is_given_alone_what_one_was_lost_with():
+    spreader: spread.Spread[Any] = spread.Spread(1, True, 0.0)
+    spreader.set_workers([A])
+    tasks = [spread.Task(number) for number in range(5)]
+    tasks[2].losses = 1
+    spreader.add(tasks, 0.0)
+    taken = []
+    while spreader.waiting:
+        found = spreader.take(A, 0.0, 3)
+        spreader.done(A, found[0])
+        taken.append([task.work for task in found])
+    assert taken == [[0, 1], [2], [3, 4]]
 
 
 def test_work_without_any_peer_fails_with_the_reason(monkeypatch):

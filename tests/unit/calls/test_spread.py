@@ -49,7 +49,7 @@ class Play:
 
     def add(self, count: int) -> None:
         for _ in range(count):
-            self.spread.add(Task(self.added), self.now)
+            self.spread.add([Task(self.added)], self.now)
             self.added += 1
 
     def workers(self, names: Any) -> None:
@@ -134,7 +134,7 @@ def test_a_worker_that_is_twice_as_fast_does_twice_as_much():
     spread: Spread[str] = Spread(1, False, 0.0)
     spread.set_workers("ab")
     for number in range(30):
-        spread.add(Task(number), 0.0)
+        spread.add([Task(number)], 0.0)
     share, running = Counter(), {}
     for tick in range(100):
         for name, ticks in (("a", 2), ("b", 1)):
@@ -152,7 +152,7 @@ def test_a_worker_rests_longer_each_time_and_is_tried_with_one_task():
     spread: Spread[str] = Spread(2, False, 0.0)
     spread.set_workers("a")
     for number in range(4):
-        spread.add(Task(number), 0.0)
+        spread.add([Task(number)], 0.0)
     rests = []
     now = 0.0
     for _ in range(8):
@@ -172,11 +172,11 @@ def test_a_worker_rests_longer_each_time_and_is_tried_with_one_task():
 
 def test_what_waits_fails_when_no_worker_has_been_able_for_long():
     spread: Spread[str] = Spread(1, False, 0.0)
-    spread.add(Task("x"), 0.0)
+    spread.add([Task("x")], 0.0)
     assert spread.stranded(PATIENCE - 0.1) == []
     assert [task.work for task in spread.stranded(PATIENCE)] == ["x"]
     # Time without work counts for nothing.
-    spread.add(Task("y"), 100.0)
+    spread.add([Task("y")], 100.0)
     assert spread.stranded(101.0) == []
 
 
@@ -184,7 +184,7 @@ def test_what_waits_is_not_given_up_while_a_worker_is_at_work_or_able():
     spread: Spread[str] = Spread(1, False, 0.0)
     spread.set_workers("a")
     for number in range(3):
-        spread.add(Task(number), 0.0)
+        spread.add([Task(number)], 0.0)
     task, = spread.take("a", 0.0)
     assert spread.stranded(1000.0) == []
     spread.lost("a", task, 1000.0)
