@@ -6,7 +6,7 @@ import itertools
 import socket
 import threading
 from collections import deque
-from typing import Deque, Dict, Optional, Tuple
+from typing import Callable, Deque, Dict, Optional, Tuple
 
 from ..errors import Address
 from .base import Deadline, Endpoint, Listener, connect_patiently
@@ -26,7 +26,7 @@ class MemoryCarrier:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _listeners
-        self._listeners: Dict[Address, MemoryListener] = {}
+        self._listeners: Dict[Address, QueueListener] = {}
 
     def connect(self, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
         return connect_patiently(self, endpoint, deadline)
@@ -54,34 +54,39 @@ class MemoryCarrier:
             if endpoint.address in self._listeners:
                 raise OSError(errno.EADDRINUSE, f"{endpoint} is listened at already")
             listener = self._listeners[endpoint.address] = \
-                MemoryListener(self, endpoint, max(1, backlog))
+                QueueListener(self._forget, endpoint, max(1, backlog))
             return listener
 
-    def forget(self, listener: MemoryListener) -> None:
+    def _forget(self, listener: QueueListener) -> None:
         """Take a listener out of the table."""
         with self._lock:
             if self._listeners.get(listener.endpoint.address) is listener:
                 del self._listeners[listener.endpoint.address]
 
 
-class MemoryListener:
-    """See :class:`~net.link.base.Listener`. A byte waits in a socket pair for each connection that
-    is to be accepted."""
+class QueueListener:
+    """A listener that is given its connections, see :class:`~net.link.base.Listener`. A byte waits
+    in a socket pair for each connection that is to be accepted.
 
-    def __init__(self, carrier: MemoryCarrier, endpoint: Endpoint, backlog: int) -> None:
+    :param forget: is given the listener when it closes, perhaps more than once.
+    """
+
+    def __init__(self, forget: Callable[[QueueListener], None], endpoint: Endpoint,
+                 backlog: int) -> None:
         self.endpoint = endpoint
-        self._carrier = carrier
+        self._forget = forget
         self._backlog = backlog
         self._lock = threading.Lock()  # guards _waiting, and what is sent and received here
-        self._waiting: Deque[socket.socket] = deque()
+        self._waiting: Deque[Tuple[socket.socket, Optional[Address]]] = deque()
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
         self.fileno = self._woken.fileno
 
-    def put(self, sock: socket.socket) -> None:
+    def put(self, sock: socket.socket, address: Optional[Address] = None) -> None:
         """Let a socket wait to be accepted.
 
+        :param address: that it comes from; None for this host.
         :raises BlockingIOError: too many wait already.
         :raises ConnectionRefusedError: the listener is closed.
         """
@@ -91,20 +96,20 @@ class MemoryListener:
             if len(self._waiting) >= self._backlog:
                 raise BlockingIOError(errno.EAGAIN, "too many connections wait to be accepted")
             self._wake.send(b"x")
-            self._waiting.append(sock)
+            self._waiting.append((sock, address))
 
     def accept(self) -> Tuple[socket.socket, Optional[Address]]:
         with self._lock:
             self._woken.recv(1)
-            return self._waiting.popleft(), None
+            return self._waiting.popleft()
 
     def close(self) -> None:
-        self._carrier.forget(self)
+        self._forget(self)
         with self._lock:
             self._woken.close()
             self._wake.close()
             while self._waiting:
-                self._waiting.popleft().close()
+                self._waiting.popleft()[0].close()
 
 
 def _refused() -> ConnectionRefusedError:
