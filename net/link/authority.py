@@ -18,8 +18,8 @@ SALT = b"app-net authority 1"
 DATAGRAMS = b"app-net datagrams 1"
 
 # A leaf lives as long as its process, and clocks on a LAN differ, so its dates mean nothing. A
-# small computer starts in 1970 until its clock is set; certificates know no year before 1950.
-BEGIN, END = datetime(1950, 1, 1), datetime(2400, 1, 1)
+# small computer starts in 1970 until its clock is set; the links of an engine know no time before.
+BEGIN, END = datetime(1970, 1, 1), datetime(2400, 1, 1)
 
 # Order of the group of P-256. Private keys are the numbers below it.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
