@@ -89,6 +89,8 @@ PEERS: Sequence[str]
 ADVERTISE: Union[str, Tuple[str, Optional[int]], None]
 SWEEP: bool
 INTERFACES: Sequence[str]
+ENGINE: Optional[str]
+ROUTER: Sequence[str]
 ALLOW: Sequence[Any]
 SECRET: Union[str, Secret, None]
 SECRET_FILE: Union[str, "os.PathLike[str]", None]

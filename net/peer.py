@@ -139,7 +139,19 @@ class _Peer:
                 listeners.append(beside)
         if not self._test and hosts[0] not in EVERYWHERE:
             listeners += _listen_for_old(listeners[0].endpoint.port)
+        if not self._test:
+            listeners += self._listen_at_engine(listeners)
         return listeners
+
+    def _listen_at_engine(self, listeners: List[Listener]) -> List[Listener]:
+        """Listen for peers that come through the engine, if there is one."""
+        try:
+            engine = process.client.carriers.listen(listeners[0].endpoint.port, settings.backlog)
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        return [] if engine is None else [engine]
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, process.memory,

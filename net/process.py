@@ -52,7 +52,8 @@ class Process:
         self.warned: Set[str] = set()
 
     def _begin(self) -> None:
-        self.instance = self.client.instance = os.urandom(16).hex()
+        self.instance = self.client.instance = self.client.carriers.instance = \
+            os.urandom(16).hex()
         self.began = monotonic()
         self.memory = MemoryBudget()
         self.lock = threading.RLock()

@@ -318,6 +318,36 @@ def _facts(value: Any) -> Dict[str, Any]:
     return facts
 
 
+def _engine(value: Any) -> Optional[str]:
+    if value in (None, "", "zenoh"):
+        return value or None
+    raise ValueError("must be zenoh, or empty for none")
+
+
+def _routers(value: Any) -> Tuple[str, ...]:
+    words = _needed_words(value)
+    for word in words:
+        parse_router(word)
+    return words
+
+
+def parse_router(text: str) -> Tuple[str, str, int]:
+    """Protocol, host and port of a router. Resolves nothing.
+
+    :raises ValueError: no router; the text says how one is written.
+    """
+    protocol, slash, place = text.partition("/")
+    host, colon, port = place.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # which of its colons begins the port is a guess
+    if protocol not in ("tcp", "tls") or not host or not port.isdecimal() or not port.isascii() \
+            or not 1 <= int(port) <= 65535:
+        raise ValueError("must be routers such as tls/hub.example:7447, separated by commas")
+    return protocol, host, int(port)
+
+
 class Setting(Generic[T]):
     """How one setting is read: an attribute of :class:`Settings` until it has a value there.
 
@@ -373,6 +403,9 @@ class _MessageLimits:
                 return limits
 
 
+#: How the host of a peer ends that is reached through an engine.
+ENGINE_SUFFIX = ".zenoh"
+
 #: The settings that decide how connections are secured.
 SECURITY = frozenset({"secret", "secret_file", "tls_cert", "tls_key", "tls_ca"})
 
@@ -404,6 +437,9 @@ class Settings:
     advertise: Setting[Optional[Tuple[str, Optional[int]]]] = Setting(None, _advertised)
     sweep = Setting(True, _boolean)
     interfaces: Setting[Tuple[str, ...]] = Setting((), _needed_words)
+    # What carries connections beyond the networks of this host, and its routers: one is enough.
+    engine = Setting(None, _engine)
+    router: Setting[Tuple[str, ...]] = Setting((), _routers)
     allow: Setting[Tuple[Any, ...]] = Setting((), _networks)
     secret = Setting(None, parse_secret)
     secret_file = Setting(None, _path)
@@ -494,6 +530,24 @@ class Settings:
     def secured(self) -> bool:
         """Whether connections are TLS: there is a secret, or there are certificates."""
         return any(getattr(self, name) is not None for name in SECURITY)
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether there is a way beyond the networks of this host.
+
+        :raises SettingError: one of two settings for it is missing.
+        """
+        if self.engine is None and self.router:
+            raise SettingError("NET_ROUTER is for an engine: set NET_ENGINE=zenoh, too")
+        if self.engine is not None and not self.router:
+            raise SettingError(f"NET_ENGINE={self.engine} needs a router: set NET_ROUTER to one or "
+                               f"several such as tls/hub.example:7447; app-net router runs one")
+        return self.engine is not None
+
+    def may_reach(self, host: str) -> bool:
+        """Whether this process may connect to a host. An engine's routers are checked when it is
+        started."""
+        return not self.loopback_only or is_loopback(host) or host.endswith(ENGINE_SUFFIX)
 
     @property
     def loopback_only(self) -> bool:

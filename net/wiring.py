@@ -17,9 +17,12 @@ def wire() -> None:
     process.launch_hooks += [discovery.announce, events.serve_events]
     process.change_hooks.append(discovery.known_peers.changed)
     process.client.missed = discovery.doubt
+    process.client.other_way = discovery.other_way
     process.moved.append(events.move)
     process.forked += [discovery.known_peers.forget, events.forget]
     in_child(process.on_fork)
-    # The last comes first: events have time to leave before connections are closed.
+    # The last comes first: connections are closed before what may carry them, and events have
+    # time to leave before that.
+    atexit.register(process.client.carriers.close)
     atexit.register(process.client.close_idle)
     atexit.register(events.publisher.flush, events.EXIT_TIME)

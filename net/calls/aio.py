@@ -18,15 +18,13 @@ from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable,
                       RemoteError, ValueNotSupported)
 from ..identity import PeerArgument, address_of
 from ..link import security
-from ..link.base import LONGEST, Deadline, Endpoint
+from ..link.base import LONGEST, RETRY, Carrier, Deadline, Endpoint
 from ..link.streams import reset_at_end
-from ..link.tcp import TcpCarrier
 from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, REFUSAL_TIME, Client,
                           deadline_within)
 from ..run.lending import Lender
 from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure,
                              says_goodbye)
-from ..settings import is_loopback
 from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, REPLIES, Buffer, EndOfStream, Frame,
                            NotAFrame)
 from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
@@ -451,15 +449,11 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
     :raises NetError: nothing ran.
     """
     settings = client.settings
-    if settings.loopback_only and not is_loopback(address[0]):
+    if not settings.may_reach(address[0]):
         raise PeerUnreachable(address, f"NET_HOST={settings.host} keeps this process on its own "
                                        f"host")
     revision = settings.revision
-    try:
-        sock = await _in_time(_connect(address), CONNECT_TIME, address)
-    except PeerUnreachable:
-        client.missed(address)
-        raise
+    sock = await _connect_any(client, address)
     try:
         connection: _Connection = await _in_time(_greet(client, address, sock, revision),
                                                  GREETING_TIME, address)
@@ -489,13 +483,28 @@ async def _in_time(work: Awaitable[Any], seconds: float, address: Address) -> An
         raise PeerUnreachable(address, str(problem)) from None
 
 
-async def _connect(address: Address) -> socket.socket:
-    loop = asyncio.get_running_loop()
+async def _connect_any(client: Client, address: Address) -> socket.socket:
+    """A connection, by way of another address of the peer if need be."""
     try:
-        sock = TcpCarrier().start(Endpoint.of(address))
+        sock: socket.socket = await _in_time(_connect(client, address), CONNECT_TIME, address)
+        return sock
+    except PeerUnreachable:
+        client.missed(address)
+        other = client.other_way(address)
+        if other is None:
+            raise
+        sock = await _in_time(_connect(client, other), CONNECT_TIME, address)
+        return sock
+
+
+async def _connect(client: Client, address: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    carrier, endpoint = client.carriers.to(address)
+    try:
+        sock = await _start(carrier, endpoint)
     except socket.gaierror:  # a name: looking it up may take long
         places = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        sock = TcpCarrier().start(Endpoint.of((str(places[0][4][0]), address[1])))
+        sock = carrier.start(Endpoint.of((str(places[0][4][0]), address[1])))
     try:
         await _writable(loop, sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -505,6 +514,14 @@ async def _connect(address: Address) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+
+
+async def _start(carrier: Carrier, endpoint: Endpoint) -> socket.socket:
+    while True:
+        try:
+            return carrier.start(endpoint)
+        except BlockingIOError:
+            await asyncio.sleep(RETRY)
 
 
 async def _writable(loop: Any, sock: socket.socket) -> None:

@@ -15,7 +15,7 @@ from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
 from ..peer import VERSION
 from ..settings import settings
-from . import calling, completing, exporting, looking, serving, telling, top
+from . import calling, completing, exporting, looking, routing, serving, telling, top
 from .screen import Failed, Screen, Usage
 from .words import seconds
 
@@ -32,6 +32,7 @@ COMMANDS: Dict[str, Any] = {
     "stats": looking.Stats,
     "top": top.Top,
     "metrics": exporting.Metrics,
+    "router": routing.Router,
     "doctor": looking.Doctor,
     "secret": telling.NewSecret,
     "completion": completing.Completion,

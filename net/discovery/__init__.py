@@ -13,6 +13,7 @@ from ..peer import _Peer
 from ..process import process
 from ..settings import settings
 from .cache import Callback, PeerCache
+from .engine import Engine
 from .lan.finder import Lan
 from .static import Static
 
@@ -135,6 +136,13 @@ def doubt(address: Address) -> None:
         known_peers.doubt(address)
 
 
+def other_way(address: Address) -> Optional[Address]:
+    """Another address of a peer that cannot be reached at this one, None if none is known. Any
+    thread may call."""
+    found = (finder.other_way(address) for finder in known_peers.finders)
+    return next((other for other in found if other is not None), None)
+
+
 def announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
     closers = [finder.announce(peer) for finder in known_peers.finders]
@@ -151,4 +159,5 @@ def announce(peer: _Peer) -> Callable[[], None]:
 
 #: The cache of this process, and its finders. One more way to find peers is one more finder here.
 known_peers = PeerCache()
-known_peers.finders += [Lan(process.loop, known_peers), Static(process.loop, known_peers)]
+known_peers.finders += [Lan(process.loop, known_peers), Static(process.loop, known_peers),
+                        Engine(process.loop, known_peers, process.client.carriers)]

@@ -2,13 +2,13 @@
 
 It finds answers: addresses that have identified themselves. It never lists them itself; the cache
 decides which are peers, and whether two answers come from the same one. A process has each finder
-once. The first two are :class:`~net.discovery.lan.finder.Lan` and
-:class:`~net.discovery.static.Static`; one more is a class with these methods, and its line in
+once: :class:`~net.discovery.lan.finder.Lan`, :class:`~net.discovery.static.Static` and
+:class:`~net.discovery.engine.Engine`. One more is a class with these methods, and its line in
 ``net/discovery/__init__.py``.
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Iterable, List, Protocol, Set
+from typing import TYPE_CHECKING, Callable, Iterable, List, Optional, Protocol, Set
 
 from ..errors import Address
 from ..peer import _Peer
@@ -109,6 +109,10 @@ class Finder(Protocol):
 
     def doubt(self, address: Address) -> None:
         """Find out whether a listed peer is gone, since a call could not reach it. Any thread."""
+
+    def other_way(self, address: Address) -> Optional[Address]:
+        """Another address of a peer that was found at this one and cannot be reached there; None if
+        this finder knows none. Any thread may call."""
 
     def changed(self) -> None:
         """The peer of this process says something else of itself from now on. Any thread."""

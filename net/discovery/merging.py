@@ -109,9 +109,9 @@ def _rank(answer: Answer) -> Tuple[bool, float]:
 
 def in_order(peer: PeerId) -> Tuple[bool, Tuple[int, ...], str, int]:
     """What peers are sorted by: their addresses, as numbers."""
-    is_v6 = ":" in peer.host
-    parts = () if is_v6 else tuple(int(part) for part in peer.host.split("."))
-    return is_v6, parts, peer.host, peer.port
+    words = peer.host.split(".")
+    numbers = tuple(map(int, words)) if all(word.isdecimal() for word in words) else ()
+    return not numbers, numbers, peer.host, peer.port
 
 
 def peer_id(answer: Answer) -> PeerId:

@@ -27,9 +27,7 @@ from ..wire.legacy import INFO, LegacySession
 from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
-from ..link.base import Endpoint
 from ..link.streams import NO_SIGNAL, reset_at_end
-from ..link.tcp import TcpCarrier
 from .answers import Answer
 
 # Seconds for an address to accept and answer. On a LAN both take a few milliseconds; a sleeping
@@ -261,7 +259,8 @@ class Sweep:
         return "" if self.credentials is not None else process.client.dialect(address)
 
     def _open(self, candidate: Candidate, dialect: str, again: bool = False) -> None:
-        sock = TcpCarrier().start(Endpoint.of(candidate.address))
+        carrier, endpoint = process.client.carriers.to(candidate.address)
+        sock = carrier.start(endpoint)
         self._tried.add(candidate.address)
         try:
             probe = Probe(self, candidate, sock, dialect, again)

@@ -13,7 +13,7 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Set, Tuple
 from ..errors import Address
 from ..link import security
 from ..log import SafeLog
-from ..settings import is_loopback, settings
+from ..settings import settings
 from .answers import Answer
 from .finder import Finder, Quest
 from .probes import Candidate, Findings, Sweep, TICK, window
@@ -78,8 +78,7 @@ class Searching:
         self.sweep = self.new_sweep()
         self.sweeps: List[Sweep] = [self.sweep]
         self._finders = finders
-        self._known = [one for one in known
-                       if is_loopback(one[0]) or not settings.loopback_only]
+        self._known = [one for one in known if settings.may_reach(one[0])]
         self._quests: List[Quest] = []
         self._answers: Dict[Address, Answer] = {}
         self._hinted: Set[Address] = set()

@@ -150,6 +150,9 @@ class Static:
     def doubt(self, address: Address) -> None:
         pass
 
+    def other_way(self, address: Address) -> Optional[Address]:
+        return None
+
     def changed(self) -> None:
         pass
 

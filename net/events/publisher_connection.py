@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Se
 from ..dispatch import MemoryBudget, NoRoom, Room
 from ..errors import Address, NetError, PeerLost, ProtocolError
 from ..identity import PeerId, make_id, make_tag, place_text, printable, tag_name, without_zone
-from ..link.base import Endpoint
 from ..link.addresses import host_port
+from ..link.carriers import Carriers
 from ..log import EVENTS, RateLimitedLog
 from ..run.channel import Channel, Receiver, dial
 from ..run.loop import Loop, Timer
@@ -53,6 +53,7 @@ QUEUE, DECODER = "queue", "decoder"
 class Services(NamedTuple):
     """What all connections to publishers use.
 
+    :ivar carriers: lead to publishers.
     :ivar handler: the handler of an event and a tag, None if there is none.
     :ivar decoder: does work that is too long for the loop.
     :ivar when_room: takes what is to be called when the handlers' queue has room again.
@@ -61,6 +62,7 @@ class Services(NamedTuple):
 
     loop: Loop
     settings: Settings
+    carriers: Carriers
     runner: Runner
     decoder: Workers
     handler: Callable[[Pair], Optional[Handler]]
@@ -117,9 +119,10 @@ class PublisherConnection(Receiver):
         self._telling: Optional[Timer] = None
         self._ended = False
         settings = services.settings
+        carrier, endpoint = services.carriers.to(owner.address)
         self._channel = dial(
-            services.loop, Endpoint.of(owner.address), [encode_preface(settings.group)],
-            caller_session(settings.limits, SUBSCRIBER_OPEN), self, credentials)
+            services.loop, endpoint, [encode_preface(settings.group)],
+            caller_session(settings.limits, SUBSCRIBER_OPEN), self, credentials, carrier=carrier)
 
     @property
     def place(self) -> Optional[Address]:

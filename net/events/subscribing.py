@@ -21,7 +21,7 @@ from ..link.tcp import is_own_address
 from ..log import EVENTS, RateLimitedLog
 from ..run.client import Client
 from ..run.loop import Loop, Timer
-from ..settings import Settings, is_loopback
+from ..settings import Settings
 from ..wire.deliveries import Pair
 from ..wire.frames import NotAFrame
 from ..wire.legacy import likely_dialect
@@ -87,7 +87,7 @@ class Subscriber:
     def _begin(self) -> None:
         self.runner = Runner(lambda: self._call_soon(self._read_on))
         self.services = Services(
-            self.loop, self.settings, self.runner, Workers("net-decoder"),
+            self.loop, self.settings, self._client.carriers, self.runner, Workers("net-decoder"),
             lambda pair: self._handlers.get(pair), lambda call: self._paused.append(call),
             self._memory())
         self.old = OldPublishers(self._client, self.loop, self._connections,
@@ -461,7 +461,7 @@ class Target:
             return
         self._dialled = monotonic()
         try:
-            if settings.loopback_only and not is_loopback(self.address[0]):
+            if not settings.may_reach(self.address[0]):
                 raise PeerUnreachable(self.address, f"NET_HOST={settings.host} keeps this process "
                                                     f"on its own host")
             self._connection = PublisherConnection(self, self._subscriber.services,

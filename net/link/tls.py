@@ -93,6 +93,17 @@ def _make_credentials() -> Credentials:
 
 def from_secret() -> Credentials:
     """Credentials under the authority of the secret of the settings."""
+    leaf = _leaf_of_secret()
+
+    def load(context: ssl.SSLContext) -> None:
+        _load_leaf(context, leaf)
+        context.load_verify_locations(cadata=leaf.authority)
+
+    return Credentials(_context(True, load), _context(False, load),
+                       "both sides need the same NET_SECRET or NET_SECRET_FILE", leaf.datagrams)
+
+
+def _leaf_of_secret() -> Leaf:
     from ..settings import parse_secret
 
     secret = settings.secret
@@ -103,14 +114,36 @@ def from_secret() -> Credentials:
         except ValueError as problem:
             raise SettingError(f"what NET_SECRET_FILE names {problem}") from None
     assert secret is not None  # only text that is none gives none
-    leaf = make_leaf(secret.reveal(), settings.group)
+    return make_leaf(secret.reveal(), settings.group)
 
-    def load(context: ssl.SSLContext) -> None:
-        _load_leaf(context, leaf)
-        context.load_verify_locations(cadata=leaf.authority)
 
-    return Credentials(_context(True, load), _context(False, load),
-                       "both sides need the same NET_SECRET or NET_SECRET_FILE", leaf.datagrams)
+def link_security(role: str) -> Dict[str, object]:
+    """What an engine secures its links to routers with: the same that peers show each other, by the
+    names that the configuration of Zenoh has for it.
+
+    It comes on top of TLS from peer to peer, and proves less: Zenoh trusts the public authorities,
+    too.
+
+    :param role: ``connect`` or ``listen``.
+    :raises SettingError: the settings for it cannot be used.
+    """
+    credentials()  # all that can be wrong with them is told there
+    common: Dict[str, object] = {"enable_mtls": True, "verify_name_on_connect": False}
+    if settings.tls_cert is not None:
+        return {**common, "root_ca_certificate": settings.tls_ca,
+                f"{role}_certificate": settings.tls_cert, f"{role}_private_key": settings.tls_key}
+    from base64 import b64encode
+
+    from cryptography.hazmat.primitives import serialization
+
+    leaf = _leaf_of_secret()
+    # It never leaves this process.
+    key = serialization.load_pem_private_key(leaf.key, leaf.password).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption())
+    return {**common, **{f"{name}_base64": b64encode(text).decode() for name, text in (
+        ("root_ca_certificate", leaf.authority.encode()), (f"{role}_certificate", leaf.certificate),
+        (f"{role}_private_key", key))}}
 
 
 def from_files(certificate: str, key: str, authority: str) -> Credentials:

@@ -19,9 +19,9 @@ from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetE
 from ..identity import Flag, PeerArgument, address_of
 from ..link import local, security
 from ..link.base import LONGEST, Endpoint
+from ..link.carriers import Carriers
 from ..link.streams import Deadline, Stream, Timed
-from ..link.tcp import TcpCarrier
-from ..settings import Settings, is_loopback
+from ..settings import Settings
 from ..wire.frames import (ASK, FAILURE, FIRST, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
                            EndOfStream, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
@@ -49,6 +49,8 @@ TRUST_TIME = 5.0
 TRIAL_TIME = 1.0
 # Seconds for a peer that has stopped reading to say why. One that is gone is noticed at once.
 REFUSAL_TIME = 1.0
+# Seconds for which a peer is reached by the other way at once after the direct one has failed.
+BLOCKED_TIME = 10.0
 NEVER = float("inf")
 # Seconds after which a call that waits for a free connection checks for itself: one that an
 # interrupt dropped is not announced.
@@ -76,6 +78,8 @@ class Client:
         self.settings = settings
         #: The random id of this process; None before it has one.
         self.instance: Optional[str] = None
+        #: What leads to addresses.
+        self.carriers = Carriers(settings, lambda: Loop("net-engine-loop"))
         self._loop = loop
         self._looking = False
         self._pools: Dict[Address, Pool] = {}
@@ -85,6 +89,8 @@ class Client:
         self.next_number: Callable[[], int] = numbers().__next__
         #: Called with the address of a peer that nobody could connect to. Any thread calls.
         self.missed: Callable[[Address], None] = lambda address: None
+        #: Gives another address of a peer that cannot be reached at this one; None for none.
+        self.other_way: Callable[[Address], Optional[Address]] = lambda address: None
         #: The asyncio loop of started calls; None until there is one.
         self.own_loop: Any = None
         #: Its tasks, which the loop itself does not hold.
@@ -221,6 +227,7 @@ class Client:
             pool.abandon()
         self._pools.clear()
         self._by_argument.clear()
+        self.carriers.forget()
         self._looking = False
         for pools in list(self.by_loop.values()):
             pools.close()
@@ -368,6 +375,8 @@ class Pool:
         self._waiting = 0
         # Where the peer also listens if it is one of this host's.
         self._local: List[Endpoint] = []
+        # Until when another way is taken at once: the direct one may fail only after seconds.
+        self._blocked_until = 0.0
         self._knows_local = False
 
     def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline],
@@ -646,20 +655,42 @@ class Pool:
 
         :param locally: whether the shorter way to a peer of this host will do.
         """
-        host = self.address[0]
-        if self._settings.loopback_only and not is_loopback(host):
+        if not self._settings.may_reach(self.address[0]):
             raise PeerUnreachable(self.address, f"NET_HOST={self._settings.host} keeps this "
                                                 f"process on its own host")
         try:
-            patience = Deadline(_within(deadline, CONNECT_TIME))
-            sock = self._connect_locally(patience) if locally else None
-            if sock is None:
-                sock = TcpCarrier().connect(Endpoint.of(self.address), patience)
+            return Stream(self._connect_directly(deadline, locally))
         except OSError as problem:
             self.reset()
             self._client.missed(self.address)
-            raise self._unreachable(problem, deadline, CONNECT_TIME) from None
-        return Stream(sock)
+            sock = self._connect_otherwise(deadline)
+            if sock is None:
+                raise self._unreachable(problem, deadline, CONNECT_TIME) from None
+            return Stream(sock)
+
+    def _connect_directly(self, deadline: Optional[Deadline], locally: bool) -> socket.socket:
+        if uptime() < self._blocked_until:
+            raise ConnectionRefusedError("it could not be reached a moment ago")
+        patience = Deadline(_within(deadline, CONNECT_TIME))
+        sock = self._connect_locally(patience) if locally else None
+        if sock is None:
+            carrier, endpoint = self._client.carriers.to(self.address)
+            sock = carrier.connect(endpoint, patience)
+        return sock
+
+    def _connect_otherwise(self, deadline: Optional[Deadline]) -> Optional[socket.socket]:
+        """A connection by way of another address of the peer; None if there is none."""
+        other = self._client.other_way(self.address)
+        if other is None:
+            return None
+        try:
+            carrier, endpoint = self._client.carriers.to(other)
+            sock = carrier.connect(endpoint, Deadline(_within(deadline, CONNECT_TIME)))
+        except OSError:
+            return None
+        if uptime() >= self._blocked_until:
+            self._blocked_until = uptime() + BLOCKED_TIME
+        return sock
 
     def _connect_locally(self, deadline: Deadline) -> Optional[socket.socket]:
         """A shorter way to a peer of this host; None if there is none."""

@@ -87,6 +87,9 @@ def test_limits_that_another_thread_changes_while_they_are_made_are_made_anew(fr
 @pytest.mark.parametrize("name, text, value", [
     ("thread_limit", "12", 12), ("thread_limit", " 12 ", 12), ("thread_limit", "0", 0),
     ("port_start", "1", 1), ("port_start", "65535", 65535), ("port_range", "0", 0),
+    ("engine", "zenoh", "zenoh"), ("engine", "", None), ("router", "tls/hub.example:7447",
+                                                         ("tls/hub.example:7447",)),
+    ("router", "tcp/10.0.0.1:1, tls/[fe80::1]:65535", ("tcp/10.0.0.1:1", "tls/[fe80::1]:65535")),
     ("group", "render", "render"), ("group", "  render ", "render"), ("group", "", None),
     ("group", "a b", "a b"), ("group", "g" * 64, "g" * 64), ("group", "none", "none"),
     ("is_hub", "1", True), ("is_hub", "true", True), ("is_hub", "TRUE", True), ("is_hub", "yes",
@@ -142,6 +145,8 @@ def test_false_means_false(fresh_settings, monkeypatch):
     ("port_start", "70000"), ("port_start", "0"), ("port_start", "-3010"), ("port_range", "-1"),
     ("is_hub", "maybe"), ("is_hub", "2"), ("is_hub", "None"), ("timeout", "soon"), ("timeout", "0"),
     ("timeout", "-1"), ("timeout", "nan"), ("timeout", "inf"), ("request_time", ""),
+    ("engine", "nats"), ("engine", "zenoh "), ("router", ""), ("router", "hub.example:7447"),
+    ("router", "tls/hub.example"), ("router", "udp/hub.example:1"), ("router", "tls/a:1,tls/b:0"),
     ("group", "a\nb"), ("group", "g" * 65), ("group", "None"), ("group", " None "),
     ("group", "\x1b[31m"), ("host", "a\tb"), ("host", ""), ("host", " "), ("host", "127.0.0.l"),
     ("host", "localhost."), ("host", "192.0.2"), ("host", "192.0.2.256"), ("host", "nas.lan"),

@@ -13,6 +13,7 @@ from ...log import DISCOVERY, RateLimitedLog
 from ...peer import _Peer
 from ...process import process
 from ...run.loop import Loop
+from ...settings import ENGINE_SUFFIX
 from ..answers import Answer
 from ..finder import Listing, Search
 from ..membership import Heard
@@ -90,11 +91,17 @@ class Lan:
         self._soon(partial(self.node.watch, until))
 
     def listed(self, answers: Iterable[Answer], gone: Iterable[Address]) -> None:
-        changed = partial(self.node.listed, list(answers), list(gone))
+        # What an engine reaches has no datagrams, and the engine knows whether it is there.
+        changed = partial(self.node.listed, [one for one in answers if _is_near(one.address)],
+                          list(filter(_is_near, gone)))
         changed() if self._loop.in_loop() else self._soon(changed)
 
     def doubt(self, address: Address) -> None:
-        self._soon(partial(self.node.doubt, address))
+        if _is_near(address):
+            self._soon(partial(self.node.doubt, address))
+
+    def other_way(self, address: Address) -> Optional[Address]:
+        return None
 
     def changed(self) -> None:
         self._soon(self.node.changed)
@@ -110,6 +117,10 @@ class Lan:
 
     def _looked_around(self) -> None:
         self._looking_around = False
+
+
+def _is_near(address: Address) -> bool:
+    return not address[0].endswith(ENGINE_SUFFIX)
 
 
 def _instance() -> bytes:

@@ -18,6 +18,7 @@ from net.events.old import INFO, SUBSCRIBE as OLD_SUBSCRIBE
 from net.events.shares import Shares
 from net.events.subscribing import Subscriber
 from net.identity import Flag, encode_text, make_id
+from net.link.carriers import Carriers
 from net.run.loop import Loop
 from net.settings import Settings, settings
 from net.wire.deliveries import (encode_events, encode_subscribed, join, pack_arguments,
@@ -177,6 +178,7 @@ class Network:
         self.settings.set("host", "198.51.100.9")
         self.peers: Dict[Any, Peer] = {}
         self.dialled: List[Any] = []
+        self.carriers = Carriers(Settings(), lambda: None)
         self.called: List[Any] = []
         self.connections: Dict[bytes, Any] = {}
         # What is known of who speaks which old dialect.
@@ -194,7 +196,7 @@ class Network:
         return lambda: setattr(self, "watching", None)
 
     def dial(self, loop: Any, endpoint: Any, greeting: Any, session: Any, receiver: Any,
-             credentials: Any) -> Any:
+             credentials: Any, carrier: Any) -> Any:
         peer = self.peers.get(endpoint.address)
         if endpoint.address != OWN_ID.address:
             self.dialled.append(endpoint.address)

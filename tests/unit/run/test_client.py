@@ -15,6 +15,7 @@ import net
 from net.context import Caller, Context, enter
 from net.identity import make_tag
 from net.link.streams import Deadline
+from net.link.tcp import TcpCarrier
 from net.run import client as module
 from net.run.client import Client
 from net.run.loop import Loop
@@ -524,7 +525,7 @@ def test_a_host_that_does_not_answer_is_given_up_in_time(call, monkeypatch):
         given.append(deadline.seconds)
         raise socket.timeout("timed out")
 
-    monkeypatch.setattr(module.TcpCarrier, "connect", never)
+    monkeypatch.setattr(TcpCarrier, "connect", never)
     with pytest.raises(net.PeerUnreachable) as caught:
         call(at=("127.0.0.1", 9))
     assert caught.value.ran == "no" and given == [module.CONNECT_TIME]

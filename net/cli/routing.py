@@ -1,0 +1,104 @@
+"""``app-net router``: carries connections between networks."""
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from typing import Any, Dict, List, Tuple
+
+from ..errors import SettingError
+from ..identity import printable
+from ..settings import is_loopback, parse_router, settings
+from .screen import Failed, Screen, Usage
+
+# Where it listens if nothing else is said, and on a host that keeps to itself.
+EVERYWHERE, ALONE = "tls/0.0.0.0:7447", "tls/127.0.0.1:7447"
+# Seconds between looks at what is connected.
+LOOK = 0.5
+
+Place = Tuple[str, str, int]
+
+
+class Router:
+    """carry connections between networks, for peers with NET_ENGINE=zenoh"""
+
+    has_json = False
+    more = """\
+  router                                    lets in who knows NET_SECRET, or has
+                                            a certificate of NET_TLS_CA
+  router --connect tls/other.example:7447   joins another router: two sites
+
+Peers need NET_ENGINE=zenoh, NET_ROUTER=tls/HOST:7447 and the same secret. What
+they say to each other the router cannot read. Ctrl-C or SIGTERM ends it."""
+
+    @staticmethod
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--listen", action="append", metavar="PLACE",
+                            help=f"where to listen, several times for several places ({EVERYWHERE})"
+                                 f"; tcp/... lets in everybody who reaches it")
+        parser.add_argument("--connect", action="append", metavar="PLACE", default=[],
+                            help="another router to join, several times for several")
+
+    @staticmethod
+    def run(options: argparse.Namespace, screen: Screen) -> int:
+        default = ALONE if settings.loopback_only else EVERYWHERE
+        listen = [_place(word) for word in options.listen or [default]]
+        connect = [_place(word) for word in options.connect]
+        _check(listen, connect)
+        from ..link.zenoh import Hub
+
+        try:
+            hub = Hub(listen, connect, _security(listen + connect))
+        except OSError as problem:
+            raise Failed(f"cannot listen at {_named(listen)}: {problem}") from None
+        try:
+            _look(hub, screen, _named(listen))
+        finally:
+            hub.close()
+        return 0
+
+
+def _place(word: str) -> Place:
+    try:
+        return parse_router(word)
+    except ValueError:
+        raise Usage(f"{printable(word)!r} is no place of a router, such as "
+                    f"{EVERYWHERE}") from None
+
+
+def _check(listen: List[Place], connect: List[Place]) -> None:
+    if settings.loopback_only and not all(is_loopback(place[1]) for place in listen + connect):
+        raise SettingError(f"NET_HOST={settings.host} keeps this process on its own host")
+    if any(place[0] == "tls" for place in listen + connect) and not settings.secured:
+        raise SettingError("tls/ needs NET_SECRET or NET_SECRET_FILE (python3 -m net secret makes "
+                           "one), or NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA")
+
+
+def _security(places: List[Place]) -> Dict[str, object]:
+    if not any(place[0] == "tls" for place in places):
+        return {}
+    from ..link.tls import link_security
+
+    return {**link_security("listen"), **link_security("connect")}
+
+
+def _named(places: List[Place]) -> str:
+    return ", ".join(f"{protocol}/{host}:{port}" for protocol, host, port in places)
+
+
+def _look(hub: Any, screen: Screen, where: str) -> None:
+    """Say what is connected, whenever it changes, until a signal ends it."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set())
+              for number in (signal.SIGINT, signal.SIGTERM)}
+    said = ""
+    try:
+        while not stop.is_set():
+            status = hub.status()
+            if status != said:
+                said = status
+                screen.say(f"router at {where}: {status}")
+            stop.wait(LOOK)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

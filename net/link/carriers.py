@@ -1,0 +1,117 @@
+"""Which carrier leads to an address."""
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+
+from ..errors import Address, SettingError
+from ..settings import ENGINE_SUFFIX, Settings, is_loopback, parse_router
+from .base import Carrier, Endpoint, Listener
+from .tcp import TcpCarrier
+
+if TYPE_CHECKING:
+    from .zenoh import ZenohCarrier
+
+
+class Carriers:
+    """The carriers of a process. Any thread may call.
+
+    :param new_loop: makes a loop for an engine, which has one of its own.
+    :ivar instance: of this process.
+    """
+
+    def __init__(self, settings: Settings, new_loop: Callable[[], Any]) -> None:
+        self.instance = ""
+        self._settings = settings
+        self._new_loop = new_loop
+        self._tcp = TcpCarrier()
+        self._lock = threading.Lock()  # guards the next two
+        self._engine: Optional[ZenohCarrier] = None
+        self._loop: Any = None
+        # Those of the processes that this one was forked from. To free them would wait for threads
+        # that are not here.
+        self._inherited: List[ZenohCarrier] = []
+
+    def to(self, address: Address) -> Tuple[Carrier, Endpoint]:
+        """The carrier that leads to an address, and what the address is to it.
+
+        :raises OSError: this process has none for it.
+        """
+        if not address[0].endswith(ENGINE_SUFFIX):
+            return self._tcp, Endpoint.of(address)
+        engine = self.engine
+        if engine is None:
+            raise OSError(self.why_none or "it is reached through an engine: set NET_ENGINE and "
+                                           "NET_ROUTER")
+        return engine, Endpoint(engine.name, *address)
+
+    @property
+    def why_none(self) -> str:
+        """Why this process has no engine although one is set; empty if it can have one."""
+        return "this process was forked from one whose engine had started, and can have none: " \
+               "start it by 'spawn'" if self._inherited else ""
+
+    @property
+    def engine(self) -> Optional[ZenohCarrier]:
+        """What leads beyond the networks of this host; None where none is set, or in a process
+        that was forked from one that had it. Made at the first use, with the settings of that time.
+
+        :raises SettingError: the settings for it cannot be used.
+        """
+        if self._engine is not None or self._inherited or not self._settings.has_engine:
+            return self._engine
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._make_engine()
+            return self._engine
+
+    def _make_engine(self) -> ZenohCarrier:
+        settings = self._settings
+        if not settings.secured:
+            raise SettingError(
+                "NET_ENGINE leads beyond this network, so peers have to know each other: set "
+                "NET_SECRET or NET_SECRET_FILE (python3 -m net secret makes one), or NET_TLS_CERT, "
+                "NET_TLS_KEY and NET_TLS_CA, the same for all of them")
+        routers = list(map(parse_router, settings.router))
+        if settings.loopback_only and not all(is_loopback(host) for _, host, _ in routers):
+            raise SettingError(f"NET_HOST={settings.host} keeps this process on its own host, and "
+                               f"NET_ROUTER names others: leave out one of the two")
+        from .zenoh import Router, ZenohCarrier  # with the library
+
+        self._loop = self._new_loop()
+        return ZenohCarrier(self.instance, tuple(Router(*one) for one in routers), self._loop,
+                            self._link_security)
+
+    def _link_security(self) -> Dict[str, object]:
+        if not any(router.startswith("tls/") for router in self._settings.router):
+            return {}
+        from ..forking import fork_lock
+
+        with fork_lock:
+            from .tls import link_security
+
+            return link_security("connect")
+
+    def listen(self, port: int, backlog: int) -> Optional[Listener]:
+        """Listen for peers that come through the engine; None where there is none.
+
+        :raises SettingError: as for :attr:`engine`.
+        """
+        engine = self.engine
+        return None if engine is None else engine.listen(
+            Endpoint(engine.name, self.instance + ENGINE_SUFFIX, port), backlog)
+
+    def close(self) -> None:
+        """Leave nothing of an engine running. Not from its loop."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def forget(self) -> None:
+        """Start afresh in a forked child, which can have no engine where the parent had one."""
+        self._lock = threading.Lock()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            self._loop.abandon()
+            engine.abandon()
+            self._inherited.append(engine)

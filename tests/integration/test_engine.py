@@ -1,0 +1,134 @@
+"""Two processes that share nothing but a router: what works between peers of a LAN."""
+from __future__ import annotations
+
+import importlib.util
+import signal
+from typing import Iterator
+
+import pytest
+
+from routers import APPLICATION, SECRET, Router, meet, says
+from times import patience
+
+if importlib.util.find_spec("zenoh") is None:
+    pytest.skip("eclipse-zenoh is not installed", allow_module_level=True)
+pytest.importorskip("cryptography", reason="a secret needs it")
+
+
+@pytest.fixture
+def router(port_range: range) -> Iterator[Router]:
+    made = Router(f"tls/127.0.0.1:{port_range.start}")
+    yield made
+    if made.process.returncode is None:
+        made.end()
+
+
+@pytest.fixture
+def site(peer_process, port_range, router):
+    """Start a process of a site of its own: it searches no port but its own."""
+    numbers = iter(port_range[1:])
+
+    def start(**settings: object):
+        return peer_process(APPLICATION, **{
+            "NET_PORT_START": next(numbers), "NET_PORT_RANGE": 0, "NET_ENGINE": "zenoh",
+            "NET_ROUTER": router.place, "NET_SECRET": SECRET, **settings})
+    return start
+
+
+def test_what_works_on_a_lan_works_through_a_router(site):
+    other, process = site(NET_GROUP="farm"), site()
+    meet(process)
+    assert says(process, "double(21, peer=peer)") == "42"
+    assert says(process, "ran(fail, peer=peer)") == "('KeyError', 'lost')"
+    assert says(process, "peer.group, net.peers('farm') == (peer,), net.peers('x') == ()") \
+        == "('farm', True, True)"
+    assert says(process, "sum(count(1000, peer=peer))") == "499500"
+    assert says(process, "each(lambda x: x + 1, iter([1, 2]), peer=peer)") == "[2, 3]"
+    assert says(process, "len(double(bytes(3_000_000), peer=peer))") == "6000000"
+    assert says(process, "ran(hold.on(peer, timeout=0.2))") == "('CallTimeout', 'maybe')"
+    assert says(process, "double.start(4, peer=peer).result()") == "8"
+    assert says(process, "subscribe(peer)") == "None"
+    other.execute("for number in range(100): tick(number)")
+    process.execute("until(lambda: len(heard) == 100)")
+    assert says(process, "heard == list(range(100))") == "True"
+    # And when a peer is killed, it is gone at once.
+    process.execute("net.watch(lambda change, one: news.append(change))")
+    other.execute("held.clear()")
+    process.execute("until(lambda: news == ['came']); call = hold.start(peer=peer)")
+    assert says(other, "until(lambda: held)") == "None"
+    other.kill()
+    assert says(process, "ran(call.result)") == "('PeerLost', 'maybe')"
+    process.execute("until(lambda: news == ['came', 'left'])")
+    assert says(process, "ran(double, 1, peer=peer)") == "('PeerUnreachable', 'no')"
+    assert process.close(patience(5)) == 0
+
+
+def test_when_the_router_is_killed_calls_end_and_when_it_is_back_all_goes_on(router, site):
+    other, process = site(), site()
+    meet(process)
+    process.execute("subscribe(peer); net.watch(lambda change, one: news.append(change))")
+    process.execute("until(lambda: news == ['came']); call = hold.start(peer=peer)")
+    other.execute("until(lambda: held)")
+    assert says(other, "tick(1)") == "((1,), {})"
+    assert says(process, "until(lambda: heard == [1])") == "None"
+    router.end(signal.SIGKILL)
+    assert says(process, "ran(call.result)") == "('PeerLost', 'maybe')"
+    process.execute("until(lambda: news == ['came', 'left'])")
+    assert says(process, "ran(double, 1, peer=peer)") == "('PeerUnreachable', 'no')"
+    assert says(other, "tick(2)") == "((2,), {})"  # which is missed
+    router.start()
+    process.execute("until(lambda: news == ['came', 'left', 'came'])")
+    assert says(process, "double(3, peer=peer)") == "6"
+    assert says(process, "until(lambda: gaps)") == "None"
+    other.execute("tick(3)")
+    process.execute("until(lambda: heard[-1] == 3)")
+    assert says(process, "heard, gaps") == "([1, 3], [1])"
+    router.end(signal.SIGKILL)
+    assert process.close(patience(5)) == 0
+
+
+def test_without_a_router_a_program_starts_and_finds_its_peers_when_one_comes(router, site):
+    assert router.end() == 0
+    site()
+    process = site()
+    assert "no router is reached" in says(process, "str(net.peers().report)")
+    router.start()
+    meet(process)
+    assert says(process, "double(21, peer=peer)") == "42"
+
+
+def test_who_does_not_know_the_secret_is_let_in_by_no_router_and_no_peer(site):
+    site()
+    stranger = site(NET_SECRET="the secret of somebody else")
+    assert says(stranger, "net.peers()").startswith("no peers")
+    assert "no router is reached" in says(stranger, "str(net.peers().report)")
+
+
+def test_two_routers_are_one_network(router, site, port_range):
+    second = Router(f"tls/127.0.0.1:{port_range[-1]}", "--connect", router.place)
+    try:
+        second.wait_until("connected to 1 other router")
+        site()
+        process = site(NET_ROUTER=second.place)
+        meet(process)
+        assert says(process, "double(21, peer=peer)") == "42"
+    finally:
+        second.end()
+
+
+def test_a_peer_of_the_lan_is_reached_directly_and_by_the_router_when_that_fails(
+        router, peer_process, port_range):
+    def start():
+        return peer_process(APPLICATION, NET_PORT_START=port_range[1], NET_PORT_RANGE=1,
+                            NET_ENGINE="zenoh", NET_SECRET=SECRET, NET_ROUTER=router.place)
+    other, process = start(), start()
+    process.execute("peer, = double.peers(at_least=1, timeout=%r)" % patience(15))
+    assert says(process, "peer.host, len(net.peers(refresh=True))") == "('127.0.0.1', 1)"
+    # Its port is closed; what comes through the engine is served.
+    other.execute("[net.process.process.loop.call_soon(lambda one=one: "
+                  "(net.process.process.loop.unregister(one), one.close())) "
+                  "for one in net.Peer().server._listeners if one.endpoint.carrier != 'zenoh']")
+    process.execute("until(lambda: closed(peer.address))")
+    process.execute("net.process.process.client.close_idle()")
+    assert says(process, "double(21, peer=peer)") == "42"
+    assert says(process, "double.start(4, peer=peer).result()") == "8"

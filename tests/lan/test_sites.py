@@ -1,0 +1,95 @@
+"""Sites that are joined by routers alone: two networks, no way from one to the other but these."""
+from __future__ import annotations
+
+import importlib.util
+from contextlib import ExitStack
+from typing import Iterator
+
+import pytest
+
+from routers import APPLICATION, SECRET, Router, meet, says
+from times import patience
+from virtual_lan import Host, VirtualLan
+
+if importlib.util.find_spec("zenoh") is None:
+    pytest.skip("eclipse-zenoh is not installed", allow_module_level=True)
+pytest.importorskip("cryptography", reason="a secret needs it")
+
+WEST, EAST, BETWEEN = "10.78.1", "10.78.2", "10.78.3"
+
+
+class Sites:
+    """Two sites: a host in each, and between them a router in each or one for both.
+
+    :ivar west: a host of one site; ``east``, one of the other.
+    """
+
+    def __init__(self, lan: VirtualLan, opened: ExitStack) -> None:
+        self._lan = lan
+        self._opened = opened
+        self.west, self.east = self.host(WEST), self.host(EAST)
+
+    def host(self, *networks: str) -> Host:
+        made = self._lan.add_host()
+        for number, network in enumerate(networks):
+            made.join(network, f"eth{number}")
+        return made
+
+    def router(self, host: Host, *words: str) -> Router:
+        made = Router("tls/0.0.0.0:7447", *words, prefix=host.prefix, NET_HOST=None)
+        self._opened.callback(made.end)
+        return made
+
+    def peer(self, host: Host, router: str, **settings: object):
+        return host.peer(APPLICATION, NET_ENGINE="zenoh", NET_SECRET=SECRET,
+                         NET_ROUTER=f"tls/{router}:7447", **settings)
+
+
+@pytest.fixture
+def sites(build) -> Iterator[Sites]:
+    with build(0) as lan, ExitStack() as opened:
+        yield Sites(lan, opened)
+
+
+def test_two_sites_meet_at_one_router(sites):
+    between = sites.host(WEST, EAST)
+    sites.router(between)
+    other = sites.peer(sites.east, f"{EAST}.{between.number}", NET_GROUP="farm", NET_IS_HUB=1)
+    process = sites.peer(sites.west, f"{WEST}.{between.number}")
+    meet(process)
+    assert says(process, "[peer.host for peer in net.peers('farm', hubs_only=True)] "
+                         "== [peer.host]") == "True"
+    assert says(process, "double(21, peer=peer)") == "42"
+    assert says(process, "ran(fail, peer=peer)") == "('KeyError', 'lost')"
+    assert says(process, "sum(count(1000, peer=peer))") == "499500"
+    assert says(process, "each(lambda x: x + 1, iter([1, 2]), peer=peer)") == "[2, 3]"
+    assert says(process, "subscribe(peer)") == "None"
+    other.execute("for number in range(100): tick(number)")
+    process.execute("until(lambda: len(heard) == 100)")
+    assert says(process, "heard == list(range(100))") == "True"
+
+
+def test_sites_that_are_cut_off_from_each_other_and_joined_again(sites):
+    west, east = sites.host(WEST, BETWEEN), sites.host(EAST, BETWEEN)
+    sites.router(west)
+    joined = sites.router(east, "--connect", f"tls/{BETWEEN}.{west.number}:7447")
+    joined.wait_until("connected to 1 other router")
+    other = sites.peer(sites.east, f"{EAST}.{east.number}")
+    process = sites.peer(sites.west, f"{WEST}.{west.number}")
+    # A neighbour on the same LAN, which is reached directly all the time.
+    near = sites.peer(sites.host(WEST), f"{WEST}.{west.number}")
+    process.execute(f"until(lambda: len(double.peers()) == 2, {patience(15)})")
+    process.execute("peer, = [one for one in net.peers() if one.host.endswith('.zenoh')]")
+    process.execute("near, = [one for one in net.peers() if not one.host.endswith('.zenoh')]")
+    assert says(process, "near.host") == repr(near.address[0])
+    process.execute("net.watch(lambda change, one: one == peer and news.append(change))")
+    process.execute("until(lambda: news == ['came']); call = hold.start(peer=peer)")
+    assert says(other, "until(lambda: held)") == "None"
+    east.ip("link set eth1 down")  # the cable between the routers
+    assert says(process, "ran(call.result)") == "('PeerLost', 'maybe')"
+    process.execute("until(lambda: news == ['came', 'left'])")
+    assert says(process, "ran(double, 1, peer=peer)") == "('PeerUnreachable', 'no')"
+    assert says(process, "double(4, peer=near)") == "8"
+    east.ip("link set eth1 up")
+    process.execute("until(lambda: news == ['came', 'left', 'came'])")
+    assert says(process, "double(3, peer=peer)") == "6"

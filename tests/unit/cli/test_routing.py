@@ -1,0 +1,55 @@
+"""What the command for a router refuses, and how it says where it listens."""
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from net.cli import main
+from net.cli.routing import Router
+from net.cli.screen import Usage
+from net.errors import SettingError
+from net.settings import settings
+
+SECRET = "0123456789abcdef"
+
+
+def run(*listen, connect=()):
+    return Router.run(SimpleNamespace(listen=list(listen), connect=list(connect)), None)
+
+
+@pytest.fixture(autouse=True)
+def clean(kept_settings):
+    for name in ("secret", "secret_file", "tls_cert", "tls_key", "tls_ca"):
+        settings.__dict__[name] = None
+    settings.__dict__["host"] = None
+
+
+@pytest.mark.parametrize("word", ["", "tls", "tls/", "tls/host", "udp/host:1", "tls/host:0",
+                                  "tls/host:70000", "tls/::1:7447", "tls/host:x",
+                                  "tls/host:\u0663"])
+def test_what_is_no_place_of_a_router_is_refused(word):
+    with pytest.raises(Usage, match="is no place of a router"):
+        run(word)
+    with pytest.raises(Usage):
+        run("tcp/127.0.0.1:1", connect=[word])
+
+
+def test_tls_needs_a_secret_or_certificates():
+    with pytest.raises(SettingError, match="tls/ needs NET_SECRET"):
+        run()
+    with pytest.raises(SettingError, match="tls/ needs NET_SECRET"):
+        run("tcp/127.0.0.1:1", connect=["tls/hub.example:7447"])
+
+
+@pytest.mark.parametrize("places", [{"listen": ["tcp/0.0.0.0:7447"]},
+                                    {"connect": ["tcp/hub.example:7447"]}])
+def test_a_process_that_keeps_to_its_host_is_no_router_for_others(places):
+    settings.__dict__["host"] = "127.0.0.1"
+    with pytest.raises(SettingError, match="NET_HOST=127.0.0.1 keeps"):
+        run(*places.get("listen", ["tcp/127.0.0.1:7447"]), connect=places.get("connect", ()))
+
+
+def test_settings_that_are_missing_are_wrong_words(capsys):
+    assert main(["router", "--listen", "tls/127.0.0.1:1"]) == 2
+    assert "NET_SECRET" in capsys.readouterr().err

@@ -1,0 +1,214 @@
+"""The finder of an engine: whom it asks, and what it tells the list."""
+from __future__ import annotations
+
+import math
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from hearing import until
+from net.discovery import engine as module
+from net.discovery.answers import Answer
+from net.discovery.engine import FOUND, Engine
+from net.discovery.probes import Findings
+from net.discovery.report import Report
+from net.link.zenoh import PRESENCE, Presence
+from net.process import process
+from net.run.loop import Loop
+from net.settings import settings
+
+A, B, C = "a" * 32, "b" * 32, "c" * 32
+
+
+def at(instance, port=3010):
+    return instance + ".zenoh", port
+
+
+def answer(address, instance=A):
+    return Answer(address, {"instance": instance, "group": None}, FOUND, 0.01, 0.0)
+
+
+class Listing:
+    """A list that is made up."""
+
+    def __init__(self):
+        self.known = set()
+
+    def knows(self, address):
+        return address in self.known
+
+    def learn(self, answers):
+        self.known |= {answer.address for answer in answers}
+
+    def drop(self, address):
+        self.known.discard(address)
+
+
+class Network:
+    """The finder, with an engine that is made up.
+
+    :ivar answers: the addresses that answer.
+    :ivar asked: which were asked, together.
+    """
+
+    def __init__(self):
+        self.answers, self.asked = set(), []
+        self.listing = Listing()
+        self.ready, self.changes = True, 0
+        self.present = Presence()
+        self.engine = SimpleNamespace(
+            present=self.present, problem="it is off", wait=lambda seconds: self.ready,
+            reached=lambda: ["router"] if self.ready else [], changed=self.change)
+        self.carriers = SimpleNamespace(engine=self.engine, why_none="")
+        self.finder = Engine(Loop("test-loop"), self.listing, self.carriers)
+
+    def change(self):
+        self.changes += 1
+
+    def look_at(self, addresses, seconds, how):
+        self.asked.append(set(addresses))
+        found = Findings()
+        found.answers = [answer(one) for one in addresses if one in self.answers]
+        return found
+
+    def put(self, instance, port=3010):
+        self.present.change(instance, port, "0", True)
+
+    def take(self, instance, port=3010):
+        self.present.change(instance, port, "0", False)
+
+    def search(self, on_host=False):
+        made = SimpleNamespace(on_host=on_host, started=0.0, report=Report(), hints=[])
+        made.hint = lambda address, found: made.hints.append(address)
+        return made, self.finder.search(made)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    made = Network()
+    monkeypatch.setattr("net.discovery.probes.look_at", made.look_at)
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setitem(settings.__dict__, "engine", "zenoh")
+    monkeypatch.setitem(settings.__dict__, "router", ("tls/hub.example:7447",))
+    yield made
+    made.answers |= {address for asked in made.asked for address in asked}
+    until(lambda: {"test-loop", "net-engine-asks"}.isdisjoint(
+        [thread.name for thread in threading.enumerate()]))
+
+
+def test_a_search_asks_all_that_are_served_but_itself(network):
+    for instance in (A, B, process.instance):
+        network.put(instance, PRESENCE)
+        network.put(instance)
+    search, quest = network.search()
+    assert not quest.over(0.0)
+    quest.step(0.0)
+    assert quest.over(0.0) and quest.due == math.inf
+    assert search.hints == [at(A), at(B)]
+    quest.close()
+    assert not search.report.notes
+
+
+def test_a_search_asks_nobody_twice_who_is_reached_directly(network):
+    network.put(A)
+    network.put(B)
+    direct = ("10.0.0.5", 3010)
+    network.listing.known.add(direct)
+    network.finder.listed([answer(direct, A)], [])
+    until(lambda: network.finder.other_way(direct) == at(A))
+    search, quest = network.search()
+    quest.step(0.0)
+    assert search.hints == [at(B)]
+    quest.close()
+
+
+def test_a_search_waits_a_moment_for_a_router_and_says_when_there_is_none(network):
+    network.ready = False
+    search, quest = network.search()
+    quest.step(0.0)
+    assert not quest.over(0.0) and 0.0 < quest.due < module.START_SECONDS
+    quest.step(module.START_SECONDS)
+    assert quest.over(0.0) and not search.hints
+    quest.close()
+    assert search.report.notes == ["engine: no router is reached (it is off)"]
+
+
+def test_a_search_of_this_host_does_not_use_it(network):
+    network.put(A)
+    search, quest = network.search(on_host=True)
+    assert quest.over(0.0)
+    quest.step(0.0)
+    quest.close()
+    assert not search.hints and not search.report.notes
+
+
+def test_a_forked_process_says_why_it_has_none(network):
+    network.carriers.engine, network.carriers.why_none = None, "this process was forked"
+    search, quest = network.search()
+    assert quest.over(0.0)
+    quest.close()
+    assert search.report.notes == ["engine: this process was forked"]
+
+
+def test_while_the_list_is_kept_who_comes_is_asked_and_who_goes_is_dropped(network):
+    network.answers |= {at(A), at(B)}
+    network.put(A)
+    network.finder.watch(math.inf)
+    until(lambda: network.listing.known == {at(A)})
+    network.put(B)
+    until(lambda: network.listing.known == {at(A), at(B)})
+    network.take(A)
+    until(lambda: network.listing.known == {at(B)})
+
+
+def test_who_does_not_answer_although_it_is_there_is_asked_again(network):
+    network.put(A)
+    network.finder.watch(math.inf)
+    until(lambda: len(network.asked) > 2)
+    network.answers.add(at(A))
+    until(lambda: network.listing.known == {at(A)})
+
+
+def test_who_is_not_listed_any_more_at_another_address_is_listed_at_the_engine_s(network):
+    network.answers.add(at(A))
+    direct = ("10.0.0.5", 3010)
+    network.finder.listed([answer(direct, A)], [])
+    network.finder.listed([], [direct])
+    network.put(A)
+    assert not network.listing.known
+    network.finder.listed([], [direct])
+    until(lambda: network.listing.known == {at(A)})
+    assert network.finder.other_way(direct) == at(A)
+    network.take(A)
+    assert network.finder.other_way(direct) is None
+    assert network.finder.other_way(("10.0.0.6", 3010)) is None
+
+
+def test_only_so_many_other_addresses_are_remembered(network, monkeypatch):
+    monkeypatch.setattr(module, "MAX_DIRECT", 2)
+    network.put(A)
+    for number in range(4):
+        network.finder.listed([answer(("10.0.0.5", number + 1), A)], [])
+    until(lambda: network.finder.other_way(("10.0.0.5", 4)))
+    assert len(network.finder._direct) == 2
+
+
+def test_what_this_process_says_of_itself_is_told_anew(network):
+    network.finder.changed()
+    assert network.changes == 1
+
+
+def test_without_an_engine_nothing_is_done(network, monkeypatch):
+    monkeypatch.setitem(settings.__dict__, "engine", None)
+    monkeypatch.setitem(settings.__dict__, "router", ())
+    network.carriers.engine = None
+    network.put(A)
+    network.finder.watch(math.inf)
+    network.finder.listed([answer(("10.0.0.5", 3010), A)], [])
+    network.finder.announce(None)()
+    network.finder.doubt(at(A))
+    network.finder.changed()
+    network.finder.forget()
+    assert network.search()[1].over(0.0)
+    assert not network.asked and not network.finder._direct and not network.changes

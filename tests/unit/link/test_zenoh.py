@@ -1,0 +1,393 @@
+"""Circuits through an engine, on a network of it that is made up."""
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from contextlib import ExitStack
+from typing import Any, Iterator, List
+
+import pytest
+
+from fake_zenoh import FakeZenoh
+from net.errors import SettingError
+from net.link import zenoh as module
+from net.link.base import Deadline, Endpoint
+from net.link.carriers import Carriers
+from net.link.zenoh import (DATA, END, HEAD, OPEN, RESET, SUFFIX, WINDOW, Presence,
+                            Router, ZenohCarrier)
+from net.run.loop import Loop
+from net.settings import Settings
+from service import until
+from times import patience
+
+PATIENCE = patience(10)
+ROUTER = Router("tls", "hub.example", 7447)
+
+
+def kind(data: bytes) -> int:
+    return HEAD.unpack_from(data)[0]
+
+
+class Made:
+    """Carriers on one network.
+
+    :ivar zenoh: the network.
+    """
+
+    def __init__(self) -> None:
+        self.zenoh = FakeZenoh()
+        self.opened = ExitStack()
+
+    def carrier(self) -> ZenohCarrier:
+        made = ZenohCarrier(os.urandom(16).hex(), (ROUTER,), Loop("net-engine-test"))
+        self.opened.callback(made.close)
+        return made
+
+    def listener(self, carrier: ZenohCarrier, backlog: int = 5) -> Any:
+        made = carrier.listen(Endpoint("zenoh", carrier.instance + SUFFIX, 3010), backlog)
+        self.opened.callback(made.close)
+        carrier.wait(PATIENCE)
+        return made
+
+    def pair(self) -> List[socket.socket]:
+        """Both ends of a circuit."""
+        self.server, self.client = self.carrier(), self.carrier()
+        listener = self.listener(self.server)
+        ours = self.connect(listener.endpoint)
+        return [ours, self.accept(listener)]
+
+    def connect(self, endpoint: Endpoint, seconds: float = PATIENCE) -> socket.socket:
+        return self.keep(self.client.connect(endpoint, Deadline(seconds)))
+
+    def accept(self, listener: Any) -> socket.socket:
+        found: List[Any] = []
+
+        def try_it() -> bool:
+            try:
+                found.append(listener.accept())
+            except BlockingIOError:
+                pass
+            return bool(found)
+        until(try_it, PATIENCE)
+        return self.keep(found[0][0])
+
+    def keep(self, sock: socket.socket) -> socket.socket:
+        self.opened.callback(sock.close)
+        sock.settimeout(PATIENCE)
+        return sock
+
+
+@pytest.fixture
+def made(monkeypatch) -> Iterator[Made]:
+    made = Made()
+    monkeypatch.setattr(module, "load_zenoh", lambda: made.zenoh)
+    monkeypatch.setattr(module, "_why_silent", lambda router: "")
+    monkeypatch.setattr(module, "CLOSE_TIME", patience(0.1))
+    yield made
+    made.zenoh.passes = lambda data: True
+    made.opened.close()
+
+
+def received(sock: socket.socket) -> bytes:
+    """All that comes, to the end."""
+    pieces = []
+    try:
+        while True:
+            pieces.append(sock.recv(65536))
+            if not pieces[-1]:
+                break
+    except ConnectionError:
+        pass
+    return b"".join(pieces)
+
+
+# ------------------------------------------------------------------------------ what is carried
+
+def test_a_missing_frame_ends_the_circuit_on_both_sides(made):
+    ours, theirs = made.pair()
+    seen: List[bytes] = []
+
+    def passes(data: bytes) -> bool:
+        seen.extend([data] if kind(data) == DATA else [])
+        return kind(data) != DATA or len(seen) != 2
+
+    made.zenoh.passes = passes
+    for number in range(3):
+        ours.sendall(b"%d" % number)
+        until(lambda: len(seen) > number, PATIENCE)
+    assert received(theirs) in (b"0", b"")
+    assert received(ours) == b""
+    until(lambda: not made.server._circuits and not made.client._circuits, PATIENCE)
+
+
+def test_frames_of_another_process_for_a_circuit_are_ignored(made):
+    ours, theirs = made.pair()
+    ours.sendall(b"x")
+    assert theirs.recv(10) == b"x"
+    name = HEAD.unpack_from(made.zenoh.sent[0])[2]
+    key = f"app-net/1/to/{made.server.instance}"
+    for number in range(5):
+        made.zenoh.deliver(key, HEAD.pack(DATA, False, name, bytes(16), number) + b"forged")
+    made.zenoh.deliver(key, HEAD.pack(RESET, False, name, bytes(16), 0))
+    ours.sendall(b"y")
+    assert theirs.recv(10) == b"y"
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 10, HEAD.pack(99, 1, bytes(16), bytes(16), 0),
+                                  HEAD.pack(OPEN, 0, bytes(16), bytes(16), 0) + b"x"])
+def test_frames_without_sense_harm_nothing(made, data):
+    ours, theirs = made.pair()
+    made.zenoh.deliver(f"app-net/1/to/{made.server.instance}", data)
+    ours.sendall(b"y")
+    assert theirs.recv(10) == b"y"
+
+
+def test_a_frame_for_a_circuit_that_is_not_known_is_answered_with_its_end(made):
+    made.pair()
+    stranger = made.carrier()
+    stranger.wait(PATIENCE)
+    name, key = os.urandom(16), f"app-net/1/to/{made.server.instance}"
+    made.zenoh.deliver(key, HEAD.pack(DATA, False, name, bytes.fromhex(stranger.instance), 0))
+    until(lambda: any(HEAD.unpack_from(data)[:3] == (RESET, True, name)
+                      for data in made.zenoh.sent), PATIENCE)
+
+
+# ------------------------------------------------------------------------------ slow receivers
+
+def in_flight(made: Made) -> int:
+    return sum(len(data) - HEAD.size for data in made.zenoh.sent if kind(data) == DATA)
+
+
+def test_a_sender_is_at_most_a_window_ahead_of_a_slow_receiver(made):
+    ours, theirs = made.pair()
+    data = os.urandom(3 * WINDOW)
+    sender = threading.Thread(target=ours.sendall, args=(data,))
+    sender.start()
+    circuit = next(iter(made.server._circuits.values()))
+    # What the receiving application may have without having asked for it: its socket's buffer.
+    until(lambda: in_flight(made) == circuit._granted, PATIENCE)
+    assert circuit._granted == circuit._taken + WINDOW or circuit._granted == WINDOW
+    assert sum(map(len, circuit._queue)) <= WINDOW
+    got = b""
+    while len(got) < len(data):
+        got += theirs.recv(65536)
+    sender.join(PATIENCE)
+    assert got == data
+
+
+def test_who_sends_more_than_it_may_is_cut_off(made):
+    ours, theirs = made.pair()
+    ours.sendall(b"x")
+    assert theirs.recv(10) == b"x"
+    name = HEAD.unpack_from(made.zenoh.sent[0])[2]
+    key, sender = f"app-net/1/to/{made.server.instance}", bytes.fromhex(made.client.instance)
+    for number in range(1, 40):
+        made.zenoh.deliver(key, HEAD.pack(DATA, False, name, sender, number) + bytes(WINDOW // 8))
+    assert len(received(theirs)) <= WINDOW + 1
+    until(lambda: not made.server._circuits, PATIENCE)
+
+
+# ------------------------------------------------------------------------------ begin and end
+
+def test_a_circuit_that_nobody_accepts_ends_in_time(made, monkeypatch):
+    monkeypatch.setattr(module, "OPEN_TIME", 0.1)
+    made.pair()
+    made.zenoh.passes = lambda data: kind(data) != OPEN
+    endpoint = Endpoint("zenoh", made.server.instance + SUFFIX, 3010)
+    with pytest.raises(socket.timeout):
+        made.connect(endpoint)
+    started = made.keep(made.client.start(endpoint))
+    assert received(started) == b""
+
+
+def test_it_is_asked_again_while_there_is_no_room(made, monkeypatch):
+    monkeypatch.setattr(module, "ASK_AGAIN", 0.01)
+    made.client, server = made.carrier(), made.carrier()
+    listener = made.listener(server, backlog=1)
+    first = made.connect(listener.endpoint)
+    second: List[socket.socket] = []
+    waiting = threading.Thread(target=lambda: second.append(made.connect(listener.endpoint)))
+    waiting.start()
+    until(lambda: sum(kind(data) == OPEN for data in made.zenoh.sent) > 3, PATIENCE)
+    assert not second
+    made.accept(listener)
+    waiting.join(PATIENCE)
+    theirs = made.accept(listener)
+    second[0].sendall(b"second")
+    assert theirs.recv(10) == b"second"
+    first.close()
+
+
+def test_a_port_that_is_not_served_is_refused(made):
+    made.pair()
+    with pytest.raises(ConnectionRefusedError, match="knows of no such peer"):
+        made.connect(Endpoint("zenoh", made.server.instance + SUFFIX, 3011))
+    # The news that it has closed has not come yet.
+    made.client.present.change(made.server.instance, 3011, "0", True)
+    with pytest.raises(ConnectionRefusedError, match="no such port"):
+        made.connect(Endpoint("zenoh", made.server.instance + SUFFIX, 3011))
+
+
+@pytest.mark.parametrize("host", ["studio", "studio.zenoh", "x" * 32 + SUFFIX, SUFFIX])
+def test_a_host_that_is_no_process_is_an_error(made, host):
+    made.client = made.carrier()
+    with pytest.raises(OSError, match="no process of the engine"):
+        made.connect(Endpoint("zenoh", host, 3010))
+
+
+def test_it_listens_as_itself_only(made):
+    with pytest.raises(OSError) as caught:
+        made.carrier().listen(Endpoint("zenoh", "0" * 32 + SUFFIX, 0), 5)
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+def test_when_the_other_process_is_lost_its_circuits_end(made):
+    ours, theirs = made.pair()
+    made.zenoh.lose(made.server._session)
+    assert received(ours) == b""
+    until(lambda: not made.client._circuits, PATIENCE)
+    assert not made.client.present.served()
+
+
+def test_what_had_come_whole_before_the_process_was_lost_is_still_given(made):
+    ours, theirs = made.pair()
+    ours.sendall(b"question")
+    assert theirs.recv(10) == b"question"
+    data = os.urandom(WINDOW // 2)
+    sender = threading.Thread(target=lambda: (theirs.sendall(data), theirs.close()))
+    sender.start()
+    until(lambda: any(kind(data) == END for data in made.zenoh.sent), PATIENCE)
+    made.zenoh.lose(made.server._session)
+    assert received(ours) == data
+    sender.join(PATIENCE)
+
+
+def test_what_was_written_leaves_before_the_engine_is_closed(made):
+    ours, theirs = made.pair()
+    data = os.urandom(100_000)
+    theirs.sendall(data)
+    theirs.close()
+    made.server.close()
+    assert received(ours) == data
+    assert not made.server._circuits
+
+
+# ------------------------------------------------------------------------------ the session
+
+def test_without_a_router_it_says_why_and_goes_on_trying(made, monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    made.zenoh.up = False
+    made.client, server = made.carrier(), made.carrier()
+    endpoint = Endpoint("zenoh", server.instance + SUFFIX, 3010)
+    with pytest.raises(BlockingIOError):
+        made.client.start(endpoint)
+    listener = made.listener(server)
+    with pytest.raises(ConnectionRefusedError, match="no router"):
+        made.connect(endpoint)
+    assert not made.client.reached()
+    made.zenoh.up = True
+    until(lambda: made.client.present.has(server.instance, 3010), PATIENCE)
+    ours, theirs = made.connect(endpoint), made.accept(listener)
+    ours.sendall(b"x")
+    assert theirs.recv(10) == b"x" and made.client.reached() and not made.client.problem
+
+
+def test_what_changes_is_told_by_a_token_of_another_version(made, monkeypatch):
+    monkeypatch.setattr(module, "CHANGE_TIME", 0.0)
+    made.pair()
+    heard: List[Any] = []
+    made.client.present.heard = lambda *news: heard.append(news)
+    made.server.changed()
+    until(lambda: (made.server.instance, 3010, True) in heard, PATIENCE)
+    assert (made.server.instance, 3010, False) not in heard
+    assert made.client.present.has(made.server.instance, 3010)
+    until(lambda: not [key for key in made.zenoh.tokens if key.endswith("/0")
+                       and made.server.instance in key], PATIENCE)
+
+
+def test_a_port_is_there_while_any_version_of_its_token_is():
+    present, heard = Presence(), []
+    present.heard = lambda *news: heard.append(news)
+    assert present.change("a", 1, "0", True) and present.change("a", 1, "1", True)
+    assert present.change("a", 1, "0", False) and present.has("a", 1)
+    assert not present.change("a", 1, "1", False) and not present.has("a", 1)
+    assert not present.change("a", 1, "1", False)
+    assert heard == [("a", 1, True), ("a", 1, True), ("a", 1, False)]
+
+
+# ------------------------------------------------------------------------------ of a process
+
+def carriers(**values: object) -> Carriers:
+    settings = Settings()
+    for name, value in values.items():
+        settings.set(name, value)
+    made = Carriers(settings, lambda: Loop("net-engine-test"))
+    made.instance = "0" * 32
+    return made
+
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("values, text", [
+    ({"engine": "zenoh", "router": "tls/hub.example:7447"}, "NET_SECRET"),
+    ({"engine": "zenoh", "secret": SECRET}, "set NET_ROUTER to"),
+    ({"router": "tls/hub.example:7447", "secret": SECRET}, "set NET_ENGINE=zenoh"),
+    ({"engine": "zenoh", "router": "tcp/127.0.0.1:1,tls/hub.example:7447", "secret": SECRET,
+      "host": "127.0.0.1"}, "NET_HOST=127.0.0.1 keeps this process on its own host"),
+])
+def test_settings_that_cannot_be_meant_are_refused(fresh_settings, values, text):
+    with pytest.raises(SettingError, match=text):
+        carriers(**values).listen(3010, 5)
+
+
+def test_without_an_engine_its_addresses_cannot_be_reached(fresh_settings):
+    made = carriers()
+    assert made.listen(3010, 5) is None and made.engine is None
+    with pytest.raises(OSError, match="set NET_ENGINE"):
+        made.to(("0" * 32 + SUFFIX, 3010))
+    assert made.to(("127.0.0.1", 3010))[0].name == "tcp"
+
+
+def test_a_process_that_was_forked_has_no_engine_and_says_so(fresh_settings, made):
+    owner = carriers(engine="zenoh", router="tcp/hub.example:7447", secret=SECRET)
+    listener = owner.listen(3010, 5)
+    engine = owner.engine
+    assert engine is not None and owner.to(("1" * 32 + SUFFIX, 3010))[0] is engine
+    made.opened.callback(engine.close)
+    made.opened.callback(listener.close)
+    engine.wait(PATIENCE)
+    # As in a child: the parent's is kept, unused.
+    owner._loop.abandon = lambda: None
+    owner.forget()
+    assert owner.engine is None and owner.listen(3010, 5) is None
+    with pytest.raises(OSError, match="spawn"):
+        owner.to(("1" * 32 + SUFFIX, 3010))
+    engine._closing.clear()
+
+
+def test_the_end_of_a_process_closes_its_engine(fresh_settings, made):
+    owner = carriers(engine="zenoh", router="tcp/hub.example:7447", secret=SECRET)
+    owner.listen(3010, 5)
+    owner.engine.wait(PATIENCE)
+    assert made.zenoh.sessions
+    owner.close()
+    assert not made.zenoh.sessions
+    owner.close()
+
+
+def test_who_needs_the_library_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "zenoh", None)
+    with pytest.raises(SettingError, match=r"pip install 'app-net\[zenoh\]'"):
+        module.load_zenoh()
+
+
+def test_a_silent_router_is_given_up(monkeypatch):
+    monkeypatch.setattr(module, "ROUTER_TIME", 0.05)
+    silent = module.TcpCarrier().listen(Endpoint("tcp", "127.0.0.1", 0), 5)
+    port = silent.endpoint.port
+    assert module._why_silent(Router("tcp", "127.0.0.1", port)) == ""
+    silent.close()
+    assert "refused" in module._why_silent(Router("tcp", "127.0.0.1", port))
