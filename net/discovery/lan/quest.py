@@ -16,6 +16,7 @@ from ...errors import Address
 from ...link import interfaces
 from ...link.local import named_loopback
 from ...peer import route_address
+from ...process import process
 from ...settings import is_loopback, settings
 from ..answers import Answer
 from ..membership import Heard
@@ -34,8 +35,8 @@ HOST_SECONDS = 0.005
 # When the addresses of this host's networks are asked one by one: after the first have answered, so
 # that they need not answer again.
 SWEEP_AT = 0.02
-# Seconds that this waits for what accepts connections on this host to say whether it is an old
-# program.
+# Seconds that this waits for the ports of this host to show whether there are old programs; for
+# those that have accepted a connection it waits longer.
 OLD_SECONDS = 0.06
 # From the last of these datagrams to reading the neighbour table: hosts answer within a millisecond
 # or two. Those that were asleep are found by later readings.
@@ -157,11 +158,10 @@ class LanQuest:
         elif others and monotonic() < self._search.started + SWEEP_LATE:
             self._search.later(self._search.started + SWEEP_LATE, self._prime)
             return
-        elif not self._search.sweep.idle and monotonic() < self._old_until:
-            # A program on this host may be about to show whether it is an old one.
+        elif self._may_show_an_old_one(monotonic()):
             self._search.later(monotonic() + TICK, self._prime)
             return
-        elif any([answer.old for answer in self._search.sweep.findings.answers]):
+        elif self._has_an_old_one():
             # Its searches ask each row of the neighbour table, also of hosts that are not there.
             self._report.notes.append("not swept: a program with an older app-net is on this host, "
                                       "and its own searches would take very long")
@@ -175,6 +175,24 @@ class LanQuest:
         self._report.primed -= len(self._unsent)
         if not others:
             self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
+
+    def _may_show_an_old_one(self, now: float) -> bool:
+        """Whether a program on this host may be about to show that it is an old one."""
+        if now < self._old_until:
+            return not self._search.sweep.idle
+        # One that is busy takes longer; each has its time limit.
+        return self._search.sweep.unsure and now < self._search.started + SWEEP_LATE
+
+    def _has_an_old_one(self) -> bool:
+        """Whether an old program is on this host, by its answer now or to an earlier search."""
+        findings = self._search.sweep.findings
+        if any([answer.old and answer.address[0] in self._search.own
+                for answer in findings.answers]):
+            return True
+        return any([process.client.dialect((host, port))
+                    and findings.outcomes.get((host, port)) not in ("refused", "peer")
+                    and not self._search.has((host, port))
+                    for host in self._search.own for port in self._search.ports])
 
     def _read_table(self) -> None:
         """Read the neighbour table; in a thread, because a broken `arp` may hang."""

@@ -10,10 +10,12 @@ import pytest
 
 import net
 from net.discovery import search as search_module
+from net.discovery.answers import Answer
 from net.discovery.lan import neighbours
 from net.link import interfaces
 from net.discovery import known_peers
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
+from net.discovery.probes import Sweep
 from net.discovery.search import END, Searching
 from net.settings import settings
 from strangers import Stranger, peer, says, silence
@@ -184,6 +186,54 @@ def test_without_a_neighbour_table_the_own_network_is_knocked_at(fake):
     fake._take_table(neighbours.Table("", [], ["arp: not found (0 ms)"]))
     assert fake.started == [("192.168.1.20", False), ("192.168.1.30", False)]
     assert "arp: not found (0 ms)" in fake._report.notes
+
+
+@pytest.fixture
+def primed(fake, monkeypatch):
+    """What one look at whether to sweep has swept, or ``"later"``."""
+    def prime():
+        asked, later = [], []
+        monkeypatch.setattr(fake.asker, "prime", lambda _, hosts: asked.append(hosts) or iter(()))
+        monkeypatch.setattr(fake.search, "later", lambda when, what: later.append(what))
+        fake._swept = [(LAN, ["192.168.1.20"])]
+        fake._prime()
+        fake._primed.clear()
+        return "later" if later == [fake._prime] else asked
+    return prime
+
+
+@pytest.mark.parametrize("outcome, swept", [
+    (None, []), ("silent", []), ("stranger", []), ("refused", [["192.168.1.20"]]),
+    ("peer", [["192.168.1.20"]])])
+def test_nothing_is_swept_beside_an_old_program_that_is_known_unless_it_is_gone(
+        fake, primed, monkeypatch, outcome, swept):
+    old = ("192.168.1.10", fake.search.ports[1])
+    monkeypatch.setattr("net.process.process.client.dialect",
+                        lambda address: "old" if address == old else "")
+    if outcome:
+        fake.search.sweep.findings.outcomes[old] = outcome
+    assert primed() == swept
+    assert any("older app-net" in note for note in fake._report.notes) == (not swept)
+
+
+def test_an_old_program_elsewhere_keeps_nothing_from_being_swept(fake, primed):
+    there = Answer(("192.168.1.77", 3010), {"group": None}, "known before", 0.1, 0.0, "old")
+    fake.search.sweep.findings.answers.append(there)
+    assert primed() == [["192.168.1.20"]]
+    fake.search.sweep.findings.answers.append(there._replace(address=("192.168.1.10", 3010)))
+    assert primed() == []
+
+
+def test_a_program_on_this_host_that_has_accepted_may_take_its_time_to_answer(
+        fake, primed, monkeypatch):
+    class Busy(Sweep):
+        unsure = True
+
+    fake.search.sweep.__class__ = Busy
+    fake._old_until = 0.0
+    assert primed() == "later"
+    fake.search.started -= 1.0
+    assert primed() == [["192.168.1.20"]]
 
 
 def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypatch):
