@@ -5,6 +5,7 @@ They do not keep a connection, so all of this makes blocking calls, in threads o
 from __future__ import annotations
 
 import os
+import re
 import threading
 from functools import partial
 from time import monotonic
@@ -17,7 +18,7 @@ from ..run.client import Client
 from ..run.loop import Loop
 from ..run.old_peers import OldPeer
 from ..wire.deliveries import Events, Pair, values_of
-from ..wire.legacy import INFO, SUBSCRIBE, marked
+from ..wire.legacy import CONNECTIONS, INFO, SUBSCRIBE, marked
 from .feeds import MAX_BYTES, MAX_EVENTS, Feed
 from .handlers import Handler
 from .publishing import Publisher, log_failure, log_refused
@@ -30,6 +31,9 @@ MAX_OLD = 64
 CALL_TIME = 8.0
 # Seconds between looks at one, whose end no connection tells.
 LOOK_TIME = 30.0
+# How 0.4 describes a function of its own: by where it lies in memory, which is another place in
+# each process.
+_PLACE = re.compile(r"<function info at (0x[0-9A-Fa-f]+)>")
 
 
 class OldFeed(Feed):
@@ -203,6 +207,8 @@ class OldPublishers:
         self._workers = Workers("net-subscriber")
         # The tag of each subscription. Only visits touch it, one at an address at a time.
         self._marks: Dict[Tuple[Address, Pair], bytes] = {}
+        # What stands for the process at an address. Likewise.
+        self._processes: Dict[Address, str] = {}
 
     def knows(self, address: Address) -> bool:
         """Whether an old peer is at an address, as far as is known."""
@@ -229,10 +235,30 @@ class OldPublishers:
         if type(facts) is not dict or "instance" in facts:
             self._client.saw(visit.address, "")
             raise ProtocolError(visit.address, "it is no old peer any more")
+        visit.subscribed.difference_update(self._forgotten(visit, facts))
         for handler in visit.handlers:
             if handler.pair not in visit.subscribed and handler.accepts(facts):
                 self._subscribe_marked(visit, handler.pair)
                 visit.subscribed.add(handler.pair)
+
+    def _forgotten(self, visit: Visit, facts: Dict[str, Any]) -> List[Pair]:
+        """The subscriptions that a process does not have, because it was started after they were
+        made, as far as its version shows that.
+        """
+        events = facts.get("subscriptions")
+        if isinstance(events, (list, dict)):  # 0.6 names those that anybody has subscribed to
+            return [pair for pair in visit.subscribed if pair[0] not in events]
+        if "executable" not in facts:
+            return []  # 0.3, in which nothing tells
+        before = self._processes.get(visit.address)
+        try:
+            found = _PLACE.search(str(self._call(visit.address, CONNECTIONS)))
+        except (ProtocolError, RemoteError):
+            found = None  # it does not have that function
+        if found is None:
+            return []
+        self._processes[visit.address] = found.group(1)
+        return [] if before in (None, found.group(1)) else list(visit.subscribed)
 
     def _subscribe_marked(self, visit: Visit, pair: Pair) -> None:
         """Have an old peer call a handler, under a tag of this one subscription. It knows no

@@ -42,6 +42,7 @@ MAX_RECEIVED = 64 * 1024
 FIRST_BYTES = {b"e": BASE64, b"{": PLAIN}
 
 INFO = make_tag("net.defaults.handlers", "info")
+CONNECTIONS = make_tag("net.defaults.handlers", "connections")
 SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 

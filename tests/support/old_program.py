@@ -91,8 +91,17 @@ def info(*args, **kwargs):
         facts.update(executable="/opt/python/bin/python", user="root")
     if PLAIN:
         tag = "<net.Peer h:%s p:%s g:%s c:%s s:0 f:3>" % (HOST, PORT, GROUP, len(FUNCTIONS))
-        facts.update(tag=tag, connections=sorted(FUNCTIONS), subscriptions=[], flags=FLAGS)
+        facts.update(tag=tag, connections=sorted(FUNCTIONS), subscriptions=sorted(SUBSCRIPTIONS),
+                     flags=FLAGS)
     return facts
+
+
+@connected(HANDLERS + "connections")
+def connections(*args, **kwargs):
+    if PLAIN:
+        raise AttributeError("'Peer' object has no attribute 'friendly_id'")
+    return "Connections on %s:\n\t%s" % (info(), "\n\n\t".join(
+        "%s\n\t\t%s" % (b64(name), function) for name, function in FUNCTIONS.items()))
 
 
 @connected(HANDLERS + "null")
@@ -335,4 +344,6 @@ def main():
 if __name__ == "__main__":
     DIALECT, HOST, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
     PLAIN = DIALECT == "0.6"
+    if DIALECT == "0.3":
+        del FUNCTIONS[HANDLERS + "connections"]
     main()
