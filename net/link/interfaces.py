@@ -262,7 +262,9 @@ def targets(swept: Iterable[Interface], own: Iterable[str]) -> Tuple[Targets, Li
             network = IPv4Network((interface.address, NEAR_PREFIX), strict=False)
             notes.append(f"{interface}: too large, only {network} is swept; NET_PEERS names peers "
                          f"beyond that broadcasts do not reach")
-        hosts = [text for text in map(str, network.hosts()) if text not in seen]
+        first, last = int(network.network_address) + 1, int(network.broadcast_address)
+        hosts = [text for text in (socket.inet_ntoa(number.to_bytes(4, "big"))
+                                   for number in range(first, last)) if text not in seen]
         if len(hosts) > room:
             notes.append(f"{interface}: {len(hosts) - room} addresses not swept, {MAX_SWEEP} is "
                          f"the limit of a search")

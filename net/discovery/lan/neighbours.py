@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import struct
 import sys
@@ -46,17 +45,18 @@ ROW = struct.Struct("=HH4s44x16s")
 
 LIVE_STATES = {"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT"}
 
+# Compiled when they are needed: on Linux the kernel's own table usually does.
+#
 # No leading zeros: some resolvers read them as octal, and no table prints them.
 _OCTET = rb"(?:0|[1-9]\d{0,2})"
 _IP = rb"(" + _OCTET + rb"(?:\." + _OCTET + rb"){3})"
 _MAC = rb"([0-9A-Fa-f]{1,2}(?:[:-][0-9A-Fa-f]{1,2}){5})(?=\s|$)"
 
 # `name (address) at hardware-address ...`: Linux, BusyBox, macOS, most BSDs; "at" in any language.
-_SENTENCE = re.compile(
-    rb"^\S+[ \t]+\(" + _IP + rb"\)[ \t]+\S+[ \t]+" + _MAC, re.MULTILINE)
+_SENTENCE = rb"^\S+[ \t]+\(" + _IP + rb"\)[ \t]+\S+[ \t]+" + _MAC
 # `address hardware-address ...`: Windows, OpenBSD; with a kind of hardware between them, `arp -n`.
-_ROW = re.compile(rb"^[ \t]*" + _IP + rb"[ \t]+(?:\w+[ \t]+)?" + _MAC, re.MULTILINE)
-_IP_ROW = re.compile(rb"^" + _IP + rb" .*?\blladdr " + _MAC + rb"([^\r\n]*)", re.MULTILINE)
+_ROW = rb"^[ \t]*" + _IP + rb"[ \t]+(?:\w+[ \t]+)?" + _MAC
+_IP_ROW = rb"^" + _IP + rb" .*?\blladdr " + _MAC + rb"([^\r\n]*)"
 
 
 class Table(NamedTuple):
@@ -70,7 +70,8 @@ class Table(NamedTuple):
 def parse_arp(output: bytes) -> list[str]:
     """The addresses in what `arp -a`, `arp -an` or `arp -n` printed, anywhere, in any language."""
     # The sentences come first only because the most common systems print them.
-    return _hosts(_SENTENCE.findall(output)) or _hosts(_ROW.findall(output))
+    return _hosts(re.findall(_SENTENCE, output, re.MULTILINE)) \
+        or _hosts(re.findall(_ROW, output, re.MULTILINE))
 
 
 def parse_proc(output: bytes) -> list[str]:
@@ -83,7 +84,8 @@ def parse_ip(output: bytes) -> list[str]:
     """The addresses in what `ip neigh` or `ip -j neigh` printed."""
     if output.lstrip()[:1] == b"[":
         return _parse_ip_json(output)
-    return _hosts((host, hardware) for host, hardware, rest in _IP_ROW.findall(output)
+    return _hosts((host, hardware)
+                  for host, hardware, rest in re.findall(_IP_ROW, output, re.MULTILINE)
                   if LIVE_STATES.intersection(rest.decode("ascii", "replace").split()))
 
 
@@ -149,6 +151,16 @@ def read(seconds: float = COMMAND_SECONDS, sources: Iterable[Source] | None = No
             spent = (time.perf_counter() - started) * 1000
             notes.append(f"{name}: {exc} ({spent:.0f} ms)")
     return Table("", [], notes)
+
+
+def read_at_once() -> Table | None:
+    """The same from the first source, if that is the kernel itself, which does not keep waiting."""
+    if SOURCES[:1] != ((PROC_TABLE, read_proc),):
+        return None
+    try:
+        return Table(PROC_TABLE, read_proc(0.0), [])
+    except OSError:
+        return None
 
 
 def read_proc(seconds: float) -> list[str]:
@@ -261,6 +273,7 @@ def run(name: str, arguments: list[str], seconds: float) -> bytes:
 
 def _end(process: subprocess.Popen[bytes], in_time: bool) -> None:
     """Reap a command that has ended; end one that has not, with all that it started."""
+    import signal
     import subprocess
 
     try:

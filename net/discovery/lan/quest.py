@@ -195,7 +195,7 @@ class LanQuest:
                     for host in self._search.own for port in self._search.ports])
 
     def _read_table(self) -> None:
-        """Read the neighbour table; in a thread, because a broken `arp` may hang."""
+        """Read the neighbour table; in a thread where it takes a command, which may hang."""
         if self._looks and self.asker.over(monotonic()):
             return
         if self._looks < len(LATER_LOOKS):
@@ -203,6 +203,10 @@ class LanQuest:
         self._looks += 1
         reader = threading.Thread(target=lambda: self._tables.append(neighbours.read()),
                                   name="net-neighbours", daemon=True)
+        table = neighbours.read_at_once()
+        if table is not None:
+            self._take_table(table)
+            return
         try:
             reader.start()
             self._readers.append(reader)

@@ -322,3 +322,15 @@ def test_system_folders_are_searched_beyond_the_path(monkeypatch, tmp_path):
 def test_linux_starts_no_process_for_its_table(monkeypatch):
     monkeypatch.setattr(neighbours, "run", None)
     assert neighbours.read().source == "/proc/net/arp"
+
+
+def test_the_table_of_the_kernel_is_read_without_waiting_and_no_other(monkeypatch, tmp_path):
+    table = tmp_path / "arp"
+    table.write_bytes(b"IP address\n10.0.0.5 0x1 0x2 02:00:00:00:00:05 * eth0\n")
+    monkeypatch.setattr(neighbours, "PROC_TABLE", str(table))
+    monkeypatch.setattr(neighbours, "SOURCES", ((str(table), neighbours.read_proc),))
+    assert neighbours.read_at_once() == neighbours.Table(str(table), ["10.0.0.5"], [])
+    table.unlink()
+    assert neighbours.read_at_once() is None
+    monkeypatch.setattr(neighbours, "SOURCES", (("arp", neighbours.read_arp),))
+    assert neighbours.read_at_once() is None

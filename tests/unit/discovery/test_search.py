@@ -92,7 +92,7 @@ def test_named_peers_beyond_a_loopback_host_are_dropped_and_said(ports, monkeypa
 
 
 def test_a_loopback_host_searches_no_network(ports, monkeypatch):
-    for module, name in ((interfaces, "read"), (neighbours, "read")):
+    for module, name in ((interfaces, "read"), (neighbours, "read"), (neighbours, "read_at_once")):
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("looked beyond loopback"))
     report = search().report
     assert not report.searched_lan and report.own == ["127.0.0.1"]
@@ -259,6 +259,7 @@ def asked(monkeypatch):
     """What net.peers asks of the cache and of the filter."""
     calls = []
     monkeypatch.setattr("net.discovery.known_peers.peers",
+    monkeypatch.setattr(neighbours, "read_at_once", lambda: None)
                         lambda refresh, on_host: calls.append((refresh, on_host)) or "all")
     monkeypatch.setattr("net.discovery.listing.filtered",
                         lambda peers, groups, hubs: calls.append((groups, hubs)) or "some")
