@@ -79,7 +79,7 @@ class Beacon:
             self.seal = self.responder.seal = make_seal()
             self.forget_facts()
         now = monotonic()
-        questions: Dict[Address, Message] = {}
+        questions: Dict[Address, Tuple[Message, bytes]] = {}
         for _ in range(MAX_AT_ONCE):
             try:
                 data, source = self.socket.recvfrom(MAX_DATAGRAM + 1)
@@ -93,16 +93,17 @@ class Beacon:
             if message is None or message.nonce == self.mark:
                 continue
             if message.kind == ASK:
-                # An address that asked several times meanwhile gets one answer.
-                questions.pop(source, None)
-                questions[source] = message
+                # An address that asked several times meanwhile gets one answer: to its last
+                # question, and to its first one, so that it knows that none was lost.
+                first = questions.pop(source, (message, message.nonce))[1]
+                questions[source] = message, first
             else:
                 self._received(message, source, now)
-        for source, message in questions.items():
-            self._answer(message, source, now)
+        for source, (message, first) in questions.items():
+            self._answer(message, first, source, now)
 
-    def _answer(self, message: Message, source: Address, now: float) -> None:
-        reply = self.responder.answer(message, source, now)
+    def _answer(self, message: Message, first: bytes, source: Address, now: float) -> None:
+        reply = self.responder.answer(message, source, now, first)
         if reply is not None:
             self.send(reply, source)
             self._asked(message, source, now)

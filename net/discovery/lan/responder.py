@@ -141,8 +141,12 @@ class Responder:
         """Whether anything from this source is looked at."""
         return source[1] != 0 and (not self._local or is_loopback(source[0]))
 
-    def answer(self, message: Message, source: Address, now: float) -> Optional[bytes]:
-        """What to send to the sender of an ASK; None for nothing."""
+    def answer(self, message: Message, source: Address, now: float,
+               first: bytes = b"") -> Optional[bytes]:
+        """What to send to the sender of an ASK; None for nothing.
+
+        :param first: the nonce of an earlier question of the same sender, which is answered now.
+        """
         me = self._describe()
         if not me.port:
             return None
@@ -161,8 +165,9 @@ class Responder:
         permit = self.permit(source)
         if asked.permit == permit:
             self._lease(asked, message.nonce, source, now)
+            first = message.nonce  # that of the beats
         room = message.size - ANSWER_BYTES - (SEAL_BYTES if message.flags & SEALED else 0)
-        return encode(Message(ANSWER, me.flags, me.port, message.nonce, me.instance,
+        return encode(Message(ANSWER, me.flags, me.port, first or message.nonce, me.instance,
                               encode_said(me.facts, permit, room)), self.seal)
 
     # ------------------------------------------------------------------ many who ask

@@ -160,6 +160,14 @@ def test_nobody_has_beats_sent_to_an_address_where_answers_do_not_arrive(make):
     assert not peer.watchers
 
 
+def test_an_answer_is_to_the_first_of_several_questions_but_a_lease_to_its_own(make):
+    peer, first = make(), b"f" * 8
+    assert decode(peer.answer(question(), ASKER, 0, first)).nonce == first
+    asked = question(Question(b"", 60, 1.0, permit(peer)))
+    assert decode(peer.answer(asked, ASKER, 0, first)).nonce == NONCE
+    assert decode(peer.beats(1.0)[0][0]).nonce == NONCE
+
+
 def test_a_lease_is_renewed_and_given_back(make):
     peer = make()
     lease(peer, 10, 1.0)
