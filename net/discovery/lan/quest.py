@@ -173,6 +173,8 @@ class LanQuest:
             self._primed += hosts
             self._report.primed += len(hosts)
         self._report.primed -= len(self._unsent)
+        # Only on the first port; on the others those in the neighbour table are asked over TCP.
+        self.asker.rounds.asked_each = bool(self._primed) and not self._unsent
         if not others:
             self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
 
@@ -201,12 +203,12 @@ class LanQuest:
         if self._looks < len(LATER_LOOKS):
             self._search.later(monotonic() + LATER_LOOKS[self._looks], self._read_table)
         self._looks += 1
-        reader = threading.Thread(target=lambda: self._tables.append(neighbours.read()),
-                                  name="net-neighbours", daemon=True)
         table = neighbours.read_at_once()
         if table is not None:
             self._take_table(table)
             return
+        reader = threading.Thread(target=lambda: self._tables.append(neighbours.read()),
+                                  name="net-neighbours", daemon=True)
         try:
             reader.start()
             self._readers.append(reader)

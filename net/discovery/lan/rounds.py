@@ -27,6 +27,8 @@ NOBODY_QUICK, NOBODY = 0.25, 0.9
 PER_OTHER = 0.02
 # Seconds that an answer may take after others have come.
 MIN_WAIT, MAX_WAIT = 0.03, 1.0
+# How much longer than the slowest answer so far the next one may take.
+SLOWER = 1.25
 # Questions in all: at least, and at most. In between, as many as make it this likely that nobody
 # was missed who loses as much as those that have answered.
 MIN_ROUNDS, MAX_ROUNDS, RISK = 2, 24, 0.002
@@ -42,6 +44,7 @@ class Rounds:
     :param expected: whether it is worth waiting for the first answer.
     :ivar crowd: changes with time.
     :ivar quick: whether the network is known to be quick.
+    :ivar asked_each: whether each address was asked one by one as well.
     """
 
     def __init__(self, now: float, random: Optional[Random] = None, crowd: int = 0,
@@ -49,12 +52,13 @@ class Rounds:
         # Who has answered, and the first of the questions that it did.
         self._first: Dict[Address, int] = {}
         self.quick = not expected
+        self.asked_each = False
         self.crowd = crowd
         self._random = random or Random()
         self._began = now
         self._asked: Dict[bytes, int] = {}
         self._times: List[float] = []
-        self._mean = self._deviation = 0.0
+        self._mean = self._deviation = self._slowest = 0.0
         # Questions that those who have answered were asked, until they did: in vain, and all.
         self._vain = self._tries = 0
         self.due = now
@@ -93,6 +97,7 @@ class Rounds:
             self._vain -= before
             self._tries -= before + 1
         self._first[address] = number
+        self._slowest = max(self._slowest, seconds)
         self._vain += number
         self._tries += number + 1
         self._plan()
@@ -118,7 +123,8 @@ class Rounds:
         """Seconds that an answer may take."""
         if not self._first:
             return (NOBODY_QUICK if self.quick else NOBODY) * (1 + self.crowd * PER_OTHER)
-        return min(MAX_WAIT, max(MIN_WAIT, self._mean + 4 * self._deviation))
+        return min(MAX_WAIT * (1 + self.crowd * PER_OTHER),
+                   max(MIN_WAIT, self._mean + 4 * self._deviation, SLOWER * self._slowest))
 
     @property
     def _needed(self) -> int:
@@ -126,6 +132,8 @@ class Rounds:
         count = len(self._first)
         if not count:
             return len(UNANSWERED)
+        if self.asked_each and not self._vain:
+            return MIN_ROUNDS
         # Few answers say little about loss, so half a loss is added to what they say.
         loss = min(0.9, (self._vain + 0.5) / (self._tries + 0.5))
         # Where many ask, each question costs everybody: a slip is mended by the peers themselves.

@@ -121,3 +121,24 @@ def test_a_question_is_due_again_only_as_long_as_somebody_may_be_missed():
         rounds.heard(nonce, ("a", 1), now + 0.001)
     assert 2 <= n <= 8
     assert now < rounds.ends < math.inf
+
+
+def test_two_questions_are_enough_where_each_address_was_asked_too_and_nothing_was_lost():
+    for vain, enough in ((0, True), (1, False)):
+        rounds = Rounds(0.0, Random(1))
+        rounds.asked_each = True
+        nonces = [rounds.ask(0.0), rounds.ask(0.0)]
+        for number in range(3):
+            rounds.heard(nonces[vain if number == 2 else 0], ("10.0.0.1", number), 0.002)
+        assert (rounds.due == math.inf) is enough
+
+
+def test_an_answer_may_take_longer_than_the_slowest_and_longer_yet_where_many_search():
+    rounds = Rounds(0.0, Random(1))
+    nonce = rounds.ask(0.0)
+    for number in range(50):
+        rounds.heard(nonce, ("10.0.0.1", number), 0.5 if number == 0 else 0.1)
+    assert rounds.wait > 0.5
+    rounds.heard(nonce, ("10.0.0.2", 1), 1.9)
+    alone, rounds.crowd = rounds.wait, 50
+    assert rounds.wait > 1.9 > alone
