@@ -32,7 +32,8 @@ LAST_NAMED = 2.5
 LONG_TICK = 0.03
 # For an address that is known to be a peer's, or most likely is.
 EXPECTED_SECONDS = 0.8
-# Seconds for the peers that were known before to answer the question to all.
+# Seconds for the peers that were known before to answer the question to all, from the last answer
+# on: where many search at once, answers take their time.
 KNOWN_LATER = 0.1
 
 
@@ -81,6 +82,7 @@ class Searching:
         self._known = [one for one in known if settings.may_reach(one[0])]
         self._quests: List[Quest] = []
         self._answers: Dict[Address, Answer] = {}
+        self._answered = self.started
         self._hinted: Set[Address] = set()
         # What is to be done later: (monotonic time, function).
         self._schedule: List[Tuple[float, Callable[[], None]]] = []
@@ -90,7 +92,7 @@ class Searching:
             for finder in self._finders:
                 self._quests.append(finder.search(self))
             self.step("asking")
-            self.later(self.started + KNOWN_LATER, self._ask_known)
+            self._ask_known()
             while not self._done():
                 self.sweep.step(self._until_next())
                 now = monotonic()
@@ -115,7 +117,9 @@ class Searching:
         return sweep
 
     def found(self, answer: Answer) -> None:
-        self._answers.setdefault(answer.address, answer)
+        if answer.address not in self._answers:
+            self._answers[answer.address] = answer
+            self._answered = monotonic()
 
     def has(self, address: Address) -> bool:
         return address in self._answers
@@ -137,6 +141,11 @@ class Searching:
     # ------------------------------------------------------------------ the clock
 
     def _ask_known(self) -> None:
+        when = self._answered + KNOWN_LATER
+        if monotonic() < when:
+            if any(address not in self._answers for address in self._known):
+                self.later(when, self._ask_known)
+            return
         for address in self._known:
             if address not in self._answers and address not in self.tried:
                 self.sweep.add(Candidate(address, "known before", EXPECTED_SECONDS))

@@ -14,6 +14,7 @@ from net.discovery.answers import Answer
 from net.discovery.lan import neighbours
 from net.link import interfaces
 from net.discovery import known_peers
+from net.discovery.answers import Answer
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
 from net.discovery.probes import Sweep
 from net.discovery.search import END, Searching
@@ -89,6 +90,22 @@ def test_named_peers_beyond_a_loopback_host_are_dropped_and_said(ports, monkeypa
     assert {host for host, _ in report.outcomes} == {"127.0.0.1"}
     assert [note for note in report.notes if "is dropped" in note and "192.0.2.1" in note]
     assert [note for note in report.notes if "'nas.lan' is dropped" in note]
+
+
+def test_peers_that_were_known_are_asked_over_tcp_when_no_more_answers_come(ports, monkeypatch):
+    state = search_module.Searching([], True, [("127.0.0.1", port) for port in ports])
+    now = state.started
+    monkeypatch.setattr(search_module, "monotonic", lambda: now)
+    state._ask_known()
+    for number, port in enumerate(ports[:3]):
+        now = state.started + 0.09 * (number + 1)
+        state.found(Answer(("127.0.0.1", port), {}, "datagram", 0.01, now))
+        state._do_what_is_due(now)
+        assert state.sweep.idle
+    now += 0.11
+    state._do_what_is_due(now)
+    assert {one.address[1] for one in state.sweep._urgent} == set(ports[3:])
+    state._close()
 
 
 def test_a_loopback_host_searches_no_network(ports, monkeypatch):
@@ -242,6 +259,7 @@ def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypa
 
     fake.search.threads = 5
     monkeypatch.setattr(threading.Thread, "start", no_thread)
+    monkeypatch.setattr(neighbours, "read_at_once", lambda: None)
     monkeypatch.setattr(neighbours, "read", lambda: neighbours.Table("arp", ["10.0.0.9"], []))
     fake._read_table()
     fake.step(monotonic())
@@ -259,7 +277,6 @@ def asked(monkeypatch):
     """What net.peers asks of the cache and of the filter."""
     calls = []
     monkeypatch.setattr("net.discovery.known_peers.peers",
-    monkeypatch.setattr(neighbours, "read_at_once", lambda: None)
                         lambda refresh, on_host: calls.append((refresh, on_host)) or "all")
     monkeypatch.setattr("net.discovery.listing.filtered",
                         lambda peers, groups, hubs: calls.append((groups, hubs)) or "some")
