@@ -44,6 +44,8 @@ SAFETY = 60.0
 # Seconds until a question is asked again: by the measured round trips, within these limits, and
 # before any was measured.
 MIN_WAIT, MAX_WAIT, FIRST_WAIT = 0.05, 1.0, 0.15
+# How much longer than the quickest answer any other one may take.
+SLOWER = 1.25
 # A known peer that neither answers nor refuses is gone after so many seconds and questions. With
 # more loss it takes more questions; this is how likely they may all have been lost.
 PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 0.6, 4, 12, 1e-4, 5e-3
@@ -77,6 +79,10 @@ MAX_DOUBTS = 32
 # sent back to it. Anybody on the network can say goodbye in the name of another, or repeat what it
 # has said.
 ONE_GOODBYE, ONE_LIST = 1.0, 0.5
+
+# Seconds, for each listed peer, between two looks at who watches whom while others come: each moves
+# a share, and many may come at once.
+REASSIGN = 0.005
 
 # Seconds that lists may differ because news are on their way; between two exchanges that brought
 # nothing new, at first and at most.
@@ -156,7 +162,8 @@ class Member:
     :ivar nonce: of the question that asked it for beats; None while it is not ours to watch. And
         ``beats``, how many came for it, those that were lost included.
     :ivar goodbye: when a goodbye of it was looked after; ``listed``, when it was sent a list back.
-    :ivar deadline: when its next beat is overdue; ``renewal``, when beats are asked for again.
+    :ivar due: when its next beat should come; ``deadline``, when that is overdue; ``renewal``, when
+        beats are asked for again.
     :ivar timer: of what is to be done for it next.
     :ivar by_datagram: whether it answers datagrams at all.
     :ivar looks: at a peer without datagrams, that have come to nothing.
@@ -178,6 +185,7 @@ class Member:
         self.goodbye = self.listed = -math.inf
         self.watched = False
         self.period = 0.0
+        self.due = 0.0
         self.deadline = 0.0
         self.renewal = 0.0
         self.timer: Optional[Timer] = None
@@ -255,24 +263,31 @@ class RoundTrips:
         self.mean = 0.0
         self.deviation = 0.0
         self.loss = 0.0
-        self._known = False
+        self._least = math.inf
 
     def measured(self, seconds: float, tries: int) -> None:
         """A question was answered: after so many seconds, at this try."""
-        if not self._known:
-            self._known = True
+        if self._least == math.inf:
             self.mean, self.deviation = seconds, seconds / 2
         else:
             self.deviation += (abs(seconds - self.mean) - self.deviation) / 8
             self.mean += (seconds - self.mean) / 8
         self.loss += ((tries - 1) / tries - self.loss) / 16
+        self._least = min(self._least, seconds)
+
+    def calm(self) -> None:
+        """Something came when it was due: what made answers slow for a while is over."""
+        if self._least < math.inf:
+            self.mean += (self._least - self.mean) / 2
+            self.deviation /= 2
 
     @property
     def wait(self) -> float:
         """Seconds after which an answer is not coming any more, most likely."""
-        if not self._known:
+        if self._least == math.inf:
             return FIRST_WAIT
-        return min(MAX_WAIT, max(MIN_WAIT, self.mean + 4 * self.deviation))
+        return min(MAX_WAIT, max(MIN_WAIT, SLOWER * self._least,
+                                 self.mean + 4 * self.deviation))
 
     def _tries(self, risk: float) -> int:
         return math.ceil(math.log(risk) / math.log(min(0.6, max(0.02, self.loss))))
@@ -325,6 +340,7 @@ class Membership:
         self._all = Bucket(ALL_BURST, ALL_RATE, 0.0)
         self._changed = 0.0
         self._assigning: Optional[Timer] = None
+        self._assigned = -math.inf
         self._exchanges: Dict[Address, Tuple[float, float]] = {}
         self._safety: Optional[Timer] = None
         self._alone: Optional[Timer] = None
@@ -342,6 +358,8 @@ class Membership:
             # For the others on the ring.
             self._outlet.hello()
         if watching:
+            # Others may be about to watch, too.
+            self._assigned = now
             self._safety = self.timers.at(now + self._spread(SAFETY), self._look_at_one)
         else:
             for timer in (self._safety, self._alone):
@@ -351,7 +369,7 @@ class Membership:
             self._lost.clear()
             for check in list(self._checks.values()):
                 self._end(check)
-        self._reassign(now)
+        self._reassign(now, soon=not watching)
 
     def moved(self, port: int, now: float) -> None:
         """This process sends from another socket from now on, and serves at another port or none.
@@ -376,7 +394,7 @@ class Membership:
             member = Member(heard.address, heard.instance, heard.flags, by_datagram, now)
             self.members[heard.address] = member
             self._changed = now
-            self._reassign(now)
+            self._reassign(now, soon=False)
         if self._alone is not None:
             # A peer at an address that had none: it has to hear of us, too.
             self._alone.cancel()
@@ -519,7 +537,7 @@ class Membership:
         if proof:
             member.heard = now
         if member.flags & WATCHING != flags & WATCHING:
-            self._reassign(now)
+            self._reassign(now, soon=False)
         member.flags = flags
 
     def _beat(self, message: Message, source: Address, now: float) -> None:
@@ -534,6 +552,8 @@ class Membership:
         theirs = read_sum(message.body)
         if member.nonce != message.nonce or theirs is None or theirs[2] < member.beats:
             return
+        if member.beats == theirs[2] and now < member.due + GRACE:
+            self.round_trips.calm()
         member.beats = theirs[2] + 1
         self._alive(member, message.flags, now)
         self._expect(member, now)
@@ -665,7 +685,8 @@ class Membership:
             else:
                 self._end(check)
             return
-        if not check.knocked:
+        if not check.knocked and (check.tries > 1 or now - member.heard > self.period):
+            # One that was heard just now is only busy, most likely.
             self._knock(check)
         if check.tell and check.tries >= self.round_trips.doubtful and not check.told:
             check.told = True
@@ -807,9 +828,16 @@ class Membership:
         """Seconds between the beats that this watcher asks for."""
         return min(MAX_BEAT, max(MIN_BEAT, PER_PEER * len(self.members)))
 
-    def _reassign(self, now: float) -> None:
-        if self._assigning is None:
-            self._assigning = self.timers.at(now + 0.01, self._assign)
+    def _reassign(self, now: float, soon: bool = True) -> None:
+        """See to it that what is ours to watch is watched, soon or with what else comes."""
+        when = now + 0.01
+        if not soon:
+            when = max(when, self._assigned + min(0.5, REASSIGN * len(self.members)))
+        if self._assigning is not None:
+            if self._assigning.when <= when:
+                return
+            self._assigning.cancel()
+        self._assigning = self.timers.at(when, self._assign)
 
     def _predecessor(self) -> bytes:
         """The watcher before this one on the ring; this one if there is no other."""
@@ -828,6 +856,7 @@ class Membership:
     def _assign(self, now: float) -> None:
         """Watch what is ours to watch now, and nothing else."""
         self._assigning = None
+        self._assigned = now
         predecessor = self._predecessor()
         for member in list(self.members.values()):
             mine = self.watching and self._is_mine(member.instance, predecessor)
@@ -861,8 +890,8 @@ class Membership:
                               member.address)
 
     def _expect(self, member: Member, now: float) -> None:
-        period = member.period or self.period
-        member.deadline = now + period + max(GRACE, self.round_trips.wait)
+        member.due = now + (member.period or self.period)
+        member.deadline = member.due + max(GRACE, self.round_trips.wait)
 
     def _look_after(self, member: Member, now: float) -> None:
         """A beat is overdue, if none has come meanwhile, or has to be asked for again."""

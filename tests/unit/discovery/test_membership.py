@@ -530,6 +530,62 @@ def test_round_trips_set_how_long_and_how_often_is_asked():
     assert trips.wait == 1.0
 
 
+def test_what_made_answers_slow_for_a_while_is_forgotten_by_what_comes_in_time():
+    trips = RoundTrips()
+    trips.calm()
+    trips.measured(0.01, 1)
+    for _ in range(20):
+        trips.measured(0.8, 1)
+    assert trips.wait > 0.8
+    for _ in range(6):
+        trips.calm()
+    assert trips.wait < 0.1
+    for _ in range(10):
+        trips.measured(0.01, 1)
+    assert trips.wait == 0.05
+
+
+def test_beats_that_come_in_time_shorten_the_wait_for_answers():
+    nodes = settled(4)
+    for node in nodes:
+        node.membership.round_trips.measured(5.0, 1)
+        assert node.membership.round_trips.wait == 1.0
+    nodes[0].network.run(12.0)
+    watching = [node for node in nodes
+                if any(member.watched for member in node.membership.members.values())]
+    assert watching and all(node.membership.round_trips.wait < 0.2 for node in watching)
+
+
+def test_one_that_was_heard_just_now_and_is_busy_is_not_connected_to_at_once():
+    nodes = settled(3)
+    network, node, busy = nodes[0].network, nodes[0], nodes[1]
+    knocks = []
+    node.knock = knocks.append
+    busy.frozen = True
+    node.membership.members[busy.address].heard = network.now
+    node.membership._check(busy.address, network.now)
+    node.wake()
+    network.run(0.07)
+    assert node.membership._checks[busy.address].tries == 2 and not knocks
+    network.run(0.2)
+    assert knocks == [busy.address]
+
+
+def test_those_who_come_together_move_what_is_watched_once():
+    nodes = settled(40, 4.0)
+    network, node = nodes[0].network, nodes[0]
+    moves = []
+    assign = node.membership._assign
+    node.membership._assign = lambda now: (moves.append(now), assign(now))
+    for number in range(10):
+        newcomer = Node(network, f"10.78.0.{number}", watching=True)
+        network.at(network.now + 0.01 * number, newcomer.search)
+    network.run(1.0)
+    assert 1 <= len(moves) <= 6
+    network.run(3.0)
+    assert not wrong(network.nodes.values())
+
+
 def test_every_question_has_an_end():
     nodes = settled(3)
     network = nodes[0].network
