@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any, Awaitable, Callable, Iterator
 
-from . import machine, report
+from . import report
 from .measure import Result, interleave
 from .processes import PROJECT
 
@@ -348,11 +348,7 @@ def main(arguments: list[str]) -> None:
     if options.serve:
         SERVERS[options.serve]()
         return
-    before = machine.load()
-    results = list(run(options.rounds, options.share))
-    print(report.heading(machine.describe(), {"before": before, "after": machine.load()}, {}))
-    for result in results:
-        print("\n" + report.table(result))
+    report.show(run(options.rounds, options.share))
 
 
 if __name__ == "__main__":

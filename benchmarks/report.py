@@ -1,8 +1,9 @@
 """The results as text, ratios first."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterator
 
+from . import machine
 from .events import SYSTEMS as EVENT_SYSTEMS
 from .goals import GOALS
 from .measure import Result
@@ -49,13 +50,22 @@ def goals(results: dict[str, Result]) -> str:
     return "\n".join(lines)
 
 
-def heading(machine: dict[str, Any], load: dict[str, Any], missing: dict[str, str]) -> str:
+def show(results: Iterator[Result]) -> None:
+    """Measure, and print all of it with how the machine was."""
+    before = machine.load()
+    found = list(results)
+    print(heading(machine.describe(), {"before": before, "after": machine.load()}, {}))
+    for result in found:
+        print("\n" + table(result))
+
+
+def heading(facts: dict[str, Any], load: dict[str, Any], missing: dict[str, str]) -> str:
     versions = ", ".join(
-        f"{name} {version or '(this checkout)'}" for name, version in machine["versions"].items()
+        f"{name} {version or '(this checkout)'}" for name, version in facts["versions"].items()
     )
     lines = [
-        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['system']}, {machine['python']}",
+        f"{facts['date']}, {facts['processor']}, {facts['cores']} cores, "
+        f"{facts['system']}, {facts['python']}",
         versions,
         f"load of the machine before {load['before']}, after {load['after']}",
         "x: the ratio to the line with x 1.00, median of interleaved rounds; "

@@ -17,7 +17,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Callable, Iterator
 
-from . import machine, report
+from . import report
 from .measure import Result, interleave
 from .processes import PROJECT
 
@@ -157,11 +157,7 @@ def main(arguments: list[str]) -> None:
     if options.serve:
         serve()
         return
-    before = machine.load()
-    results = list(run(options.rounds, options.share))
-    print(report.heading(machine.describe(), {"before": before, "after": machine.load()}, {}))
-    for result in results:
-        print("\n" + report.table(result))
+    report.show(run(options.rounds, options.share))
 
 
 if __name__ == "__main__":
