@@ -11,6 +11,9 @@ import json
 from typing import Any, Dict, List, Optional
 
 
+_WHOLE = frozenset({int})
+
+
 class Malformed(ValueError):
     """What arrived is not something that app-net sends."""
 
@@ -55,9 +58,10 @@ def a_whole(content: Any) -> int:
 
 def wholes(content: Any, least: int = 0, most: Optional[int] = None) -> List[int]:
     """A list of ``least`` to ``most`` whole numbers."""
-    for number in a_list(content, least, most):
-        a_whole(number)
-    return content  # type: ignore[no-any-return]
+    numbers = a_list(content, least, most)
+    if not _WHOLE.issuperset(map(type, numbers)):
+        raise Malformed("not whole numbers")
+    return numbers
 
 
 #: What Python raises for content that makes no sense.

@@ -62,12 +62,24 @@ def _put_zone(content: Any) -> Optional[datetime.tzinfo]:
     return content
 
 
+# Characters of a date and time as text, without and with microseconds.
+_TIMES = (19, 26)
+
+
 def _take_datetime(packer: Any, value: datetime.datetime, depth: int) -> Any:
+    zone = value.tzinfo
+    if zone is None and not value.fold:
+        return value.isoformat()
     return [value.year, value.month, value.day, value.hour, value.minute, value.second,
-            value.microsecond, value.fold, _zone(packer, value.tzinfo, depth)]
+            value.microsecond, value.fold, _zone(packer, zone, depth)]
 
 
 def _put_datetime(restorer: Any, content: Any) -> datetime.datetime:
+    if type(content) is str:
+        value = datetime.datetime.fromisoformat(content) if len(content) in _TIMES else None
+        if value is None or value.tzinfo is not None:
+            raise Malformed("not a date and time without a zone")
+        return value
     a_list(content, 9, 9)
     # Checked, because bytes in the first place would be taken for the state of a pickled one.
     year, month, day, hour, minute, second, microsecond, fold = wholes(content[:8])
@@ -324,8 +336,7 @@ def _why_not(cls: type) -> str:
 
 
 def _put_value(restorer: Any, content: Any) -> Any:
-    parts = dict(an_object(content))
-    return registered.put_together(a_text(parts.pop("class", None)), parts)
+    return registered.put_together(an_object(content))
 
 
 def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:

@@ -265,7 +265,6 @@ _BESIDES = {"!fraction": 200 if KEEPS_FRACTIONS else 0, "!range": 16, "!uuid": 4
             "!peer": 400, "!array": 350, "!memoryview": 80, "!timezone": 40}
 #: Of a path with a drive.
 _OF_WINDOWS = 100
-_OF_TEXT = frozenset({"!bytes", "!bytearray", "!memoryview", "!decimal", "!uuid", "!int", "!zone"})
 _OF_NUMBERS = frozenset({"!datetime", "!date", "!time", "!timedelta", "!timezone", "!complex"})
 _OF_LISTS = frozenset({"!array", "!scalar", "!peer", "!path"})
 #: Of these there is one that is empty.
@@ -298,7 +297,7 @@ def _size_of_content(name: str, content: Any) -> int:
     """Bytes of the texts and numbers that were counted, and go again."""
     if type(content) is int:
         return _NUMBER * _is_object(content)
-    if name in _OF_TEXT:
+    if type(content) is str:
         return _size_of_string(content)
     if name in _OF_NUMBERS:
         return _NUMBER * sum(map(_is_object, content))

@@ -81,19 +81,23 @@ def _check(cls: type) -> None:
 
 
 def take_apart(value: Any) -> Dict[str, Any]:
-    """The parts of a value of a registered class, by name."""
+    """The parts of a value of a registered class, by name. They may be its own dict: read only."""
     cls = type(value)
     if cls in PACKED:
         return {"packed": PACKED[cls][0](value)}
-    if is_enum(cls):
+    shape: _Shape = _shapes[cls]
+    if shape.in_dict:
+        held: Dict[str, Any] = value.__dict__
+        if held.keys() == shape.known:
+            return held  # nearly every dataclass
+    if shape.is_enum:
         # A flag may be a combination that has no name.
         return {"value": value._value_} if isinstance(value, enum.Flag) else {"name": value._name_}
-    shape: _Shape = _shapes[cls]
     extra = _find_extra(value, shape)
     if extra is not None:
         raise ValueNotSupported("", f"{cls.__qualname__} has the attribute {printable(extra)!r} "
                                     f"besides its fields, which would be lost; make it a field")
-    if _is_named_tuple(cls):
+    if shape.is_tuple:
         return dict(zip(shape.names, value))
     try:
         return {name: getattr(value, name) for name in shape.names}
@@ -106,24 +110,42 @@ class _Shape(NamedTuple):
     """What values of a class hold.
 
     :ivar names: of the fields.
+    :ivar sent: these, and what the wire has besides them.
     :ivar slots: slots that are no fields, by name.
+    :ivar in_dict: whether fields are nowhere but in the value's dict, and nothing else is anywhere
+        else.
     """
 
     names: Tuple[str, ...]
     known: FrozenSet[str]
+    sent: FrozenSet[str]
     slots: Dict[str, Any]
+    is_enum: bool = False
+    is_tuple: bool = False
+    in_dict: bool = False
 
 
 def _find_shape(cls: Any) -> _Shape:
+    if is_enum(cls):
+        return _Shape((), frozenset(), frozenset(), {}, is_enum=True)
     fields = cls.__attrs_attrs__ if _is_attrs(cls) else () if _is_named_tuple(cls) \
         else dataclasses.fields(cls)
     names = cls._fields if _is_named_tuple(cls) else tuple([field.name for field in fields])
     slots = {name: slot for base in cls.__mro__ for name, slot in vars(base).items()
              if type(slot) is types.MemberDescriptorType and name not in names}
-    return _Shape(names, frozenset(names), slots)
+    known = frozenset(names)
+    in_dict = cls.__dictoffset__ != 0 and not slots \
+        and cls.__getattribute__ is object.__getattribute__ \
+        and not any([hasattr(type(vars(base).get(name)), "__set__")
+                     for base in cls.__mro__ for name in names])
+    return _Shape(names, known, known | {"class"}, slots, is_tuple=_is_named_tuple(cls),
+                  in_dict=in_dict)
 
 
 _shapes = Memo(_find_shape, 1024)
+
+#: What the wire has of a value that is packed.
+_SENT_PACKED = frozenset({"class", "packed"})
 
 
 def _find_extra(value: Any, shape: _Shape) -> Optional[str]:
@@ -165,30 +187,36 @@ def _is_plain(cls: Any) -> bool:
         return False
 
 
-def put_together(name: str, parts: Dict[str, Any]) -> Any:
-    """A value of a registered class from its parts. Neither ``__init__`` nor ``__post_init__`` run:
-    the value existed elsewhere and is not constructed again.
+def put_together(content: Dict[str, Any]) -> Any:
+    """A value of a registered class from its parts, and the name of its class as ``class``.
+
+    Neither ``__init__`` nor ``__post_init__`` run: the value existed elsewhere and is not
+    constructed again.
 
     :raises Lacking: the class is not registered here, or has other parts here.
     """
+    name = a_text(content.get("class"))
     cls: Any = CLASSES.get(name)
     if cls is None:
         raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
     if cls in PACKED:
-        if parts.keys() != {"packed"}:
+        if content.keys() != _SENT_PACKED:
             raise Lacking(f"{printable(name)} arrived in parts, but the other side packs it")
-        return PACKED[cls][1](parts["packed"])
-    if is_enum(cls):
-        return _put_enum(cls, name, parts)
-    names = _shapes[cls].names
-    if len(names) != len(parts) or not parts.keys() <= _shapes[cls].known:
+        return PACKED[cls][1](content["packed"])
+    shape: _Shape = _shapes[cls]
+    if shape.is_enum:
+        return _put_enum(cls, name, {part: content[part] for part in content if part != "class"})
+    names = shape.names
+    if content.keys() != shape.sent:
+        arrived = [part for part in content if part != "class"]
         raise Lacking(f"{printable(name)} has the parts {', '.join(names)}",
-                      f", but {printable(', '.join(parts))} arrived")
-    if _is_named_tuple(cls):
-        return tuple.__new__(cls, [parts[part] for part in names])
+                      f", but {printable(', '.join(arrived))} arrived")
+    if shape.is_tuple:
+        return tuple.__new__(cls, [content[part] for part in names])
     value: Any = object.__new__(cls)
+    set_part = object.__setattr__
     for part in names:
-        object.__setattr__(value, part, parts[part])
+        set_part(value, part, content[part])
     return value
 
 

@@ -28,6 +28,8 @@ from .memory import KEEPS_FRACTIONS, size_of, weigh
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
+# Those of which all are JSON as they are; ints may be too large.
+UNBOUNDED = frozenset({float, bool, type(None)})
 STRING = frozenset({str})
 SCALARS = NUMBERS | STRING
 CONTAINERS = frozenset({list, dict})
@@ -290,7 +292,7 @@ class Packer:
 
         :raises MessageTooLarge: more JSON text than the limit.
         """
-        text = encode_plain(tree)
+        text = self._text(tree)
         if len(text) > self._limits.text:
             raise MessageTooLarge(f"{path}: JSON text, in bytes", len(text), self._limits.text,
                                   "NET_MAX_TEXT")
@@ -298,6 +300,17 @@ class Packer:
             raise ValueNotSupported(path, "fractions or ranges of so many digits cannot travel")
         buffers, self.buffers = self.buffers, []  # what lends lives as long as the call
         return Packed(text, True, buffers)
+
+    def _text(self, tree: Any) -> str:
+        codec = fast.codec() if self._count >= fast.MANY else None
+        if codec is not None:
+            try:
+                text = codec.encode(tree)
+                if "null" not in text:  # as which it would write a float that is not finite
+                    return text
+            except (ValueError, TypeError):
+                pass  # for the standard library
+        return encode_plain(tree)
 
     def division(self, one: int, other: int) -> None:
         """Count what it will take to make a value that is made by a division."""
@@ -340,7 +353,10 @@ class Packer:
         done: List[Any] = []
         try:
             for value in values:
-                done.append(tag(value, depth + 1))
+                cls = type(value)
+                # As tag does, which takes longer to call.
+                done.append(value if cls in UNBOUNDED or cls is str and len(value) < LONG
+                            else tag(value, depth + 1))
         except ValueNotSupported as problem:
             raise problem.inside(f"[{len(done)}]") from None
         return done
@@ -378,7 +394,9 @@ class Packer:
         key = ""
         try:
             for key, value in values.items():
-                done[key] = tag(value, depth + 1)
+                cls = type(value)
+                done[key] = value if cls in UNBOUNDED or cls is str and len(value) < LONG \
+                    else tag(value, depth + 1)
         except ValueNotSupported as problem:
             raise problem.inside(step(key)) from None
         return done
@@ -674,13 +692,15 @@ class _Restorer:
 
     def restore(self, found: Dict[str, Any]) -> Any:
         self.count += 1
-        if not looks_tagged(found):
+        if len(found) != 1:
             return found
         (name, content), = found.items()
         put_together = PUT_TOGETHER.get(name)
-        if put_together is None:
+        if put_together is not None:
+            return put_together(self, content)
+        if name[:1] == "!":
             raise Malformed(f"unknown tagged object {name[:40]!r}")
-        return put_together(self, content)
+        return found
 
     def weigh(self, found: Dict[str, Any]) -> Any:
         """As :meth:`restore`, where memory is counted."""

@@ -115,6 +115,13 @@ def test_what_it_would_bend_goes_another_way(value):
         assert_same(as_result(value), value)
 
 
+@each("value", [(1, None), (1, math.nan), [{1.5}, {math.inf}], ("null",), ("\ud800", b"a"),
+                {1: 2 ** 70, "a": (10 ** 5000,)}, [travel.Point(1, -0.0), travel.Point(None, "b")]])
+def test_typed_values_are_written_by_it_and_stay_the_same(value):
+    with reading(True):
+        assert_same(as_result(value), value)
+
+
 def test_only_what_is_large_loads_it():
     program = (
         "import sys, net\n"

@@ -236,8 +236,8 @@ def test_a_name_from_the_wire_is_cut_before_it_is_shown():
 
 def test_a_class_that_looks_like_a_named_tuple_travels_by_its_fields():
     assert registered.take_apart(travel.Pair(1, 2)) == {"left": 1, "right": 2}
-    assert type(registered.put_together("travel.Pair", {"right": 2, "left": 1})) is travel.Pair
-    assert registered.put_together("travel.Pair", {"right": 2, "left": 1}) == (1, 2)
+    found = registered.put_together({"class": "travel.Pair", "right": 2, "left": 1})
+    assert type(found) is travel.Pair and found == (1, 2)
 
 
 @dataclasses.dataclass
@@ -316,3 +316,30 @@ def test_a_wrong_type_hint_is_no_wrong_value():
     net.value(Job)
     job = Job(5, "x", collections.deque())  # nobody checks annotations here, nor there
     assert_same(as_result(job), job)
+
+
+def test_a_field_that_is_computed_travels_as_it_is_read():
+    @net.value
+    @dataclasses.dataclass
+    class Shown:
+        size: int
+
+        def __getattribute__(self, name: str) -> object:
+            found = object.__getattribute__(self, name)
+            return found + 1 if name == "size" else found
+
+    class Doubled:
+        def __get__(self, value: object, cls: object) -> int:
+            return 2 * value.__dict__["size"]
+
+        def __set__(self, value: object, size: int) -> None:
+            value.__dict__["size"] = size
+
+    @net.value
+    @dataclasses.dataclass
+    class Kept:
+        size: int
+
+    Kept.size = Doubled()
+    assert registered.take_apart(Shown(1)) == {"size": 2}
+    assert registered.take_apart(Kept(1)) == {"size": 2}
