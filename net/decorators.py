@@ -54,6 +54,20 @@ class _Here:
 HERE: Any = _Here()
 
 
+def _copy_names(function: Any, copy: Any) -> None:
+    """What ``functools.wraps`` does. From Python 3.14 on, that leaves annotations to be found out
+    when they are asked for, where an object has those of its class."""
+    functools.update_wrapper(copy, function)
+    if sys.version_info >= (3, 14) and hasattr(function, "__annotate__"):
+        try:
+            copy.__annotations__ = function.__annotations__
+        except NameError:  # of names that are defined later
+            import annotationlib
+
+            copy.__annotations__ = annotationlib.get_annotations(
+                function, format=annotationlib.Format.FORWARDREF)
+
+
 class _Signature(Generic[F_co]):
     """For type checkers: called like a function of type F. A keyword beside a ParamSpec cannot be
     declared, so of a call with ``peer`` up to five positional arguments are checked; ``on()``
@@ -77,7 +91,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
     __wrapped__: Callable[P, R_co]
 
     def __init__(self, function: Callable[P, R_co], tag: bytes, repeatable: bool = False) -> None:
-        functools.update_wrapper(self, function)
+        _copy_names(function, self)
         self.tag = tag
         self.repeatable = repeatable
         self.there = way_of(process, function, handle_flag)
@@ -187,7 +201,7 @@ class _OnPeer:
     """A connected function that runs on a certain peer."""
 
     def __init__(self, connected: Any, peer: PeerArgument, timeout: Optional[float]) -> None:
-        functools.update_wrapper(self, connected.__wrapped__)
+        _copy_names(connected.__wrapped__, self)
         self._connected = connected
         self._peer = peer
         self._timeout = timeout

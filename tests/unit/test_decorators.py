@@ -7,6 +7,7 @@ import inspect
 import operator
 import pickle
 import pydoc
+import sys
 import warnings
 from typing import Any, Iterator
 
@@ -89,6 +90,15 @@ def test_it_is_used_with_and_without_parentheses_and_with_a_tag():
         assert function.tag == tag
         assert _Peer.CONNECTIONS[tag] is function.__wrapped__
         assert function(5) == 5 and is_connected(function)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
+def test_annotations_may_name_what_is_defined_later():
+    namespace: dict[str, Any] = {"__name__": __name__}
+    exec(compile("def early(x: Later): return x", "early", "exec", dont_inherit=True), namespace)
+    connected = net.connect("early")(namespace["early"])
+    assert connected.__annotations__["x"].__forward_arg__ == "Later"
+    assert connected.on(("127.0.0.1", 1)).__annotations__.keys() == {"x"}
 
 
 def test_a_connected_function_looks_like_the_function():

@@ -1152,6 +1152,7 @@ def test_an_error_whose_parts_did_not_travel_is_shown_all_the_same():
         assert str(error) in printed(arrived) and repr(arrived) == repr(error)
         with pytest.raises(AttributeError):
             arrived.getvalue
+        error.close()
     assert raised(Wrapping(5)).real == 5
 
 
