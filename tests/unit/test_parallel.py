@@ -26,8 +26,10 @@ class Played:
         def call(peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
             self.asked.append(peer)
             return behave(peer, *args, **kwargs)
-        self.target = many.Target("f", b"f", ways.PLAIN, False, lambda groups: PEERS, call, call,
-                                  call, call, Balance(), lambda peer: None)
+        self.target = many.Target(
+            name="f", tag=b"f", kind=ways.PLAIN, repeatable=False, find=lambda groups: PEERS,
+            there=call, call=call, call_async=call, several=lambda peer, works: None,
+            outcome=call, start=call, balance=Balance(), missed=lambda peer: None)
 
     def _target(self) -> many.Target:
         return self.target
