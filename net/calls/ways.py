@@ -44,7 +44,7 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
     if kind == GENERATOR:
         return process.client.stream
     # No Python function around it: every call takes this way.
-    return functools.partial(process.client.call, handle_flag=handle_flag)
+    return functools.partial(process.client.run, handle_flag)
 
 
 def place_of(process: Process, function: Callable[..., Any], executor: Any) -> Optional[Place]:

@@ -85,8 +85,7 @@ class Client:
         self._pools: Dict[Address, Pool] = {}
         # The pool of a ``peer=`` argument, so that an id is decoded once.
         self._by_argument: Dict[Any, Pool] = {}
-        #: Gives a number for a request, which its reply will carry. Any thread may call.
-        self.next_number: Callable[[], int] = numbers().__next__
+        self._numbers = numbers()
         #: Called with the address of a peer that nobody could connect to. Any thread calls.
         self.missed: Callable[[Address], None] = lambda address: None
         #: Gives another address of a peer that cannot be reached at this one; None for none.
@@ -102,13 +101,24 @@ class Client:
         """What a connection of this process begins with."""
         return encode_preface(self.settings.group, instance=self.instance)
 
+    def next_number(self) -> int:
+        """A number for a request, which its reply will carry."""
+        return next(self._numbers)
+
     def call(self, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
-             timeout: Optional[float] = None, handle_flag: Optional[FlagHandler] = None) -> Any:
+             timeout: Optional[float] = None) -> Any:
+        """Run one function on another peer, as :meth:`run`.
+
+        :returns: what the function returned there; a Flag if it returned one.
+        """
+        return self.run(None, peer, tag, args, kwargs, timeout)
+
+    def run(self, handle_flag: Optional[FlagHandler], peer: PeerArgument, tag: bytes,
+            args: Tuple[Any, ...], kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
         """Run one function on another peer.
 
-        :param timeout: seconds for the whole call; None takes ``NET_TIMEOUT``, or no limit.
         :param handle_flag: what becomes of a Flag; None to return it.
-        :returns: what the function returned there.
+        :param timeout: seconds for the whole call; None takes ``NET_TIMEOUT``, or no limit.
         :raises InvalidPeer: nothing was sent.
         :raises ValueNotSupported: nothing was sent.
         :raises NetError: as the tree in errors.py says.
@@ -126,7 +136,7 @@ class Client:
             deadline_within(context, timeout, pool.address)
         reply: Any = pool.old
         if reply is None or reply.is_gone(deadline):
-            number = self.next_number()
+            number = next(self._numbers)
             seconds = None if deadline is None or deadline.seconds > LONGEST else deadline.seconds
             lender = None
             try:

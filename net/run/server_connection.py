@@ -227,7 +227,7 @@ class ServerConnection:
 
     def _serve_requests(self, session: Session, event: Any, dispatch: Dispatch) -> None:
         stream, context, tally = self.stream, self.context, self.tally
-        answer = dispatch.answer
+        recv, receive, answer = stream.recv, session.receive, dispatch.answer
         idle_time = settings.idle_time
         context.borrow = partial(self._borrow, session)
         if event is None:
@@ -254,7 +254,7 @@ class ServerConnection:
             self.call = 0
             # An idle connection must not hold the last, perhaps large, messages.
             event = reply = None
-            event = session.receive(b"" if session.rest else stream.recv(FIRST))
+            event = receive(b"" if session.rest else recv(FIRST))
             if event is None:
                 self.wait_for_request()
                 event = self._rest_of_request(session)

@@ -19,8 +19,8 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import (DIGITS, Packed, Packer, are_scalars, encode_plain, fits, pack, plain_text,
-                     scalar, unpack)
+from .values import (DIGITS, Packed, Packer, are_named_scalars, are_scalars, encode_plain, fits,
+                     pack, plain_text, scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -69,10 +69,11 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
     text = None
-    if not kwargs and are_scalars(args):
+    if are_scalars(args) and (not kwargs or are_named_scalars(kwargs)):
         # The common small call: no container to look into.
         try:
-            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{{}}{end}'
+            named = encode_plain(kwargs) if kwargs else "{}"
+            text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{named}{end}'
             if len(text) < DIGITS:
                 data = text.encode("utf-8", "surrogatepass")
                 return [HEADER.pack(CALL, 0, 0, number, len(data)) + data]
@@ -141,6 +142,9 @@ def decode_call(frame: Frame, tag: bytes, limits: Limits = Limits(),
                      charge)
     if type(content) is not dict:
         raise ProtocolError(None, "a call is an object of tag, args and kwargs")
+    args, kwargs, seconds = map(content.get, _FIELDS)
+    if seconds is None and type(args) is list and type(kwargs) is dict:
+        return make_call((tag, args, kwargs, None))  # nearly every call
     return checked_call(tag, content)
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
-from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+from typing import (Any, Callable, Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional,
                     Sequence, Set, Tuple)
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
@@ -202,7 +202,7 @@ def fits(text: str, limits: Limits) -> bool:
         [text[start:start + DIGITS].isdigit() for start in range(0, len(text), DIGITS)])
 
 
-def has_long_text(values: Sequence[Any]) -> bool:
+def has_long_text(values: Iterable[Any]) -> bool:
     for value in values:
         if type(value) is str and len(value) >= LONG:
             return True
@@ -219,7 +219,12 @@ def scalar(value: Any) -> Optional[str]:
     return encode_plain(value) if kind in NUMBERS else None
 
 
-def are_scalars(values: Sequence[Any]) -> bool:
+def are_named_scalars(values: Dict[Any, Any]) -> bool:
+    """Whether all of a few values with names are such."""
+    return STRING.issuperset(map(type, values)) and are_scalars(values.values())
+
+
+def are_scalars(values: Collection[Any]) -> bool:
     """Whether all of a few values are numbers, short texts or the like."""
     kinds = set(map(type, values))
     return kinds <= SCALARS and len(values) <= FEW and not (
@@ -236,7 +241,8 @@ def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
     text = scalar(value)
     if text is not None:
         return Packed(text)
-    packed = pack_plain((value,), value, limits)
+    # A text is long then, and travels as a buffer.
+    packed = None if type(value) is str else pack_plain((value,), value, limits)
     if packed is not None:
         return packed
     packer = Packer(limits)

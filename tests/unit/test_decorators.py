@@ -37,12 +37,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list]:
     """What would have been sent to a peer; each gives "remote"."""
     sent: list = []
 
-    def call(peer: Any, tag: bytes, args: tuple, kwargs: dict, timeout: Any = None,
-             handle_flag: Any = None) -> Any:
+    def run(handle_flag: Any, peer: Any, tag: bytes, args: tuple, kwargs: dict,
+            timeout: Any) -> Any:
         sent.append((peer, tag, args, kwargs, timeout))
         return "remote"
 
-    monkeypatch.setattr(decorators.process.client, "call", call)
+    monkeypatch.setattr(decorators.process.client, "run", run)
     yield sent
 
 
@@ -230,10 +230,10 @@ def test_the_hint_at_on_comes_with_a_class_that_forbids_its_arguments_to_be_set(
     class Strict(RemoteError, TypeError):
         args = property(lambda error: ("render() got an unexpected keyword argument 'timeout'",))
 
-    def call(*_: Any, **__: Any) -> Any:
+    def run(*_: Any) -> Any:
         raise Strict("render() got an unexpected keyword argument 'timeout'")
 
-    monkeypatch.setattr(decorators.process.client, "call", call)
+    monkeypatch.setattr(decorators.process.client, "run", run)
 
     def render() -> None:
         pass

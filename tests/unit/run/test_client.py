@@ -130,7 +130,7 @@ def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 def client() -> Iterator[Client]:
     """A client of the test's own, all of whose requests have one number."""
     made = Client(settings, Loop("net-test"))
-    made.next_number = lambda: NUMBER
+    made._numbers = itertools.repeat(NUMBER)
     yield made
     made.close_idle()
 
