@@ -63,6 +63,8 @@ GOALS = (
          to_best_other("bytes"), at_least(1.2)),
     Goal("list of 100,000 dicts", "at most 1.3 times JSON over the floor's socket",
          to_baseline("rows"), at_most(1.3)),
+    Goal("10,000 typed values", "at most 1.5 times pickle by multiprocessing.connection",
+         to_baseline("typed"), at_most(1.5)),
     Goal("8 client threads", "at least 0.9 of the floor's rate",
          to_baseline("threads-8"), at_least(0.9)),
     Goal("4 client processes", "at least 0.9 of the floor's rate",

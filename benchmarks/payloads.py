@@ -1,6 +1,8 @@
 """The values that are sent, the same in every run, and how a reply is compared with them."""
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import functools
 import random
 from typing import Any
@@ -37,6 +39,23 @@ def rows(size: int) -> list[dict[str, Any]]:
     ]
 
 
+@dataclasses.dataclass
+class Reading:
+    """One of a class of the application's."""
+
+    id: int
+    name: str
+    value: float
+
+
+def typed(size: int) -> list[Any]:
+    """By turns a dataclass, a tuple and a datetime."""
+    start = datetime.datetime(2026, 1, 1)
+    make = (lambda i: Reading(i, f"sensor-{i}", i * 0.5), lambda i: (i, f"sensor-{i}"),
+            lambda i: start + datetime.timedelta(seconds=i))
+    return [make[i % 3](i) for i in range(size)]
+
+
 def array(size: int) -> Any:
     """A numpy array of float64, ``size`` bytes."""
     import numpy
@@ -44,7 +63,7 @@ def array(size: int) -> Any:
     return numpy.arange(size // 8, dtype="float64")
 
 
-KINDS = {"text": text, "bytes": binary, "rows": rows, "array": array}
+KINDS = {"text": text, "bytes": binary, "rows": rows, "typed": typed, "array": array}
 
 
 @functools.lru_cache(maxsize=None)

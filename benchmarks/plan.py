@@ -20,6 +20,7 @@ class Plan:
     calls: int = 1000
     seconds: float = 1.0
     rows: int = 100_000
+    typed: int = 10_000
     largest: int = 100_000_000
     threads: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     idle: int = 1000

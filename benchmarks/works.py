@@ -56,6 +56,9 @@ def latency(plan: Plan, systems: list[System]) -> Iterator[Result]:
              echoing("array", 8_000_000, 3), plan.at_most(7)),
         Work(Result("rows", f"Echo of a list of {plan.rows:,} dicts", "ms"),
              asking("echo", kind="rows", size=plan.rows, count=1), plan.at_most(5), 1e3),
+        Work(Result("typed", f"Echo of {plan.typed:,} dataclasses, tuples and datetimes", "ms",
+                    baseline="connection"),
+             asking("echo", kind="typed", size=plan.typed, count=1), plan.at_most(5), 1e3),
     ]
     return run(works, systems, 1, plan.cpu, sittings=min(3, plan.rounds))
 

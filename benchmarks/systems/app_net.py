@@ -9,6 +9,7 @@ import socket
 import threading
 from typing import Any, Callable, Optional
 
+from ..payloads import Reading
 from .base import HOST, Calls, System
 
 SECRET = "not a secret: for benchmarks only"
@@ -30,6 +31,8 @@ def prepare() -> None:
 def decorated() -> Calls:
     """The functions as the application's own module would define them, on both sides."""
     import net
+
+    net.value(Reading)
 
     @net.connect("multiply")
     def multiply(a: int, b: int) -> int:

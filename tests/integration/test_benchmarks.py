@@ -59,6 +59,15 @@ def test_each_system_answers_right_and_says_what_it_cannot_carry(pair):
     assert pair.client.ask("small", count=3) > 0
 
 
+@pytest.mark.parametrize("name", ["connection", "app-net"])
+def test_typed_values_are_carried_by_what_is_compared_for_them(name):
+    pair = Pair(SYSTEMS[name])
+    try:
+        assert pair.client.ask("echo", kind="typed", size=9, count=1) > 0
+    finally:
+        pair.close()
+
+
 @pytest.mark.parametrize("name", ["floor", "app-net"])
 def test_connections_can_be_held_and_let_go(name):
     pair = Pair(SYSTEMS[name])
