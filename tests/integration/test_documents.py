@@ -6,10 +6,14 @@ need more than this have tests of their own and are listed as such.
 """
 from __future__ import annotations
 
+import configparser
+import json
+import re
 import signal
 from pathlib import Path
 
 import pytest
+from net.cli import COMMANDS, _Parser
 from pages import ROOT, blocks
 from processes import run_python
 
@@ -119,3 +123,47 @@ def test_the_programs_of_the_page_on_serving_serve_and_end(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(SERVING + one + other + "print(peer.launched, render('x'))\n")
     assert run_python(str(script)).stdout == "True\nFalse x rendered\n"
+
+
+def seconds(text):
+    return float(text.strip('"'))
+
+
+def test_the_files_of_the_page_on_serving_are_what_they_are_for():
+    unit, program = (configparser.ConfigParser(interpolation=None) for _ in range(2))
+    unit.optionxform = program.optionxform = str  # type: ignore[assignment,method-assign]
+    ini = texts("docs/serving.rst", "ini")
+    # The settings of a unit may come several times.
+    service = re.sub(r"^Environment=NET_(?!GRACE).*\n", "", ini[0], flags=re.M)
+    unit.read_string(service)
+    program.read_string(ini[1])
+    served = "app-net serve studio"
+    assert unit["Service"]["ExecStart"].endswith(served)
+    assert seconds(unit["Service"]["TimeoutStopSec"]) \
+        > seconds(unit["Service"]["Environment"].partition("NET_GRACE=")[2])
+    supervised = program["program:studio"]
+    assert supervised["command"].endswith(served) and supervised["stopsignal"] == "TERM"
+    grace = re.search(r'NET_GRACE=("\d+")', supervised["environment"])
+    assert grace and seconds(supervised["stopwaitsecs"]) > seconds(grace.group(1))
+    docker, = texts("docs/serving.rst", "docker")
+    command = json.loads(docker.rpartition("CMD ")[2])  # a list, so that signals reach it
+    assert " ".join(command) == served
+    assert seconds(docker.partition("NET_GRACE=")[2].split()[0]) < 10
+
+
+def test_the_probe_of_the_page_on_serving_is_a_command_of_ours():
+    yaml = pytest.importorskip("yaml")
+    deployment, = yaml.safe_load_all(*texts("docs/serving.rst", "yaml"))
+    template = deployment["spec"]["template"]
+    assert deployment["spec"]["selector"]["matchLabels"] == template["metadata"]["labels"]
+    studio, = template["spec"]["containers"]
+    settings = {one["name"]: one.get("value") for one in studio["env"]}
+    assert template["spec"]["terminationGracePeriodSeconds"] > seconds(settings["NET_GRACE"])
+    assert " ".join(studio["command"]) == "app-net serve studio"
+    probe = studio["readinessProbe"]
+    shell, option, line = probe["exec"]["command"]
+    assert (shell, option) == ("sh", "-c") and "POD_IP" in settings
+    words = line.split()
+    assert words[:3] == ["app-net", "ping", "$POD_IP:3010"] and probe["timeoutSeconds"] > 2
+    options = _Parser("ping", COMMANDS["ping"]).parse_intermixed_args(words[2:])
+    assert (options.count, options.timeout) == (1, 2.0)

@@ -1,6 +1,7 @@
 """Whatever is public says what it is for: the names of net, and what is public of their classes."""
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
 import re
@@ -10,15 +11,18 @@ from typing import Any, Iterator, Tuple
 import pytest
 
 import net
+import net.testing
 
-REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "api.rst"
+PAGES = Path(__file__).resolve().parents[2] / "docs"
 
 
 def public() -> Iterator[Tuple[str, Any]]:
     """Each documented name and what it stands for; of classes, their members too."""
-    text = REFERENCE.read_text(encoding="utf-8")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(PAGES.glob("*.rst")))
     named = re.findall(r"^\.\. (?:auto)?(?:function|class|exception):: ([\w.]+)", text, re.M)
-    for name in sorted({*named, *(f"net.{one}" for one in net.__all__ if not one.isupper())}):
+    named += [f"net.{one}" for one in net.__all__ if not one.isupper()]
+    named += [f"net.testing.{one}" for one in net.testing.__all__]
+    for name in sorted(set(named)):
         found = pkgutil.resolve_name(name)
         if inspect.isroutine(found) or inspect.isclass(found):
             yield name, found
@@ -27,6 +31,12 @@ def public() -> Iterator[Tuple[str, Any]]:
                 if not member.startswith("_") and (
                         inspect.isroutine(value) or isinstance(value, property)):
                     yield f"{name}.{member}", getattr(found, member)
+
+
+def test_each_module_says_what_it_is_for():
+    modules = sorted(Path(net.__file__).parent.rglob("*.py"))
+    assert [path.name for path in modules
+            if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
 
 
 @pytest.mark.parametrize("name, found", [pytest.param(*one, id=one[0]) for one in public()])
