@@ -239,6 +239,11 @@ def _decode_other(content: Any, is_flag: bool, address: Optional[Address], peer:
     throw(error)
 
 
+# Bytes of an outcome at least: a request has room for millions of calls without arguments, and is
+# not to keep its thread for that long.
+LEAST_SIZE = 32
+
+
 class Outcome(NamedTuple):
     """The reply for one of several arguments, as a part of a result.
 
@@ -257,23 +262,23 @@ def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
     """
     text = scalar(value)
     if text is not None:
-        return Outcome({"value": value}, len(text))
+        return Outcome({"value": value}, LEAST_SIZE + len(text))
     content = {"flag": value.decode("ascii"), "details": value.details} if type(value) is Flag \
         else {"value": value}
     packed = pack(content, "result", limits)
-    return Outcome(content, len(packed.text) + sum(map(len, packed.buffers)))
+    return Outcome(content, LEAST_SIZE + len(packed.text) + sum(map(len, packed.buffers)))
 
 
 def outcome_of_error(error: BaseException, detail: str = "full",
                      limits: Limits = Limits()) -> Outcome:
     """What a function raised."""
     content, packed = _pack_failure(error, detail, limits)
-    return Outcome(content, len(packed.text))
+    return Outcome(content, LEAST_SIZE + len(packed.text))
 
 
 def outcome_of_refusal(error: NetError) -> Outcome:
     """What the peer itself says."""
-    return Outcome(to_refusal(error), 0)
+    return Outcome(to_refusal(error), LEAST_SIZE)
 
 
 def decode_outcome(content: Any, address: Optional[Address], peer: object, tag: bytes) -> Any:

@@ -799,6 +799,20 @@ def test_of_several_those_after_much_did_not_run(tally):
     assert ran == [1, 2]
 
 
+@pytest.mark.parametrize("error", [None, KeyError("no"), net.ValueNotSupported("x", "no")])
+def test_of_very_many_only_the_first_run_at_a_time(tally, error):
+    ran: List[None] = []
+
+    def run() -> None:
+        ran.append(None)
+        if error is not None:
+            raise error
+
+    dispatch = Dispatch({encode_text("run"): run})
+    found = ask_several(dispatch, tally, tag_text("run"), [[]] * 10_000)
+    assert len(found) == len(ran) <= dispatch_module.LARGE // messages.LEAST_SIZE + 1
+
+
 def test_of_several_none_runs_any_more_when_the_caller_has_gone(tally):
     where = context()
 
