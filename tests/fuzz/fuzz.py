@@ -25,7 +25,7 @@ from net.discovery.lan import datagrams, neighbours
 from net.discovery.lan.responder import Responder, Self
 from net.discovery.membership import Heard, Membership
 from net.context import Caller, Context
-from net.dispatch import Dispatch, Tally
+from net.dispatch import SEVERAL, Dispatch, Tally
 from net.errors import MessageTooLarge, NetError, ProtocolError, ValueNotSupported
 from net.identity import PeerId, encode_text
 from net.run.lending import Borrower, Lender
@@ -34,9 +34,9 @@ from net.wire.checks import is_of_the_data
 from net.wire.failures import describe, rebuild
 from net.wire.limits import Limits
 from net.wire.messages import (Ask, Call, decode_answer, decode_call, decode_count, decode_items,
-                               decode_reply, encode_answer, encode_ask, encode_call, encode_end,
-                               encode_failure, encode_items, encode_refusal, encode_result,
-                               encode_taken, tag_of)
+                               decode_outcome, decode_reply, encode_answer, encode_ask, encode_call,
+                               encode_end, encode_failure, encode_items, encode_refusal,
+                               encode_result, encode_taken, outcome_of_error, tag_of)
 from net.wire.session import (Hello, PrefaceParser, Unknown, caller_session, encode_hello,
                               encode_preface, server_session)
 from net.wire.values import pack, unpack
@@ -84,6 +84,8 @@ def _calls() -> List[bytes]:
     calls.append(_joined(encode_call(3, encode_text("add"), (1,), {}, seconds=2.5)))
     calls.append(_joined(encode_call(4, encode_text("add"), (len,), {"b": iter("ab")},
                                      packer=Lender(LIMITS))))
+    calls.append(_joined(encode_call(
+        5, SEVERAL, (encode_text("add").decode(), [[], [1, (2,)], [b"x"]]), {})))
     return calls + [_joined(encode_call(2, encode_text("x.y"), (), {"peer": 1, "b": (2,)}))]
 
 
@@ -95,6 +97,7 @@ def _replies() -> List[bytes]:
     errors = [failure, OSError(2, "no", "file"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")]
     return [_joined(encode_result(1, value)) for value in (1, "x", [1, {"a": (2,)}], b"z" * 5000)] \
         + [_joined(encode_failure(2, error)) for error in errors] \
+        + [_joined(encode_result(3, [{"value": 1}, outcome_of_error(failure).content]))] \
         + [_joined(encode_refusal(0, error)) for error in (
             ProtocolError(None, "why"), MessageTooLarge("x", 5, 4, "NET_MAX_TEXT"))]
 
@@ -117,8 +120,10 @@ def read_call(data: bytes) -> None:
 
 
 def read_reply(data: bytes) -> None:
-    """A frame on the caller's side."""
-    decode_reply(_frame(data, frames.REPLIES), ("127.0.0.1", 3010), None, b"")
+    """A frame on the caller's side, and the outcomes that it may hold."""
+    value = decode_reply(_frame(data, frames.REPLIES), ("127.0.0.1", 3010), None, b"")
+    for outcome in value if type(value) is list else ():
+        decode_outcome(outcome, ("127.0.0.1", 3010), None, b"")
 
 
 def read_old_call(data: bytes) -> None:
