@@ -688,7 +688,9 @@ class Membership:
         if not check.knocked and (check.tries > 1 or now - member.heard > self.period):
             # One that was heard just now is only busy, most likely.
             self._knock(check)
-        if check.tell and check.tries >= self.round_trips.doubtful and not check.told:
+        elif check.tell and check.tries >= self.round_trips.doubtful and not check.told \
+                and (check.outcome != ACCEPTED or now - check.began > STUCK):
+            # Its port has not accepted, or it may be frozen.
             check.told = True
             self._tell([member.entry], now)
         if self._verdict(check, now):

@@ -571,6 +571,22 @@ def test_one_that_was_heard_just_now_and_is_busy_is_not_connected_to_at_once():
     assert knocks == [busy.address]
 
 
+def test_nobody_is_told_of_doubts_about_a_peer_that_is_only_busy():
+    nodes = settled(6)
+    network, busy = nodes[0].network, nodes[1]
+    told = []
+    for node in without(nodes, busy):
+        node.membership._tell = lambda entries, now, again=False: told.append(entries)
+    busy.freeze()
+    network.run(2.5)
+    assert not told
+    network.run(2.5)
+    assert told and told[0][0].address == busy.address
+    busy.thaw()
+    network.run(1.0)
+    assert not wrong(nodes)
+
+
 def test_those_who_come_together_move_what_is_watched_once():
     nodes = settled(40, 4.0)
     network, node = nodes[0].network, nodes[0]
