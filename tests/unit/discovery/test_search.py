@@ -14,7 +14,6 @@ from net.discovery.answers import Answer
 from net.discovery.lan import neighbours
 from net.link import interfaces
 from net.discovery import known_peers
-from net.discovery.answers import Answer
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
 from net.discovery.probes import Sweep
 from net.discovery.search import END, Searching
