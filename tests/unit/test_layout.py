@@ -86,6 +86,13 @@ def nodes(module: str) -> list[ast.AST]:
     return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
 
 
+def tree(module: str) -> ast.Module:
+    """The module itself among its nodes."""
+    root = nodes(module)[0]
+    assert isinstance(root, ast.Module)
+    return root
+
+
 def _targets(node: ast.AST, package: str) -> list[str]:
     if not isinstance(node, ast.ImportFrom) or node.level == 0:
         return []
@@ -212,9 +219,9 @@ def test_what_may_be_told_on_the_other_side_does_not_say_here():
 def test_every_module_postpones_its_annotations():
     # Python 3.9 would evaluate `int | None` otherwise.
     late = []
-    for path in MODULES.values():
+    for name, path in MODULES.items():
+        says_something = len(tree(name).body) > 1
         text = path.read_text(encoding="utf-8")
-        says_something = len(ast.parse(text).body) > 1
         if says_something and "from __future__ import annotations" not in text:
             late.append(str(path))
     assert not late
@@ -229,9 +236,9 @@ SYSTEM_CLOCK = {
 }
 
 
-def system_times(text: str) -> Iterator[int]:
-    """The lines of a source text that ask for the time of day."""
-    for node in ast.walk(ast.parse(text)):
+def system_times(found: Iterable[ast.AST]) -> Iterator[int]:
+    """The lines of a source text, given as its nodes, that ask for the time of day."""
+    for node in found:
         if isinstance(node, ast.Attribute):
             owner = getattr(node.value, "attr", None) or getattr(node.value, "id", "")
             if node.attr in SYSTEM_CLOCK.get(owner, ()):
@@ -253,7 +260,7 @@ def test_no_module_goes_by_a_clock_that_can_be_set():
     used = [
         f"net/{path.relative_to(PACKAGE)}:{line}"
         for name, path in MODULES.items() if name != "clock"  # it reads the uptime
-        for line in system_times(path.read_text(encoding="utf-8"))
+        for line in system_times(nodes(name))
     ]
     assert not used
 
@@ -262,7 +269,7 @@ def test_no_module_goes_by_a_clock_that_can_be_set():
                "import datetime\ndatetime.datetime.now()",
                "from datetime import date\ndate.today"])
 def test_the_test_of_clocks_sees_them(text):
-    assert list(system_times(text)) == [text.count("\n") + 1]
+    assert list(system_times(ast.walk(ast.parse(text)))) == [text.count("\n") + 1]
 
 
 # What makes a stream socket; a socket of a kind that is not named is one.
@@ -337,8 +344,7 @@ CONSTANT = {
 def held_by(module: str) -> Iterator[str]:
     """The names of a module that hold something that changes, or may: all but constants, which are
     written in capitals and never changed in the text."""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    for node in tree.body:
+    for node in tree(module).body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target

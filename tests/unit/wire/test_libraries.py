@@ -218,8 +218,9 @@ def test_any_class_travels_by_what_packs_and_unpacks_it():
     assert net.value(Money, pack=pack_money, unpack=lambda parts: Money(*parts)) is Money
     value = {"deep": [Money(5, "EUR"), Money(10 ** 30, "x" * 10_000)]}
     assert as_result(value) == value
-    many = [Money(number, "EUR") for number in range(50_000)]
-    assert as_result(many)[49_999] == many[49_999]
+    # So many parts that they are weighed before they become text.
+    many = [Money(number, "EUR") for number in range(25_000)]
+    assert as_result(many)[-1] == many[-1]
 
 
 def test_it_says_what_is_wrong_with_pack_and_unpack():
