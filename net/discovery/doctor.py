@@ -8,10 +8,11 @@ import textwrap
 from collections import defaultdict
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from ..settings import is_address, is_loopback, settings
+from ..settings import ENGINE_SUFFIX, is_address, is_loopback, settings
 from ..errors import Address
 from ..identity import PeerId, printable, without_zone
 from ..link.base import listen_at
+from ..link.zenoh import NO_SESSION
 from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
 from .listing import Peers
@@ -58,9 +59,11 @@ class Case(NamedTuple):
 
     @property
     def remote(self) -> List[Address]:
-        """Addresses of other hosts that were asked over TCP."""
+        """Addresses of other hosts that were asked over TCP, but for those that an engine reaches.
+        """
         return [address for address, outcome in self.report.outcomes.items()
-                if outcome != "nobody" and not self.is_own(address[0])]
+                if outcome != "nobody" and not self.is_own(address[0])
+                and not address[0].endswith(ENGINE_SUFFIX)]
 
     def is_own(self, host: str) -> bool:
         return is_loopback(host) or host in self.report.own
@@ -268,6 +271,7 @@ def tcp_blocked(case: Case) -> Optional[Cause]:
 
 def udp_blocked(case: Case) -> Optional[Cause]:
     others = [peer for peer in case.peers if not case.is_own(peer.host)
+              and not peer.host.endswith(ENGINE_SUFFIX)
               and peer.info.get("found") != "NET_PEERS" and peer.info.get("wire") == "modern"]
     if not others or case.report.heard or not case.report.interfaces:
         return None
@@ -368,6 +372,31 @@ def advertised_in_vain(case: Case) -> Optional[Cause]:
                  "outer address from inside: python3 -m net doctor PEER out there is certain")
 
 
+def no_router(case: Case) -> Optional[Cause]:
+    notes = [note[len(ENGINE_NOTE):] for note in case.report.notes if note.startswith(ENGINE_NOTE)]
+    if not notes:
+        return None
+    remedies = [remedy for sign, remedy in ROUTER_REMEDIES if sign in notes[0]]
+    return Cause(f"peers beyond this network are not found: {'; '.join(notes)}",
+                 "; ".join(remedies) or "look at the router")
+
+
+#: What a search notes about its engine, and what to do about each of the reasons.
+ENGINE_NOTE = "engine: "
+ROUTER_REMEDIES = (
+    ("refused", "start a router there (app-net router), or correct NET_ROUTER"),
+    ("no answer within", "let TCP through to the router's host and port, out of this network and "
+                         "into that one"),
+    ("unreachable", "check the way to the router's host"),
+    ("ame or service", "correct the name in NET_ROUTER, or look at the resolver of this host"),
+    (NO_SESSION, "give the router the same NET_SECRET, or certificates of the same authority that "
+                 "are valid now by the clocks of both hosts; write tls/ or tcp/ in NET_ROUTER as "
+                 "the router listens; it has to be app-net router, or Zenoh 1"),
+    ("forked", "start such processes with spawn or forkserver, or fork before the first connected "
+               "function"),
+)
+
+
 def table_unread(case: Case) -> Optional[Cause]:
     if case.report.neighbour_source or not case.report.interfaces:
         return None
@@ -379,7 +408,7 @@ def table_unread(case: Case) -> Optional[Cause]:
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
     local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
-    advertised_in_vain,
+    advertised_in_vain, no_router,
     wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
     table_unread, hosts_silent, lossy, slow,
 )
@@ -460,4 +489,5 @@ def _ranges(ports: List[int]) -> str:
 
 
 def _numbers(host: str) -> Tuple[int, ...]:
-    return tuple(int(part) for part in host.split(".")) if ":" not in host else (256,)
+    parts = host.split(".")
+    return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else (256,)

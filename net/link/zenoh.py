@@ -48,6 +48,9 @@ OPEN_MS, LEASE_MS = 3000, 4000
 # Seconds for what a router knows to be told to a new session.
 TOLD_TIME = 1.0
 
+#: What a router does that lets this process connect, and no more.
+NO_SESSION = "accepts connections, but no session"
+
 # Seconds for a process to accept a circuit, and between the requests for it: one that has no room
 # does not answer.
 OPEN_TIME, ASK_AGAIN = 3.0, 0.1
@@ -274,11 +277,16 @@ class ZenohCarrier:
     def _attempt(self) -> None:
         """Open a session, which Zenoh keeps up from then on."""
         # Zenoh would wait for a silent one without an end that could be set.
-        problems = [problem for problem in map(_why_silent, self.routers) if problem]
-        if len(problems) == len(self.routers):
-            raise OSError("; ".join(problems))
-        session = self._zenoh.open(configuration(
-            self._zenoh, "client", self._secure(), connect=self.routers))
+        problems = {router: _why_silent(router) for router in self.routers}
+        if all(problems.values()):
+            raise OSError("; ".join(problems.values()))
+        config = configuration(self._zenoh, "client", self._secure(), connect=self.routers)
+        try:
+            session = self._zenoh.open(config)
+        except self._zenoh.ZError as problem:  # whose text does not tell why
+            note(logging.DEBUG, "no session of the engine: %s", problem)
+            there = [str(router) for router, reason in problems.items() if not reason]
+            raise OSError(f"{', '.join(there)} {NO_SESSION}") from None
         try:
             self._take(session)
         except BaseException:

@@ -222,3 +222,29 @@ def test_free_ports_are_told_from_taken_ones(port_range):
     with socket.create_server(("127.0.0.1", port_range[0])):
         assert not doctor.is_free(["127.0.0.1"], port_range[0])
         assert doctor.is_free(["127.0.0.1"], port_range[1])
+
+
+# ------------------------------------------------------------------------------ an engine
+
+ENGINE_PEER = "a" * 32 + ".zenoh"
+
+
+def test_peers_that_an_engine_reaches_are_no_sign_of_a_firewall(case):
+    far = peer(ENGINE_PEER, found="engine")
+    assert causes(case(peer(), far)) == []
+    assert causes(case(far, heard=0)) == []
+    assert f"{ENGINE_PEER}: 3010 peer" in describe(case(peer(), far))
+    alone = case(far, heard=0, neighbours=0, outcomes={far.address: "silent"})
+    assert "no neighbours" in only(alone)
+
+
+@pytest.mark.parametrize("why, remedy", [
+    ("tls/hub.example:7447: Connection refused", "start a router there"),
+    ("tls/hub.example:7447: no answer within 2 s", "let TCP through"),
+    ("tls/hub.example:7447: Name or service not known", "correct the name in NET_ROUTER"),
+    ("tls/hub.example:7447 accepts connections, but no session", "the same NET_SECRET"),
+    ("something new", "look at the router"),
+])
+def test_a_router_that_is_not_reached_is_a_cause(case, why, remedy):
+    text = only(case(peer(), notes=[f"engine: no router is reached ({why})"]))
+    assert why in text and remedy in text
