@@ -207,5 +207,6 @@ class EngineQuest:
     def close(self) -> None:
         engine = self._engine
         if engine is not None and not engine.reached():
-            self._search.report.notes.append(
-                f"engine: no router is reached ({engine.problem or 'the connection was lost'})")
+            reason = engine.problem or ("the connection was lost" if engine.wait(0) else
+                                        f"no answer within {START_SECONDS:g} s")
+            self._search.report.notes.append(f"engine: no router is reached ({reason})")

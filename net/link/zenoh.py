@@ -264,7 +264,6 @@ class ZenohCarrier:
         while not self._closing.is_set():
             try:
                 self._attempt()
-                self.problem = ""
                 self._tried.set()
                 return
             except (OSError, self._zenoh.ZError, SettingError) as problem:
@@ -301,7 +300,7 @@ class ZenohCarrier:
         life.declare_subscriber(_key("peer", "*", "*", "*"), hear(self._lives, indirect=False),
                                 history=True)
         with self._lock:
-            self._session = session
+            self._session, self.problem = session, ""
             self._declare(PRESENCE)
             for port in self._listeners:
                 self._declare(port)
@@ -897,7 +896,8 @@ def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
         "mode": mode,
         "connect/endpoints": [str(one) for one in connect],
         "connect/exit_on_failure": mode == "client",
-        "connect/timeout_ms": OPEN_MS if mode == "client" else -1,
+        # One attempt, since we make others; a router goes on by itself.
+        "connect/timeout_ms": 0 if mode == "client" else -1,
         "connect/retry": {"period_init_ms": RETRY_FIRST, "period_max_ms": RETRY_MOST,
                           "period_increase_factor": 2},
         "listen/endpoints": [str(one) for one in listen],

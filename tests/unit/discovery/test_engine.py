@@ -131,7 +131,11 @@ def test_a_search_waits_a_moment_for_a_router_and_says_when_there_is_none(networ
     quest.step(module.START_SECONDS)
     assert quest.over(0.0) and not search.hints
     quest.close()
-    assert search.report.notes == ["engine: no router is reached (it is off)"]
+    network.engine.problem = ""
+    network.search()[1].close()
+    network.finder.search(search).close()
+    assert search.report.notes == ["engine: no router is reached (it is off)",
+                                   "engine: no router is reached (no answer within 0.5 s)"]
 
 
 def test_a_search_of_this_host_does_not_use_it(network):
