@@ -67,7 +67,7 @@ def result_from_json(facts: dict[str, Any]) -> Result:
 
 
 def note(text: str) -> None:
-    """Progress, for whoever waits; the report is on standard output."""
+    """Progress on standard error; the report is on standard output."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 

@@ -92,7 +92,7 @@ def no_leaks(session_peer) -> Iterator[None]:
 
 
 def _close_pooled_connections() -> None:
-    # Only those that wait in the pool: one that is in nobody's hands any more is a leak.
+    # Only those that wait in the pool: an open connection outside it is a leak.
     for pool in process.client._pools.values():
         pool.close_old(float("inf"))
         # What was learned of the peer at a port is wrong for the next test that is given it.

@@ -1,8 +1,8 @@
 """The program ``app-net``, which ``python3 -m net`` is, too. Its commands ask peers; but for
 ``demo``, ``listen``, ``announce`` and ``serve`` none of them is one.
 
-What a command was asked for goes to stdout, all else to stderr. The exit code is 0 when it worked,
-1 when it did not or found nothing, 2 for words that make no sense, 130 after Ctrl-C.
+What a command was asked for goes to stdout, all else to stderr. The exit code is 0 for success,
+1 for failure or nothing found, 2 for bad usage, 130 after Ctrl-C.
 """
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
                               help="for each call (NET_TIMEOUT)")
 
     def error(self, message: str) -> NoReturn:
-        # What was given may hold what a terminal obeys.
+        # The arguments may hold escape sequences.
         self.exit(2, f"{self.format_usage()}{self.prog}: {printable(message, 1000)}\n")
 
 
@@ -90,7 +90,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 0
     command = COMMANDS.get(given[0])
     if command is None:
-        print(f"no command {printable(given[0])!r}\n\n{usage()}", file=sys.stderr)
+        print(f"unknown command {printable(given[0])!r}\n\n{usage()}", file=sys.stderr)
         return 2
     if given[:3] == ["completion", "words", "--"]:  # they may be any words, options too
         return _run(command, argparse.Namespace(shell="words", word=given[3:]))
@@ -120,7 +120,7 @@ def _run(command: Any, options: argparse.Namespace) -> int:
         return done
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (NetError, Failed, Usage) as problem:

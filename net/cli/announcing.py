@@ -1,4 +1,4 @@
-"""``app-net announce EVENT``: one event, to those who listen."""
+"""``app-net announce EVENT``: one event, to its subscribers."""
 from __future__ import annotations
 
 from time import monotonic, sleep
@@ -10,25 +10,25 @@ from ..identity import printable
 from ..peer import Peer
 from .screen import Failed, Screen, Usage
 
-# Seconds without another subscriber after which nobody else is waited for; and between looks.
+# Seconds without a new subscriber until the event is sent, and between checks.
 CALM, LOOK = 0.5, 0.02
 
 
 def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any],
              wait: float) -> int:
-    """Send an event to those who listen, and say who took it.
+    """Send an event to its subscribers, and print the peers that took it.
 
     :raises NetError: no port is free, or the arguments cannot travel.
-    :raises Failed: nobody listens.
+    :raises Failed: there is no subscriber.
     """
     try:
         trigger = event(name)(_as_given)
     except ValueError as problem:  # the name of the event
         raise Usage(str(problem)) from None
     Peer().launch()
-    screen.say(f"waiting for those who listen to {printable(name)!r}")
+    screen.say(f"waiting for subscribers of {printable(name)!r}")
     if not _wait_for_subscribers(name, wait):
-        raise Failed(f"nobody has subscribed to {name!r} within {wait:g} s")
+        raise Failed(f"no peer has subscribed to {name!r} within {wait:g} s")
     trigger(*args, **kwargs)
     late = publisher.flush(EXIT_TIME)
     taken: List[str] = []
@@ -41,7 +41,7 @@ def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str,
         for one in sorted(taken):
             screen.write(f"taken by {one}")
     if not taken:
-        raise NetError(f"nobody took the event within {EXIT_TIME:g} s")
+        raise NetError(f"no subscriber took the event within {EXIT_TIME:g} s")
     return 0
 
 

@@ -26,7 +26,7 @@ class Call:
 
     has_json = True
     more = """\
-Arguments are JSON or Python literals, and what is neither is text. An argument
+Arguments are JSON or Python literals; anything else is text. An argument
 that is - is read from standard input. NAME is the whole name of the function, as
 the command functions shows it, or the last part of it.
 
@@ -211,7 +211,7 @@ def _standard_input() -> Any:
 
 
 def _literal(text: str) -> Tuple[bool, Any]:
-    """Whether a text is JSON or a Python literal, and its value."""
+    """Whether a text is JSON or a Python literal, and the value it stands for."""
     try:
         return True, json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):

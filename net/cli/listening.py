@@ -12,7 +12,7 @@ from ..identity import PeerId, place_text, printable
 from ..peer import Peer
 from .screen import Screen, Usage
 
-# Lines that wait for whoever reads them. When it is full, this process counts as slow, as it is.
+# Lines that wait to be printed. When the queue is full, this process counts as a slow subscriber.
 MAX_LINES = 1000
 # Characters of an event that are shown.
 MAX_SHOWN = 2000
@@ -55,8 +55,8 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
         raise
     except ValueError as problem:  # the name of the event
         raise Usage(str(problem)) from None
-    screen.say(f"listening to {event!r} of {printable(whom(peers, groups, hubs_only, on_host))}; "
-               f"Ctrl-C ends it")
+    whose = printable(publishers(peers, groups, hubs_only, on_host))
+    screen.say(f"listening to {event!r} of {whose}; Ctrl-C ends it")
     while True:
         try:
             # With a limit, since nothing interrupts a wait without one on Windows.
@@ -69,9 +69,9 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
             screen.write(text)
 
 
-def whom(peers: Optional[List[str]], groups: Optional[List[str]], hubs_only: bool,
-         on_host: bool) -> str:
-    """Whose events are heard, in words."""
+def publishers(peers: Optional[List[str]], groups: Optional[List[str]], hubs_only: bool,
+               on_host: bool) -> str:
+    """The publishers that are heard, in words."""
     found = "all hubs" if hubs_only else "all peers"
     if peers is not None:
         found = ", ".join(peers) + (" where they are hubs" if hubs_only else "")

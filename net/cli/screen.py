@@ -24,7 +24,7 @@ RED, BOLD = "31", "1"
 
 
 class Usage(Exception):
-    """The words of a command make no sense; the text says why."""
+    """Bad usage of a command; the text says why."""
 
 
 class Failed(Exception):
@@ -57,7 +57,7 @@ class Screen:
 
     @property
     def has_colour(self) -> bool:
-        """Whether data goes to a terminal that shows colours, and nobody objects."""
+        """Whether data goes to a terminal that shows colours, without NO_COLOR."""
         return self.is_terminal and _has_colour()
 
     @property
@@ -102,7 +102,7 @@ class Screen:
             return printable_block(value, MAX_SHOWN) if self.is_terminal else value
         if not self.is_terminal:
             return repr(value)
-        import pprint  # only where somebody looks
+        import pprint  # only for a terminal
 
         return printable_block(pprint.pformat(value, width=self.width, sort_dicts=False), MAX_SHOWN)
 
@@ -158,7 +158,7 @@ def _width(stream: IO[str]) -> int:
 
 
 def _styled(text: str, style: str, stream: IO[str]) -> str:
-    """Text in colour, where a terminal shows it and nobody objects."""
+    """Text in colour, on a terminal that shows it, without NO_COLOR."""
     if not style or not _is_terminal(stream) or not _has_colour():
         return text
     return f"\x1b[{style}m{text}\x1b[0m"
@@ -179,8 +179,7 @@ def _takes_all(stream: IO[str]) -> bool:
 
 def plain(value: Any, depth: int = 0) -> Any:
     """A value made of what JSON has: tuples and sets become lists, arrays their items, bytes
-    base64, keys text, numbers that JSON lacks ``null``, and what is left the text that Python shows
-    of it."""
+    base64, keys text, numbers that JSON lacks ``null``, and anything else its ``repr``."""
     if value is None or type(value) in (bool, int):
         return value
     if isinstance(value, str):

@@ -226,7 +226,7 @@ class _Watch:
         self._more: List[str] = []
 
     def begin(self, more: List[str]) -> None:
-        """What is there now was loaded; what changes from here on was not.
+        """Remember the files as they were loaded; later changes count.
 
         :param more: files beside those of the modules that are loaded.
         """
@@ -264,8 +264,8 @@ def _program_arguments() -> List[str]:
 
 
 def _files(more: List[str]) -> Dict[str, int]:
-    """The files of the application, with the times of their last change in nanoseconds. Those of
-    Python, of what is installed and of this package are left out."""
+    """The files of the application, with the times of their last change in nanoseconds. Files of
+    Python, of installed packages and of this package are left out."""
     apart = tuple(os.path.join(os.path.realpath(prefix), "") for prefix in (
         os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(__file__))))
     names = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
@@ -282,7 +282,7 @@ def _files(more: List[str]) -> Dict[str, int]:
 
 
 def _file_of(word: str) -> Optional[str]:
-    """The file of a module of the command line, which may be one that could not be imported."""
+    """The file of a module named on the command line, importable or not."""
     name = _split(word)[0]
     if name.endswith(".py"):
         return os.path.abspath(name)

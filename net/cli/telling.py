@@ -38,7 +38,7 @@ class NewSecret:
     def run(options: argparse.Namespace, screen: Screen) -> int:
         import secrets
 
-        # 256 bits; nobody types it, it goes into a file or an environment.
+        # 256 bits. It is never typed: it goes into a file or an environment.
         made = secrets.token_urlsafe(32)
         screen.show({"secret": made} if screen.json else made)
         return 0
@@ -70,21 +70,21 @@ class Listen:
 
 
 class Announce:
-    """send an event to those who listen to it"""
+    """send an event to its subscribers"""
 
     has_json = True
     more = """\
 Arguments are those of call: JSON or Python literals, name=value, - for standard
-input. Those who listen to all peers notice this one and subscribe; the event is
-sent when one has, and no other for half a second. The exit code is 0 if
-somebody took it."""
+input. Programs that hear all peers find this one and subscribe; the event is
+sent once one has subscribed and no other has for half a second. The exit code
+is 0 if a subscriber took it."""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("event", metavar="EVENT", help="name of the event")
         parser.add_argument("argument", metavar="ARG", nargs="*", help="an argument of it")
         parser.add_argument("--wait", type=seconds, metavar="SECONDS", default=3.0,
-                            help="for somebody who listens, at most (3)")
+                            help="for a subscriber, at most (3)")
 
     @staticmethod
     def run(options: argparse.Namespace, screen: Screen) -> int:

@@ -150,7 +150,7 @@ def _watch(looks: _Looks, every: float, keys: Any, screen: Screen) -> None:
             chosen = rows[place].peer if rows else ""
             looks.take()
             due = monotonic() + every
-            # The one that was chosen stays so, wherever it stands now.
+            # The chosen peer stays chosen when rows move.
             names = [row.peer for row in ordered(looks.rows, order)]
             place = names.index(chosen) if chosen in names else place
         elif key in ("x", "Q", "\x03", "\x1b\x1b"):

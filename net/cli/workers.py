@@ -1,4 +1,4 @@
-"""``app-net serve --workers N``: processes that are peers, and one that looks after them."""
+"""``app-net serve --workers N``: processes that are peers, and one that supervises them."""
 from __future__ import annotations
 
 import argparse
@@ -17,7 +17,7 @@ from .screen import RED, Screen, Usage
 LOOK, PAUSE = 0.1, 1.0
 # Seconds that processes have to end beyond what their calls are given.
 ENDING = 3.0
-# What a process gives that has said why it cannot serve; another one could not, either.
+# Exit codes of a process that cannot serve and has said why; a new one could not, either.
 HOPELESS = (1, 2)
 
 
@@ -66,7 +66,7 @@ class _Worker:
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
 
     def look(self, screen: Screen) -> int:
-        """Start it again if it has ended; its exit code if that makes no sense, or 0."""
+        """Start it again if it has ended; its exit code if a new one would fail too, or 0."""
         code = self._process.poll()
         if code is None:
             return 0
@@ -85,7 +85,7 @@ class _Worker:
             self._process.terminate()
 
     def wait(self, ends: float) -> None:
-        """Wait until it has ended, and see to it."""
+        """Wait until it has ended; kill it after that time."""
         try:
             self._process.wait(max(0.1, ends - monotonic()))
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""A connection to a publisher: what is asked of it, and the events that it brings. In the loop."""
+"""A connection to a publisher: subscriptions go out, events come in. In the loop's thread."""
 from __future__ import annotations
 
 import logging
@@ -34,7 +34,7 @@ INFO = make_tag("net.defaults.handlers", "info")
 
 # Seconds for a publisher to answer a request.
 REPLY_TIME = 8.0
-# Seconds for one that may be elsewhere by now.
+# Seconds to connect to a publisher that may have moved.
 DOUBT_TIME = 1.0
 # Seconds between two times that a publisher is told of failures.
 TELL_TIME = 1.0
@@ -56,7 +56,7 @@ class Services(NamedTuple):
     :ivar carriers: lead to publishers.
     :ivar handler: the handler of an event and a tag, None if there is none.
     :ivar decoder: does work that is too long for the loop.
-    :ivar when_room: takes what is to be called when the handlers' queue has room again.
+    :ivar when_room: takes a callback for when the handlers' queue has room again.
     :ivar memory: what the values of large frames may take, with those of large requests.
     """
 
@@ -71,9 +71,9 @@ class Services(NamedTuple):
 
 
 class Owner(Protocol):
-    """What has made a connection, and is told of it.
+    """The owner of a connection, which it reports to.
 
-    :ivar subscription: what is heard there.
+    :ivar subscription: to the events of that publisher.
     """
 
     address: Address
@@ -166,7 +166,7 @@ class PublisherConnection(Receiver):
         """Close our copy of the socket, in a forked child."""
         self._channel.abandon()
 
-    # -------------------------------------------------------------- what comes from there
+    # -------------------------------------------------------------- what the publisher sends
 
     def received(self, channel: Channel, event: Any) -> None:
         """The publisher has said something."""
@@ -251,7 +251,7 @@ class PublisherConnection(Receiver):
             note(logging.WARNING, "%s refuses the event %r: %s", place_text(address),
                  pair[0], printable(str(problem), 500))
 
-    # ------------------------------------------------------------------ what is asked for
+    # -------------------------------------------------------------------- requests to it
 
     def subscribe(self, pair: Pair, port: Optional[int], places: List[Address]) -> None:
         """Ask for an event for a handler.

@@ -1,6 +1,6 @@
 """Events as they travel: what a subscriber asks for, and the frames that bring it.
 
-An event is turned into text once, whoever will get it: ``"name",7,[...],{...}`` with its place in
+An event is encoded once for all its subscribers: ``"name",7,[...],{...}`` with its place in
 the sequence of all events of that name. An EVENT frame holds the texts of one or more events side
 by side, four values each, in a JSON array.
 """
@@ -283,7 +283,7 @@ def read_taken(frame: Frame) -> Optional[str]:
     problem = _read(frame)
     if problem is None or type(problem) is str:
         return problem
-    raise ProtocolError(None, "what was taken is told with a text or nothing")
+    raise ProtocolError(None, "the acknowledgement of events is a text or nothing")
 
 
 def read_failed(frame: Frame) -> Tuple[List[Tuple[Pair, str]], int]:

@@ -1,6 +1,6 @@
 """A call and its three replies, as frames and as values.
 
-The tag is the first field of a call, so that a server can tell whom it is for before it makes any
+The tag is the first field of a call, so that a server finds the function before it makes any
 value of it.
 """
 from __future__ import annotations
@@ -70,7 +70,7 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
     text = None
     if are_scalars(args) and (not kwargs or are_named_scalars(kwargs)):
-        # The common small call: no container to look into.
+        # The common small call: no containers to check.
         try:
             named = encode_plain(kwargs) if kwargs else "{}"
             text = f'{_beginnings[tag]}{encode_plain(args)},"kwargs":{named}{end}'
@@ -107,7 +107,7 @@ _FIELDS = ("args", "kwargs", "seconds")
 _BEGINNING = b'{"tag":"'
 _SPACED = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"')
 MAX_TAG = 4096
-# Seconds for which a caller waits at most; it would be the same to wait for ever.
+# Longest timeout that is sent, in seconds; more counts as none.
 MAX_SECONDS = 1e9
 
 
@@ -191,7 +191,7 @@ def _pack_failure(error: BaseException, detail: str, limits: Limits) -> Tuple[An
     try:
         content = {"raised": describe(error, detail, limits=limits)}
         return content, pack(content, "exception", limits)
-    except NetError:  # it holds more than a message may
+    except NetError:  # over the limits of a message
         content = {"raised": describe(error, detail, True, limits)}
         return content, pack(content, "exception", limits)
 
@@ -231,7 +231,7 @@ def _decode_other(content: Any, is_flag: bool, address: Optional[Address], peer:
             error: NetError = rebuild(content["raised"], peer, tag)
         else:
             error = from_refusal(a_text(content["refused"]), content, address)
-    except Exception as problem:  # a reply can be wrong in more ways than a list could name
+    except Exception as problem:  # malformed replies raise many kinds of error
         if not is_of_the_data(problem):
             raise
         raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",

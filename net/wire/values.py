@@ -178,7 +178,8 @@ def check_weight(roots: Sequence[Any], limits: Limits) -> None:
 def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
     """Characters of JSON that values take at least; ``known`` are those of containers.
 
-    What is too deep counts as nothing: other checks find it, and values that hold themselves.
+    Values nested too deep count as nothing: other checks refuse them, and values that hold
+    themselves.
     """
     weight = 0
     for value in values:
@@ -461,7 +462,7 @@ def looks_tagged(value: Dict[str, Any]) -> bool:
 # Bytes of memory that tagged objects take before somebody is told, and bytes of text that are split
 # at a time.
 STEP = 64 * 1024
-# What the whole of a message is called whose parts have names.
+# The path of a whole message whose parts have names.
 _WHOLE = "a message"
 # Containers of JSON around the values of a message, and within the deepest tagged scalar.
 ENVELOPE = 3
@@ -602,7 +603,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
-    # Nearly every message is short and plain. What is wrong with one is found further down.
+    # Nearly every message is short and plain. Errors are found further down.
     if not tagged and len(text) <= MAX_DIGITS \
             and text.count(b"[") + text.count(b"{") <= SAFE_DEPTH <= limits.depth:
         try:
@@ -618,7 +619,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
 def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits, path: str,
             side: str, borrow: Optional[Callable[[Any], Any]],
             charge: Optional[Callable[[int], None]]) -> Any:
-    each = 2 if tagged else 1  # containers of JSON for one of ours
+    each = 2 if tagged else 1  # JSON containers for each container of the value
     depth = depth_of(text, each * (limits.depth + ENVELOPE))
     if depth > SAFE_DEPTH and depth > each * levels_here(plain=not tagged):
         levels = levels_here(plain=not tagged)
@@ -652,7 +653,7 @@ def _decode_large(text: bytes, string: str) -> Any:
         try:
             return codec.decode(text)
         except ValueError:
-            pass  # the standard library can read it, or says what is wrong
+            pass  # the standard library reads it, or raises the error
     return _decode_plain(string)
 
 

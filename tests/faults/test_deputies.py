@@ -1,4 +1,4 @@
-"""Nobody makes a peer act for him: names, ids, errors and texts from the wire are only data."""
+"""No caller makes a peer act for it: names, ids, errors and texts from the wire are only data."""
 from __future__ import annotations
 
 import logging

@@ -281,7 +281,7 @@ def test_every_reply_belongs_to_its_caller(other):
         for turn in range(calls):
             token = [number, turn, uuid.uuid4().hex]
             if turn % 20 == 19:
-                # A lost connection in between, which nobody else may notice.
+                # A lost connection in between; other callers must not notice.
                 with contextlib.suppress(net.CallTimeout):
                     sample.wait.on(other.id, timeout=0.001)(0.01, token)
             wrong += sample.echo(token, peer=other.id) != token

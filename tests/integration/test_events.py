@@ -250,7 +250,7 @@ net.subscribe("number", net.Peer().id)(heard.append)
     assert wait_until_heard(process, 10) == numbers(0, 10)
 
 
-# -------------------------------------------------------------------- those who are too slow
+# --------------------------------------------------------------------- slow subscribers
 
 
 def test_a_slow_handler_does_not_end_its_subscription(impatient, peer_process):
@@ -346,7 +346,7 @@ def test_the_memory_of_a_publisher_does_not_grow_with_a_frozen_subscriber(publis
     before = ask(publisher, "pour(20)")
     frozen.signal(signal.SIGSTOP)
     most = ask(publisher, "pour(300)", 15)
-    # 64 MiB may wait for somebody in a burst, and 8 MiB for the thread that sends.
+    # 64 MiB may wait for a subscriber in a burst, and 8 MiB for the thread that sends.
     assert most - before < 100
     wait_for_subscribers(publisher, 0)
 

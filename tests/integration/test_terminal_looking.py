@@ -145,7 +145,7 @@ def test_what_is_announced_is_heard(listener, port_range):
 
 def test_an_event_for_nobody_is_told(port_range):
     done = run_net("announce", "done", "--wait", "0.3", NET_PORT_START=port_range.start)
-    assert done.code == 1 and not done.out and "nobody has subscribed" in done.err
+    assert done.code == 1 and not done.out and "no peer has subscribed" in done.err
     assert run_net("announce", "a\nb", NET_PORT_START=port_range.start).code == 2
 
 
@@ -159,7 +159,7 @@ def test_doctor_tries_both_directions_to_one_peer(studio, command, port_range):
 
 
 def test_doctor_names_the_peer_that_cannot_reach_this_host(peer_process, port_range):
-    # It is told to reach nobody beyond a host that is not there.
+    # Its connections back always fail.
     peer_process(STUDIO + """
     import net.process
     from net.errors import PeerUnreachable

@@ -107,7 +107,7 @@ def test_it_lives_in_a_terminal(busy, view, columns):
         assert "p99 ms" in lines[1] and "x: end" in lines[23]
         if not view and columns == 200:  # the course of its calls
             shown.wait_for(lambda lines: set("\u2587\u2588") & set(lines[2]))
-        # Nobody triggers events: by these the order is that of the addresses, whatever happens.
+        # No events are triggered, so ordering by events keeps the order of the addresses.
         terminal.type("v")
         shown.wait_for(lambda lines: "by events" in lines[0])
         first, second = sorted((a, b))

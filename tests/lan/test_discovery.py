@@ -356,7 +356,7 @@ def note(event, args):
 sys.addaudithook(note)
 import socket; real = socket.socket.connect_ex
 """)
-        # It has answered in its own name, too, and is what it says, until somebody calls it.
+        # It has answered in its own name, too, and counts as a peer until it is called.
         assert set(result["peers"]) == {f"{honest.address}:3010", f"{liar.address}:3010"}
         assert "203.0.113.7" not in result["text"] and "10.77.99.9" not in result["text"]
 

@@ -30,7 +30,7 @@ print("\\n".join(names))
 """
 
 
-# A suite of a user, who has installed pytest beside it: that finds the fixture by itself.
+# A user's suite: pytest, installed beside app-net, finds the fixture by itself.
 SUITE = """
 import net
 

@@ -1,4 +1,4 @@
-"""Mistakes that a type checker finds: one in each line that says so. Nobody runs it."""
+"""Mistakes that a type checker finds: one in each line that says so. It is never run."""
 from __future__ import annotations
 
 from typing import Callable

@@ -1,4 +1,4 @@
-"""A program as a user types it: a strict type checker has nothing to say. Nobody runs it."""
+"""A program as a user types it: a strict type checker has nothing to say. It is never run."""
 from __future__ import annotations
 
 from dataclasses import dataclass

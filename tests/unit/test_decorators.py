@@ -522,7 +522,7 @@ def test_one_function_may_have_two_tags_and_is_itself_what_peers_call(calls):
     for tag in ("New", "Old"):
         registered = _Peer.CONNECTIONS[encode_text(tag)]
         assert registered is function.__wrapped__ and not is_connected(registered)
-        # Nobody makes this peer call a third one.
+        # No caller can make this peer call a third one.
         assert registered(peer="192.0.2.1:1") == {"peer": "192.0.2.1:1"}
     assert calls == [] and function.tag == encode_text("New")
 

@@ -560,7 +560,7 @@ def test_what_was_given_up_leaves_no_error(tally, fresh_log, caplog, monkeypatch
         caller.cancel()
         with pytest.raises(net.NetError):
             ask(dispatch, tally, "give up")
-    # Of a call that somebody waits for, it is one like any other.
+    # In a call whose caller still waits, it is an error like any other.
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("ERROR", "give up, called by a process of this host, raised"),
         ("INFO", "give up was given up by its caller")]

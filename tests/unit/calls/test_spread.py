@@ -126,7 +126,7 @@ def test_each_task_ends_once_and_only_what_is_repeatable_may_run_twice(steps, at
     play.finish()
     assert sorted(play.ended) == list(range(play.added))
     assert play.spread.running == 0
-    # Whoever is there first gets the first task.
+    # The first worker there gets the first task.
     assert play.first_takes == sorted(play.first_takes)
 
 

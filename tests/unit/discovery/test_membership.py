@@ -639,7 +639,7 @@ def test_what_a_peer_says_anew_of_itself_is_known_to_all_within_a_second():
     nodes[3].hello()
     network.run(1.0)
     assert told == {node.address: nodes[3].facts for node in nodes if node is not nodes[3]}
-    # Who knows it does not ask again.
+    # A peer that knows it does not ask again.
     nodes[3].hello()
     network.run(1.0)
     assert network.sent - sent < 200 and not left(nodes)

@@ -230,7 +230,7 @@ def test_events_of_a_signal_handler_come_once_each(heard):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert net.flush(10) == {}
-    # Those that came before it was subscribed are heard by nobody.
+    # Events from before the subscription are not heard.
     until(lambda: count - 1 in heard.values)
     until(lambda: net.stats()["events"]["unit test"]["subscribers"][net.Peer().id]["queued"] == 0)
     assert [value for value in heard.values if value != "signal"] == list(range(count))

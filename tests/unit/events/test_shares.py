@@ -1,4 +1,4 @@
-"""Nobody takes all places."""
+"""No peer takes all places."""
 from __future__ import annotations
 
 import pytest

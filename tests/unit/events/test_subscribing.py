@@ -181,7 +181,7 @@ class Network:
         self.carriers = Carriers(Settings(), lambda: None)
         self.called: List[Any] = []
         self.connections: Dict[bytes, Any] = {}
-        # What is known of who speaks which old dialect.
+        # The old dialect of each peer, as far as known.
         self.dialects: Dict[Any, str] = {}
         self.memory = MemoryBudget()
         self.subscriber = Subscriber(
@@ -740,7 +740,7 @@ def test_large_events_wait_for_memory_and_free_it(network, monkeypatch):
     room.free()
     until(lambda: network.heard == [large, large])
     until(lambda: not network.memory._taken)
-    # What nobody hears, or nobody can read, frees it as well.
+    # An event without a handler, or that cannot be read, frees it as well.
     network.subscriber._handlers.clear()
     peer.trigger(large)
     until(lambda: len(peer.taken) == 2)

@@ -371,7 +371,7 @@ def test_an_interrupt_leaves_no_connection_behind(call, peer, pool, monkeypatch,
     assert not pool._idle
     monkeypatch.undo()
     if where == "_take":
-        # What nobody holds is closed by the interpreter, with a warning.
+        # The interpreter closes an unreferenced socket, with a warning.
         connection.stream.close()
     assert connection.stream.sock.fileno() == -1
     del connection, target
@@ -496,7 +496,7 @@ def test_a_reply_is_a_flag_only_if_the_frame_says_so(call, peer):
     assert call() == "TlVMTA=="
 
 
-# ------------------------------------------------------------------------------- nobody answers
+# ------------------------------------------------------------------------------------ no answer
 
 def test_a_port_without_a_listener_is_unreachable_and_nothing_ran(call):
     with socket.socket() as bound:

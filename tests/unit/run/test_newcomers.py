@@ -80,7 +80,7 @@ def test_closing_the_server_ends_them(service):
         assert raw.rest() == b""
 
 
-# ---------------------------------------------------------------------------- who gives way
+# -------------------------------------------------------------------------------- eviction
 
 class One:
     """A connection as those who share out places see it."""

@@ -175,7 +175,7 @@ def test_a_reply_that_does_not_come_times_out(program, old):
     assert caught.value.timeout == patience(0.1) and caught.value.ran == "maybe"
 
 
-# ---------------------------------------------------------------------------- who is there
+# ----------------------------------------------------------------- telling dialects apart
 
 
 OLD_INFO = base({"group": "None", "host": "192.0.2.1", "port": 3010, "hub": False})
