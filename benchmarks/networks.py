@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -264,12 +265,16 @@ def main(arguments: list[str]) -> int:
     print(", ".join(f"{name} {fact}" for name, fact in machine.describe().items()
                     if isinstance(fact, (str, int))))
     print(f"load before: {machine.load()}")
-    if options.table != "sizes":
-        for line in weathers(options.rounds):
-            print(line, flush=True)
-    for peers in options.peers if options.table != "networks" else ():
-        for line in sizes(peers, options.seconds):
-            print(line, flush=True)
+    with tempfile.TemporaryDirectory() as compiled:
+        # As where it is installed: modules are compiled once, not by each of a hundred searches.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = compiled
+        if options.table != "sizes":
+            for line in weathers(options.rounds):
+                print(line, flush=True)
+        for peers in options.peers if options.table != "networks" else ():
+            for line in sizes(peers, options.seconds):
+                print(line, flush=True)
     print(f"load after: {machine.load()}")
     return 0
 
