@@ -58,7 +58,7 @@ def test_a_connection_without_an_address_is_of_this_host():
 
 @pytest.mark.parametrize("descriptors, served, left", [
     (1024, 512, 384), (1024, 2000, 64), (100, 512, 64), (10 ** 6, 512, 4096),
-    (-1, 512, 4096)])
+    (module.resource.RLIM_INFINITY, 512, 4096)])
 def test_descriptors_are_left_to_calls_and_to_the_application(monkeypatch, descriptors, served,
                                                               left):
     settings = Settings()
