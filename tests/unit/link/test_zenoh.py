@@ -281,8 +281,11 @@ def test_without_a_router_it_says_why_and_goes_on_trying(made, monkeypatch):
     made.zenoh.up = False
     made.client, server = made.carrier(), made.carrier()
     endpoint = Endpoint("zenoh", server.instance + SUFFIX, 3010)
-    with pytest.raises(BlockingIOError):
+    first = threading.Event()
+    monkeypatch.setattr(module, "_why_silent", lambda router: first.wait(PATIENCE) and "")
+    with pytest.raises(BlockingIOError):  # its first attempt has not ended
         made.client.start(endpoint)
+    first.set()
     listener = made.listener(server)
     with pytest.raises(ConnectionRefusedError, match="accepts connections, but no session"):
         made.connect(endpoint)
