@@ -7,6 +7,7 @@ from typing import List, NamedTuple
 from ..errors import (AuthenticationError, CallTimeout, InvalidConnection, NetError,
                       PeerUnreachable, ProtocolError)
 from ..identity import PeerId, printable
+from ..link.tcp import is_own_address
 from ..objects import remote
 from ..peer import Peer
 from ..process import process
@@ -68,7 +69,8 @@ def _back(peer: PeerId) -> Direction:
     own = Peer().launch()
     name = f"from {peer} to this host, port {own.port}"
     try:
-        said = remote("net.defaults.handlers.reach_back").on(str(peer), BACK_SECONDS)(own.port)
+        seen, said = remote("net.defaults.handlers.reach_back").on(str(peer),
+                                                                   BACK_SECONDS)(own.port)
     except InvalidConnection:
         return Direction(name, "not tried: an older app-net cannot be asked")
     except NetError as problem:
@@ -76,10 +78,13 @@ def _back(peer: PeerId) -> Direction:
                          _remedy(problem, "there"))
     finally:
         own.close()
+    hidden = "" if is_own_address(str(seen)) else \
+        f", which sees this host as {printable(str(seen))}: there is a NAT between"
     if not said:
-        return Direction(name, "a peer answers")
-    return Direction(name, "", printable(str(said), 1000),
-                     f"a firewall of this host or between the two must let in TCP {own_ports()}")
+        return Direction(name, f"a peer answers{hidden}")
+    return Direction(name, "", printable(str(said), 1000) + hidden,
+                     f"a firewall of this host or between the two must let in TCP {own_ports()}"
+                     + (", and the router forward it; see NET_ADVERTISE" if hidden else ""))
 
 
 def own_ports() -> str:

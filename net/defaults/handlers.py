@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import inspect
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Dict, List, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple, Union
 
 from ..calls.ways import kind_of
 from ..decorators import Connected, register
@@ -144,11 +144,12 @@ def _description(tag: bytes, function: Any, whole: bool) -> Dict[str, Any]:
 
 
 @register
-def reach_back(port: int) -> str:
+def reach_back(port: int) -> Tuple[str, str]:
     """Try to reach the host of the caller at a port, as a call does; ``python3 -m net doctor PEER``
     asks for it. Nothing is sent but a greeting, and only to where the question came from.
 
-    :returns: what went wrong; no text if a peer answers there.
+    :returns: the caller's host as it is seen from here, and what went wrong; no text if a peer
+        answers there.
     :raises TypeError: not asked by another peer, or not a port.
     """
     found = caller()
@@ -161,8 +162,8 @@ def reach_back(port: int) -> str:
         if connection is not None:
             connection.close()
     except NetError as problem:
-        return f"{type(problem).__name__}: {problem}"
-    return ""
+        return address[0], f"{type(problem).__name__}: {problem}"
+    return address[0], ""
 
 
 @register

@@ -6,15 +6,18 @@ import platform
 import sys
 import textwrap
 from collections import defaultdict
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..settings import ENGINE_SUFFIX, is_address, is_loopback, settings
-from ..errors import Address
-from ..identity import PeerId, printable, without_zone
+from ..errors import Address, NetError
+from ..identity import PeerId, make_tag, printable, without_zone
 from ..link.base import listen_at
 from ..link.zenoh import NO_SESSION
 from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
+from ..process import process
 from .listing import Peers
 from .probes import look_at
 from .report import Report, places
@@ -25,6 +28,9 @@ MAX_HOSTS = 12
 MAX_CONNECTED, CONNECT_SECONDS = 256, 1.5
 # Advertised addresses that are tried.
 MAX_ADVERTISED = 16
+# Peers of other hosts that are asked to connect to one of this host, and seconds for each.
+MAX_BACK, BACK_SECONDS = 8, 5.0
+REACH_BACK = make_tag("net.defaults.handlers", "reach_back")
 # The share of lost questions that is named, from so many answers on, and seconds for an answer.
 LOSSY, FEW_ANSWERS, SLOW_SECONDS = 0.03, 4, 0.1
 # Columns of the text.
@@ -38,6 +44,21 @@ class Cause(NamedTuple):
     remedy: str
 
 
+class Back(NamedTuple):
+    """What a peer of another host saw when it was asked to connect to a peer of this one.
+
+    :ivar peer: that was asked.
+    :ivar port: that it was to connect to.
+    :ivar seen: the address of this host, as that peer sees it.
+    :ivar problem: no text if it could.
+    """
+
+    peer: Address
+    port: int
+    seen: str
+    problem: str
+
+
 class Case(NamedTuple):
     """The facts for a diagnosis.
 
@@ -45,6 +66,7 @@ class Case(NamedTuple):
     :ivar free: ports of the range that are free there.
     :ivar place: ``container``, ``WSL``, ``macOS`` or empty.
     :ivar advertised: where peers of this host advertise themselves, and what is wrong there.
+    :ivar back: what peers of other hosts said who were asked to connect to one of this host.
     """
 
     peers: Peers
@@ -52,6 +74,7 @@ class Case(NamedTuple):
     free: List[int]
     place: str
     advertised: Dict[Address, str] = {}
+    back: Sequence[Back] = ()
 
     @property
     def report(self) -> Report:
@@ -79,7 +102,7 @@ def examine(peers: Peers) -> Case:
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
     return Case(peers, host, [port for port in settings.ports if is_free(bind_hosts(), port)],
-                place(), try_advertised(peers))
+                place(), try_advertised(peers), try_back(peers))
 
 
 def try_to_connect(peers: Peers) -> None:
@@ -123,6 +146,33 @@ def try_advertised(peers: Peers) -> Dict[Address, str]:
         else:
             told[place] = ""
     return told
+
+
+def try_back(peers: Peers) -> List[Back]:
+    """Ask peers of other hosts to connect to a peer of this host: whether it is reached from there
+    as they are from here. Without a peer on this host that serves others there is none to try.
+    """
+    own = peers.report.own
+    modern = [peer for peer in peers if peer.info.get("wire") == "modern"
+              and not is_loopback(peer.host)]
+    here = [peer.info.get("port") for peer in modern if peer.host in own]
+    # One of each host: what keeps one peer from this host keeps the others there, too.
+    others = {peer.host: peer for peer in modern if peer.host not in own
+              and peers.report.outcomes.get(peer.address) == "peer"}
+    if not here or type(here[0]) is not int or not others:
+        return []
+    asked = list(others.values())[:MAX_BACK]
+    with ThreadPoolExecutor(len(asked), "net-back") as executor:
+        told = executor.map(partial(_ask_back, here[0]), asked)
+        return [one for one in told if one is not None]
+
+
+def _ask_back(port: int, peer: PeerId) -> Optional[Back]:
+    try:
+        seen, problem = process.client.call(peer, REACH_BACK, (port,), {}, BACK_SECONDS)
+    except (NetError, TypeError, ValueError):
+        return None  # it does not know that question, or answers something else
+    return Back(peer.address, port, printable(str(seen)), printable(str(problem), 300))
 
 
 def is_place(host: object, port: object) -> bool:
@@ -397,6 +447,29 @@ ROUTER_REMEDIES = (
 )
 
 
+def not_reached_back(case: Case) -> Optional[Cause]:
+    failed = [one for one in case.back if one.problem]
+    if not failed:
+        return None
+    return Cause(f"{len(failed)} of {len(case.back)} peers that were asked cannot connect to a "
+                 f"peer of this host, which connects to them: "
+                 f"{places([one.peer for one in failed])} ({failed[0].problem})",
+                 f"a firewall of this host or between must let in TCP {_ports()}, or a router "
+                 f"forward it. Until then peers here can call those and hear their events, but "
+                 f"those cannot call here, nor hear events of this host")
+
+
+def behind_a_nat(case: Case) -> Optional[Cause]:
+    foreign = sorted({one.seen for one in case.back if not case.is_own(one.seen)})
+    known = {host for host, _ in case.advertised} | {peer.info.get("host") for peer in case.peers}
+    if not foreign or known.issuperset(foreign):
+        return None
+    return Cause(f"other peers see this host as {', '.join(foreign[:3])}, which is none of its "
+                 f"addresses: a router in between hides it (NAT)",
+                 f"have the router forward a port to the peer here, and tell that peer so, as with "
+                 f"NET_ADVERTISE={foreign[0]}:{case.back[0].port}")
+
+
 def table_unread(case: Case) -> Optional[Cause]:
     if case.report.neighbour_source or not case.report.interfaces:
         return None
@@ -408,7 +481,7 @@ def table_unread(case: Case) -> Optional[Cause]:
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
     local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
-    advertised_in_vain, no_router,
+    advertised_in_vain, no_router, behind_a_nat, not_reached_back,
     wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
     table_unread, hosts_silent, lossy, slow,
 )
@@ -425,7 +498,7 @@ def describe(case: Case, width: int = WIDTH) -> str:
     width = min(width, WIDTH)
     found = causes(case)
     lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case),
-             *advertised(case), ""]
+             *this_host(case), *advertised(case), ""]
     if not found:
         lines.append("no cause for trouble found")
     for cause in found:
@@ -469,6 +542,25 @@ def old_programs(case: Case) -> List[str]:
             versions[str(peer.info.get("version"))].append(peer.address)
     return [f"with app-net {version}: {places(found)}"
             for version, found in sorted(versions.items())]
+
+
+def this_host(case: Case) -> List[str]:
+    """What others see of this host: where a peer listens, and where those that run do."""
+    interface = next((text for text in case.report.interfaces if f" {case.host}/" in text), "")
+    bound = " and ".join(bind_hosts()) if settings.host else "every address"
+    lines = ["this host for others:"]
+    if case.free:
+        lines.append(f"  a peer that is started here listens at {bound}, port {case.free[0]}, and "
+                     f"says that it is at {case.host}{interface and f' ({interface})'}")
+    answering: Dict[int, List[str]] = defaultdict(list)
+    for (host, port), outcome in sorted(case.report.outcomes.items()):
+        if outcome == "peer" and case.is_own(host):
+            answering[port].append(host)
+    lines += [f"  port {port} answers at {', '.join(hosts)}" for port, hosts in answering.items()]
+    return lines + [
+        f"  {places([one.peer])} sees it as {one.seen}, and "
+        + (f"cannot connect to port {one.port}" if one.problem else f"reaches port {one.port}")
+        for one in case.back]
 
 
 def advertised(case: Case) -> List[str]:

@@ -121,3 +121,15 @@ def test_a_peer_behind_a_nat_is_reached_where_it_says(hidden, search, start):
     both = search(sibling, NET_PEERS="10.77.5.2:4000")["peers"]
     assert both == ["10.77.5.2:4000"]
     assert search(sibling)["peers"] == ["10.88.0.3:3010"]
+
+
+def test_the_doctor_knows_that_others_know_this_host_by_another_address_and_cannot_call_it(
+        hidden, start):
+    lan, inner, _ = hidden
+    start(lan.hosts[0])
+    start(inner)
+    told = " ".join(inner.python("from net.cli import main; main(['doctor'])",
+                                 NET_PEERS="10.77.5.1:3010").split())
+    assert "10.77.5.1:3010 sees it as 10.77.5.2, and cannot connect to port 3010" in told
+    assert "other peers see this host as 10.77.5.2, which is none of its addresses" in told
+    assert "1 of 1 peers that were asked cannot connect to a peer of this host" in told

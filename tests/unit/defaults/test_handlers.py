@@ -124,9 +124,9 @@ def test_a_peer_reaches_back_to_its_caller_only():
     with pytest.raises(TypeError):
         handlers.reach_back(3010)
     assert net.Peer().request(net.Peer(), "net.defaults.handlers.reach_back",
-                              (net.Peer().port,), {}) == ""
-    assert "PeerUnreachable" in net.Peer().request(
-        net.Peer(), "net.defaults.handlers.reach_back", (1,), {})
+                              (net.Peer().port,), {}) == ("127.0.0.1", "")
+    seen, problem = net.Peer().request(net.Peer(), "net.defaults.handlers.reach_back", (1,), {})
+    assert seen == "127.0.0.1" and "PeerUnreachable" in problem
 
 
 def test_pass_through_gives_back_what_came():

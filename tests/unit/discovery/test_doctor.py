@@ -167,6 +167,31 @@ def test_what_was_not_asked_of_net_peers(case, note, remedy):
     assert note in text and remedy in text and text.count(";") == 0
 
 
+def test_what_others_see_of_this_host(case):
+    back = doctor.Back(("192.168.1.20", 3010), 3010, "192.168.1.10", "")
+    sound = case(peer(), free=(3011,), outcomes={
+        ("192.168.1.20", 3010): "peer", ("192.168.1.10", 3010): "peer",
+        ("127.0.0.1", 3010): "peer"})._replace(back=[back])
+    assert causes(sound) == []
+    text = describe(sound)
+    assert f"listens at every address, port 3011, and says that it is at 192.168.1.10 ({LAN})" \
+        in " ".join(text.split())
+    assert "port 3010 answers at 127.0.0.1, 192.168.1.10" in text
+    assert "192.168.1.20:3010 sees it as 192.168.1.10, and reaches port 3010" in text
+
+
+def test_a_host_that_others_cannot_connect_to_or_know_by_another_address(case):
+    back = doctor.Back(("192.168.1.20", 3010), 3010, "192.168.1.10", "CallTimeout: no answer")
+    text = only(case(peer())._replace(back=[back]))
+    assert "1 of 1 peers that were asked cannot connect" in text and "CallTimeout" in text
+    assert "those cannot call here" in text
+    hidden = case(peer())._replace(back=[back._replace(seen="192.168.9.254", problem="")])
+    text = only(hidden)
+    assert "see this host as 192.168.9.254" in text and "NAT" in text
+    assert "NET_ADVERTISE=192.168.9.254:3010" in text
+    assert causes(hidden._replace(advertised={("192.168.9.254", 4000): ""})) == []
+
+
 def test_an_advertised_address_that_leads_elsewhere(case):
     sound = case(peer())._replace(advertised={("203.0.113.7", 4000): ""})
     assert causes(sound) == []
