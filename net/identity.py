@@ -286,16 +286,24 @@ def check_address(host: Any, port: Any, given: object) -> Address:
         port = int(port)
     if type(port) is not int or not 1 <= port <= 65535:
         raise InvalidPeer(given, "no port from 1 to 65535")
-    return _usual(host, given) if ":" in host else host, port
+    try:
+        return usual_host(host), port
+    except ValueError:
+        raise InvalidPeer(given, "no IPv6 address") from None
 
 
-def _usual(host: str, given: object) -> str:
-    """An IPv6 address as all programs write it, so that one peer has one id."""
+def usual_host(host: str) -> str:
+    """A host, an IPv6 address as all programs write it, so that one peer has one id.
+
+    :raises ValueError: not such an address, although it has a colon.
+    """
+    if ":" not in host:
+        return host
     host, percent, zone = host.partition("%")
     try:
         packed = socket.inet_pton(socket.AF_INET6, host)
     except OSError:
-        raise InvalidPeer(given, "no IPv6 address") from None
+        raise ValueError(f"{host!r:.100} is no IPv6 address") from None
     return socket.inet_ntop(socket.AF_INET6, packed) + (percent + zone if zone else "")
 
 

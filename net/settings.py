@@ -13,6 +13,7 @@ import socket
 from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
 from .errors import SettingError
+from .identity import usual_host
 from .log import warn
 from .wire.limits import Limits
 
@@ -192,7 +193,7 @@ def parse_named(entry: str) -> Tuple[str, Optional[int]]:
     if host != entry and entry.endswith(":") \
             or port and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
         raise ValueError("has no port from 1 to 65535")
-    return host, int(port) if port else None
+    return usual_host(host), int(port) if port else None
 
 
 def is_host_name(text: str) -> bool:

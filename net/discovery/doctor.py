@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from ..settings import ENGINE_SUFFIX, is_address, is_loopback, settings
 from ..errors import Address, NetError
 from ..identity import PeerId, make_tag, printable, without_zone
+from ..link.addresses import is_link_local
 from ..link.base import listen_at
 from ..link.zenoh import NO_SESSION
 from ..link.tcp import TcpCarrier
@@ -304,8 +305,9 @@ def nobody_around(case: Case) -> Optional[Cause]:
     if not report.interfaces or report.neighbours or report.heard or case.remote \
             or only_containers(case):
         return None
-    how = "after a datagram to each address" if report.primed else "and NET_SWEEP is off" \
-        if not settings.sweep else "and no network could be swept"
+    how = "after a datagram to each address" if report.primed else "after a question to all on " \
+        "the link" if all(["::" in text for text in report.interfaces]) else \
+        "and NET_SWEEP is off" if not settings.sweep else "and no network could be swept"
     return Cause(f"no neighbours: no other host of the network is known, {how}",
                  "check the cable and the network; guest and Wi-Fi networks may isolate their "
                  "clients; across routers, VPN or cloud, name the others in NET_PEERS")
@@ -331,7 +333,7 @@ def udp_blocked(case: Case) -> Optional[Cause]:
 
 
 def hosts_silent(case: Case) -> Optional[Cause]:
-    hosts = {host for host, _ in case.remote}
+    hosts = {host for host, _ in case.remote if not lacks_zone(host)}
     answering = {host for host, _ in case.ended("peer", "stranger", "refused")}
     heard = {host for host, _ in case.report.silent_peers}
     silent = sorted(hosts - answering - heard)
@@ -470,6 +472,20 @@ def behind_a_nat(case: Case) -> Optional[Cause]:
                  f"NET_ADVERTISE={foreign[0]}:{case.back[0].port}")
 
 
+def zone_missing(case: Case) -> Optional[Cause]:
+    wrong = [address for address in case.ended("unreachable") if lacks_zone(address[0])]
+    if not wrong:
+        return None
+    host, port = wrong[0]
+    return Cause(f"{places(wrong)} may be at any interface of this host, which has several with "
+                 f"link-local addresses, or none", f"name the interface: [{host}%eth0]:{port}")
+
+
+def lacks_zone(host: str) -> bool:
+    """Whether an address only means something together with an interface, which is not named."""
+    return is_link_local(host) and "%" not in host
+
+
 def table_unread(case: Case) -> Optional[Cause]:
     if case.report.neighbour_source or not case.report.interfaces:
         return None
@@ -483,7 +499,7 @@ RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
     advertised_in_vain, no_router, behind_a_nat, not_reached_back,
     wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
-    table_unread, hosts_silent, lossy, slow,
+    zone_missing, table_unread, hosts_silent, lossy, slow,
 )
 
 

@@ -25,6 +25,7 @@ from random import Random
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple
 
 from ..errors import Address
+from ..link.addresses import rank_of, zone_of
 from .lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, BEAT, DOUBT, GOODBYE, HELLO,
                             LIST, MAX_DATAGRAM, MAX_FACTS, Message, NOBODY, NONCE_BYTES, REPLY,
                             SEAL_BYTES, SECURED, WATCHING, Entry, Question, Said, encode_list,
@@ -83,6 +84,9 @@ ONE_GOODBYE, ONE_LIST = 1.0, 0.5
 # Seconds, for each listed peer, between two looks at who watches whom while others come: each moves
 # a share, and many may come at once.
 REASSIGN = 0.005
+
+# Seconds between the first and the last datagram of one hello.
+ONE_HELLO = 0.1
 
 # Seconds that lists may differ because news are on their way; between two exchanges that brought
 # nothing new, at first and at most.
@@ -338,6 +342,8 @@ class Membership:
         self._lost: Dict[Address, Lost] = {}
         self._tellers: Dict[str, Bucket] = {}
         self._all = Bucket(ALL_BURST, ALL_RATE, 0.0)
+        # The last hello of each process: from where, and when.
+        self._greeted: Dict[bytes, Tuple[Address, float]] = {}
         self._changed = 0.0
         self._assigning: Optional[Timer] = None
         self._assigned = -math.inf
@@ -563,7 +569,21 @@ class Membership:
         if theirs[0] and theirs[:2] != self.sum():
             self._differs(member, now)
 
+    def _is_repeated(self, instance: bytes, address: Address, now: float) -> bool:
+        """Whether a hello is one that has just come from an address that is asked first. A peer
+        with addresses of both families says it from each."""
+        before, when = self._greeted.get(instance, (address, -math.inf))
+        if now - when < ONE_HELLO and rank_of(before) < rank_of(address) \
+                and (before in self.members or self._outlet.reaches(before)):
+            return True
+        if len(self._greeted) >= MAX_TELLERS:
+            self._greeted.clear()
+        self._greeted[instance] = (address, now)
+        return False
+
     def _hello(self, message: Message, address: Address, now: float) -> None:
+        if self._is_repeated(message.instance, address, now):
+            return
         member = self.members.get(address)
         said = read_said(message.body)
         size = ANSWER_BYTES + said.size + SEAL_BYTES if said is not None else ASK_BYTES
@@ -815,8 +835,9 @@ class Membership:
             self.timers.at(now + TELL_AGAIN, partial(self._tell, entries, again=True))
         watchers = [member for member in self.members.values()
                     if member.flags & WATCHING and member.by_datagram]
-        for body in encode_list(entries):
-            message = Message(DOUBT, self._flags, self.port, NO_PERMIT, self._instance, body)
+        for flags, body in encode_list(entries):
+            message = Message(DOUBT, self._flags | flags, self.port, NO_PERMIT, self._instance,
+                              body)
             if len(watchers) > FEW:
                 self._outlet.tell_all(message)
             # Those few directly as well, in case the network carries no broadcasts.
@@ -936,14 +957,16 @@ class Membership:
             self._send_list(member, REPLY)
 
     def _send_list(self, member: Member, flags: int) -> None:
-        entries = [one.entry for one in self.members.values() if one.by_datagram]
-        for body in encode_list(entries):
-            self._outlet.send(Message(LIST, self._flags | flags, self.port, member.permit,
+        # Of link-local addresses only those of the link to the receiver mean anything to it.
+        entries = [one.entry for one in self.members.values() if one.by_datagram
+                   and zone_of(one.address) in ("", zone_of(member.address))]
+        for more, body in encode_list(entries):
+            self._outlet.send(Message(LIST, self._flags | flags | more, self.port, member.permit,
                                       self._instance, body), member.address)
 
     def _listed(self, message: Message, source: Address, now: float) -> None:
         """Another watcher says which peers it lists, from one address to another."""
-        listed, sender = read_list(message.body), self.members.get(source)
+        listed, sender = read_list(message, source), self.members.get(source)
         if listed is None or sender is None or not self.watching:
             return
         named = {source}
@@ -957,14 +980,14 @@ class Membership:
             if member.by_datagram and member.address not in named \
                     and listed.covers(member.address) and now - member.heard > self.period:
                 self._check(member.address, now, self._spread(0.1))
-        if message.flags & REPLY and listed.lower == bytes(6) and sender.permit != NO_PERMIT \
+        if message.flags & REPLY and listed.is_first and sender.permit != NO_PERMIT \
                 and now - sender.listed >= ONE_LIST:
             sender.listed = now
             self._send_list(sender, 0)
 
     def _doubted(self, message: Message, source: Address, now: float) -> None:
         """Another watcher has doubts about some peers, or has found some that were lost."""
-        listed, sender = read_list(message.body), self.members.get(source)
+        listed, sender = read_list(message, source), self.members.get(source)
         if listed is None or sender is None or sender.instance != message.instance:
             return
         for address, instance in listed.entries[:MAX_DOUBTS]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
 
+from ..link.addresses import is_link_local
 from ..link.tcp import is_own_address
 from ..settings import is_loopback, settings
 from ..errors import Address
-from ..identity import PeerId, make_id
+from ..identity import PeerId, make_id, without_zone
 from ..wire.legacy import BASE64, PLAIN
 from .answers import Answer
 
@@ -99,12 +100,14 @@ def identity(answer: Answer, own: Set[str]) -> Hashable:
 
 def is_claimed(answer: Answer) -> bool:
     """Whether a peer has answered at the address that it claims for itself."""
-    return answer.address == (answer.facts.get("host"), answer.facts.get("port"))
+    host, port = answer.address
+    return (without_zone(host), port) == (answer.facts.get("host"), answer.facts.get("port"))
 
 
-def _rank(answer: Answer) -> Tuple[bool, float]:
-    """Sort key, best first: the address that a peer claims for itself, else the fastest."""
-    return not is_claimed(answer), answer.seconds
+def _rank(answer: Answer) -> Tuple[bool, bool, float]:
+    """Sort key, best first: the address that a peer claims for itself, else one that means the same
+    on other hosts, else the fastest."""
+    return not is_claimed(answer), is_link_local(answer.address[0]), answer.seconds
 
 
 def in_order(peer: PeerId) -> Tuple[bool, Tuple[int, ...], str, int]:

@@ -18,6 +18,17 @@ def is_link_local(host: str) -> bool:
     return host[:3].lower() in ("fe8", "fe9", "fea", "feb") and ":" in host
 
 
+def rank_of(address: Address) -> int:
+    """The order in which the addresses of a peer are used: IPv4, then IPv6 with addresses that mean
+    the same on all hosts."""
+    return (":" in address[0]) + is_link_local(address[0])
+
+
+def zone_of(address: Address) -> str:
+    """The zone of a link-local address; empty for any other."""
+    return address[0].partition("%")[2]
+
+
 def socket_address(address: Address) -> Tuple[int, Any]:
     """The family of a numeric address, and what sockets take for it. Resolves nothing.
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 from ..identity import without_zone
 from ..settings import is_loopback
 from . import netlink
-from .addresses import is_link_local, zone_name
+from .addresses import is_link_local, rank_of, zone_name
 
 #: Where peers hear questions and announcements in IPv6: all that take part on one link. A transient
 #: group (RFC 4291), whose last four bytes are those that our datagrams begin with.
@@ -82,9 +82,8 @@ class Interface(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """The order in which peers are asked: what has answered need not answer again. IPv4 first,
-        then IPv6 with addresses that mean the same on all hosts."""
-        return self.is_six + is_link_local(self.address)
+        """The order in which peers are asked: what has answered need not answer again."""
+        return rank_of((self.address, 0))
 
     def __str__(self) -> str:
         return f"{self.name} {self.address}/{self.prefix}"
@@ -216,6 +215,7 @@ def plan(interfaces: Iterable[Interface], wanted: Iterable[str] = (), sweep: boo
             result.notes.append(f"{interface}: not swept, {reason}")
         else:
             result.swept.append(interface)
+    result.asked.extend(asked_in_six(six))
     known = {text for interface in interfaces for text in _names(interface)}
     result.notes.extend(f"no interface {name!r}, see NET_INTERFACES" for name in wanted - known)
     return result

@@ -19,7 +19,7 @@ found = net.peers({arguments})
 seconds = time.perf_counter() - started
 report = found.report
 print(json.dumps({{
-    "peers": [f"{{peer.host}}:{{peer.port}}" for peer in found], "seconds": seconds,
+    "peers": [str(peer) for peer in found], "seconds": seconds,
     "groups": [peer.group for peer in found], "hubs": [peer.port for peer in found if peer.hub],
     "how": [peer.info["found"] for peer in found], "notes": report.notes, "text": str(report),
     "heard": report.heard, "primed": report.primed, "neighbours": report.neighbours,

@@ -1,6 +1,7 @@
 """IPv6: on a LAN that has nothing else, and beside IPv4."""
 from __future__ import annotations
 
+import signal
 from typing import Any, Iterator
 
 import pytest
@@ -121,3 +122,167 @@ except net.AuthenticationError as problem:
     peer = there.peer("import net")
     assert here.python(attempt) == "5\n"
     peer.stop()
+
+
+# -------------------------------------------------------------------------------- who is there
+
+WATCHER = PUBLISHER + SUBSCRIBER.format(options="") + """
+told = []
+
+@net.connect("who")
+def who():
+    return net.caller().address[0]
+
+net.watch(lambda change, peer: told.append((change, peer.host)))
+"""
+
+
+@pytest.fixture(scope="module")
+def everybody(build: Any) -> Iterator[VirtualLan]:
+    """Five hosts without IPv4, with a peer on each but the first and two on the last."""
+    with build(5, four=False, six=ULA) as made:
+        made.peers(*made.hosts[1:], made.hosts[4])
+        yield made
+
+
+def places(*numbers: int) -> list[str]:
+    return [f"[{ULA}{number}]:3010" for number in numbers]
+
+
+def test_all_peers_answer_at_an_address_that_others_can_use(everybody, search):
+    result = search(everybody.hosts[0])
+    assert result["peers"] == [*places(2, 3, 4, 5), "[fd77:5::5]:3011"]
+    assert set(result["how"]) == {"datagram"} and result["primed"] == 0
+    result = search(everybody.hosts[4], "on_host=True")
+    assert result["peers"] == [*places(5), "[fd77:5::5]:3011"]
+
+
+def test_without_datagrams_the_neighbours_are_asked(everybody, search, firewall):
+    client = everybody.hosts[0]
+    client.block("input udp")
+    try:
+        result = search(client)
+    finally:
+        client.unblock()
+    assert result["peers"] == [*places(2, 3, 4, 5), "[fd77:5::5]:3011"] and not result["heard"]
+    assert set(result["how"]) == {"neighbour table"} and "netlink" in result["text"]
+
+
+def test_link_local_addresses_will_do(bare, search):
+    peers = bare.peers(bare.hosts[1], bare.hosts[1], NET_SECRET="a secret of sixteen")
+    found = search(bare.hosts[0], NET_SECRET="a secret of sixteen")
+    assert found["peers"] == ["[fe80::2%eth0]:3010", "[fe80::2%eth0]:3011"]
+    assert set(found["how"]) == {"datagram"}
+    assert search(bare.hosts[0], NET_INTERFACES="eth0")["peers"] == []  # it has no secret
+    for peer in peers:
+        peer.stop()
+
+
+def test_a_peer_with_both_is_listed_once_and_by_ipv4(lan, search):
+    here, there = lan.hosts
+    peers = [there.peer(), there.peer(NET_HOST="fd77:5::2"), there.peer(NET_HOST="0.0.0.0")]
+    expected = [f"10.77.5.2:{peers[0].address[1]}", f"10.77.5.2:{peers[2].address[1]}",
+                f"[fd77:5::2]:{peers[1].address[1]}"]
+    try:
+        for host in (here, there):
+            found = search(host)
+            assert found["peers"] == expected and set(found["how"]) == {"datagram"}
+    finally:
+        for peer in peers:
+            peer.stop()
+
+
+def test_a_peer_on_the_loopback_of_ipv6_stays_on_its_host(lan, search):
+    peer = lan.hosts[1].peer(NET_HOST="::1")
+    try:
+        assert search(lan.hosts[0])["peers"] == []
+        for setting in (None, "::1"):
+            assert search(lan.hosts[1], NET_HOST=setting)["peers"] == ["[::1]:3010"]
+    finally:
+        peer.stop()
+
+
+def hosts(process: Any) -> list[str]:
+    return ask(process, "sorted(peer.host for peer in net.peers())")
+
+
+def lists(process: Any, *addresses: str, within: float = 8.0) -> None:
+    until(lambda: hosts(process) == sorted(addresses) or None, within)
+
+
+def hears(publisher: Any, subscriber: Any, number: int) -> None:
+    """Wait until what one triggers from now on comes to the other."""
+    def heard() -> bool:
+        publisher.execute(f"many({number}, {number + 1})")
+        return ask(subscriber, f"{number} in heard")
+
+    until(heard)
+
+
+@pytest.fixture(params=[ULA, ""], ids=["a network", "link-local"])
+def changing(build: Any, request: Any) -> Iterator[VirtualLan]:
+    with build(3, four=False, six=request.param) as made:
+        yield made
+
+
+def test_who_comes_goes_and_dies_is_known_and_heard(changing):
+    here, there = changing.peers(*changing.hosts[:2], script=WATCHER)
+    lists(here, changing.hosts[1].address)
+    lists(there, changing.hosts[0].address)
+    hears(there, here, 1000)
+    third = changing.hosts[2].peer(WATCHER)
+    for one in (here, there):
+        lists(one, *(host.address for host in changing.hosts if host.address !=
+                     (changing.hosts[0] if one is here else changing.hosts[1]).address))
+    third.stop()
+    lists(here, changing.hosts[1].address)
+    there.signal(signal.SIGKILL)
+    lists(here)
+    assert ask(here, "[change for change, host in told]") == ["came", "came", "left", "left"]
+
+
+@pytest.fixture
+def pair(build: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Watchers on two hosts without IPv4 that know each other, and the host of the second."""
+    with build(2, four=False, six=ULA) as made:
+        here, there = made.peers(*made.hosts, script=WATCHER)
+        lists(here, "fd77:5::2")
+        lists(there, "fd77:5::1")
+        yield here, there, made.hosts[1]
+
+
+def test_a_host_with_a_new_address_is_known_there_and_nowhere_else(pair):
+    here, there, host = pair
+    host.ip("addr del fd77:5::2/64 dev eth0", "addr add fd77:5::102/64 dev eth0")
+    lists(here, "fd77:5::102")
+    lists(there, "fd77:5::1")
+    assert ask(there, "net.Peer().host") == "fd77:5::102"
+    assert ask(here, "net.pass_through(5, peer=net.peers()[0])") == 5
+    hears(there, here, 1000)
+    hears(here, there, 1001)
+
+
+def test_addresses_that_change_for_privacy_change_nothing_for_others(pair):
+    here, there, host = pair
+    host.run("sh", "-c", "echo 2 > /proc/sys/net/ipv6/conf/eth0/use_tempaddr")
+    host.ip("addr change fd77:5::2/64 dev eth0 mngtmpaddr")
+    temporary = until(lambda: [line.split()[1] for line in host.run(
+        "ip", "-6", "addr", "show", "dev", "eth0", "temporary").splitlines() if "inet6" in line])
+    # What this host calls from is the temporary one.
+    assert ask(there, "who(peer=net.peers()[0])") == temporary[0].partition("/")[0]
+    hears(there, here, 1000)
+    hears(here, there, 1001)
+    host.ip(f"addr del {temporary[0]} dev eth0")
+    hears(there, here, 1002)
+    hears(here, there, 1003)
+    assert hosts(here) == ["fd77:5::2"] and ask(there, "net.Peer().host") == "fd77:5::2"
+    assert ask(here, "[change for change, host in told]") == ["came"]
+
+
+def test_a_host_that_gets_ipv4_is_known_by_it(pair):
+    here, there, host = pair
+    host.ip("addr add 10.77.5.2/24 broadcast + dev eth0")
+    # The other one has no IPv4.
+    until(lambda: ask(there, "net.Peer().host") == "10.77.5.2")
+    hears(there, here, 1000)
+    lists(here, "fd77:5::2")

@@ -277,7 +277,8 @@ class Node:
         pass
 
     def reaches(self, address: Address) -> bool:
-        return address[1] in PORTS and address != self.address and address[0].startswith("10.")
+        return address[1] in PORTS and address != self.address \
+            and address[0].startswith(("10.", "fd", "fe80:"))
 
     def found(self, heard: Heard) -> None:
         if heard.address == self.address:

@@ -118,6 +118,7 @@ class Host(Namespace):
     def __init__(self, lan: VirtualLan, number: int, six: bool = False) -> None:
         super().__init__(six)
         self._lan = lan
+        self._six = six
         self.number = number
         self.address = ""
 
@@ -173,13 +174,14 @@ class Host(Namespace):
                 self._block_with_nft(direction, protocol, to)
             else:
                 match = ["-d", to] if "." in to else ["--dport", to.replace("-", ":")]
-                self.run("iptables", "-w", "-A", direction.upper(), "-p", protocol, *match,
-                         "-j", "DROP")
+                for tool in ["iptables"] + ["ip6tables"] * (self._six and "." not in to):
+                    self.run(tool, "-w", "-A", direction.upper(), "-p", protocol, *match,
+                             "-j", "DROP")
 
     def _block_with_nft(self, direction: str, protocol: str, to: str) -> None:
         match = f"ip daddr {to} ip protocol {protocol}" if "." in to else f"{protocol} dport {to}"
         self.run("nft", "-f", "-", text=f"""
-            table ip blocked {{
+            table inet blocked {{
                 chain {direction} {{
                     type filter hook {direction} priority 0;
                     {match} drop
@@ -191,7 +193,8 @@ class Host(Namespace):
         if find("nft"):
             self.run("nft", "flush", "ruleset")
         elif find("iptables"):
-            self.run("iptables", "-w", "-F")
+            for tool in ["iptables"] + ["ip6tables"] * self._six:
+                self.run(tool, "-w", "-F")
 
     def forget_neighbours(self) -> None:
         """Make the neighbour table cold."""

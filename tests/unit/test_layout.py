@@ -336,7 +336,7 @@ CONSTANT = {
     "frozenset", "tuple", "range", "bytes", "float", "getattr", "vars", "partial", "compile",
     "Struct", "TypeVar", "ParamSpec", "make_tag", "encode_text", "getLogger", "remote",
     "maketrans", "join", "_make_encode", "_make_decode", "_make_scan", "Limits", "_Fact", "_Here",
-    "_Shown",
+    "_Shown", "Family",
     "getsizeof", "size_of", "hasattr",
 }
 

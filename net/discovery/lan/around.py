@@ -7,9 +7,9 @@ from typing import Callable, List, Optional
 
 from ...link import interfaces
 from ...run.loop import READ, Loop
-from ...settings import settings
+from ...settings import is_loopback, settings
 from ..membership import Heard
-from .asker import Asker, Place, this_host
+from .asker import Asker, Place, lan_places, this_host
 from .datagrams import Seal
 from .rounds import Rounds
 
@@ -55,7 +55,8 @@ def places() -> List[Place]:
     """Where the question goes: the addresses of this host, and its networks."""
     if settings.loopback_only:
         host = "127.0.0.1" if settings.host == "localhost" else str(settings.host)
-        return this_host([one for one in dict.fromkeys(("127.0.0.1", host)) if ":" not in one])
-    plan = interfaces.plan(interfaces.read()[0], settings.interfaces)
-    return this_host(["127.0.0.1"]) + [Place(interface, str(interface.broadcast))
-                                       for interface in plan.asked]
+        return this_host(dict.fromkeys(("127.0.0.1", host)))
+    found = interfaces.read()[0]
+    here = [one.address for one in found if is_loopback(one.address)]
+    return this_host(dict.fromkeys(["127.0.0.1", *here])) + lan_places(
+        interfaces.plan(found, settings.interfaces).asked)

@@ -1,18 +1,18 @@
 """The question "who is there?": one datagram to many, asked again as long as answers may be lost.
 
-It goes to the broadcast address of each network, for every port that a peer may have, and once to
-each address of a network one by one, for the first port only. The latter is also what fills the
-neighbour table: before a host can be sent anything, the kernel has to find out its hardware
-address, and that needs no privilege.
+It goes to the broadcast address of each network, in IPv6 to the group that peers hear, for every
+port that a peer may have; and in IPv4 once to each address of a network one by one, for the first
+port only. The latter is also what fills the neighbour table: before a host can be sent anything,
+the kernel has to find out its hardware address, and that needs no privilege.
 """
 from __future__ import annotations
 
 import errno
 import socket
-from ipaddress import IPv4Address
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...errors import Address
+from ...link.addresses import socket_address
 from ...link.interfaces import Interface
 from ...settings import is_loopback
 from ..membership import Heard
@@ -20,34 +20,33 @@ from .datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, MAX_DATAGRAM, MAX_
                         SEAL_BYTES, SECURED, Message, Question, Seal, decode, digest, encode,
                         encode_question, read_said)
 from .rounds import Rounds
+from .sockets import make_room, open_at, received
 
 # Datagrams from one socket to addresses that may be dead. The kernel holds each until it has
 # looked for the host, and a socket may hold some 200 KiB, about 250 of them on Linux.
 PRIMED_PER_SOCKET = 128
 
-# Datagrams read from a socket at a time, so that a flood delays nothing else.
-MAX_AT_ONCE = 256
-
 # Addresses that are believed to have answered one question. Any LAN has fewer; more come from a
 # stranger that answers under many names.
 MAX_ANSWERS = 4096
 
-# How often the peers of this host are asked by datagram; TCP finds those that do not answer.
-HERE_ROUNDS = 1
-
-# Bytes of answers that may wait to be read, if the system allows: some 500 of them.
-RECEIVE_BYTES = 2 ** 20
+# Seconds from the question in IPv4 to the first one in IPv6, and to that from link-local addresses:
+# peers that have answered are named in it, so that one that has several addresses answers once.
+LATER = 0.008
 
 
 class Place(NamedTuple):
     """Where a question is asked: from one of this host's addresses, to one address.
 
     :ivar interface: whose network answers may come from.
-    :ivar target: the broadcast address or, for the peers of this host, its own.
+    :ivar target: the broadcast address or, for the peers of this host, its own. These are asked by
+        datagram once; TCP finds those that do not answer.
+    :ivar later: seconds after the others at which it is first asked.
     """
 
     interface: Interface
     target: str
+    later: float = 0.0
 
     @property
     def here(self) -> bool:
@@ -82,11 +81,14 @@ class Asker:
         self._clock = clock
         self._seal = seal
         self._nonce = b""
-        self._asked_here = 0
+        self._began = 0.0
+        # Places that have not been asked yet, and when the others were first.
+        self._waiting: List[Tuple[socket.socket, Place]] = []
         self._size = ASK_BYTES
         self._sockets: Dict[socket.socket, Interface] = {}
         self._places: List[Tuple[socket.socket, Place]] = []
         self._instances: Dict[Address, bytes] = {}
+        self._seen: Set[bytes] = set()
         self._known = list(known)
         self._hinted: Set[Address] = set()
         self.notes: Set[str] = set()
@@ -97,13 +99,9 @@ class Asker:
                 self.notes.add(f"{place.interface}: no datagrams, {exc.strerror}")
 
     def _open(self, interface: Interface) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock = open_at(interface)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             make_room(sock)
-            # Bound, so that the question leaves here and answers come back to this network.
-            sock.bind((interface.address, 0))
             self._listen(sock, self._receive)
         except BaseException:
             sock.close()
@@ -112,16 +110,37 @@ class Asker:
         return sock
 
     def step(self, now: float) -> None:
-        """Ask once more if it is time."""
+        """Ask once more, or for the first time at a further place, if it is time."""
+        first = not self._nonce
+        if not first:
+            self._ask_waiting(now)
         if now >= self.rounds.due:
             self._nonce = self.rounds.ask(now)
-            self._asked_here += 1
-            question = self._question(self._size)
-            for sock, place in self._places:
-                if place.here and self._asked_here > HERE_ROUNDS:
-                    continue
-                for port in self._ports:
-                    self._send(sock, question, (place.target, port), place.interface)
+            if first:
+                self._began, self._waiting = now, list(self._places)
+                self._ask_waiting(now)
+            else:
+                self._ask([one for one in self._places
+                           if not one[1].here and one not in self._waiting])
+
+    def _ask_waiting(self, now: float) -> None:
+        """Ask at the places whose turn has come for the first time."""
+        ready = [one for one in self._waiting if self._began + one[1].later <= now]
+        if ready:
+            self._waiting = [one for one in self._waiting if one not in ready]
+            self._ask(ready)
+
+    def _ask(self, places: Iterable[Tuple[socket.socket, Place]]) -> None:
+        question = self._question(self._size)
+        for sock, place in places:
+            for port in self._ports:
+                self._send(sock, question, (place.target, port), place.interface)
+
+    @property
+    def due(self) -> float:
+        """When there is something to ask."""
+        waiting = [place.later for _, place in self._waiting]
+        return min([self.rounds.due] + [self._began + later for later in waiting])
 
     def _question(self, size: int) -> bytes:
         known = b"".join([digest(one, self._nonce)
@@ -132,7 +151,7 @@ class Asker:
     def _send(self, sock: socket.socket, data: bytes, address: Address,
               interface: Interface) -> bool:
         try:
-            sock.sendto(data, address)
+            sock.sendto(data, socket_address(address)[1])
             return True
         except OSError as exc:
             if exc.errno not in (errno.EAGAIN, errno.ENOBUFS):
@@ -164,23 +183,16 @@ class Asker:
 
     def _receive(self, sock: socket.socket) -> None:
         now = self._clock()
-        for _ in range(MAX_AT_ONCE):
-            try:
-                datagram, source = sock.recvfrom(MAX_DATAGRAM + 1)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # on Windows, the echo of a datagram that was not received
+        for datagram, source in received(sock):
             message = decode(datagram, self._seal)
             # Any host on the network can see the nonce, so the source may still be forged: what is
             # listed is proved later. It is an address of the network that was asked, though.
             if message is not None and message.kind == ANSWER and source[1] == message.port \
                     and self._is_near(source[0], sock) and source[1] in self._ports:
-                self._answer(sock, message, (source[0], source[1]), now)
+                self._answer(sock, message, source, now)
 
     def _is_near(self, host: str, sock: socket.socket) -> bool:
-        interface = self._sockets[sock]
-        return IPv4Address(host) in interface.network
+        return self._sockets[sock].holds(host)
 
     def _answer(self, sock: socket.socket, message: Message, source: Address, now: float) -> None:
         said = read_said(message.body)
@@ -202,10 +214,13 @@ class Asker:
         seconds = self._taken(message, source, now)
         if seconds is not None and self._instances.get(source) != message.instance:
             self._instances[source] = message.instance
+            self._seen.add(message.instance)
             self._heard(Heard(source, message.instance, message.flags, said.facts, seconds))
 
     def _taken(self, message: Message, source: Address, now: float) -> Optional[float]:
-        return self.rounds.heard(message.nonce, source, now, source[0] in self._own)
+        # What it says at a second address says nothing about the network.
+        known = source not in self._instances and message.instance in self._seen
+        return self.rounds.heard(message.nonce, source, now, known or source[0] in self._own)
 
     @property
     def usable(self) -> bool:
@@ -226,15 +241,23 @@ class Asker:
             sock.close()
 
 
-def make_room(sock: socket.socket) -> None:
-    """Let many datagrams wait in a socket, as far as the system allows."""
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BYTES)
-        except OSError:
-            pass  # some systems refuse what is too much, others give what they can
+def this_host(hosts: Iterable[str], known_by: str = "") -> List[Place]:
+    """Where the peers of this host are asked: at each of its addresses. Those that serve at all of
+    them have answered when most of IPv6 are asked.
+
+    :param known_by: the address that such peers give.
+    """
+    return [Place(Interface("lo", host, prefix_of(host)), host,
+                  LATER if ":" in host and host != known_by else 0.0) for host in hosts]
 
 
-def this_host(hosts: Iterable[str]) -> List[Place]:
-    """Where the peers of this host are asked: at each of its addresses."""
-    return [Place(Interface("lo", host, 8 if is_loopback(host) else 32), host) for host in hosts]
+def prefix_of(host: str) -> int:
+    """The bits of the addresses of this host that answer in place of one of them."""
+    return 128 if ":" in host else 8 if is_loopback(host) else 32
+
+
+def lan_places(asked: Iterable[Interface]) -> List[Place]:
+    """Where all peers of the LAN are asked, from these addresses."""
+    asked = list(asked)
+    ranks = sorted({one.rank for one in asked})
+    return [Place(one, str(one.broadcast), LATER * ranks.index(one.rank)) for one in asked]

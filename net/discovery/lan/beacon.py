@@ -1,21 +1,24 @@
-"""The UDP side of one running peer: its socket on the loop, and its announcements."""
+"""The UDP side of one running peer: its sockets on the loop, and its announcements."""
 from __future__ import annotations
 
 import json
 import logging
 import os
-import socket
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ...errors import Address
 from ...log import DISCOVERY, RateLimitedLog
+from ...link.addresses import socket_address
+from ...link.interfaces import Interface
+from ...link.local import EVERY_ADDRESS, EVERY_ADDRESS_6
+from ...peer import EVERYWHERE as EVERYWHERE_HOSTS
 from ...peer import _Peer
 from ...settings import is_loopback, settings
-from .asker import MAX_AT_ONCE, make_room
-from .datagrams import (ASK, EVERYWHERE, GOODBYE, HELLO, MAX_DATAGRAM, SECURED, WATCHING, Message,
+from .datagrams import (ASK, EVERYWHERE, EVERYWHERE_6, GOODBYE, HELLO, SECURED, WATCHING, Message,
                         NONCE_BYTES, Seal, decode, encode, encode_hello)
 from .responder import Responder, Self
+from .sockets import Sockets, open_at
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
@@ -29,18 +32,19 @@ Received = Callable[[Message, Address, float], None]
 class Beacon:
     """Answers questions on the UDP port of a peer's TCP port, and says hello and goodbye.
 
+    :param hosts: what the peer is bound to.
     :param received: is given all that is not answered here.
     :param asked: is given the questions that were answered.
     :raises OSError: the port is taken for UDP.
     """
 
-    def __init__(self, peer: _Peer, host: str, port: int, instance: bytes,
+    def __init__(self, peer: _Peer, hosts: Sequence[str], port: int, instance: bytes,
                  listed: Callable[[], Tuple[int, int]], received: Received,
                  asked: Received) -> None:
         self.peer = peer
-        self.host = host
+        self._hosts = hosts
         self.port = port
-        self.local = is_loopback(host)
+        self.local = is_loopback(hosts[0])
         self.watching = False
         #: Tells its own announcements, which a broadcast brings back, from those of others.
         self.mark = os.urandom(NONCE_BYTES)
@@ -53,7 +57,15 @@ class Beacon:
         self._facts = b""
         self._flags = 0
         self._facts_until = 0.0
-        self.socket = open_socket(host, port)
+        self.sockets = Sockets(hosts, port)
+        self.join()
+
+    def join(self) -> None:
+        """Hear what is sent to all peers at the interfaces that there are now."""
+        if not self.local and any([":" in host for host in self._hosts]):
+            from ...link import interfaces  # only a peer on the LAN needs it
+
+            self.sockets.join(interfaces.read()[0])
 
     def _describe(self) -> Self:
         now = monotonic()
@@ -62,7 +74,8 @@ class Beacon:
             facts.pop("instance", None)
             self._facts = b"" if settings.secured and self.seal is None else json.dumps(
                 facts, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-            self._flags = EVERYWHERE if self.host == "0.0.0.0" else 0
+            self._flags = EVERYWHERE if self._hosts[0] in EVERYWHERE_HOSTS else 0
+            self._flags |= EVERYWHERE_6 if EVERY_ADDRESS_6 in self._hosts else 0
             self._flags |= SECURED if settings.secured else 0
             self._facts_until = now + SELF_SECONDS
         flags = self._flags | (WATCHING if self.watching else 0)
@@ -80,13 +93,7 @@ class Beacon:
             self.forget_facts()
         now = monotonic()
         questions: Dict[Address, Tuple[Message, bytes]] = {}
-        for _ in range(MAX_AT_ONCE):
-            try:
-                data, source = self.socket.recvfrom(MAX_DATAGRAM + 1)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue  # on Windows, the echo of a datagram that was not received
+        for data, source in self.sockets.receive():
             if not self.responder.takes(source):
                 continue
             message = decode(data, self.seal)
@@ -111,7 +118,7 @@ class Beacon:
     def send(self, data: bytes, address: Address) -> None:
         """Send a datagram, if it can be sent now. One that cannot is lost, as any may be."""
         try:
-            self.socket.sendto(data, address)
+            self.sockets.send(data, address)
         except OSError as exc:
             # Off-link or unreachable, or the socket is full of datagrams to hosts that are gone.
             note(logging.DEBUG, "beacon: nothing sent to %s: %s", address, exc)
@@ -125,11 +132,12 @@ class Beacon:
 
     def broadcast(self, datagram: bytes) -> None:
         """Broadcast a datagram from the address of this peer."""
-        for source, target in announcements(self.host):
+        for source, target in announcements(self._hosts):
             try:
                 send_from(source, datagram, target, settings.ports)
             except OSError as exc:
-                note(logging.DEBUG, "no announcement from %s to %s: %s", source, target, exc)
+                note(logging.DEBUG, "no announcement from %s to %s: %s", source.address, target,
+                     exc)
 
     def goodbye(self) -> None:
         """Say goodbye; twice, since a datagram may be lost and is not acknowledged."""
@@ -147,44 +155,33 @@ def make_seal() -> Optional[Seal]:
     return Seal(credentials.datagram_key)
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """The socket of a beacon, which can send to neighbours only.
+def announcements(hosts: Sequence[str]) -> List[Tuple[Interface, str]]:
+    """Where a peer that is bound to these hosts makes itself known: from which address, and to
+    which. Of each interface only the best address of IPv6 says so."""
+    found: List[Tuple[Interface, str]] = []
+    for host in hosts:
+        if is_loopback(host):
+            found.append((Interface("lo", host, 128), "::1" if ":" in host else "127.0.0.1"))
+    every = [host for host in hosts if host in EVERYWHERE_HOSTS]
+    others = [host for host in hosts if host not in every and not is_loopback(host)]
+    found += [(Interface("", host, 32), "255.255.255.255") for host in others if ":" not in host]
+    if not every and not any([":" in host for host in others]):
+        return found
+    from ...link import interfaces  # few others need it
 
-    :raises OSError: the port is taken for UDP.
-    """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        if os.name == "posix" and port:
-            # A peer that keeps to this host may have the same number, at 127.0.0.1 alone. On
-            # Windows the option would let others take the port over.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A sender beyond this host's networks gets no answer, whatever address it claims: the first
-        # option keeps to networks of the interfaces, the second ends at the first router.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
-        make_room(sock)
-        # A socket that is bound to one address of the LAN gets no broadcasts on Linux.
-        sock.bind((host if is_loopback(host) else "", port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def announcements(host: str) -> List[Tuple[str, str]]:
-    """Where a peer that is bound to this host makes itself known: pairs of source and target."""
-    if is_loopback(host):
-        return [(host, "127.0.0.1")]
-    if host != "0.0.0.0":
-        return [(host, "255.255.255.255")]
-    from ...link import interfaces  # only a peer on all interfaces needs it
-
-    plan = interfaces.plan(interfaces.read()[0], settings.interfaces)
-    return [(found.address, str(found.broadcast)) for found in plan.asked]
+    read = interfaces.read()[0]
+    found += [(one, str(one.broadcast)) for one in read if one.is_six and one.address in others]
+    named = set()
+    for one in interfaces.plan(read, settings.interfaces).asked:
+        if not one.is_six and EVERY_ADDRESS in every:
+            found.append((one, str(one.broadcast)))
+        elif one.is_six and EVERY_ADDRESS_6 in every and one.name not in named:
+            named.add(one.name)
+            found.append((one, str(one.broadcast)))
+    return found
 
 
-def send_from(source: str, datagram: bytes, target: str, ports: Iterable[int]) -> None:
+def send_from(source: Interface, datagram: bytes, target: str, ports: Iterable[int]) -> None:
     """Send one datagram to each port of a target, from a socket that is bound to the source.
 
     Bound, because 255.255.255.255 goes out where the bound address is, and because the receiver
@@ -192,8 +189,6 @@ def send_from(source: str, datagram: bytes, target: str, ports: Iterable[int]) -
 
     :raises OSError: the network refuses.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        sock.bind((source, 0))
+    with open_at(source) as sock:
         for port in ports:
-            sock.sendto(datagram, (target, port))
+            sock.sendto(datagram, socket_address((target, port))[1])

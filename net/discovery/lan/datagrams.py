@@ -18,6 +18,8 @@ import struct
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from ...errors import Address
+from ...identity import without_zone
+from ...link.addresses import is_link_local
 
 MAGIC = b"\xabnet"
 VERSION = 2
@@ -37,8 +39,9 @@ DOUBT = 7
 KINDS = range(ASK, DOUBT + 1)
 
 #: Flags: what follows the head is sealed; the sender watches others; it serves at every address of
-#: its host; it is secured, so that only TLS tells more; it wants a LIST back.
-SEALED, WATCHING, EVERYWHERE, SECURED, REPLY = 1, 2, 4, 8, 16
+#: its host, and in IPv6; it is secured, so that only TLS tells more; it wants a LIST back; what
+#: follows are addresses of IPv6.
+SEALED, WATCHING, EVERYWHERE, SECURED, REPLY, EVERYWHERE_6, SIX = 1, 2, 4, 8, 16, 32, 64
 
 HEAD = struct.Struct("!4sBBBBH8s")
 NONCE_BYTES = 8
@@ -54,10 +57,6 @@ SAID = struct.Struct("!H8s")
 #: Of a beat: how many peers its sender lists, the sum of their instances, and how many beats there
 #: were before for the same question, so that a recorded one is worth nothing.
 SUM = struct.Struct("!HQI")
-#: Of a list: what lies between these two addresses is on it, or is not listed by the sender.
-BOUNDS = struct.Struct("!6s6s")
-#: A peer on a list: IPv4 address, port, beginning of its instance.
-ENTRY = struct.Struct("!4sH4s")
 
 # The bytes of an answer before its facts.
 ANSWER_BYTES = HEAD.size + INSTANCE_BYTES + SAID.size
@@ -76,8 +75,6 @@ ASK_BYTES = 512
 DIGEST_BYTES = 4
 MAX_DIGESTS = (MAX_DATAGRAM - SEAL_BYTES - HEAD.size - INSTANCE_BYTES - QUESTION.size) \
     // DIGEST_BYTES
-MAX_ENTRIES = (MAX_DATAGRAM - SEAL_BYTES - HEAD.size - INSTANCE_BYTES - BOUNDS.size) \
-    // ENTRY.size
 
 # Keys of senders that are kept, one for each process that has sent something; some 200 KiB.
 MAX_KEYS = 1024
@@ -279,22 +276,61 @@ def read_sum(body: bytes) -> Optional[Tuple[int, int, int]]:
     return SUM.unpack_from(body) if len(body) >= SUM.size else None
 
 
-def _place(address: Address) -> bytes:
-    """An address as bytes that sort like it."""
-    return socket.inet_aton(address[0]) + address[1].to_bytes(2, "big")
+class Family(NamedTuple):
+    """How addresses of one family stand in a LIST or DOUBT.
+
+    :ivar sockets: what sockets call it.
+    :ivar bounds: what lies between these two is on the list, or is not listed by the sender.
+    :ivar entry: a peer: address, port, beginning of its instance.
+    """
+
+    sockets: int
+    flags: int
+    bounds: struct.Struct
+    entry: struct.Struct
+
+    @property
+    def most(self) -> int:
+        """Entries of one datagram."""
+        return (MAX_DATAGRAM - SEAL_BYTES - HEAD.size - INSTANCE_BYTES - self.bounds.size) \
+            // self.entry.size
+
+    def place(self, address: Address) -> bytes:
+        """An address as bytes that sort like it. Zones are not sent."""
+        return socket.inet_pton(self.sockets, without_zone(address[0])) \
+            + address[1].to_bytes(2, "big")
+
+    @property
+    def last(self) -> bytes:
+        """What is behind all addresses."""
+        return b"\xff" * (self.bounds.size // 2)
 
 
-def encode_list(entries: Iterable[Entry]) -> List[bytes]:
-    """Bodies of LISTs that together hold these and no others. IPv4 only."""
-    places = sorted((_place(entry.address), entry.instance[:4]) for entry in entries
-                    if ":" not in entry.address[0])
-    starts = range(0, len(places), MAX_ENTRIES) or (0,)
-    ends = [places[start][0] for start in starts[1:]] + [b"\xff" * 6]
-    bodies, lower = [], bytes(6)
-    for start, upper in zip(starts, ends):
-        bodies.append(BOUNDS.pack(lower, upper) + b"".join(
-            place + instance for place, instance in places[start:start + MAX_ENTRIES]))
-        lower = upper
+FOUR_LIST = Family(socket.AF_INET, 0, struct.Struct("!6s6s"), struct.Struct("!4sH4s"))
+SIX_LIST = Family(socket.AF_INET6, SIX, struct.Struct("!18s18s"), struct.Struct("!16sH4s"))
+
+
+def family_of(address: Address) -> Family:
+    """How an address stands in a list."""
+    return SIX_LIST if ":" in address[0] else FOUR_LIST
+
+
+def encode_list(entries: Iterable[Entry]) -> List[Tuple[int, bytes]]:
+    """Flags and bodies of LISTs that together hold these and no others of their families."""
+    places: Dict[Family, List[Tuple[bytes, bytes]]] = {}
+    for entry in entries:
+        family = family_of(entry.address)
+        places.setdefault(family, []).append((family.place(entry.address), entry.instance[:4]))
+    bodies = []
+    for family, found in (places or {FOUR_LIST: []}).items():
+        found.sort()
+        starts = range(0, len(found), family.most) or (0,)
+        ends = [found[start][0] for start in starts[1:]] + [family.last]
+        lower = bytes(len(family.last))
+        for start, upper in zip(starts, ends):
+            bodies.append((family.flags, family.bounds.pack(lower, upper) + b"".join(
+                place + instance for place, instance in found[start:start + family.most])))
+            lower = upper
     return bodies
 
 
@@ -302,22 +338,36 @@ class Listed(NamedTuple):
     """The body of a LIST: what its sender lists from one address up to, not including, another."""
 
     entries: List[Entry]
-    lower: bytes = bytes(6)
-    upper: bytes = b"\xff" * 6
+    family: Family
+    lower: bytes
+    upper: bytes
 
     def covers(self, address: Address) -> bool:
         """Whether the sender would have listed this peer here."""
-        return ":" not in address[0] and self.lower <= _place(address) < self.upper
+        return family_of(address) is self.family \
+            and self.lower <= self.family.place(address) < self.upper
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it begins a list."""
+        return not any(self.lower)
 
 
-def read_list(body: bytes) -> Optional[Listed]:
-    """What a LIST or DOUBT lists; None if it makes no sense."""
-    if len(body) < BOUNDS.size:
+def read_list(message: Message, source: Address) -> Optional[Listed]:
+    """What a LIST or DOUBT lists; None if it makes no sense.
+
+    :param source: where it came from. Link-local addresses are of the same link.
+    """
+    family = SIX_LIST if message.flags & SIX else FOUR_LIST
+    body = message.body
+    if len(body) < family.bounds.size:
         return None
-    lower, upper = BOUNDS.unpack_from(body)
+    lower, upper = family.bounds.unpack_from(body)
+    zone = "".join(source[0].partition("%")[1:])
     found = []
-    for at in range(BOUNDS.size, len(body) - ENTRY.size + 1, ENTRY.size):
-        host, port, instance = ENTRY.unpack_from(body, at)
+    for at in range(family.bounds.size, len(body) - family.entry.size + 1, family.entry.size):
+        packed, port, instance = family.entry.unpack_from(body, at)
+        host = socket.inet_ntop(family.sockets, packed)
         if port:
-            found.append(Entry((socket.inet_ntoa(host), port), instance))
-    return Listed(found[:MAX_ENTRIES], lower, upper)
+            found.append(Entry((host + zone if is_link_local(host) else host, port), instance))
+    return Listed(found[:family.most], family, lower, upper)

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
 
 from ...errors import Address
+from ...identity import without_zone
 from ...log import DISCOVERY, RateLimitedLog
 from ...peer import _Peer
 from ...process import process
@@ -55,16 +56,16 @@ class Lan:
         return LanQuest(search, self.node, _instance(), make_seal(), read_facts)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
-        if peer.server is None or ":" in peer.server.address[0]:
-            return lambda: None  # there are no broadcasts in IPv6
-        host, port = peer.server.address
+        if peer.server is None:
+            return lambda: None
+        port = peer.server.address[1]
         node = self.node
         try:
-            beacon = Beacon(peer, host, port, _instance(),
+            beacon = Beacon(peer, peer.bound, port, _instance(),
                             node.membership.sum, node.received, node.membership.asked)
             self._loop.call_soon(partial(node.add, beacon))
         except OSError as exc:
-            note(logging.DEBUG, "no datagrams at %s:%d: %s", host, port, exc)
+            note(logging.DEBUG, "no datagrams at port %d: %s", port, exc)
             return lambda: None
 
         def close() -> None:
@@ -135,7 +136,7 @@ def read_facts(heard: Heard) -> Optional[Answer]:
         return None
     if type(facts) is not dict:
         return None
-    if not heard.flags & EVERYWHERE and facts.get("host") != heard.address[0]:
+    if not heard.flags & EVERYWHERE and facts.get("host") != without_zone(heard.address[0]):
         # It serves at another address than its datagrams come from, or than another peer knows it
         # by.
         return None

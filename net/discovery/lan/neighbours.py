@@ -14,7 +14,11 @@ import struct
 import sys
 import threading
 import time
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, NamedTuple, Tuple
+
+from ...link import netlink
+from ...link.addresses import is_link_local
 
 if TYPE_CHECKING:
     import subprocess
@@ -57,6 +61,14 @@ _SENTENCE = rb"^\S+[ \t]+\(" + _IP + rb"\)[ \t]+\S+[ \t]+" + _MAC
 # `address hardware-address ...`: Windows, OpenBSD; with a kind of hardware between them, `arp -n`.
 _ROW = rb"^[ \t]*" + _IP + rb"[ \t]+(?:\w+[ \t]+)?" + _MAC
 _IP_ROW = rb"^" + _IP + rb" .*?\blladdr " + _MAC + rb"([^\r\n]*)"
+
+_SIX = rb"([0-9A-Fa-f:]+:[0-9A-Fa-f:.]*)"
+# `address dev interface lladdr hardware-address ...`.
+_IP_ROW_6 = rb"^" + _SIX + rb" dev (\S+) .*?\blladdr " + _MAC + rb"([^\r\n]*)"
+# `address%interface hardware-address interface ...`.
+_NDP_ROW = rb"^" + _SIX + rb"(?:%\S+)?[ \t]+" + _MAC + rb"[ \t]+(\S+)"
+# `Interface 12: name`, whatever the word is, or `address hardware-address ...`.
+_NETSH_ROW = rb"^[^\d\s:]+[ \t]+(\d+)[ \t]*:|^" + _SIX + rb"[ \t]+" + _MAC
 
 
 class Table(NamedTuple):
@@ -161,6 +173,99 @@ def read_at_once() -> Table | None:
         return Table(PROC_TABLE, read_proc(0.0), [])
     except OSError:
         return None
+
+
+# ------------------------------------------------------------------ IPv6
+
+#: Interface, address and hardware address; the zone of the address may be missing.
+Row = Tuple[str, str, str]
+#: The addresses of one host, that by which it would be listed first.
+Addresses = List[str]
+
+
+def parse_ip_six(output: bytes) -> list[Row]:
+    """What `ip -6 neigh` printed."""
+    return [(_text(name), _text(host), _text(hardware))
+            for host, name, hardware, rest in re.findall(_IP_ROW_6, output, re.MULTILINE)
+            if LIVE_STATES.intersection(rest.decode("ascii", "replace").split())]
+
+
+def parse_ndp(output: bytes) -> list[Row]:
+    """What `ndp -an` printed, on macOS or a BSD."""
+    return [(_text(name), _text(host), _text(hardware))
+            for host, hardware, name in re.findall(_NDP_ROW, output, re.MULTILINE)]
+
+
+def parse_netsh(output: bytes) -> list[Row]:
+    """What `netsh interface ipv6 show neighbors` printed, in any language. There an interface is
+    called by its number."""
+    rows, number = [], ""
+    for heading, host, hardware in re.findall(_NETSH_ROW, output, re.MULTILINE):
+        if heading:
+            number = _text(heading)
+        else:
+            rows.append((number, _text(host), _text(hardware)))
+    return rows
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("ascii", "replace")
+
+
+def hosts_of(rows: Iterable[Row]) -> list[Addresses]:
+    """The hosts of some rows: what has one hardware address at one interface is one host."""
+    found: dict[tuple[str, str], Addresses] = {}
+    for name, host, hardware in rows:
+        host = host.partition("%")[0]
+        try:
+            address = IPv6Address(host)
+        except ValueError:
+            continue
+        # Parts of ::/8 are this very host, none at all, or IPv4.
+        if is_unicast(hardware.encode("ascii", "replace")) and not address.is_multicast \
+                and address.packed[0]:
+            usual = f"{address}%{name}" if is_link_local(host) else str(address)
+            found.setdefault((name, hardware), []).append(usual)
+    return [sorted(dict.fromkeys(ones), key=is_link_local) for ones in found.values()]
+
+
+def read_six(sources: Iterable[SourceSix],
+             seconds: float = COMMAND_SECONDS) -> tuple[str, list[Addresses]]:
+    """Where the neighbours in IPv6 are read, and their addresses; nowhere and none if no source has
+    them."""
+    for name, source in sources:
+        try:
+            return name, hosts_of(source(seconds))
+        except (OSError, ValueError):
+            pass
+    return "", []
+
+
+def read_netlink(seconds: float) -> list[Row]:
+    return netlink.neighbours()
+
+
+def read_ip_six(seconds: float) -> list[Row]:
+    return parse_ip_six(run("ip", ["-6", "neigh"], seconds))
+
+
+def read_ndp(seconds: float) -> list[Row]:
+    return parse_ndp(run("ndp", ["-an"], seconds))
+
+
+def read_netsh(seconds: float) -> list[Row]:
+    return parse_netsh(run("netsh", ["interface", "ipv6", "show", "neighbors"], seconds))
+
+
+SourceSix = Tuple[str, Callable[[float], List[Row]]]
+
+SOURCES_SIX: tuple[SourceSix, ...] = (
+    *([("netlink", read_netlink)] if sys.platform.startswith("linux") else []),
+    *([("ndp", read_ndp), ("ip -6 neigh", read_ip_six)] if os.name == "posix"
+      else [("netsh", read_netsh)]),
+)
+
+# ------------------------------------------------------------------ where IPv4's are
 
 
 def read_proc(seconds: float) -> list[str]:

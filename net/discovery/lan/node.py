@@ -6,25 +6,25 @@ import math
 import socket
 import threading
 from functools import partial
-from ipaddress import ip_address
 from time import monotonic
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set
+from typing import Callable, Dict, Iterable, List, Optional, Set
 
 from ...errors import Address
 from ...link import interfaces
 from ...link.base import Endpoint
 from ...link.tcp import TcpCarrier, is_own_address
 from ...log import DISCOVERY, RateLimitedLog
+from ...peer import EVERYWHERE, bind_hosts
 from ...process import process
 from ...run.loop import READ, WRITE, Loop, Timer
 from ...settings import is_loopback, settings
 from ..answers import Answer
 from ..finder import Listing
 from ..membership import ACCEPTED, REFUSED, SILENT, Heard, Membership
-from .asker import MAX_AT_ONCE
-from .beacon import Beacon, make_seal, open_socket
-from .datagrams import ASK, HELLO, MAX_DATAGRAM, Message, Seal, decode, encode
+from .beacon import Beacon, make_seal
+from .datagrams import ASK, HELLO, Message, Seal, decode, encode
 from .following import Following
+from .sockets import Sockets
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
@@ -61,7 +61,7 @@ class Node:
         self._look_around = look_around
         self.beacons: List[Beacon] = []
         self._home: Optional[Beacon] = None
-        self._observing: Optional[socket.socket] = None
+        self._observing: Optional[Sockets] = None
         self._following: Optional[Following] = None
         self.membership = Membership(instance, 0, self, self._permit)
         self._seal: Optional[Seal] = None
@@ -70,7 +70,7 @@ class Node:
         self._telling: Optional[Timer] = None
         self._waking = math.inf
         self._knocks: Dict[Address, Knock] = {}
-        self._networks: List[Any] = []
+        self._networks: List[interfaces.Interface] = []
         self._networks_until = 0.0
         self._lock = threading.Lock()  # guards the next two
         self._probes: Set[Address] = set()
@@ -81,7 +81,8 @@ class Node:
     def add(self, beacon: Beacon) -> None:
         """A peer was launched."""
         self.beacons.append(beacon)
-        self._loop.register(beacon.socket, READ, partial(self._receive, beacon))
+        for sock in beacon.sockets.all:
+            self._loop.register(sock, READ, partial(self._receive, beacon))
         self._settle()
         self._greet(beacon)
 
@@ -89,9 +90,13 @@ class Node:
         """A peer has stopped serving."""
         if beacon in self.beacons:
             self.beacons.remove(beacon)
-            self._loop.unregister(beacon.socket)
-            beacon.socket.close()
+            self._close(beacon.sockets)
             self._settle()
+
+    def _close(self, sockets: Sockets) -> None:
+        for sock in sockets.all:
+            self._loop.unregister(sock)
+        sockets.close()
 
     def _greet(self, beacon: Beacon) -> None:
         beacon.forget_facts()
@@ -122,8 +127,7 @@ class Node:
         if needed and self._observing is None:
             self._observe()
         elif not needed and self._observing is not None:
-            self._loop.unregister(self._observing)
-            self._observing.close()
+            self._close(self._observing)
             self._observing = None
         self._follow()
         if self._home is not before:
@@ -146,6 +150,7 @@ class Node:
         note(logging.INFO, "the addresses of this host have changed")
         self._networks_until = 0.0
         for beacon in self.beacons:
+            beacon.join()
             self._greet(beacon)
         now = monotonic()
         if self.membership.knows_anybody:
@@ -161,10 +166,10 @@ class Node:
             beacon.watching = self.membership.watching and beacon is self._home
 
     def _observe(self) -> None:
-        host = settings.host if settings.loopback_only and settings.host else ""
         try:
-            self._observing = open_socket("127.0.0.1" if host == "localhost" else host, 0)
-            self._loop.register(self._observing, READ, self._receive_observing)
+            self._observing = Sockets(bind_hosts() if settings.loopback_only else EVERYWHERE, 0)
+            for sock in self._observing.all:
+                self._loop.register(sock, READ, self._receive_observing)
         except OSError as exc:
             note(logging.INFO, "peers cannot be watched: %s", exc)
             return
@@ -173,7 +178,7 @@ class Node:
     def abandon(self) -> None:
         """Close the sockets that a forked child has inherited, without a goodbye."""
         for beacon in self.beacons:
-            beacon.socket.close()
+            beacon.sockets.close()
         for knock in self._knocks.values():
             knock.abandon()
         if self._observing is not None:
@@ -193,14 +198,8 @@ class Node:
 
     def _receive_observing(self, _mask: int) -> None:
         now = monotonic()
-        for _ in range(MAX_AT_ONCE):
-            try:
-                assert self._observing is not None
-                data, source = self._observing.recvfrom(MAX_DATAGRAM + 1)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue
+        assert self._observing is not None
+        for data, source in self._observing.receive():
             message = decode(data, self._seal)
             if message is not None and message.kind != ASK:
                 self.membership.received(message, source, now)
@@ -281,7 +280,7 @@ class Node:
             self._home.send(encode(message, self._home.seal), address)
         elif self._observing is not None:
             try:
-                self._observing.sendto(encode(message, self._seal), address)
+                self._observing.send(encode(message, self._seal), address)
             except OSError as exc:
                 note(logging.DEBUG, "nothing sent to %s: %s", address, exc)
 
@@ -313,11 +312,9 @@ class Node:
             return is_loopback(address[0])
         now = monotonic()
         if now >= self._networks_until:
-            self._networks = [one.network for one in interfaces.read()[0] if not one.is_six]
+            self._networks = interfaces.read()[0]
             self._networks_until = now + NETWORKS_SECONDS
-        host = ip_address(address[0])
-        return any([host.version == network.version and host in network
-                    for network in self._networks])
+        return any([one.holds(address[0]) for one in self._networks])
 
     def _is_own(self, address: Address) -> bool:
         return any([address[1] == beacon.port for beacon in self.beacons]) \

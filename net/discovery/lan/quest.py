@@ -8,9 +8,8 @@ blocks datagrams.
 from __future__ import annotations
 
 import threading
-from ipaddress import IPv4Address
 from time import monotonic
-from typing import Callable, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ...errors import Address
 from ...link import interfaces
@@ -23,8 +22,8 @@ from ..membership import Heard
 from ..probes import TICK, Candidate, Sweep
 from ..finder import Search
 from . import neighbours
-from .asker import Asker, Place, this_host
-from .datagrams import Seal
+from .asker import Asker, Place, lan_places, this_host
+from .datagrams import EVERYWHERE_6, Seal
 from .node import Node
 from .rounds import Rounds
 
@@ -69,7 +68,7 @@ class LanQuest:
         self._workers: List[Tuple[threading.Thread, Sweep]] = []
         # Neighbour tables on their way, those that have come, and the hosts taken from them.
         self._readers: List[threading.Thread] = []
-        self._tables: List[neighbours.Table] = []
+        self._tables: List[Tuple[neighbours.Table, str, List[neighbours.Addresses]]] = []
         self._hosts: Set[str] = set()
         # Addresses to be primed on each interface, and those of them that nothing could be sent to.
         self._swept: interfaces.Targets = []
@@ -78,6 +77,11 @@ class LanQuest:
         self._interfaces: List[interfaces.Interface] = []
         self._chosen: List[interfaces.Interface] = []
         self._heard_beyond: Set[Address] = set()
+        # Own addresses that are not asked, and ports of this host at which no other peer can be in
+        # IPv6.
+        self._passed: Set[str] = set()
+        self._known_by = ""
+        self._taken: Set[int] = set()
         self._looks = 0
         self._probed_own = False
         self._old_until = 0.0
@@ -95,16 +99,24 @@ class LanQuest:
         named = named_loopback()
         if settings.loopback_only:
             host = "127.0.0.1" if settings.host == "localhost" else str(settings.host)
+            self._known_by = host
             self._search.own = list(dict.fromkeys(("127.0.0.1", host, *named)))
         else:
-            found, note = interfaces.read()
-            self._interfaces = [one for one in found if not one.is_six]
-            addresses = [one.address for one in self._interfaces if not is_loopback(one.address)]
+            self._interfaces, note = interfaces.read()
+            addresses = [one.address for one in self._interfaces
+                         if one.is_six or not is_loopback(one.address)]
+            self._known_by = route_address()
             self._search.own = list(dict.fromkeys(
-                ("127.0.0.1", route_address(), *named, *addresses)))
+                ("127.0.0.1", self._known_by, *named, *addresses)))
+            # A peer that serves at one of these alone is asked at none that is only for a time, or
+            # for the containers of this host.
+            self._passed = {one.address for one in self._interfaces if one.is_six
+                            and not is_loopback(one.address) and one.address != self._known_by
+                            and (one.passing or interfaces.why_not_swept(one))}
             if note:
                 self._report.notes.append(note)
-        return this_host([host for host in self._search.own if ":" not in host])
+        return this_host([host for host in self._search.own if host not in self._passed],
+                         self._known_by)
 
     def _lan_places(self) -> List[Place]:
         if self._on_host:
@@ -116,7 +128,7 @@ class LanQuest:
         self._chosen = plan.asked
         self._swept, notes = interfaces.targets(plan.swept, self._search.own)
         self._report.notes += notes
-        return [Place(interface, str(interface.broadcast)) for interface in plan.asked]
+        return lan_places(plan.asked)
 
     # ------------------------------------------------------------------ who
 
@@ -127,6 +139,8 @@ class LanQuest:
             return
         if heard.address[0] not in self._search.own:
             self._heard_beyond.add(heard.address)
+        elif heard.flags & EVERYWHERE_6:
+            self._taken.add(heard.address[1])
         self._search.found(answer)
 
     def _hint(self, address: Address) -> None:
@@ -141,7 +155,8 @@ class LanQuest:
         self._probed_own = True
         for host in self._search.own:
             for port in self._search.ports:
-                if not self._search.has((host, port)):
+                if not self._search.has((host, port)) and host not in self._passed \
+                        and not (":" in host and port in self._taken and host != self._known_by):
                     self._search.sweep.add(Candidate((host, port), "this host"))
         if self._chosen:
             now = monotonic()
@@ -205,21 +220,37 @@ class LanQuest:
         self._looks += 1
         table = neighbours.read_at_once()
         if table is not None:
-            self._take_table(table)
+            self._take_table(table, *self._read_six(neighbours.SOURCES_SIX[:1]))
             return
-        reader = threading.Thread(target=lambda: self._tables.append(neighbours.read()),
-                                  name="net-neighbours", daemon=True)
+        reader = threading.Thread(target=self._read, name="net-neighbours", daemon=True)
         try:
             reader.start()
             self._readers.append(reader)
         except RuntimeError:  # can't start new thread
-            self._tables.append(neighbours.read())
+            self._read()
 
-    def _take_table(self, table: neighbours.Table) -> None:
-        """Divide the hosts of the neighbour table, and those that could not be primed."""
-        self._report.neighbour_source = table.source
+    def _read(self) -> None:
+        self._tables.append((neighbours.read(), *self._read_six(neighbours.SOURCES_SIX)))
+
+    def _read_six(self, sources: Sequence[neighbours.SourceSix]
+                  ) -> Tuple[str, List[neighbours.Addresses]]:
+        """The neighbours in IPv6, if they are asked."""
+        if not any([one.is_six for one in self._chosen]):
+            return "", []
+        return neighbours.read_six(sources)
+
+    def _take_table(self, table: neighbours.Table, source: str = "",
+                    in_six: Iterable[neighbours.Addresses] = ()) -> None:
+        """Divide the hosts of the neighbour tables, and those that could not be primed.
+
+        :param source: of ``in_six``, the neighbours in IPv6.
+        """
+        self._report.neighbour_source = ", ".join(filter(None, (table.source, source)))
         self._report.notes += [note for note in table.notes if note not in self._report.notes]
-        hosts = set(table.hosts) - set(self._search.own)
+        # A host that has answered at one of its addresses is not asked at others.
+        heard = {host for host, _ in self._heard_beyond}
+        six = {addresses[0] for addresses in in_six if not heard.intersection(addresses)}
+        hosts = six.union(table.hosts).difference(self._search.own)
         if settings.interfaces:
             hosts = {host for host in hosts if is_in(host, self._chosen)}
         self._report.neighbours = max(self._report.neighbours, len(hosts))
@@ -276,7 +307,7 @@ class LanQuest:
 
     @property
     def due(self) -> float:
-        return min(self.asker.rounds.due, self.asker.rounds.ends)
+        return min(self.asker.due, self.asker.rounds.ends)
 
     def step(self, now: float) -> None:
         self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())
@@ -285,7 +316,7 @@ class LanQuest:
             # Peers that have answered by now need not be asked for.
             self._read_table()
         while self._tables:
-            self._take_table(self._tables.pop(0))
+            self._take_table(*self._tables.pop(0))
         if not self.asker.rounds.quick and self._chosen:
             self.asker.rounds.quick = self._lan_is_quick()
 
@@ -318,7 +349,7 @@ class LanQuest:
                                       f"none")
         if self._old_is_here:
             # It finds the hosts in the neighbour table, and answers alone put no host there.
-            self.asker.touch({host for host, _ in self._heard_beyond})
+            self.asker.touch({host for host, _ in self._heard_beyond if ":" not in host})
         self.asker.close()
         self._report.heard = len(self._heard_beyond)
         self._report.loss = self.asker.rounds.loss
@@ -328,4 +359,4 @@ class LanQuest:
 
 def is_in(host: str, chosen: Iterable[interfaces.Interface]) -> bool:
     """Whether a host is in the network of one of these interfaces."""
-    return any(IPv4Address(host) in interface.network for interface in chosen)
+    return any(interface.holds(host) for interface in chosen)

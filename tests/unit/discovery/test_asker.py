@@ -9,7 +9,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from net.discovery.lan import asker as module
-from net.discovery.lan.asker import Asker, Place, this_host
+from net.discovery.lan.asker import Asker, Place, lan_places, this_host
 from net.discovery.lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, MAX_FACTS, SECURED, Message,
                                          decode, digest, encode, encode_said, read_question)
 from net.link.interfaces import Interface
@@ -202,3 +202,50 @@ def test_the_peers_of_this_host_are_asked_once_and_say_nothing_of_the_network(po
     with pytest.raises(socket.timeout):
         question.asked()
     question.close()
+
+
+def test_peers_are_asked_in_ipv6_a_moment_later_so_that_who_has_answered_need_not(port_range):
+    now = [monotonic()]
+    later = Place(LOOPBACK, "127.0.0.1", 0.05)
+    question = Question(port_range, HERE_ONLY, later)
+    question.asker._clock = lambda: now[0]
+    try:
+        begun = question.asker.rounds.due
+        question.asker.step(begun)
+        message, source = question.asked()
+        question.peer.sendto(answer(question, message), source)
+        question.receive()
+        assert question.asker.due <= begun + 0.05
+        question.asker.step(begun + 0.01)  # too early
+        question.asker.step(begun + 0.05)
+        again, other = question.asked()
+        # The same question, from the other place.
+        assert again.nonce == message.nonce and other != source
+        assert read_question(again.body).knows(digest(INSTANCE, again.nonce))
+    finally:
+        question.close()
+
+
+def test_the_places_of_a_lan_are_asked_in_the_order_of_their_ranks():
+    four, six, link = (Interface("eth0", "192.0.2.5", 24), Interface("eth0", "fd00::5", 64, 2),
+                       Interface("eth0", "fe80::5%eth0", 64, 2))
+    later = module.LATER
+    assert [place.later for place in lan_places([four, six, link])] == [0, later, 2 * later]
+    assert [place.later for place in lan_places([six, link])] == [0, later]
+    assert [place.later for place in lan_places([link])] == [0]
+    assert [place.later for place in this_host(["127.0.0.1", "::1", "fd00::5"], "fd00::5")] == \
+        [0, later, 0]
+
+
+def test_a_second_address_of_a_peer_says_nothing_about_the_network(question):
+    question.ask()
+    message, source = question.asked()
+    question.peer.sendto(answer(question, message), source)
+    question.receive()
+    question.ask()
+    again, _ = question.asked()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.3", question.ports.start))
+        other.sendto(answer(question, again), source)
+        question.receive()
+    assert len(question.heard) == 2 and question.asker.rounds.loss == 0

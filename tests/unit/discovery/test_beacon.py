@@ -12,11 +12,14 @@ import pytest
 
 from hearing import until
 from net.discovery.lan import beacon as module
-from net.discovery.lan.beacon import announcements, open_socket
+from net.discovery.lan.beacon import announcements
 from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, GOODBYE, HELLO, Message, decode,
                                          encode, encode_question, read_said)
 from net.discovery.lan.finder import Lan, read_facts
+from net.discovery.lan.sockets import open_socket
 from net.discovery.membership import Heard
+from net.link import interfaces
+from net.link.interfaces import GROUP, Interface
 from net.run.loop import Loop
 from each import each
 from times import patience
@@ -26,6 +29,8 @@ HERE = "127.0.0.1"
 
 class FakePeer:
     """What a beacon needs of a launched peer."""
+
+    bound = [HERE]
 
     def __init__(self, port: int, facts: Dict[str, Any]) -> None:
         self.server = SimpleNamespace(address=(HERE, port))
@@ -226,10 +231,29 @@ def test_the_secret_that_was_just_set_counts_for_the_next_question(make, ports, 
     assert decode(datagram).body == b"" and read_said(decode(datagram, seal).body).facts
 
 
+def told(hosts):
+    return [(source.address, target) for source, target in announcements(hosts)]
+
+
 def test_announcements_of_a_loopback_peer_go_to_loopback_only():
-    assert announcements("127.0.0.1") == [("127.0.0.1", "127.0.0.1")]
-    assert announcements("127.0.0.5") == [("127.0.0.5", "127.0.0.1")]
-    assert announcements("192.168.1.10") == [("192.168.1.10", "255.255.255.255")]
+    assert told(["127.0.0.1"]) == [("127.0.0.1", "127.0.0.1")]
+    assert told(["127.0.0.5"]) == [("127.0.0.5", "127.0.0.1")]
+    assert told(["::1"]) == [("::1", "::1")]
+    assert told(["192.168.1.10"]) == [("192.168.1.10", "255.255.255.255")]
+
+
+def test_a_peer_says_once_on_each_network_and_in_each_family_that_it_is_there(monkeypatch):
+    every = [Interface("lo", "::1", 128, 1), Interface("eth0", "192.168.1.10", 24),
+             Interface("eth0", "fe80::5%eth0", 64, 2), Interface("eth0", "fd00::77", 64, 2, True),
+             Interface("eth0", "fd00::5", 64, 2), Interface("wlan0", "fe80::6%wlan0", 64, 3),
+             Interface("docker0", "172.17.0.1", 16), Interface("docker0", "fd00:d::1", 64, 4)]
+    monkeypatch.setattr(interfaces, "read", lambda: (every, ""))
+    four = [("192.168.1.10", "192.168.1.255"), ("172.17.0.1", "172.17.255.255")]
+    six = [("fd00::5", GROUP), ("fe80::6%wlan0", GROUP)]
+    assert told(["0.0.0.0", "::"]) == four + six
+    assert told(["0.0.0.0"]) == four
+    assert told(["fe80::5%eth0"]) == [("fe80::5%eth0", GROUP)]
+    assert [source.number for source, _ in announcements(["fd00::5"])] == [2]
 
 
 def test_a_socket_that_cannot_be_bound_is_closed():

@@ -1,15 +1,18 @@
 """Datagrams: what is sent is read again, and nothing else makes sense."""
 from __future__ import annotations
 
+import socket
+from ipaddress import IPv6Address
+
 import pytest
 from hypothesis import given, strategies as st
 
 from net.discovery.lan import datagrams
-from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, HEAD, KINDS, MAX_DATAGRAM,
-                                         MAX_DIGESTS, MAX_ENTRIES, MAX_FACTS, NOBODY, SEALED,
-                                         SEAL_BYTES, Entry, Message, Question, Seal, decode,
-                                         digest, encode, encode_list, encode_question,
-                                         encode_said, read_list, read_question, read_said)
+from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, HEAD, KINDS, LIST, MAX_DATAGRAM,
+                                         MAX_DIGESTS, MAX_FACTS, NOBODY, SEALED, SEAL_BYTES, SIX,
+                                         Entry, Message, Question, Seal, decode, digest, encode,
+                                         encode_list, encode_question, encode_said, read_list,
+                                         read_question, read_said)
 from each import each
 
 NONCE, INSTANCE = bytes(range(8)), bytes(range(16))
@@ -73,8 +76,9 @@ def test_no_bytes_are_more_than_a_message_or_none(data):
         for one in (None, seal):
             message = decode(text, one)
             if message is not None:
-                for read in (read_question, read_said, datagrams.read_sum, read_list):
+                for read in (read_question, read_said, datagrams.read_sum):
                     read(message.body)
+                read_list(message, ("fe80::1%eth0", 3010))
 
 
 @given(st.lists(st.binary(min_size=4, max_size=4), max_size=300), st.integers(0, 180),
@@ -120,23 +124,50 @@ def test_the_longest_facts_fit_into_a_datagram():
 
 
 addresses = st.tuples(st.integers(1, 2**32 - 2).map(
-    lambda number: ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))),
+    lambda number: ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0)))
+    | st.integers(1, 2**128 - 2).map(lambda number: str(IPv6Address(number))),
     st.integers(1, 65535))
 
 
+def listed(entries, source=("10.0.0.1", 3010)):
+    """What a receiver reads in the lists of these entries."""
+    return [read_list(Message(LIST, flags, body=body), source)
+            for flags, body in encode_list(entries)]
+
+
 @given(st.lists(st.builds(Entry, addresses, st.binary(min_size=4, max_size=4)), max_size=400,
-                unique_by=lambda entry: entry.address))
+                unique_by=lambda entry: (IPv6Address(entry.address[0]) if ":" in entry.address[0]
+                                         else entry.address[0], entry.address[1])))
 def test_a_list_is_read_as_it_was_written_and_says_where_it_ends(entries):
-    bodies = encode_list(entries)
-    read = [read_list(body) for body in bodies]
-    assert sorted(entry for one in read for entry in one.entries) == sorted(entries)
-    assert all(len(one.entries) <= MAX_ENTRIES for one in read)
-    for address in [entry.address for entry in entries] + [("10.1.2.3", 3010), ("0.0.0.1", 1)]:
-        assert sum(one.covers(address) for one in read) == 1
+    read = listed(entries)
+    known = [Entry((usual(one.address[0]), one.address[1]), one.instance) for one in entries]
+    assert sorted(entry for one in read for entry in one.entries) == sorted(known)
+    for flags, body in encode_list(entries):
+        datagram = encode(Message(LIST, flags, 3010, NONCE, INSTANCE, body))
+        assert len(datagram) + SEAL_BYTES <= MAX_DATAGRAM
+    families = {":" in entry.address[0] for entry in entries} or {False}
+    assert sum(one.is_first for one in read) == len(families)
+    for address in [entry.address for entry in entries] + [("10.1.2.3", 3010), ("fd00::1", 1)]:
+        assert sum(one.covers(address) for one in read) == ((":" in address[0]) in families)
         assert all(one.covers(entry.address) for one in read for entry in one.entries)
 
 
-def test_lists_are_of_ipv4():
-    bodies = encode_list([Entry(("fd00::1", 3010), b"abcd")])
-    assert [read_list(body).entries for body in bodies] == [[]]
-    assert not read_list(bodies[0]).covers(("fd00::1", 3010))
+def usual(host):
+    """As sockets write an address."""
+    return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host)) \
+        if ":" in host else host
+
+
+def test_a_link_local_address_on_a_list_is_of_the_link_that_the_list_came_on():
+    entries = [Entry(("fe80::7%eth0", 3010), b"abcd"), Entry(("fd00::7", 3010), b"efgh")]
+    assert b"eth0" not in encode_list(entries)[0][1]
+    found, = listed(entries, ("fe80::1%wlan1", 3010))
+    assert {one.address[0] for one in found.entries} == {"fe80::7%wlan1", "fd00::7"}
+    assert found.covers(("fe80::7%wlan1", 3010))
+    found, = listed(entries)  # which link is not known, and nothing can be sent there
+    assert {one.address[0] for one in found.entries} == {"fe80::7", "fd00::7"}
+
+
+@each("flags, size", [(0, 11), (SIX, 35), (SIX, 12), (0, 0)])
+def test_a_list_that_is_too_short_makes_no_sense(flags, size):
+    assert read_list(Message(LIST, flags, body=bytes(size)), ("10.0.0.1", 3010)) is None

@@ -92,6 +92,19 @@ def test_no_neighbours(case):
     assert "no neighbours" in text and "NET_PEERS" in text
 
 
+def test_no_neighbours_in_ipv6_where_nothing_is_swept(case):
+    six = {"interfaces": ["eth0 fd00::5/64", "eth0 fe80::5%eth0/64"], "primed": 0,
+           "neighbours": 0, "host": "fd00::5"}
+    text = only(case(**six))
+    assert "no neighbours" in text and "after a question to all on the link" in text
+
+
+def test_a_link_local_address_without_its_interface(case):
+    place = ("fe80::7", 3010)
+    text = only(case(peer(), outcomes={place: "unreachable"}))
+    assert "[fe80::7]:3010 may be at any interface" in text and "[fe80::7%eth0]:3010" in text
+
+
 def test_only_container_interfaces(case):
     found = causes(case(interfaces=["docker0 172.17.0.1/16"], primed=0, neighbours=0, heard=0,
                         notes=["docker0 172.17.0.1/16: not swept, a bridge to containers or "

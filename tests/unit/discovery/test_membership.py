@@ -1,13 +1,15 @@
 """Who is alive: hundreds of simulated processes on a simulated LAN, in simulated time."""
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import List
 
 import pytest
 
 from net.discovery.lan.datagrams import (ANSWER, ASK, BEAT, DOUBT, GOODBYE, HELLO, LIST, REPLY,
-                                         WATCHING, Entry, Message, encode, encode_list, encode_said)
-from net.discovery.membership import MAX_CHECKS, RoundTrips, Timers
+                                         WATCHING, Entry, Message, encode, encode_hello,
+                                         encode_list, encode_said, read_list)
+from net.discovery.membership import MAX_CHECKS, Member, RoundTrips, Timers
 from each import each
 from simulated_lan import Network, Node, know_each_other, lan, wrong
 
@@ -341,7 +343,7 @@ def test_a_goodbye_in_the_name_of_one_that_is_busy_changes_nothing_either(strang
 def test_doubts_and_lists_of_strangers_are_not_looked_at(stranger):
     entries = [Entry((f"10.77.8.{n}", 3010), b"abcd") for n in range(100)]
     node, sent = stranger.nodes[0], stranger.nodes[0].sent
-    for body in encode_list(entries):
+    for _, body in encode_list(entries):
         for kind in (DOUBT, LIST):
             for source in (stranger.address, stranger.nodes[1].address):
                 stranger.send(Message(kind, WATCHING, source[1], b"x" * 8, b"s" * 16, body),
@@ -354,7 +356,7 @@ def test_doubts_in_the_name_of_a_watcher_only_have_it_asked_and_not_without_limi
     everybody = encode_list([Entry(one.address, one.instance) for one in stranger.nodes])
     sent = stranger.network.sent
     for _ in range(50):
-        for body in everybody:
+        for _, body in everybody:
             stranger.send(Message(DOUBT, WATCHING, 3010, bytes(8), liar.instance, body),
                           node.address, (liar.address[0], 40000))
     assert not left(stranger.nodes) and stranger.network.sent - sent < 400
@@ -442,7 +444,7 @@ def test_a_recorded_list_is_answered_now_and_then_only(stranger, heard):
     permit = node.responder.permit(other.address)
     network.run(1.0)
     heard.clear()
-    body = encode_list([])[0]
+    _, body = encode_list([])[0]
     for _ in range(200):
         network.send(encode(Message(LIST, WATCHING | REPLY, 3010, permit, other.instance, body)),
                      other.address, node.address)
@@ -657,3 +659,38 @@ def test_a_process_with_another_address_is_asked_for_at_the_one_before():
     network.run(3.0)
     for node in without(nodes, moved):
         assert moved.address in node.listed and before not in node.listed
+
+
+# ------------------------------------------------------------------------------ two families
+
+def test_a_hello_that_comes_from_several_addresses_has_one_of_them_asked(stranger):
+    membership, now = stranger.nodes[0].membership, stranger.network.now
+    four, six, link = ("10.77.5.66", 3010), ("fd00::66", 3010), ("fe80::66%eth0", 3010)
+
+    def says(address, seconds):
+        hello = Message(HELLO, 0, 3010, bytes(8), b"s" * 16, encode_hello(b""))
+        membership.received(hello, address, now + seconds)
+        return [one for one in (four, six, link) if one in membership._checks]
+
+    assert says(six, 0) == [six]
+    assert says(link, 0.001) == [six]
+    # What is asked first counts, whatever came before.
+    assert says(four, 0.002) == [four, six]
+    # A second later it may have lost the other address.
+    assert says(link, 1.0) == [four, six, link]
+
+
+def test_a_link_local_address_is_told_on_its_own_link_only(stranger):
+    membership, now = stranger.nodes[0].membership, stranger.network.now
+    sent = []
+    membership._outlet = SimpleNamespace(send=lambda message, address: sent.append(message))
+    for host in ("fe80::1%eth0", "fe80::2%eth0", "fe80::3%eth1", "fd00::4"):
+        membership.members[host, 3010] = Member((host, 3010), host.encode(), 0, True, now)
+    for target, told in (("fe80::1%eth0", 3), ("fe80::3%eth1", 2), ("fd00::4", 1)):
+        sent.clear()
+        membership._send_list(membership.members[target, 3010], 0)
+        listed = [read_list(message, (target, 40000)) for message in sent]
+        assert len([one for found in listed for one in found.entries if ":" in one.address[0]]) \
+            == told
+    for host in ("fe80::1%eth0", "fe80::2%eth0", "fe80::3%eth1", "fd00::4"):
+        del membership.members[host, 3010]

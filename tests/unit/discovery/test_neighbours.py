@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from hypothesis import given, strategies as st
 
 from net.discovery.lan import neighbours
 from each import each
@@ -334,3 +335,102 @@ def test_the_table_of_the_kernel_is_read_without_waiting_and_no_other(monkeypatc
     assert neighbours.read_at_once() is None
     monkeypatch.setattr(neighbours, "SOURCES", (("arp", neighbours.read_arp),))
     assert neighbours.read_at_once() is None
+
+
+# ------------------------------------------------------------------------------------- IPv6
+
+IP_SIX = """\
+fe80::1 dev eth0 lladdr 02:00:00:00:00:01 router PROBE\x20
+fd00:5::79 dev eth0 lladdr 02:00:00:00:00:79 STALE\x20
+fe80::79 dev eth0 lladdr 02:00:00:00:00:79 REACHABLE\x20
+fe80::79 dev wlan0 lladdr 02:00:00:00:00:79 DELAY\x20
+2001:db8::5 dev eth0 lladdr 02:00:00:00:00:05 PERMANENT\x20
+fd00:5::9 dev eth0  FAILED\x20
+fd00:5::8 dev eth0  INCOMPLETE\x20
+fd00:5::7 dev eth0 lladdr 02:00:00:00:00:07 FAILED\x20
+ff02::1 dev eth0 lladdr 33:33:00:00:00:01 NOARP\x20
+10.0.0.7 dev eth0 lladdr 02:00:00:00:00:77 STALE\x20
+"""
+IP_SIX_HOSTS = [["fe80::1%eth0"], ["fd00:5::79", "fe80::79%eth0"], ["fe80::79%wlan0"],
+                ["2001:db8::5"]]
+
+NDP_TABLE = """\
+Neighbor                                Linklayer Address  Netif Expire    St Flgs Prbs
+2001:db8::5                             a4:83:e7:1b:2c:3d    en0 23h59m50s S
+fe80::1%lo0                             (incomplete)         lo0 permanent R
+fe80::aede:48ff:fe00:1122%en5           ac:de:48:0:11:22     en5 permanent R
+fe80::1%en0                             a4:83:e7:1b:2c:3d    en0 3s        R  R
+fe80::99%en0                            (incomplete)         en0 expired   N
+::1                                     (incomplete)         lo0 permanent R
+"""
+NDP_HOSTS = [["2001:db8::5", "fe80::1%en0"], ["fe80::aede:48ff:fe00:1122%en5"]]
+
+NETSH = """
+Interface 1: Loopback Pseudo-Interface 1
+
+
+Internet Address                              Physical Address   Type
+--------------------------------------------  -----------------  -----------
+ff02::16                                                         Permanent
+
+Interface 12: Wi-Fi 2: home
+
+Internet Address                              Physical Address   Type
+--------------------------------------------  -----------------  -----------
+fe80::1                                       8c-a6-df-7e-81-fa  Reachable (Router)
+fd00::20                                      AA-BB-CC-DD-EE-FF  Stale
+fe80::20                                      AA-BB-CC-DD-EE-FF  Stale
+fe80::99                                      Unreachable        Unreachable
+fe80::98                                      00-00-00-00-00-00  Unreachable
+ff02::1                                       33-33-00-00-00-01  Permanent
+""".replace("\n", "\r\n")
+NETSH_HOSTS = [["fe80::1%12"], ["fd00::20", "fe80::20%12"]]
+
+NETSH_GERMAN = """
+Schnittstelle 7: Ethernet
+
+
+Internetadresse                               Physische Adresse  Typ
+--------------------------------------------  -----------------  -----------
+fe80::2                                       dc-39-6f-12-34-56  Erreichbar (Router)
+fe80::3                                       Nicht erreichbar   Nicht erreichbar
+""".replace("\n", "\r\n")
+
+NETSH_FRENCH = """
+Interface 9 : Ethernet
+
+Adresse Internet                              Adresse physique   Type
+--------------------------------------------  -----------------  -----------
+fe80::4                                       6c-38-a1-06-bf-04  Joignable
+""".replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("parse, output, hosts", [
+    (neighbours.parse_ip_six, IP_SIX.encode(), IP_SIX_HOSTS),
+    (neighbours.parse_ip_six, b"", []),
+    (neighbours.parse_ndp, NDP_TABLE.encode(), NDP_HOSTS),
+    (neighbours.parse_ndp, NDP.encode(), [["fe80::1%en0"]]),
+    (neighbours.parse_netsh, NETSH.encode(), NETSH_HOSTS),
+    (neighbours.parse_netsh, NETSH_GERMAN.encode("cp850"), [["fe80::2%7"]]),
+    (neighbours.parse_netsh, NETSH_FRENCH.encode("cp850"), [["fe80::4%9"]]),
+], ids=["ip", "nothing", "ndp", "one row of ndp", "netsh", "German", "French"])
+def test_a_table_of_ipv6_names_each_host_once_with_all_its_addresses(parse, output, hosts):
+    assert neighbours.hosts_of(parse(output)) == hosts
+
+
+@given(st.binary(max_size=400), st.sampled_from([IP_SIX, NDP_TABLE, NETSH]))
+def test_no_output_of_a_command_for_ipv6_breaks_its_parser(noise, table):
+    for output in (noise, table.encode() + noise, noise + table.encode()):
+        for parse in (neighbours.parse_ip_six, neighbours.parse_ndp, neighbours.parse_netsh):
+            for addresses in neighbours.hosts_of(parse(output)):
+                assert addresses and all(":" in one for one in addresses)
+
+
+def test_the_first_source_for_ipv6_that_works_is_taken():
+    def broken(seconds):
+        raise OSError("not found")
+
+    rows = [("eth0", "fe80::5", "02:00:00:00:00:05"), ("eth0", "nonsense", "02:00:00:00:00:05")]
+    assert neighbours.read_six([("ndp", broken), ("ip", lambda seconds: rows)]) == \
+        ("ip", [["fe80::5%eth0"]])
+    assert neighbours.read_six([("ndp", broken)]) == ("", [])
