@@ -33,6 +33,7 @@ class Application:
     def __init__(self) -> None:
         self.calls: List[Any] = []
         self.failures: List[BaseException] = []
+        self.begun = threading.Event()
         self.open = threading.Event()
         self.open.set()
 
@@ -44,6 +45,7 @@ class Application:
         return Job([self.hearer], args, kwargs, ADDRESS)
 
     def hear(self, *args: Any, **kwargs: Any) -> None:
+        self.begun.set()
         assert self.open.wait(10)
         self.calls.append((args, kwargs, threading.current_thread().name, caller().address))
         if "error" in kwargs:
@@ -192,7 +194,7 @@ def test_what_waits_for_an_executor_that_does_nothing_is_given_up_and_counted(
     put = lambda number: runner.put(  # noqa: E731
         [Job(hearers, (number,), {}, ADDRESS)], size, lambda: freed.append(number))
     assert [put(number) for number in range(5)] == [True] * 4 + [False]
-    until(lambda: len(here.calls) == 5)
+    until(lambda: len(here.calls) == 5 and stuck.begun.is_set())
     runner.make_room()
     assert not runner.has_room and freed == []  # it may only be slow
     monkeypatch.setattr(module, "STUCK_TIME", -1.0)
@@ -215,6 +217,7 @@ def test_a_gap_is_not_given_up(runner, monkeypatch):
     monkeypatch.setattr(module, "STUCK_TIME", -1.0)
     stuck = Elsewhere(object())
     runner.put([stuck.job(1)], 0)
+    until(stuck.begun.is_set)  # what waits is given up
     runner.put([Job([stuck.hearer._replace(missed=None)], ("gap",), {}, ADDRESS)], 0)
     until(lambda: any(lane.queue for lane in list(runner._lanes.values())))
     runner.make_room()
