@@ -352,14 +352,16 @@ TARGETS: Dict[str, Target] = {
         legacy.encode_result(5), legacy.encode_result({"a": 1}), legacy.encode_error("E: x"),
         encode_text("NULL")]),
     "datagram": Target(read_datagram, (), [datagrams.encode(datagrams.Message(
-        kind, 2, 3010, bytes(8), b"i" * 16, body)) for kind, body in (
-            (datagrams.ASK, datagrams.encode_question(
+        kind, 2 | flags, 3010, bytes(8), b"i" * 16, body)) for kind, flags, body in (
+            (datagrams.ASK, 0, datagrams.encode_question(
                 datagrams.Question(b"abcd" * 3, 60, 1.0), 99)),
-            (datagrams.ANSWER, datagrams.encode_said(b"{}", bytes(8), 9)),
-            (datagrams.HELLO, datagrams.encode_said(b"{}", bytes(8), 0)), (datagrams.GOODBYE, b""),
-            (datagrams.BEAT, datagrams.SUM.pack(2, 5, 0)),
-            *((kind, datagrams.encode_list([datagrams.Entry(("10.0.0.1", 3010), b"iiii")])[0])
-              for kind in (datagrams.LIST, datagrams.DOUBT)))]),
+            (datagrams.ANSWER, 0, datagrams.encode_said(b"{}", bytes(8), 9)),
+            (datagrams.HELLO, 0, datagrams.encode_said(b"{}", bytes(8), 0)),
+            (datagrams.GOODBYE, 0, b""),
+            (datagrams.BEAT, 0, datagrams.SUM.pack(2, 5, 0)),
+            *((kind, *datagrams.encode_list([datagrams.Entry((host, 3010), b"iiii")])[0])
+              for kind in (datagrams.LIST, datagrams.DOUBT)
+              for host in ("10.0.0.1", "fd00::1", "fe80::1%2")))]),
     "neighbours": Target(read_table, (), _ARP),
     "peer id": Target(PeerId, (NetError,), [encode_text("10.0.0.1:3010 -> None"),
                                             encode_text("h:1 -> a group")]),
