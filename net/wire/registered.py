@@ -134,7 +134,8 @@ def _find_shape(cls: Any) -> _Shape:
     slots = {name: slot for base in cls.__mro__ for name, slot in vars(base).items()
              if type(slot) is types.MemberDescriptorType and name not in names}
     known = frozenset(names)
-    in_dict = cls.__dictoffset__ != 0 and not slots \
+    # PyPy has no such offset.
+    in_dict = getattr(cls, "__dictoffset__", 0) != 0 and not slots \
         and cls.__getattribute__ is object.__getattribute__ \
         and not any([hasattr(type(vars(base).get(name)), "__set__")
                      for base in cls.__mro__ for name in names])
