@@ -188,8 +188,6 @@ class LanQuest:
             self._primed += hosts
             self._report.primed += len(hosts)
         self._report.primed -= len(self._unsent)
-        # Only on the first port; on the others those in the neighbour table are asked over TCP.
-        self.asker.rounds.asked_each = bool(self._primed) and not self._unsent
         if not others:
             self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
 

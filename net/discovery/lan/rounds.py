@@ -44,7 +44,6 @@ class Rounds:
     :param expected: whether it is worth waiting for the first answer.
     :ivar crowd: changes with time.
     :ivar quick: whether the network is known to be quick.
-    :ivar asked_each: whether each address was asked one by one as well.
     """
 
     def __init__(self, now: float, random: Optional[Random] = None, crowd: int = 0,
@@ -52,7 +51,6 @@ class Rounds:
         # Who has answered, and the first of the questions that it did.
         self._first: Dict[Address, int] = {}
         self.quick = not expected
-        self.asked_each = False
         self.crowd = crowd
         self._random = random or Random()
         self._began = now
@@ -132,8 +130,6 @@ class Rounds:
         count = len(self._first)
         if not count:
             return len(UNANSWERED)
-        if self.asked_each and not self._vain:
-            return MIN_ROUNDS
         # Few answers say little about loss, so half a loss is added to what they say.
         loss = min(0.9, (self._vain + 0.5) / (self._tries + 0.5))
         # Where many ask, each question costs everybody: a slip is mended by the peers themselves.

@@ -123,16 +123,6 @@ def test_a_question_is_due_again_only_as_long_as_somebody_may_be_missed():
     assert now < rounds.ends < math.inf
 
 
-def test_two_questions_are_enough_where_each_address_was_asked_too_and_nothing_was_lost():
-    for vain, enough in ((0, True), (1, False)):
-        rounds = Rounds(0.0, Random(1))
-        rounds.asked_each = True
-        nonces = [rounds.ask(0.0), rounds.ask(0.0)]
-        for number in range(3):
-            rounds.heard(nonces[vain if number == 2 else 0], ("10.0.0.1", number), 0.002)
-        assert (rounds.due == math.inf) is enough
-
-
 def test_an_answer_may_take_longer_than_the_slowest_and_longer_yet_where_many_search():
     rounds = Rounds(0.0, Random(1))
     nonce = rounds.ask(0.0)
