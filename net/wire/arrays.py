@@ -21,7 +21,8 @@ MAX_ITEM = 2 ** 31 - 1
 # Integers that numpy has twice, with the same text: int and long, or long and long long. Their
 # characters mean 4 and 8 bytes on every platform that has them twice.
 _SAME_SIZE = "iIqQ"
-_PLAIN_DTYPE = re.compile(r"[<>|]?[A-Za-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z")
+# "a", an old name of "S", is none that numpy gives, and numpy warns of it.
+_PLAIN_DTYPE = re.compile(r"[<>|]?[A-Zb-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z")
 
 
 def loaded() -> Any:
