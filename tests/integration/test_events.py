@@ -362,7 +362,7 @@ def test_a_subscriber_that_reads_nothing_is_cut_off(impatient):
 @pytest.mark.parametrize("answer, text", [
     (message(TAKEN, 2, None), "EVENT frame 2 is acknowledged, which is not on its way"),
     (message(TAKEN, 1, None) * 2, "EVENT frame 1 is acknowledged, which is not on its way"),
-    (message(TAKEN, 1, 5), "with a text or nothing"),
+    (message(TAKEN, 1, 5), "acknowledgement of events is a text or nothing"),
     (message(TAKEN, 1, "no such class"), "cannot take 1 events 'number': no such class"),
     (message(EVENT, 1, ["number", 1, [], {}]), "a frame of kind 13 may not come now"),
     (b"HTTP/1.1 400 Bad Request\r\n", "what came starts with b'HTTP"),
