@@ -376,6 +376,9 @@ def test_started_calls_work_with_what_futures_are_for(far):
     until(lambda: seen == [far.pid])
 
 
+# A loop that has hundreds of things to do on a busy machine may let three seconds pass between
+# connecting and greeting, which no peer waits for.
+@pytest.mark.flaky(reruns=1)
 def test_a_thousand_started_calls_need_no_thousand_threads(forms_process):
     process = forms_process()
     before = threading.active_count()

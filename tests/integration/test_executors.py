@@ -106,6 +106,9 @@ def secured() -> Any:
     net.configure(secret=None)
 
 
+# A loop that has hundreds of things to do on a busy machine may let three seconds pass between
+# connecting and greeting, which no peer waits for.
+@pytest.mark.flaky(reruns=1)
 def test_under_a_secret_every_form_works(secured, forms_process, key):
     process = forms_process(NET_SECRET=secured)
 

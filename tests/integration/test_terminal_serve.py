@@ -169,9 +169,12 @@ def test_workers_are_as_many_peers_and_one_that_dies_is_replaced(serve, folder, 
             os.kill(pid, 0)
 
 
-def test_ctrl_c_in_a_terminal_lets_the_calls_of_workers_end(serve, folder):
+def test_ctrl_c_in_a_terminal_lets_the_calls_of_workers_end(serve, folder, port_range):
     (folder / "slow.py").write_text(SLOW)
     terminal = serve("slow", "--workers", "2", NET_GRACE=60)
+    # Both: Ctrl-C while one is still being started shows where that was.
+    for port in port_range[:2]:
+        terminal.wait_for(f"127.0.0.1:{port}: ", 30)
     peer = served(terminal)
     running = net.remote("slow.slow").start(str(folder), peer=peer)
     until(lambda: (folder / "began").exists())
