@@ -403,7 +403,8 @@ class _Connection:
     async def _refusal(self, number: int, problem: OSError) -> Frame:
         """What a peer that has stopped reading says about it; the problem if it says nothing."""
         try:
-            return await asyncio.wait_for(self.reply(number, None), REFUSAL_TIME)
+            frame: Frame = await within(REFUSAL_TIME, self.reply(number, None))
+            return frame
         except asyncio.TimeoutError:
             raise problem from None
 
