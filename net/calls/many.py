@@ -47,8 +47,9 @@ class Target(NamedTuple):
     :ivar there: what calling it with ``peer=`` gives.
     :ivar call: its value, for a thread that waits.
     :ivar call_async: its value, awaited.
-    :ivar several: the outcomes for the first of several arguments, for a thread that waits;
-        :ivar outcome: makes the value of one. None if that peer, or they, do not allow for it.
+    :ivar several: the outcomes for the first ones of a list of arguments, for a thread that waits;
+        None if the peer, or the arguments, do not allow for it.
+    :ivar outcome: makes the value of one of them.
     :ivar start: a :class:`net.Call`.
     :ivar missed: called with a peer that does not answer.
     """

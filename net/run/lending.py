@@ -377,7 +377,3 @@ class BorrowedIterator:
 
     def __reduce__(self) -> Any:
         raise TypeError("what a caller lends cannot be kept beyond the call")
-
-
-#: Makes what stands for an argument that is lent.
-Borrow = Callable[[Any], Any]
