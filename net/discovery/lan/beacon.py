@@ -87,13 +87,15 @@ class Beacon:
 
     def receive(self, _mask: int = 0) -> None:
         """Take what has come."""
+        received = list(self.sockets.receive())
+        # After reading: what was asked after a secret was set is answered under it.
         if self._revision != settings.revision:
             self._revision = settings.revision
             self.seal = self.responder.seal = make_seal()
             self.forget_facts()
         now = monotonic()
         questions: Dict[Address, Tuple[Message, bytes]] = {}
-        for data, source in self.sockets.receive():
+        for data, source in received:
             if not self.responder.takes(source):
                 continue
             message = decode(data, self.seal)
