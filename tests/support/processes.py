@@ -19,6 +19,11 @@ from times import patience
 
 READY = "app-net is ready:"
 
+# What a command that was interrupted ends with; a shell shows 130 for both. Python itself ends by
+# the signal where the interrupt came while it ran code from text, as dataclasses and named tuples
+# do, even if the interrupt was caught.
+INTERRUPTED = (130, -signal.SIGINT)
+
 # Seconds until a peer must have said that it is ready: a slow interpreter on a busy machine.
 START_LIMIT = 15.0
 
