@@ -6,7 +6,7 @@ import math
 import threading
 from functools import partial
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Set
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Set
 
 from ..errors import Address, NetError
 from ..link.carriers import Carriers
@@ -17,6 +17,10 @@ from ..run.loop import Loop
 from ..settings import ENGINE_SUFFIX, settings
 from .answers import Answer
 from .finder import Listing, Search
+from .sealed import Answering, Question, make_seal
+
+if TYPE_CHECKING:
+    from ..link.zenoh import ZenohCarrier
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
@@ -24,6 +28,11 @@ note = RateLimitedLog(logging.getLogger(DISCOVERY))
 FOUND = "engine"
 # Seconds for a peer to identify itself, TLS handshake included.
 EXPECTED_SECONDS = 2.0
+# Seconds for the answers to a question; who has not answered by then is asked on a connection. And
+# when that begins at the latest in a search, which begins nothing new after 0.6.
+ANSWER_SECONDS, LAST_START = 0.3, 0.55
+# Peers that are asked one by one; with more of them, all are.
+ONE_BY_ONE = 8
 # Seconds that a search waits for a router that has never been reached, and between its looks.
 START_SECONDS, LOOK_SECONDS = 0.5, 0.005
 # Peers whose other address is remembered.
@@ -35,8 +44,9 @@ AGAIN_SECONDS = 2.0
 class Engine:
     """Asks the peers that the engine knows of. See :class:`~net.discovery.finder.Finder`.
 
-    Who is there the routers tell; what a peer says of itself comes on a connection to it, secured
-    from end to end. All but the searches in the loop's thread, and a thread that asks.
+    Who is there the routers tell. What a peer says of itself is sealed under the secret; under
+    certificates, and where an answer is missing, it comes on a connection to it, secured from end
+    to end. All but the searches in the loop's thread, and a thread that asks.
     """
 
     def __init__(self, loop: Loop, listing: Listing, carriers: Carriers) -> None:
@@ -46,6 +56,7 @@ class Engine:
         self._until = 0.0
         self._asking = False
         self._wanted: Set[Address] = set()
+        self._answering = Answering()
         # The instances of peers that were listed at another address: a peer that is on the LAN and
         # beyond is reached directly.
         self._direct: Dict[Address, str] = {}
@@ -53,9 +64,13 @@ class Engine:
     # ------------------------------------------------------------------ the contract
 
     def search(self, search: Search) -> EngineQuest:
-        reached = {instance for address, instance in list(self._direct.items())
-                   if self._listing.knows(address)}
-        return EngineQuest(search, self._carriers, reached | {process.instance})
+        return EngineQuest(search, self._carriers, self._reached())
+
+    def _reached(self) -> Set[str]:
+        """The instances that need not be asked: this process, and those that are reached directly.
+        """
+        return {process.instance, *(instance for address, instance in list(self._direct.items())
+                                    if self._listing.knows(address))}
 
     def other_way(self, address: Address) -> Optional[Address]:
         """The address at the engine of a peer that was found at another one; None if the engine
@@ -67,7 +82,13 @@ class Engine:
              if other == instance), None)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
-        return lambda: None  # its server listens at the engine, which tells that
+        # That it is there the engine tells, at which its server listens.
+        engine = self._carriers.engine
+        if engine is None:
+            return lambda: None
+        self._answering.add(peer)
+        engine.answer = self._answering.answer
+        return partial(self._answering.remove, peer)
 
     def watch(self, until: float) -> None:
         if settings.has_engine:
@@ -101,8 +122,11 @@ class Engine:
         engine = self._carriers.engine
         if engine is not None and monotonic() < until:
             engine.present.heard = self._heard
-            for instance, port in engine.present.served():
-                self._news(instance, port, True)
+            reached = self._reached()
+            there = {(instance + ENGINE_SUFFIX, port)
+                     for instance, port in engine.present.served() if instance not in reached}
+            self._wanted |= {one for one in there if not self._listing.knows(one)}
+            self._ask_wanted()
 
     def _heard(self, instance: str, port: int, came: bool) -> None:
         """In a thread of the engine."""
@@ -152,13 +176,26 @@ class Engine:
 
         answers: List[Answer] = []
         try:
-            answers = look_at(addresses, EXPECTED_SECONDS, FOUND).answers
+            answers = self._answers_of(addresses)
+            silent = addresses - {answer.address for answer in answers}
+            if silent:
+                answers += look_at(silent, EXPECTED_SECONDS, FOUND).answers
             self._listing.learn(answers)
         except (NetError, OSError) as problem:
             note(logging.INFO, "peers of the engine cannot be asked: %s", problem)
         finally:
             silent = addresses - {answer.address for answer in answers}
             self._soon(partial(self._asked, silent))
+
+    def _answers_of(self, addresses: Set[Address]) -> List[Answer]:
+        """What these answer to a question, as far as they do."""
+        engine, seal = self._carriers.engine, make_seal()
+        if engine is None or seal is None:
+            return []
+        asked = sorted({host[:-len(ENGINE_SUFFIX)] for host, _ in addresses})
+        question = Question(engine.ask, seal, asked if len(asked) <= ONE_BY_ONE else [], FOUND)
+        found = question.wait(addresses, ANSWER_SECONDS)
+        return [answer for answer in found if answer.address in addresses]
 
     def _asked(self, silent: Set[Address]) -> None:
         self._asking = False
@@ -185,24 +222,52 @@ class EngineQuest:
         self._but = but
         if carriers.why_none:
             search.report.notes.append(f"engine: {carriers.why_none}")
-        self._given_up = search.started + START_SECONDS
-        self._asked = self._engine is None
-        self.due = math.inf if self._asked else search.started
+        # Until when it waits for a router, and then for answers.
+        self._until = search.started + START_SECONDS
+        self._seal = make_seal() if self._engine is not None else None
+        self._question: Optional[Question] = None
+        self._missing: Set[Address] = set()
+        self._done = self._engine is None
+        self.due = math.inf if self._done else search.started
 
     def step(self, now: float) -> None:
         engine = self._engine
-        if self._asked or engine is None:
+        if engine is None:
             return
-        if engine.wait(0) or now >= self._given_up:
-            self._asked, self.due = True, math.inf
-            for instance, port in engine.present.served():
-                if instance not in self._but:
-                    self._search.hint((instance + ENGINE_SUFFIX, port), FOUND)
-        else:
-            self.due = now + LOOK_SECONDS
+        if self._question is not None:
+            self._read()
+        elif not self._done and (engine.wait(0) or now >= self._until):
+            self._ask(engine, now)
+        if not self._done and self._question is not None and (
+                not self._missing or now >= self._until):
+            self._connect()
+        self.due = math.inf if self._done else now + LOOK_SECONDS
+
+    def _ask(self, engine: ZenohCarrier, now: float) -> None:
+        self._missing = {(instance + ENGINE_SUFFIX, port)
+                         for instance, port in engine.present.served() if instance not in self._but}
+        if self._seal is None or not self._missing:
+            self._connect()
+            return
+        self._until = min(now + ANSWER_SECONDS, self._search.started + LAST_START)
+        self._question = Question(engine.ask, self._seal, [], FOUND)
+
+    def _read(self) -> None:
+        """Take what has been answered, also by those that are asked on a connection meanwhile."""
+        assert self._question is not None
+        for answer in self._question.read():
+            if answer.facts["instance"] not in self._but:
+                self._missing.discard(answer.address)
+                self._search.found(answer)
+
+    def _connect(self) -> None:
+        """Have those asked on a connection that have not answered."""
+        self._done = True
+        for address in sorted(self._missing):
+            self._search.hint(address, FOUND)
 
     def over(self, now: float) -> bool:
-        return self._asked
+        return self._done
 
     def close(self) -> None:
         engine = self._engine

@@ -47,6 +47,11 @@ RETRY_FIRST, RETRY_MOST = 100, 1000
 OPEN_MS, LEASE_MS = 3000, 4000
 # Seconds for what a router knows to be told to a new session.
 TOLD_TIME = 1.0
+# Seconds for which the engine takes answers to a question, and bytes of a question.
+ANSWER_TIME, MAX_QUESTION = 2.0, 2048
+# Ports of other processes that are remembered, and versions of the token of one, of which there are
+# two at times. A process that is let in can make up any number.
+MAX_SERVED, MAX_VERSIONS = 16384, 8
 
 #: What a router does that lets this process connect, and no more.
 NO_SESSION = "accepts connections, but no session"
@@ -128,6 +133,8 @@ class ZenohCarrier:
         self.instance = instance
         self.routers = routers
         self.present = Presence()
+        #: What is answered to a question of another process. In the thread of the loop.
+        self.answer: Callable[[bytes], List[bytes]] = lambda question: []
         self._zenoh = load_zenoh()
         self._secure = secure
         self._own = bytes.fromhex(instance)
@@ -203,6 +210,30 @@ class ZenohCarrier:
         of the two is so."""
         self.open()
         return self._tried.wait(seconds) if seconds else self._tried.is_set()
+
+    def ask(self, question: bytes, instances: List[str], heard: Callable[[bytes], None]) -> None:
+        """Send a question. Does not wait. Any thread may call.
+
+        :param instances: who is asked; all processes if there are none.
+        :param heard: is given each answer, in a thread of the library.
+        """
+        for instance in instances or ["*"]:
+            self.soon(partial(self._ask, _key("who", instance), question, heard))
+
+    def _ask(self, key: str, question: bytes, heard: Callable[[bytes], None]) -> None:
+        zenoh, session = self._zenoh, self._session
+
+        def take(reply: Any) -> None:
+            if reply.ok is not None:
+                heard(reply.ok.payload.to_bytes())
+        if session is not None:
+            try:
+                session.get(key, zenoh.handlers.Callback(take, indirect=False), payload=question,
+                            target=zenoh.QueryTarget.ALL, timeout=ANSWER_TIME,
+                            allowed_destination=zenoh.Locality.REMOTE,
+                            consolidation=zenoh.ConsolidationMode.NONE)
+            except zenoh.ZError as problem:
+                note(logging.INFO, "no question to the engine: %s", problem)
 
     def reached(self) -> List[str]:
         """The routers that this process is connected to, by their numbers."""
@@ -296,6 +327,8 @@ class ZenohCarrier:
         hear = self._zenoh.handlers.Callback
         # In a thread of the library: one of Python's for each would hinder the end of the process.
         session.declare_subscriber(_key("to", self.instance), hear(self._received, indirect=False))
+        session.declare_queryable(_key("who", self.instance),
+                                  hear(self._questioned, indirect=False))
         life = session.liveliness()
         life.declare_subscriber(_key("peer", "*", "*", "*"), hear(self._lives, indirect=False),
                                 history=True)
@@ -319,6 +352,22 @@ class ZenohCarrier:
             token.undeclare()
         except self._zenoh.ZError:
             pass  # the session is closed
+
+    def _questioned(self, query: Any) -> None:
+        """Another process asks who is there. In a thread of the library."""
+        payload = query.payload
+        data = payload.to_bytes() if payload is not None and len(payload) <= MAX_QUESTION else b""
+        if data:
+            self.soon(partial(self._reply, query, data))
+
+    def _reply(self, query: Any, question: bytes) -> None:
+        try:
+            for answer in self.answer(question):
+                query.reply(_key("who", self.instance), answer)
+        except self._zenoh.ZError:
+            pass  # the session is closed
+        finally:
+            query.drop()  # there are no more answers
 
     def _lives(self, sample: Any) -> None:
         """A token has come or gone. In a thread of the library."""
@@ -791,9 +840,14 @@ class Presence:
     def change(self, instance: str, port: int, version: str, came: bool) -> bool:
         """A token has come or gone; whether one for this port is there now."""
         with self._lock:
+            if came and len(self._tokens) >= MAX_SERVED and (instance, port) not in self._tokens:
+                return came
             known = self._tokens.setdefault((instance, port), set())
             before = set(known)
-            known.add(version) if came else known.discard(version)
+            if not came:
+                known.discard(version)
+            elif len(known) < MAX_VERSIONS:
+                known.add(version)
             there, news = bool(known), known != before
             if not there:
                 del self._tokens[instance, port]

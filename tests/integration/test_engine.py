@@ -37,7 +37,10 @@ def site(peer_process, port_range, router):
 
 def test_what_works_on_a_lan_works_through_a_router(site):
     other, process = site(NET_GROUP="farm"), site()
+    process.execute("from net.link.zenoh import Circuit; asked, ask = [], Circuit.ask")
+    process.execute("Circuit.ask = lambda *args: (asked.append(args), ask(*args))")
     meet(process)
+    assert says(process, "asked") == "[]"  # it was listed without a connection to it
     assert says(process, "double(21, peer=peer)") == "42"
     assert says(process, "ran(fail, peer=peer)") == "('KeyError', 'lost')"
     assert says(process, "peer.group, net.peers('farm') == (peer,), net.peers('x') == ()") \

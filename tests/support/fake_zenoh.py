@@ -17,17 +17,22 @@ class FakeZenoh:
     :ivar up: whether a session can be opened.
     :ivar passes: is asked for each frame, by its bytes, whether it arrives.
     :ivar sent: the frames that arrived.
+    :ivar dropped: the keys whose process has answered a question to the end.
     """
 
     ZError = ZError
     CongestionControl = SimpleNamespace(BLOCK="block")
     SampleKind = SimpleNamespace(PUT="put", DELETE="delete")
+    QueryTarget = SimpleNamespace(ALL="all")
+    ConsolidationMode = SimpleNamespace(NONE="none")
+    Locality = SimpleNamespace(REMOTE="remote")
     handlers = SimpleNamespace(Callback=lambda function, indirect: function)
 
     def __init__(self) -> None:
         self.up = True
         self.passes: Callable[[bytes], bool] = lambda data: True
         self.sent: List[bytes] = []
+        self.dropped: List[str] = []
         self.sessions: List[Session] = []
 
     def Config(self) -> Any:  # noqa: N802
@@ -63,6 +68,13 @@ class FakeZenoh:
             self.lives(key, "delete")
 
 
+class Payload(bytes):
+    """As the library's."""
+
+    def to_bytes(self) -> bytes:
+        return bytes(self)
+
+
 class Session:
     """One session; also its own ``liveliness()``."""
 
@@ -71,6 +83,7 @@ class Session:
         self.hears: Dict[str, List[Any]] = {}
         self.watches: List[Any] = []
         self.tokens: List[str] = []
+        self.queryables: Dict[str, Any] = {}
         self.info = SimpleNamespace(routers_zid=lambda: ["router"])
 
     def liveliness(self) -> Any:
@@ -79,6 +92,18 @@ class Session:
 
     def declare_subscriber(self, key: str, hear: Any) -> None:
         self.hears.setdefault(key, []).append(hear)
+
+    def declare_queryable(self, key: str, hear: Any) -> None:
+        self.queryables[key] = hear
+
+    def get(self, key: str, take: Any, payload: bytes, **_options: Any) -> None:
+        def reply(_key: str, data: bytes) -> None:
+            take(SimpleNamespace(ok=SimpleNamespace(payload=Payload(data))))
+        for session in list(self.zenoh.sessions):
+            for name, hear in list(session.queryables.items()):
+                if session is not self and re.fullmatch(key.replace("*", "[^/]*"), name):
+                    hear(SimpleNamespace(payload=Payload(payload), reply=reply,
+                                         drop=lambda: self.zenoh.dropped.append(name)))
 
     def declare_publisher(self, key: str, **_options: Any) -> Any:
         def put(data: bytes) -> None:

@@ -188,13 +188,16 @@ def encode(message: Message, seal: Optional[Seal] = None) -> bytes:
     return head + (text if seal is None else seal.close(head, text))
 
 
-def decode(data: bytes, seal: Optional[Seal] = None) -> Optional[Message]:
+def decode(data: bytes, seal: Optional[Seal] = None,
+           most: int = MAX_DATAGRAM) -> Optional[Message]:
     """The message of a datagram; None if it is none of ours.
 
     A datagram that is secured otherwise than this process is read as far as its head: its instance
     is NOBODY and it has no body.
+
+    :param most: bytes that it may have; what an engine carries is no datagram.
     """
-    if len(data) < HEAD.size or len(data) > MAX_DATAGRAM:
+    if len(data) < HEAD.size or len(data) > most:
         return None
     magic, version, kind, flags, _, port, nonce = HEAD.unpack_from(data)
     if magic != MAGIC or version != VERSION or kind not in KINDS:

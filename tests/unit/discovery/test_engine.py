@@ -11,6 +11,7 @@ from hearing import until
 from net.discovery import engine as module
 from net.discovery.answers import Answer
 from net.discovery.engine import FOUND, Engine
+from net.discovery.lan.datagrams import ANSWER, SECURED, Message, Seal, decode, encode
 from net.discovery.probes import Findings
 from net.discovery.report import Report
 from net.link.zenoh import PRESENCE, Presence
@@ -19,6 +20,7 @@ from net.run.loop import Loop
 from net.settings import settings
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
+KEY = b"k" * 32
 
 
 def at(instance, port=3010):
@@ -50,6 +52,8 @@ class Network:
 
     :ivar answers: the addresses that answer.
     :ivar asked: which were asked, together.
+    :ivar told: the addresses that answer a sealed question.
+    :ivar questions: the instances that each of these was for.
     """
 
     def __init__(self):
@@ -59,12 +63,20 @@ class Network:
         self.present = Presence()
         self.engine = SimpleNamespace(
             present=self.present, problem="it is off", wait=lambda seconds: self.ready,
-            reached=lambda: ["router"] if self.ready else [], changed=self.change)
+            reached=lambda: ["router"] if self.ready else [], changed=self.change, ask=self.ask)
+        self.questions, self.told = [], set()
         self.carriers = SimpleNamespace(engine=self.engine, why_none="")
         self.finder = Engine(Loop("test-loop"), self.listing, self.carriers)
 
     def change(self):
         self.changes += 1
+
+    def ask(self, question, instances, heard):
+        self.questions.append(instances)
+        nonce = decode(question, Seal(KEY)).nonce
+        for host, port in self.told:
+            heard(encode(Message(ANSWER, SECURED, port, nonce, bytes.fromhex(host[:32]), b"{}"),
+                         Seal(KEY)))
 
     def look_at(self, addresses, seconds, how):
         self.asked.append(set(addresses))
@@ -81,6 +93,8 @@ class Network:
     def search(self, on_host=False):
         made = SimpleNamespace(on_host=on_host, started=0.0, report=Report(), hints=[])
         made.hint = lambda address, found: made.hints.append(address)
+        made.answers = []
+        made.found = lambda answer: made.answers.append(answer.address)
         return made, self.finder.search(made)
 
 
@@ -95,6 +109,70 @@ def network(monkeypatch):
     made.answers |= {address for asked in made.asked for address in asked}
     until(lambda: {"test-loop", "net-engine-asks"}.isdisjoint(
         [thread.name for thread in threading.enumerate()]))
+
+
+@pytest.fixture
+def secret(monkeypatch):
+    pytest.importorskip("cryptography", reason="a secret needs it")
+    monkeypatch.setattr(module, "make_seal", lambda: Seal(KEY))
+
+
+def test_under_a_secret_one_question_finds_all_and_connects_to_nobody(network, secret):
+    network.told |= {at(A), at(B), at(process.instance)}
+    for instance in (A, B, process.instance):
+        network.put(instance)
+    search, quest = network.search()
+    quest.step(0.0)
+    assert not quest.over(0.0) and quest.due < 0.1
+    quest.step(0.01)
+    assert quest.over(0.01) and quest.due == math.inf
+    assert set(search.answers) == {at(A), at(B)} and not search.hints
+    assert network.questions == [[]]
+
+
+def test_who_does_not_answer_the_question_in_time_is_asked_on_a_connection(network, secret):
+    network.told.add(at(A))
+    network.put(A)
+    network.put(B)
+    search, quest = network.search()
+    quest.step(0.0)
+    quest.step(module.ANSWER_SECONDS - 0.01)
+    assert not quest.over(0.0)
+    quest.step(module.ANSWER_SECONDS)
+    assert quest.over(0.0) and search.answers == [at(A)] and search.hints == [at(B)]
+
+
+def test_with_nobody_there_nothing_is_asked(network, secret):
+    search, quest = network.search()
+    quest.step(0.0)
+    assert quest.over(0.0) and not network.questions
+
+
+def test_who_comes_is_asked_by_a_question_and_others_are_not(network, secret):
+    network.told |= {at(A), at(B)}
+    network.put(A)
+    network.finder.watch(math.inf)
+    until(lambda: network.listing.known == {at(A)})
+    network.put(B)
+    until(lambda: network.listing.known == {at(A), at(B)})
+    assert network.questions == [[A], [B]] and not network.asked
+    network.answers.add(at(C))
+    network.finder.watch(math.inf)  # who is listed is not asked again
+    kept = threading.Event()
+    network.finder._loop.call_soon(kept.set)
+    assert kept.wait(10)
+    network.put(C)
+    until(lambda: at(C) in network.listing.known)
+    assert network.questions == [[A], [B], [C]] and network.asked == [{at(C)}]
+
+
+def test_many_that_come_at_once_are_asked_by_one_question(network, secret):
+    for number in range(module.ONE_BY_ONE + 1):
+        network.put(f"{number:032x}")
+        network.told.add(at(f"{number:032x}"))
+    network.finder.watch(math.inf)
+    until(lambda: network.listing.known == network.told)
+    assert network.questions == [[]]
 
 
 def test_a_search_asks_all_that_are_served_but_itself(network):

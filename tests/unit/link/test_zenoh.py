@@ -310,6 +310,48 @@ def test_what_changes_is_told_by_a_token_of_another_version(made, monkeypatch):
                        and made.server.instance in key], PATIENCE)
 
 
+def test_what_is_asked_of_all_each_other_process_answers(made):
+    made.pair()
+    made.server.answer = lambda question: [b"one of " + question, b"two of " + question]
+    heard: List[bytes] = []
+    made.client.ask(b"who", [], heard.append)
+    until(lambda: len(heard) == 2, PATIENCE)
+    assert heard == [b"one of who", b"two of who"]
+    made.client.ask(b"who", [made.server.instance], heard.append)
+    until(lambda: len(heard) == 4, PATIENCE)
+    made.client.ask(b"who", ["0" * 32], heard.append)
+    made.client.ask(b"x" * (module.MAX_QUESTION + 1), [], heard.append)
+    made.client.ask(b"last", [], heard.append)
+    until(lambda: len(heard) == 6, PATIENCE)
+    assert heard[4] == b"one of last"
+    until(lambda: len(made.zenoh.dropped) == 3, PATIENCE)  # nobody waits for more
+
+
+def test_without_a_session_a_question_comes_to_nothing(made):
+    made.zenoh.up = False
+    made.client = made.carrier()
+    made.client.ask(b"who", [], lambda data: None)
+    done = threading.Event()
+    made.client.soon(done.set)
+    assert done.wait(PATIENCE)
+
+
+def test_who_makes_up_tokens_does_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(module, "MAX_SERVED", 3)
+    monkeypatch.setattr(module, "MAX_VERSIONS", 2)
+    present = Presence()
+    for number in range(10):
+        present.change("a", 1, str(number), True)
+        present.change(str(number), 1, "0", True)
+    assert len(present.served()) == 3
+    present.change("a", 1, "0", False)
+    assert present.has("a", 1)
+    present.change("a", 1, "1", False)
+    assert not present.has("a", 1)
+    present.change("b", 1, "0", True)
+    assert present.has("b", 1)
+
+
 def test_a_port_is_there_while_any_version_of_its_token_is():
     present, heard = Presence(), []
     present.heard = lambda *news: heard.append(news)
