@@ -33,6 +33,8 @@ from .answers import Answer
 # Seconds for an address to accept and answer. On a LAN both take a few milliseconds; a sleeping
 # Wi-Fi station is woken within 200.
 STRANGER_SECONDS = 0.25
+# Seconds in which new addresses of a whole network are begun with, beside everything else.
+LOOK_SECONDS = 3.0
 # Seconds for a peer that has accepted to shake hands and answer under TLS: two more round trips,
 # and some milliseconds of work for each of those that are asked at the same time.
 SECURED_SECONDS = 1.0
@@ -586,6 +588,16 @@ def look_at(addresses: Iterable[Address], seconds: float,
     sweep = Sweep(window(1), monotonic() + seconds, set())
     for address in addresses:
         sweep.add(Candidate(address, found, seconds))
+    sweep.run()
+    return sweep.findings
+
+
+def look_for(hosts: Iterable[str]) -> Findings:
+    """Ask hosts that may not be there to identify themselves, at all ports if one shows life."""
+    security.credentials()
+    sweep = Sweep(window(1), monotonic() + LOOK_SECONDS, set())
+    for host in hosts:
+        sweep.add_host(host, settings.ports, "sweep", exists=False)
     sweep.run()
     return sweep.findings
 

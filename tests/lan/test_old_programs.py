@@ -169,6 +169,19 @@ def test_a_search_that_may_not_take_rows_out_says_so_and_can_be_told_to_add_none
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_old_program_is_found_although_another_host_has_just_searched(
+        small, start_old, start, dialect):
+    here, there, third = small.hosts
+    start_old(dialect, there)
+    one, other = start(here, "import net"), start(third, "import net")
+    everybody = "sorted(str(peer) for peer in net.peers(refresh=True))"
+    here.forget_neighbours()
+    other.execute(f"print({everybody}, flush=True)")
+    assert ask(one, everybody) == [f"{there.address}:3010", f"{third.address}:3010"]
+    other.read_line()
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_search_of_an_old_program_on_this_host_is_not_slowed_down(
         small, search, start_old, start, dialect):
     here, there, _ = small.hosts

@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 from functools import partial
+from random import random
 from time import monotonic
 from typing import Callable, Dict, Iterable, List, Optional, Set
 
@@ -24,6 +25,7 @@ from ..membership import ACCEPTED, REFUSED, SILENT, Heard, Membership
 from .beacon import Beacon, make_seal
 from .datagrams import ASK, HELLO, Message, Seal, decode, encode
 from .following import Following
+from .responder import CROWD_SECONDS
 from .sockets import Sockets
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
@@ -38,6 +40,8 @@ CHANGE_SECONDS = 0.1
 KNOCK_SECONDS, KNOCKS = 1.0, (0.0, 0.3, 0.6)
 # Seconds for which this host's networks are remembered, unless they are known to have changed.
 NETWORKS_SECONDS = 5.0
+# Seconds, for each that searches at the same time, in which one of them sweeps later.
+SWEEP_LATER = 0.5
 # Addresses that wait to be asked over TCP; more are a flood, and the next search finds them.
 MAX_PROBES = 256
 # Seconds that such an address may take.
@@ -68,6 +72,7 @@ class Node:
         self._timer: Optional[Timer] = None
         self._resting: Optional[Timer] = None
         self._telling: Optional[Timer] = None
+        self._sweeping: Optional[Timer] = None
         self._waking = math.inf
         self._knocks: Dict[Address, Knock] = {}
         self._networks: List[interfaces.Interface] = []
@@ -364,13 +369,43 @@ class Node:
                     ACCEPTED if outcome == "stranger" else SILENT
                 self._tell(address, known, instances.get(address, b""))
 
+    def sweep_later(self, hosts: List[str], crowd: int) -> None:
+        """Ask hosts that may not be there over TCP, once so many others have searched: old programs
+        answer nothing else. Any thread may call."""
+        def schedule() -> None:
+            if self._sweeping is None:
+                seconds = CROWD_SECONDS + SWEEP_LATER * crowd * random()
+                self._sweeping = self._loop.call_later(seconds, partial(self._sweep, hosts))
+
+        self._soon(schedule)
+
+    def _sweep(self, hosts: List[str]) -> None:
+        self._sweeping = None
+        if not self.membership.watching:
+            return  # nobody asks for the list any more; the next search sweeps
+
+        def sweep() -> None:
+            from ..probes import look_for
+            from .neighbours import forget
+
+            self._listing.learn(look_for(hosts).answers)
+            forget(hosts)
+
+        try:
+            threading.Thread(target=sweep, name="net-keeper", daemon=True).start()
+        except RuntimeError as problem:
+            note(logging.INFO, "not swept: %s", problem)
+
     def _tell(self, address: Address, outcome: str, instance: bytes) -> None:
         def probed() -> None:
             self.membership.probed(address, outcome, instance, monotonic())
             self._schedule()
 
+        self._soon(probed)
+
+    def _soon(self, action: Callable[[], None]) -> None:
         try:
-            self._loop.call_soon(probed)
+            self._loop.call_soon(action)
         except OSError as exc:
             note(logging.INFO, "peers cannot be watched: %s", exc)
 

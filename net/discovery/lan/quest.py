@@ -41,10 +41,10 @@ OLD_SECONDS = 0.06
 # or two. Those that were asleep are found by later readings.
 SETTLE_SECONDS = 0.02
 LATER_LOOKS = (0.03, 0.2, 0.5)
-# When they are asked at the latest, although others search at the same time. All of them would ask
-# for the same dead addresses, each question for one goes to every host, and those that share a
-# kernel, as containers do, would fill its neighbour table. So usually the first of them does.
-SWEEP_LATE = 0.5
+# How many may search at the same time and still ask them. If more did, each host would get as many
+# questions for the same dead addresses, and those that share a kernel, as containers do, would fill
+# its neighbour table. So they ask when the others have ended, and in the search at the latest:
+FEW, SWEEP_LATE = 3, 0.5
 
 # Hosts of the neighbour table that are asked, those of this host's networks first. A larger table
 # is not a LAN's, or was filled on purpose.
@@ -85,7 +85,12 @@ class LanQuest:
         self._looks = 0
         self._probed_own = False
         self._old_until = 0.0
-        self._old_is_here = False
+        # Whether those that have answered are put into the neighbour table, as a sweep would: programs
+        # with an older app-net find hosts nowhere else, and answers alone put none there.
+        self._touching = False
+        # Whether it is not known yet what to sweep; and what is left to be swept after the search.
+        self._undecided = False
+        self._owed: List[str] = []
         places = self._own_places() + self._lan_places()
         rounds = Rounds(search.started, crowd=self._crowd, expected=bool(self._chosen))
         self.asker = Asker(places, search.ports, instance, search.sweep.listen, self._heard,
@@ -161,26 +166,22 @@ class LanQuest:
         if self._chosen:
             now = monotonic()
             self._old_until = now + OLD_SECONDS
+            self._undecided = True
             self._search.later(max(self._search.started + SWEEP_AT, now + TICK), self._prime)
 
     # ------------------------------------------------------------------ the neighbour table
 
     def _prime(self) -> None:
-        others = self._crowd
-        if others and self._heard_beyond:
-            self._report.notes.append(f"not swept: {others} others search at the moment")
-            self._swept = []
-        elif others and monotonic() < self._search.started + SWEEP_LATE:
-            self._search.later(self._search.started + SWEEP_LATE, self._prime)
-            return
-        elif self._may_show_an_old_one(monotonic()):
-            self._search.later(monotonic() + TICK, self._prime)
-            return
-        elif self._has_an_old_one():
-            # Its searches ask each row of the neighbour table, also of hosts that are not there.
-            self._report.notes.append("not swept: a program with an older app-net is on this host, "
-                                      "and its own searches would take very long")
-            self._swept, self._old_is_here = [], True
+        now = monotonic()
+        if self._swept:
+            wait, reason = self._why_not_swept(now)
+            if wait:
+                self._search.later(now + wait, self._prime)
+                return
+            if reason:
+                self._report.notes.append(f"not swept: {reason}")
+                self._swept = []
+        self._undecided = False
         for interface, hosts in self._swept:
             for unsent in self.asker.prime(interface, hosts):
                 self._unsent += unsent
@@ -188,8 +189,25 @@ class LanQuest:
             self._primed += hosts
             self._report.primed += len(hosts)
         self._report.primed -= len(self._unsent)
-        if not others:
+        if self._primed or not self._crowd and not self._looks:
             self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
+
+    def _why_not_swept(self, now: float) -> Tuple[float, str]:
+        """Seconds until that is known, or the reason not to sweep; neither to do so now."""
+        if self._may_show_an_old_one(now):
+            return TICK, ""
+        if self._has_an_old_one():
+            # Its searches ask each row of the neighbour table, also of hosts that are not there.
+            self._touching = True
+            return 0.0, ("a program with an older app-net is on this host, and its own searches "
+                         "would take very long")
+        if self._crowd > FEW:
+            if self._heard_beyond:
+                self._owed = [host for _, hosts in self._swept for host in hosts]
+                return 0.0, f"{self._crowd} others search at the moment; this is done later"
+            late = self._search.started + SWEEP_LATE
+            return max(0.0, late - now), ""
+        return 0.0, ""
 
     def _may_show_an_old_one(self, now: float) -> bool:
         """Whether a program on this host may be about to show that it is an old one."""
@@ -256,10 +274,12 @@ class LanQuest:
         self._hosts |= hosts
         # A connection attempt finds out the hardware address as well as a datagram does. A host
         # that shows no life then is either gone, or in the table at the second reading.
-        others = self._unsent if table.source else [
+        others = self._unsent if table.source or self._undecided else [
             host for _, swept in self._swept for host in swept]
         shares += [(host, False) for host in others if host not in hosts]
-        self._unsent, self._swept = [], []
+        self._unsent = []
+        if not self._undecided:
+            self._swept = []
         if self._workers:
             self._fill(self._search.sweep, shares)
         else:
@@ -332,7 +352,7 @@ class LanQuest:
         if not self._chosen:
             # Each port of this host has answered, refused or had its time.
             return self._probed_own
-        return bool(self._looks) and self.asker.over(now)
+        return bool(self._looks) and not self._undecided and self.asker.over(now)
 
     def close(self) -> None:
         for _, worker in self._workers:
@@ -345,9 +365,12 @@ class LanQuest:
                                       f"table, and a program with an older app-net here would ask "
                                       f"each: this user may not take them out, NET_SWEEP=0 adds "
                                       f"none")
-        if self._old_is_here:
-            # It finds the hosts in the neighbour table, and answers alone put no host there.
-            self.asker.touch({host for host, _ in self._heard_beyond if ":" not in host})
+        if self._touching:
+            self.asker.touch({host for host, _ in self._heard_beyond
+                              if ":" not in host and host not in self._hosts})
+        if self._owed:
+            heard = {host for host, _ in self._heard_beyond} | self._hosts
+            self._node.sweep_later([host for host in self._owed if host not in heard], self._crowd)
         self.asker.close()
         self._report.heard = len(self._heard_beyond)
         self._report.loss = self.asker.rounds.loss

@@ -14,11 +14,13 @@ from net.discovery.answers import Answer
 from net.discovery.lan import neighbours
 from net.link import interfaces
 from net.discovery import known_peers
+from net.discovery.lan.node import Node
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
-from net.discovery.probes import Sweep
+from net.discovery.probes import Findings, Sweep
 from net.discovery.search import END, Searching
 from net.settings import settings
 from strangers import Stranger, peer, says, silence
+from times import patience
 
 
 @pytest.fixture
@@ -207,6 +209,8 @@ def test_without_a_neighbour_table_the_own_network_is_knocked_at(fake):
 @pytest.fixture
 def primed(fake, monkeypatch):
     """What one look at whether to sweep has swept, or ``"later"``."""
+    monkeypatch.setattr(fake, "_read_table", lambda: None)
+
     def prime():
         asked, later = [], []
         monkeypatch.setattr(fake.asker, "prime", lambda _, hosts: asked.append(hosts) or iter(()))
@@ -250,6 +254,72 @@ def test_a_program_on_this_host_that_has_accepted_may_take_its_time_to_answer(
     assert primed() == "later"
     fake.search.started -= 1.0
     assert primed() == [["192.168.1.20"]]
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_a_few_others_that_search_keep_nothing_from_being_swept(fake, primed, others):
+    fake._crowd = others
+    fake._heard_beyond.add(("192.168.1.30", 3010))
+    assert primed() == [["192.168.1.20"]]
+
+
+def test_beside_many_others_that_search_it_is_swept_later_without_those_that_were_found(
+        fake, primed, monkeypatch):
+    owed = []
+    monkeypatch.setattr(fake._node, "sweep_later", lambda *what: owed.append(what), raising=False)
+    fake._crowd = 4
+    assert primed() == "later", "nobody has answered yet"
+    fake._heard_beyond.add(("192.168.1.20", 3010))
+    assert primed() == []
+    fake._owed += ["192.168.1.21", "192.168.1.22"]
+    fake._hosts.add("192.168.1.22")
+    fake.close()
+    assert owed == [(["192.168.1.21"], 4)]
+    assert any("4 others search" in note for note in fake._report.notes)
+
+
+class FakeLoop:
+    """Does at once what is to be done soon, and keeps what is to be done later."""
+
+    def __init__(self):
+        self.later = []
+
+    def call_soon(self, action):
+        action()
+
+    def call_later(self, seconds, action):
+        self.later.append((seconds, action))
+        return action
+
+
+@pytest.mark.parametrize("watching", [True, False])
+def test_a_sweep_that_was_put_off_lists_what_it_finds_while_the_list_is_kept(
+        monkeypatch, watching):
+    learned, forgotten = [], threading.Event()
+
+    class Listing:
+        def learn(self, answers):
+            learned.extend(answers)
+
+    loop = FakeLoop()
+    node = Node(loop, Listing(), b"m" * 16, lambda heard: None, lambda: None)
+    node.membership.watching = watching
+    found = Findings()
+    found.answers.append("an answer")
+    monkeypatch.setattr("net.discovery.probes.look_for",
+                        lambda hosts: found if hosts == ["192.168.1.20"] else None)
+    monkeypatch.setattr(neighbours, "forget", lambda hosts: forgotten.set())
+    node.sweep_later(["192.168.1.20"], 10)
+    node.sweep_later(["192.168.1.21"], 10)
+    (seconds, sweep), = loop.later
+    assert 1.0 <= seconds <= 6.0, "spread over a time that grows with those who search"
+    sweep()
+    if watching:
+        assert forgotten.wait(patience(5)) and learned == ["an answer"]
+    else:
+        assert not [one for one in threading.enumerate() if one.name == "net-keeper"]
+    node.sweep_later(["192.168.1.20"], 10)
+    assert len(loop.later) == 2
 
 
 def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypatch):
