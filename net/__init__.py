@@ -87,7 +87,7 @@ NAME: Optional[str]
 FACTS: Dict[str, Any]
 PEERS: Sequence[str]
 ADVERTISE: Union[str, Tuple[str, Optional[int]], None]
-SWEEP: bool
+SWEEP: Optional[bool]
 INTERFACES: Sequence[str]
 ENGINE: Optional[str]
 ROUTER: Sequence[str]

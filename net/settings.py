@@ -36,6 +36,10 @@ def _boolean(value: Any) -> bool:
     raise ValueError("must be true or false")
 
 
+def _boolean_or_none(value: Any) -> Optional[bool]:
+    return None if value is None else _boolean(value)
+
+
 def _whole(lowest: int, highest: int) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         if isinstance(value, bool):
@@ -436,7 +440,8 @@ class Settings:
     peers: Setting[Tuple[str, ...]] = Setting((), _named)
     # Where others reach the peer of this process, if not where it listens; no port: the same one.
     advertise: Setting[Optional[Tuple[str, Optional[int]]]] = Setting(None, _advertised)
-    sweep = Setting(True, _boolean)
+    # None: where what that adds to the neighbour table can be taken out again.
+    sweep: Setting[Optional[bool]] = Setting(None, _boolean_or_none)
     interfaces: Setting[Tuple[str, ...]] = Setting((), _needed_words)
     # What carries connections beyond the networks of this host, and its routers: one is enough.
     engine = Setting(None, _engine)

@@ -307,7 +307,7 @@ def nobody_around(case: Case) -> Optional[Cause]:
         return None
     how = "after a datagram to each address" if report.primed else "after a question to all on " \
         "the link" if all(["::" in text for text in report.interfaces]) else \
-        "and NET_SWEEP is off" if not settings.sweep else "and no network could be swept"
+        "and NET_SWEEP is off" if settings.sweep is False else "and no network could be swept"
     return Cause(f"no neighbours: no other host of the network is known, {how}",
                  "check the cable and the network; guest and Wi-Fi networks may isolate their "
                  "clients; across routers, VPN or cloud, name the others in NET_PEERS")

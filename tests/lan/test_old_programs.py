@@ -155,16 +155,32 @@ assert ctypes.CDLL(None).capset(header, sets) == 0
 """
 
 
-def test_a_search_that_may_not_take_rows_out_says_so_and_can_be_told_to_add_none(small, search):
-    here, there, _ = small.hosts
+def test_a_search_that_may_not_take_rows_out_adds_some_only_if_it_finds_nobody_otherwise(
+        small, search, start, start_old):
+    here, there, third = small.hosts
     here.forget_neighbours()
     result = search(here, before=UNPRIVILEGED, NET_SWEEP=0)
     assert result["primed"] == incomplete(here) == 0
+    # Nobody answers, and broadcasts may be lost.
     result = search(here, before=UNPRIVILEGED)
     left = incomplete(here)
     assert 0 < left <= result["primed"] == 253
     assert any(note.startswith(f"{left} addresses without a host stay in the neighbour table")
                for note in result["notes"])
+    here.forget_neighbours()
+    start(there)
+    start_old("0.4", third)
+    # However busy this machine is, somebody answers in time.
+    patient = "import net.discovery.lan.quest as quest\nquest.LAST_RESORT = 3.0\n"
+    result = search(here, before=UNPRIVILEGED + patient)
+    assert f"{there.address}:3010" in result["peers"]
+    assert result["primed"] == incomplete(here) == 0
+    assert any("set NET_SWEEP=1" in note for note in result["notes"])
+    # A program with an older app-net that starts now finds all in no time.
+    rows = [line.split()[0] for line in here.run("cat", "/proc/net/arp").splitlines()[1:]]
+    assert set(rows) <= {there.address, third.address}
+    result = search(here, before=UNPRIVILEGED, NET_SWEEP=1)
+    assert sorted(result["peers"]) == [f"{there.address}:3010", f"{third.address}:3010"]
     here.forget_neighbours()
 
 

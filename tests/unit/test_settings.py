@@ -34,7 +34,7 @@ def test_the_documented_defaults(fresh_settings):
 
 
 def test_the_other_defaults(fresh_settings):
-    assert fresh_settings.launch is True and fresh_settings.sweep is True
+    assert fresh_settings.launch is True and fresh_settings.sweep is None
     assert fresh_settings.timeout is None and fresh_settings.host is None
     assert (fresh_settings.max_text, fresh_settings.max_buffers) == (16 * MIB, GIB)
     assert (fresh_settings.max_depth, fresh_settings.max_connections) == (100, 512)
@@ -229,6 +229,7 @@ def test_ports_that_do_not_exist_are_refused(fresh_settings):
     ("timeout", None, None), ("timeout", 3, 3.0), ("timeout", fractions.Fraction(1, 2), 0.5),
     ("timeout", 1e300, 1e300), ("facts", {"a": (1, 2)}, {"a": [1, 2]}), ("facts", None, {}),
     ("peers", ["a:1", "b:2"], ("a:1", "b:2")), ("peers", None, ()), ("launch", False, False),
+    ("sweep", None, None), ("sweep", True, True), ("sweep", 0, False),
     ("tls_cert", pathlib.Path("/a/b"), "/a/b"),
 ])
 def test_a_setting_can_be_given_typed_or_as_text(fresh_settings, name, value, taken):

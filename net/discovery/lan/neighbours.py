@@ -281,6 +281,24 @@ def parse_unanswered(output: bytes) -> list[tuple[str, str]]:
             if len(row) >= 6 and is_host(row[0]) and row[2] == b"0x0"]
 
 
+def may_forget() -> bool:
+    """Whether this user may remove rows, which matters on Linux: there the kernel keeps those of
+    hosts that have not answered, unless there are more than it likes."""
+    if not sys.platform.startswith("linux"):
+        return True
+    import fcntl
+
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            # The kernel looks at the right first; there is no such row.
+            fcntl.ioctl(sock, SIOCDARP, ROW.pack(socket.AF_INET, 0, bytes(4), b"lo"))
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def forget(hosts: Iterable[str]) -> int:
     """Remove the rows of hosts that have not answered, where this user may do so, on Linux. Old
     programs ask the host of each row, present or not, which takes them very long.

@@ -45,6 +45,9 @@ LATER_LOOKS = (0.03, 0.2, 0.5)
 # questions for the same dead addresses, and those that share a kernel, as containers do, would fill
 # its neighbour table. So they ask when the others have ended, and in the search at the latest:
 FEW, SWEEP_LATE = 3, 0.5
+# When they are asked although what that adds to the neighbour table has to stay there, if nobody
+# has answered until then: broadcasts may be lost here.
+LAST_RESORT = 0.2
 
 # Hosts of the neighbour table that are asked, those of this host's networks first. A larger table
 # is not a LAN's, or was filled on purpose.
@@ -85,8 +88,8 @@ class LanQuest:
         self._looks = 0
         self._probed_own = False
         self._old_until = 0.0
-        # Whether those that have answered are put into the neighbour table, as a sweep would: programs
-        # with an older app-net find hosts nowhere else, and answers alone put none there.
+        # Whether those that have answered are put into the neighbour table, as a sweep would do:
+        # programs with an older app-net find hosts nowhere else, and answers put none there.
         self._touching = False
         # Whether it is not known yet what to sweep; and what is left to be swept after the search.
         self._undecided = False
@@ -126,7 +129,8 @@ class LanQuest:
     def _lan_places(self) -> List[Place]:
         if self._on_host:
             return []
-        plan = interfaces.plan(self._interfaces, settings.interfaces, settings.sweep)
+        plan = interfaces.plan(self._interfaces, settings.interfaces,
+                               settings.sweep is not False)
         self._report.searched_lan = True
         self._report.interfaces = [str(interface) for interface in plan.asked]
         self._report.notes += plan.notes
@@ -201,7 +205,19 @@ class LanQuest:
             self._touching = True
             return 0.0, ("a program with an older app-net is on this host, and its own searches "
                          "would take very long")
-        if self._crowd > FEW:
+        if settings.sweep is None and not neighbours.may_forget():
+            if self._heard_beyond or any([answer.old and is_in(answer.address[0], self._chosen)
+                                          for sweep in self._search.sweeps
+                                          for answer in list(sweep.findings.answers)]):
+                self._touching = True
+                return 0.0, ("this user may not take addresses without a host out of the "
+                             "neighbour table again, and searches of an older app-net here would "
+                             "ask each; if one on another host is missing, set NET_SWEEP=1")
+            if now < self._search.started + LAST_RESORT:
+                if not self._looks:
+                    self._read_table()
+                return 2 * TICK, ""
+        elif self._crowd > FEW:
             if self._heard_beyond:
                 self._owed = [host for _, hosts in self._swept for host in hosts]
                 return 0.0, f"{self._crowd} others search at the moment; this is done later"

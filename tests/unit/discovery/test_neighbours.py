@@ -240,6 +240,24 @@ def test_rows_that_have_to_stay_are_counted_and_one_that_is_gone_keeps_no_other(
     assert len(asked) == tried
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the table of Linux")
+@pytest.mark.parametrize("problem, may", [(PermissionError, False), (OSError, True)])
+def test_the_kernel_is_asked_whether_rows_may_be_taken_out(monkeypatch, problem, may):
+    import fcntl
+
+    def refuse(sock: object, request: int, row: bytes) -> None:
+        assert request == neighbours.SIOCDARP and b"lo" in row
+        raise problem
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    assert neighbours.may_forget() is may
+
+
+def test_where_no_row_keeps_any_search_waiting_all_may_be_swept(monkeypatch):
+    monkeypatch.setattr(neighbours.sys, "platform", "darwin")
+    assert neighbours.may_forget()
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Put a script of a name and a text first on the PATH."""

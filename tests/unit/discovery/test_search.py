@@ -208,7 +208,9 @@ def test_without_a_neighbour_table_the_own_network_is_knocked_at(fake):
 
 @pytest.fixture
 def primed(fake, monkeypatch):
-    """What one look at whether to sweep has swept, or ``"later"``."""
+    """What one look at whether to sweep has swept, or ``"later"``; by a user who may take rows out
+    of the neighbour table."""
+    monkeypatch.setattr(neighbours, "may_forget", lambda: True)
     monkeypatch.setattr(fake, "_read_table", lambda: None)
 
     def prime():
@@ -320,6 +322,34 @@ def test_a_sweep_that_was_put_off_lists_what_it_finds_while_the_list_is_kept(
         assert not [one for one in threading.enumerate() if one.name == "net-keeper"]
     node.sweep_later(["192.168.1.20"], 10)
     assert len(loop.later) == 2
+
+
+@pytest.mark.parametrize("sweep, swept", [(None, []), (True, [["192.168.1.20"]])])
+def test_who_may_take_no_row_out_sweeps_beside_others_only_if_told_to(
+        fake, primed, monkeypatch, sweep, swept):
+    monkeypatch.setattr(neighbours, "may_forget", lambda: False)
+    monkeypatch.setitem(settings.__dict__, "sweep", sweep)
+    fake._heard_beyond.update([("192.168.1.30", 3010), ("192.168.1.31", 3010)])
+    fake._hosts.add("192.168.1.31")
+    touched = []
+    monkeypatch.setattr(fake.asker, "touch", touched.extend)
+    assert primed() == swept
+    fake.close()
+    assert touched == ([] if swept else ["192.168.1.30"]), "old programs here find it in the table"
+    assert any("NET_SWEEP=1" in note for note in fake._report.notes) == (not swept)
+
+
+def test_who_may_take_no_row_out_sweeps_where_nobody_is_found_otherwise(fake, primed, monkeypatch):
+    monkeypatch.setattr(neighbours, "may_forget", lambda: False)
+    fake._undecided, fake._looks = True, 1
+    assert primed() == "later" and not fake.over(fake.search.started + END)
+    fake._take_table(neighbours.Table("arp", [], []))
+    assert fake._swept
+    fake.search.started -= 1.0
+    assert primed() == [["192.168.1.20"]]
+    old = Answer(("192.168.1.77", 3010), {"group": None}, "neighbour table", 0.1, 0.0, "old")
+    fake.search.sweep.findings.answers.append(old)
+    assert primed() == []
 
 
 def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypatch):
