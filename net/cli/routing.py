@@ -24,9 +24,11 @@ class Router:
 
     has_json = False
     more = """\
-  router                                    lets in who knows NET_SECRET, or has
-                                            a certificate of NET_TLS_CA
+  router                                    lets in processes with the same
+                                            NET_SECRET, or a certificate of
+                                            NET_TLS_CA
   router --connect tls/other.example:7447   joins another router: two sites
+  router --allow farm1 --allow farm2        lets in these certificates only
 
 Peers need NET_ENGINE=zenoh, NET_ROUTER=tls/HOST:7447 and the same secret. What
 they say to each other the router cannot read. Ctrl-C or SIGTERM ends it."""
@@ -35,9 +37,13 @@ they say to each other the router cannot read. Ctrl-C or SIGTERM ends it."""
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--listen", action="append", metavar="PLACE",
                             help=f"where to listen, several times for several places ({EVERYWHERE})"
-                                 f"; tcp/... lets in everybody who reaches it")
+                                 f"; tcp/... lets in every process that can connect")
         parser.add_argument("--connect", action="append", metavar="PLACE", default=[],
                             help="another router to join, several times for several")
+        parser.add_argument("--allow", action="append", metavar="NAME", default=[],
+                            help="let in nothing but certificates of this common name, several "
+                                 "times for several; interface:eth1 for all that come by that "
+                                 "network interface")
 
     @staticmethod
     def run(options: argparse.Namespace, screen: Screen) -> int:
@@ -47,8 +53,9 @@ they say to each other the router cannot read. Ctrl-C or SIGTERM ends it."""
         _check(listen, connect)
         from ..link.zenoh import Hub
 
+        _check_allowed(options.allow, listen + connect)
         try:
-            hub = Hub(listen, connect, _security(listen + connect))
+            hub = Hub(listen, connect, _security(listen + connect), options.allow)
         except OSError as problem:
             raise Failed(f"cannot listen at {_named(listen)}: {problem}") from None
         try:
@@ -72,6 +79,19 @@ def _check(listen: List[Place], connect: List[Place]) -> None:
     if any(place[0] == "tls" for place in listen + connect) and not settings.secured:
         raise SettingError("tls/ needs NET_SECRET or NET_SECRET_FILE (python3 -m net secret makes "
                            "one), or NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA")
+
+
+def _check_allowed(allow: List[str], places: List[Place]) -> None:
+    from ..link.zenoh import INTERFACE
+
+    if not all(printable(one) == one and one.removeprefix(INTERFACE) for one in allow):
+        raise Usage("--allow takes the common name of a certificate, or interface:NAME")
+    if all(one.startswith(INTERFACE) for one in allow):
+        return
+    if settings.tls_cert is None or any(place[0] != "tls" for place in places):
+        raise SettingError("--allow NAME needs NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA, and tls/ "
+                           "everywhere: with a secret all certificates have the same name, and "
+                           "tcp/ knows none. --allow interface:NAME works with all of them")
 
 
 def _security(places: List[Place]) -> Dict[str, object]:

@@ -8,14 +8,16 @@ import textwrap
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from ipaddress import ip_address, ip_network
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..settings import ENGINE_SUFFIX, is_address, is_loopback, settings
+from ..settings import ENGINE_SUFFIX, is_address, is_loopback, parse_router, settings
 from ..errors import Address, NetError
 from ..identity import PeerId, make_tag, printable, without_zone
 from ..link.addresses import is_link_local
+from ..link.authority import NO_TLS, NOT_NOW, OTHER_SECRET
 from ..link.base import listen_at
-from ..link.zenoh import NO_SESSION
+from ..link.zenoh import NO_ROUTER, NOT_ALLOWED
 from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
 from ..process import process
@@ -428,9 +430,33 @@ def no_router(case: Case) -> Optional[Cause]:
     notes = [note[len(ENGINE_NOTE):] for note in case.report.notes if note.startswith(ENGINE_NOTE)]
     if not notes:
         return None
-    remedies = [remedy for sign, remedy in ROUTER_REMEDIES if sign in notes[0]]
+    remedies = [remedy for sign, remedy in ROUTER_REMEDIES if any(sign in one for one in notes)]
+    hidden = [host for _, host, _ in map(parse_router, settings.router) if is_elsewhere(host, case)]
+    if hidden and any("no router is reached" in one for one in notes):
+        remedies.append(f"{', '.join(hidden)} means something in its own network only: behind a "
+                        f"NAT, name the address that others see, and have TCP forwarded to the "
+                        f"router")
     return Cause(f"peers beyond this network are not found: {'; '.join(notes)}",
                  "; ".join(remedies) or "look at the router")
+
+
+def is_elsewhere(host: str, case: Case) -> bool:
+    """Whether an address is a private one, and of no network of this host."""
+    if not is_address(host) or is_loopback(host) or not ip_address(without_zone(host)).is_private:
+        return False
+    return not any(ip_address(without_zone(host)) in network for network in networks(case))
+
+
+def networks(case: Case) -> List[Any]:
+    """The networks of this host, as the report names its interfaces."""
+    found = []
+    for text in case.report.interfaces:
+        for word in text.split():
+            try:
+                found.append(ip_network(without_zone(word.strip(",()")), strict=False))
+            except ValueError:
+                pass  # the name of an interface
+    return found
 
 
 #: What a search notes about its engine, and what to do about each of the reasons.
@@ -441,9 +467,14 @@ ROUTER_REMEDIES = (
                          "into that one"),
     ("unreachable", "check the way to the router's host"),
     ("ame or service", "correct the name in NET_ROUTER, or look at the resolver of this host"),
-    (NO_SESSION, "give the router the same NET_SECRET, or certificates of the same authority that "
-                 "are valid now by the clocks of both hosts; write tls/ or tcp/ in NET_ROUTER as "
-                 "the router listens; it has to be app-net router, or Zenoh 1"),
+    (OTHER_SECRET, "give the router and this process the same NET_SECRET, or certificates of the "
+                   "same authority"),
+    (NOT_NOW, "set the clocks of both hosts right, or renew the certificate"),
+    (NO_TLS, "write tcp/ in NET_ROUTER as the router listens, or have it listen at tls/"),
+    (NO_ROUTER, "have app-net router listen there, of a version like this one's, and write tls/ or "
+                "tcp/ in NET_ROUTER as it listens"),
+    (NOT_ALLOWED, "start the router with --allow and the common name of this process's "
+                  "certificate, or without --allow"),
     ("forked", "start such processes with spawn or forkserver, or fork before the first connected "
                "function"),
 )

@@ -275,3 +275,5 @@ class EngineQuest:
             reason = engine.problem or ("the connection was lost" if engine.wait(0) else
                                         f"no answer within {START_SECONDS:g} s")
             self._search.report.notes.append(f"engine: no router is reached ({reason})")
+        elif engine is not None and engine.shut_out:
+            self._search.report.notes.append(f"engine: {engine.shut_out}")

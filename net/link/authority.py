@@ -21,6 +21,11 @@ DATAGRAMS = b"app-net datagrams 1"
 # small computer starts in 1970 until its clock is set; the links of an engine know no time before.
 BEGIN, END = datetime(1970, 1, 1), datetime(2400, 1, 1)
 
+#: Why there is no TLS with a router.
+OTHER_SECRET = "it has another secret, or a certificate of another authority"
+NOT_NOW = "a certificate is not valid now, by the clock of one of the two"
+NO_TLS = "it does not speak TLS"
+
 # Order of the group of P-256. Private keys are the numbers below it.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 

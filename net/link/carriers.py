@@ -1,6 +1,7 @@
 """Which carrier leads to an address."""
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
@@ -80,7 +81,7 @@ class Carriers:
 
         self._loop = self._new_loop()
         return ZenohCarrier(self.instance, tuple(Router(*one) for one in routers), self._loop,
-                            self._link_security)
+                            self._link_security, link_problem)
 
     def _link_security(self) -> Dict[str, object]:
         if not any(router.startswith("tls/") for router in self._settings.router):
@@ -115,3 +116,10 @@ class Carriers:
             self._loop.abandon()
             engine.abandon()
             self._inherited.append(engine)
+
+
+def link_problem(sock: socket.socket, seconds: float) -> str:
+    """See :func:`net.link.tls.link_problem`."""
+    from .tls import link_problem  # with OpenSSL, which open mode does not need
+
+    return link_problem(sock, seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import ssl
 import tempfile
 from time import monotonic
@@ -20,7 +21,7 @@ from ..wire.frames import FAILURE, FIRST, CHUNK, Buffer, EndOfStream
 from ..wire.messages import decode_reply, encode_refusal
 from ..wire.limits import Limits
 from ..wire.session import Session as FrameSession, caller_session
-from .authority import Leaf, PEER_NAME, make_leaf
+from .authority import NO_TLS, NOT_NOW, OTHER_SECRET, Leaf, PEER_NAME, make_leaf
 from ..forking import fork_lock
 from .streams import Deadline, NO_SIGNAL, Stream, gathered
 
@@ -144,6 +145,35 @@ def link_security(role: str) -> Dict[str, object]:
     return {**common, **{f"{name}_base64": b64encode(text).decode() for name, text in (
         ("root_ca_certificate", leaf.authority.encode()), (f"{role}_certificate", leaf.certificate),
         (f"{role}_private_key", key))}}
+
+
+# As OpenSSL numbers it: not valid yet, not valid any more.
+_TIMES = 9, 10
+# Seconds for a router to refuse a certificate.
+REFUSAL_SECONDS = 0.5
+
+
+def link_problem(sock: socket.socket, seconds: float) -> str:
+    """Why there is no TLS with a router that a socket is connected to; empty if there is. Zenoh
+    does not tell. Closes the socket.
+    """
+    sock.settimeout(seconds)
+    with fork_lock:
+        tls = credentials().client.wrap_socket(sock, do_handshake_on_connect=False)
+    try:
+        tls.do_handshake()
+        tls.settimeout(REFUSAL_SECONDS)
+        tls.recv(1)  # it may refuse our certificate now
+    except ssl.SSLCertVerificationError as problem:
+        return NOT_NOW if problem.verify_code in _TIMES else OTHER_SECRET
+    except ssl.SSLError as problem:
+        reason = problem.reason or ""
+        return NOT_NOW if "EXPIRED" in reason else OTHER_SECRET if "ALERT" in reason else NO_TLS
+    except OSError:
+        return "" if tls.version() is not None else NO_TLS
+    finally:
+        tls.close()
+    return ""
 
 
 def from_files(certificate: str, key: str, authority: str) -> Credentials:

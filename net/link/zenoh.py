@@ -53,8 +53,12 @@ ANSWER_TIME, MAX_QUESTION = 2.0, 2048
 # two at times. A process that is let in can make up any number.
 MAX_SERVED, MAX_VERSIONS = 16384, 8
 
-#: What a router does that lets this process connect, and no more.
+#: What a router does that lets this process connect, and no more; and why, if that is not TLS.
 NO_SESSION = "accepts connections, but no session"
+NO_ROUTER = "it is no router of Zenoh 1, or one that wants tls/"
+#: What a router does whose access list does not have this process.
+NOT_ALLOWED = "a session, but nothing passes: an access list does not have this process, or no " \
+              "app-net router is there"
 
 # Seconds for a process to accept a circuit, and between the requests for it: one that has no room
 # does not answer.
@@ -123,13 +127,16 @@ class ZenohCarrier:
     :param routers: one of them is enough.
     :param loop: of its own: publishing waits for a link that is slow.
     :param secure: gives what the configuration of Zenoh has under ``transport/link/tls``.
+    :param link_problem: says why there is no TLS with a router, at the other end of a socket.
     :raises SettingError: the library is missing.
     """
 
     name = "zenoh"
 
     def __init__(self, instance: str, routers: Tuple[Router, ...], loop: Loop,
-                 secure: Callable[[], Mapping[str, object]] = dict) -> None:
+                 secure: Callable[[], Mapping[str, object]] = dict,
+                 link_problem: Callable[[socket.socket, float], str] = lambda sock, seconds: "",
+                 ) -> None:
         self.instance = instance
         self.routers = routers
         self.present = Presence()
@@ -137,11 +144,14 @@ class ZenohCarrier:
         self.answer: Callable[[bytes], List[bytes]] = lambda question: []
         self._zenoh = load_zenoh()
         self._secure = secure
+        self._link_problem = link_problem
         self._own = bytes.fromhex(instance)
         self._loop = loop
         self._session: Any = None
         #: Why there is no session; empty if there is one, or nothing was tried yet.
         self.problem = ""
+        # Tokens of routers. Those that know of access lists have one.
+        self._seen_routers: Set[str] = set()
         # Set when an attempt to reach a router has ended, one way or the other.
         self._tried = threading.Event()
         self._closing = threading.Event()
@@ -315,13 +325,23 @@ class ZenohCarrier:
             session = self._zenoh.open(config)
         except self._zenoh.ZError as problem:  # whose text does not tell why
             note(logging.DEBUG, "no session of the engine: %s", problem)
-            there = [str(router) for router, reason in problems.items() if not reason]
-            raise OSError(f"{', '.join(there)} {NO_SESSION}") from None
+            raise OSError("; ".join(
+                reason or f"{router} {NO_SESSION}: {self._why_no_session(router)}"
+                for router, reason in problems.items())) from None
         try:
             self._take(session)
         except BaseException:
             session.close()
             raise
+
+    def _why_no_session(self, router: Router) -> str:
+        if router.protocol == "tls":
+            try:
+                sock = _connected(router)
+                return self._link_problem(sock, ROUTER_TIME) or NO_ROUTER
+            except OSError as problem:
+                return _in_words(problem)
+        return NO_ROUTER
 
     def _take(self, session: Any) -> None:
         hear = self._zenoh.handlers.Callback
@@ -331,6 +351,8 @@ class ZenohCarrier:
                                   hear(self._questioned, indirect=False))
         life = session.liveliness()
         life.declare_subscriber(_key("peer", "*", "*", "*"), hear(self._lives, indirect=False),
+                                history=True)
+        life.declare_subscriber(_key("router", "*"), hear(self._router_lives, indirect=False),
                                 history=True)
         with self._lock:
             self._session, self.problem = session, ""
@@ -377,6 +399,17 @@ class ZenohCarrier:
         there = self.present.change(*token, sample.kind == self._zenoh.SampleKind.PUT)
         if not there and token[1] == PRESENCE:
             self.soon(partial(self._gone, bytes.fromhex(token[0])))
+
+    def _router_lives(self, sample: Any) -> None:
+        """In a thread of the library."""
+        there = sample.kind == self._zenoh.SampleKind.PUT
+        (self._seen_routers.add if there else self._seen_routers.discard)(str(sample.key_expr))
+
+    @property
+    def shut_out(self) -> str:
+        """Why nothing of others passes, although there is a session; empty if it does."""
+        passes = self._seen_routers or self.present.processes() - {self.instance}
+        return "" if passes or not self.reached() else NOT_ALLOWED
 
     def _gone(self, peer: bytes) -> None:
         self._publishers.pop(peer, None)
@@ -874,17 +907,19 @@ class Presence:
 class Hub:
     """A router, in this process.
 
+    :param allow: whom it lets in, see :func:`access_list`; all if there are none.
     :raises SettingError: the library is missing.
     :raises OSError: it cannot listen there.
     """
 
     def __init__(self, listen: Sequence[Tuple[str, str, int]],
-                 connect: Sequence[Tuple[str, str, int]], tls: Mapping[str, object]) -> None:
+                 connect: Sequence[Tuple[str, str, int]], tls: Mapping[str, object],
+                 allow: Sequence[str] = ()) -> None:
         zenoh = load_zenoh()
         try:
             self._session = zenoh.open(configuration(
                 zenoh, "router", tls, tuple(Router(*one) for one in connect),
-                tuple(Router(*one) for one in listen)))
+                tuple(Router(*one) for one in listen), access_list(allow) if allow else None))
         except zenoh.ZError as problem:
             raise OSError(str(problem)) from None
         self._present = Presence()
@@ -892,6 +927,9 @@ class Hub:
         self._session.liveliness().declare_subscriber(
             _key("peer", "*", "*", "*"), zenoh.handlers.Callback(self._lives, indirect=False),
             history=True)
+        # Who does not see it is not let in.
+        self._token = self._session.liveliness().declare_token(
+            _key("router", str(self._session.info.zid())))
 
     def _lives(self, sample: Any) -> None:
         """In a thread of the library."""
@@ -937,11 +975,39 @@ def load_zenoh() -> Any:
     return zenoh
 
 
+#: How an entry of an access list begins that is an interface and no name of a certificate.
+INTERFACE = "interface:"
+# All that passes a router of app-net, by the names that Zenoh has for it.
+_PASSES = ("put", "declare_subscriber", "query", "declare_queryable", "reply", "liveliness_token",
+           "declare_liveliness_subscriber", "liveliness_query")
+
+
+def access_list(allow: Sequence[str]) -> Dict[str, object]:
+    """What lets some in at a router and nobody else, as Zenoh's configuration has it.
+
+    :param allow: common names of certificates, and interfaces with ``interface:`` before them.
+    """
+    names = [one for one in allow if not one.startswith(INTERFACE)]
+    interfaces = [one[len(INTERFACE):] for one in allow if one.startswith(INTERFACE)]
+    subjects: List[Dict[str, object]] = []
+    if names:
+        subjects.append({"id": "names", "cert_common_names": names})
+    if interfaces:
+        subjects.append({"id": "interfaces", "interfaces": interfaces})
+    return {"enabled": True, "default_permission": "deny",
+            "rules": [{"id": "all", "permission": "allow", "flows": ["ingress", "egress"],
+                       "messages": list(_PASSES), "key_exprs": [f"{ROOT}/**"]}],
+            "subjects": subjects,
+            "policies": [{"rules": ["all"], "subjects": [one["id"] for one in subjects]}]}
+
+
 def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
-                  connect: Tuple[Router, ...] = (), listen: Tuple[Router, ...] = ()) -> Any:
+                  connect: Tuple[Router, ...] = (), listen: Tuple[Router, ...] = (),
+                  access: Optional[Mapping[str, object]] = None) -> Any:
     """The configuration of a session.
 
     :param mode: ``client`` or ``router``.
+    :param access: see :func:`access_list`; None lets all in.
     """
     import json
 
@@ -963,6 +1029,7 @@ def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
         "transport/link/tx/lease": LEASE_MS,
         # Memory that is shared with other programs of this host is no way for what is secret.
         "transport/shared_memory/enabled": False,
+        **({"access_control": access} if access else {}),
         **{f"transport/link/tls/{name}": value for name, value in tls.items()},
     }.items():
         made.insert_json5(name, json.dumps(value))
@@ -972,11 +1039,14 @@ def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
 def _why_silent(router: Router) -> str:
     """Why a router cannot be reached; empty if it accepts connections."""
     try:
-        TcpCarrier().connect(Endpoint("tcp", router.host, router.port),
-                             Deadline(ROUTER_TIME)).close()
+        _connected(router).close()
     except OSError as problem:
         return f"{router}: {_in_words(problem)}"
     return ""
+
+
+def _connected(router: Router) -> socket.socket:
+    return TcpCarrier().connect(Endpoint("tcp", router.host, router.port), Deadline(ROUTER_TIME))
 
 
 def _in_words(problem: Exception) -> str:

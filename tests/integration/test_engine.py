@@ -15,6 +15,10 @@ if importlib.util.find_spec("zenoh") is None:
 pytest.importorskip("cryptography", reason="a secret needs it")
 
 
+# Waits until a search says so.
+NOTE = "until(lambda: any(%r in note for note in net.peers(refresh=True).report.notes))"
+
+
 @pytest.fixture
 def router(port_range: range) -> Iterator[Router]:
     made = Router(f"tls/127.0.0.1:{port_range.start}")
@@ -104,8 +108,51 @@ def test_who_does_not_know_the_secret_is_let_in_by_no_router_and_no_peer(site):
     site()
     stranger = site(NET_SECRET="the secret of somebody else")
     assert says(stranger, "net.peers()").startswith("no peers")
-    assert says(stranger, "until(lambda: any('accepts connections, but no session' in note "
-                          "for note in net.peers(refresh=True).report.notes))") == "None"
+    assert says(stranger, NOTE % "it has another secret") == "None"
+
+
+@pytest.fixture
+def authority(tmp_path):
+    from certificates import Authority
+
+    return Authority(tmp_path)
+
+
+def test_with_certificate_files_a_router_lets_in_those_that_its_access_list_names(
+        site, authority, port_range):
+    files = {name: authority.issue(name, ("peer.app-net",)).variables()
+             for name in ("hub", "farm1", "farm2", "guest")}
+    late = authority.issue("late", ("peer.app-net",), end=2002).variables()
+    hub = Router(f"tls/127.0.0.1:{port_range[-1]}", "--allow", "farm1", "--allow", "farm2",
+                 NET_SECRET=None, **files["hub"])
+    try:
+        def start(variables):
+            return site(NET_SECRET=None, NET_ROUTER=hub.place, **variables)
+        start(files["farm1"])
+        process, guest, expired = start(files["farm2"]), start(files["guest"]), start(late)
+        meet(process)
+        assert says(process, "double(21, peer=peer)") == "42"
+        assert says(guest, NOTE % "an access list does not have this process") == "None"
+        assert says(guest, f"len(net.peers()), ran(double, 1, peer={says(process, 'str(peer)')})") \
+            == "(0, ('PeerUnreachable', 'no'))"
+        assert says(expired, NOTE % "not valid now") == "None"
+        assert says(process, "len(net.peers(refresh=True))") == "1"
+    finally:
+        hub.end()
+
+
+def test_under_a_secret_a_router_lets_in_those_that_come_by_an_interface(site, port_range):
+    hub = Router(f"tls/127.0.0.1:{port_range[-1]}", "--allow", "interface:lo")
+    other = Router(f"tls/127.0.0.1:{port_range[-2]}", "--allow", "interface:eth9")
+    try:
+        site(NET_ROUTER=hub.place)
+        process, stranger = site(NET_ROUTER=hub.place), site(NET_ROUTER=other.place)
+        meet(process)
+        assert says(process, "double(21, peer=peer)") == "42"
+        assert says(stranger, NOTE % "an access list does not have this process") == "None"
+    finally:
+        hub.end()
+        other.end()
 
 
 def test_two_routers_are_one_network(router, site, port_range):

@@ -84,7 +84,7 @@ class Session:
         self.watches: List[Any] = []
         self.tokens: List[str] = []
         self.queryables: Dict[str, Any] = {}
-        self.info = SimpleNamespace(routers_zid=lambda: ["router"])
+        self.info = SimpleNamespace(routers_zid=lambda: ["router"], zid=lambda: "router")
 
     def liveliness(self) -> Any:
         return SimpleNamespace(declare_token=self._token, declare_subscriber=self._watch,

@@ -14,8 +14,9 @@ from net.settings import settings
 SECRET = "0123456789abcdef"
 
 
-def run(*listen, connect=()):
-    return Router.run(SimpleNamespace(listen=list(listen), connect=list(connect)), None)
+def run(*listen, connect=(), allow=()):
+    return Router.run(SimpleNamespace(listen=list(listen), connect=list(connect),
+                                      allow=list(allow)), None)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,20 @@ def test_a_process_that_keeps_to_its_host_is_no_router_for_others(places):
     settings.__dict__["host"] = "127.0.0.1"
     with pytest.raises(SettingError, match="NET_HOST=127.0.0.1 keeps"):
         run(*places.get("listen", ["tcp/127.0.0.1:7447"]), connect=places.get("connect", ()))
+
+
+@pytest.mark.parametrize("name", ["", "interface:", "a\nb"])
+def test_what_is_no_name_of_an_access_list_is_refused(name):
+    with pytest.raises(Usage, match="--allow takes"):
+        run("tcp/127.0.0.1:1", allow=[name])
+
+
+def test_names_of_certificates_prove_nothing_under_a_secret_or_without_tls():
+    with pytest.raises(SettingError, match="needs NET_TLS_CERT"):
+        run("tcp/127.0.0.1:1", allow=["interface:eth1", "farm1"])
+    settings.__dict__["secret"] = SECRET
+    with pytest.raises(SettingError, match="needs NET_TLS_CERT"):
+        run("tls/127.0.0.1:1", allow=["farm1"])
 
 
 def test_settings_that_are_missing_are_wrong_words(capsys):

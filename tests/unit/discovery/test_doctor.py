@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import pytest
 
 from net.discovery import doctor
-from net.discovery.doctor import Case, causes, describe
+from net.discovery.doctor import ROUTER_REMEDIES, Case, causes, describe
 from net.discovery.listing import Peers
 from net.discovery.report import Report
+from net.link import authority
+from net.link.zenoh import NO_ROUTER, NOT_ALLOWED
 from net.settings import settings
 from net.identity import PeerId, make_id
 from strangers import Stranger, peer as introduced
@@ -280,9 +282,32 @@ def test_peers_that_an_engine_reaches_are_no_sign_of_a_firewall(case):
     ("tls/hub.example:7447: Connection refused", "start a router there"),
     ("tls/hub.example:7447: no answer within 2 s", "let TCP through"),
     ("tls/hub.example:7447: Name or service not known", "correct the name in NET_ROUTER"),
-    ("tls/hub.example:7447 accepts connections, but no session", "the same NET_SECRET"),
+    (f"tls/hub.example:7447 accepts connections, but no session: {authority.OTHER_SECRET}",
+     "the same NET_SECRET"),
+    (f"tls/hub.example:7447 accepts connections, but no session: {authority.NOT_NOW}",
+     "set the clocks"),
+    (f"tls/hub.example:7447 accepts connections, but no session: {authority.NO_TLS}", "write tcp/"),
+    (f"tls/hub.example:7447 accepts connections, but no session: {NO_ROUTER}",
+     "of a version like this one's"),
     ("something new", "look at the router"),
 ])
 def test_a_router_that_is_not_reached_is_a_cause(case, why, remedy):
     text = only(case(peer(), notes=[f"engine: no router is reached ({why})"]))
     assert why in text and remedy in text
+    assert sum(one in text for _, one in ROUTER_REMEDIES) <= 1 and "NAT" not in text
+
+
+def test_an_access_list_is_a_cause(case):
+    text = only(case(peer(), notes=[f"engine: {NOT_ALLOWED}"]))
+    assert "--allow" in text and "NAT" not in text
+
+
+@pytest.mark.parametrize("host, hidden", [
+    ("10.9.8.7", True), ("[fd12::7]", True), ("192.168.1.9", False), ("93.184.216.34", False),
+    ("hub.example", False), ("127.0.0.1", False)])
+def test_a_router_behind_a_nat_is_named_by_an_address_that_others_see(monkeypatch, case, host,
+                                                                      hidden):
+    monkeypatch.setitem(settings.__dict__, "router", (f"tls/{host}:7447",))
+    found = case(peer(), interfaces=["eth0 192.168.1.5/24", "eth1 fe80::5%eth1/64"],
+                 notes=["engine: no router is reached (no answer within 2 s)"])
+    assert ("behind a NAT" in only(found)) is hidden

@@ -63,7 +63,8 @@ class Network:
         self.present = Presence()
         self.engine = SimpleNamespace(
             present=self.present, problem="it is off", wait=lambda seconds: self.ready,
-            reached=lambda: ["router"] if self.ready else [], changed=self.change, ask=self.ask)
+            reached=lambda: ["router"] if self.ready else [], changed=self.change, ask=self.ask,
+            shut_out="")
         self.questions, self.told = [], set()
         self.carriers = SimpleNamespace(engine=self.engine, why_none="")
         self.finder = Engine(Loop("test-loop"), self.listing, self.carriers)
@@ -214,6 +215,14 @@ def test_a_search_waits_a_moment_for_a_router_and_says_when_there_is_none(networ
     network.finder.search(search).close()
     assert search.report.notes == ["engine: no router is reached (it is off)",
                                    "engine: no router is reached (no answer within 0.5 s)"]
+
+
+def test_a_search_says_when_a_router_passes_nothing_on(network):
+    network.engine.shut_out = "an access list"
+    search, quest = network.search()
+    quest.step(0.0)
+    quest.close()
+    assert search.report.notes == ["engine: an access list"]
 
 
 def test_a_search_of_this_host_does_not_use_it(network):
