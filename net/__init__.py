@@ -14,6 +14,11 @@ call it with ``peer=``, an id from the function's ``peers()`` or from :func:`net
 """
 from __future__ import annotations
 
+from . import interrupts as _interrupts
+
+if _interrupts.is_program():  # which may be interrupted while it imports the rest
+    _interrupts.leave_to_system()
+
 import logging
 import os
 import sys

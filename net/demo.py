@@ -86,7 +86,10 @@ def serve() -> None:
     # process.
     logging.getLogger("net.calls").addHandler(logging.NullHandler())
     application()
-    print("ready", flush=True)
+    try:
+        os.write(1, b"ready\n")
+    except BrokenPipeError:
+        return  # the first one was interrupted meanwhile
     sys.stdin.read()
 
 

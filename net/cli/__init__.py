@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NoReturn, Optional
 
 from ..errors import InvalidPeer, NetError, SettingError
 from ..identity import printable
+from ..interrupts import catch
 from ..peer import VERSION
 from ..settings import settings
 from . import calling, completing, exporting, looking, routing, serving, telling, top
@@ -74,6 +75,14 @@ def usage() -> str:
     return "\n".join([f"usage: {_program()} [--json] [--timeout SECONDS] COMMAND ...", "", *lines,
                       "", f"{_program()} COMMAND --help says more, {_program()} --version which "
                           f"app-net this is."])
+
+
+def program() -> int:
+    """Run :func:`main` as the program of this process.
+
+    :returns: the exit code.
+    """
+    return catch(main)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

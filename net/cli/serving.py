@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -129,11 +130,11 @@ def _serve(names: List[str], screen: Screen, watch: Optional[_Watch]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Close the peer when the process that started this one, and holds the other end of its
+    """End like at SIGTERM when the process that started this one, and holds the other end of its
     standard input, has gone."""
     while os.read(0, 4096):
         pass
-    Peer().close(settings.grace)
+    signal.raise_signal(signal.SIGTERM)
 
 
 # ---------------------------------------------------------------- what is served

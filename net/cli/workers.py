@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from .screen import RED, Screen, Usage
 # Seconds between looks at the processes, and from the start of one to that of the next in its
 # place.
 LOOK, PAUSE = 0.1, 1.0
+# Seconds between looks whether they have ended.
+LAST_LOOK = 0.02
 # Seconds that processes have to end beyond what their calls are given.
 ENDING = 3.0
 # Exit codes of a process that cannot serve and has said why; a new one could not, either.
@@ -31,16 +34,24 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         raise Usage(f"there is room for {room} peers on a host; "
                     f"NET_PORT_RANGE={options.workers - 1}, set alike for all processes on all "
                     f"hosts, makes it {options.workers}")
-    stop = threading.Event()
-    before: Dict[int, Any] = {number: signal.signal(number, lambda *_: stop.set())
+    stop, hurry = threading.Event(), threading.Event()
+
+    def end(number: int, _frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            hurry.set()
+        stop.set()
+
+    before: Dict[int, Any] = {number: signal.signal(number, end)
                               for number in (signal.SIGINT, signal.SIGTERM)}
-    workers = [_Worker(_command(options)) for _ in range(options.workers)]
+    workers: List[_Worker] = []
     code = 0
     try:
+        for _ in range(options.workers):
+            workers.append(_Worker(_command(options)))
         while not code and not stop.wait(LOOK):
             code = max(worker.look(screen) for worker in workers)
     finally:
-        _end(workers)
+        _end(workers, hurry)
         for number, handler in before.items():
             signal.signal(number, handler)
     return code
@@ -63,7 +74,10 @@ class _Worker:
     def _start(self) -> None:
         self._started = monotonic()
         # When this process is gone, however it ended, the other one reads the end of its input.
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
+        # Ctrl-C in the terminal is for this process alone, which ends the others in order: one that
+        # is still starting would show where that was.
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE,
+                                         start_new_session=True)
 
     def look(self, screen: Screen) -> int:
         """Start it again if it has ended; its exit code if a new one would fail too, or 0."""
@@ -79,18 +93,20 @@ class _Worker:
             self._start()
         return 0
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        if self._process.poll() is None:
-            self._process.terminate()
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
-    def wait(self, ends: float) -> None:
-        """Wait until it has ended; kill it after that time."""
-        try:
-            self._process.wait(max(0.1, ends - monotonic()))
-        except subprocess.TimeoutExpired:
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        if self.runs:
+            self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill it if it still runs, and clear up."""
+        if self.runs:
             self._process.kill()
-            self._process.wait()
+        self._process.wait()
         self._close_input()
 
     def _close_input(self) -> None:
@@ -98,9 +114,15 @@ class _Worker:
             self._process.stdin.close()
 
 
-def _end(workers: List[_Worker]) -> None:
+def _end(workers: List[_Worker], hurry: threading.Event) -> None:
+    """End them: let them do what they do at SIGTERM, and, in a hurry, at a second Ctrl-C."""
     for worker in workers:
-        worker.terminate()
+        worker.signal(signal.SIGTERM)
     ends = monotonic() + settings.grace + ENDING
+    while any(worker.runs for worker in workers) and monotonic() < ends:
+        if hurry.wait(LAST_LOOK) and os.name == "posix":
+            hurry.clear()
+            for worker in workers:
+                worker.signal(signal.SIGINT)
     for worker in workers:
-        worker.wait(ends)
+        worker.end()

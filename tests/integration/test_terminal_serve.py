@@ -169,21 +169,41 @@ def test_workers_are_as_many_peers_and_one_that_dies_is_replaced(serve, folder, 
             os.kill(pid, 0)
 
 
-def test_ctrl_c_in_a_terminal_lets_the_calls_of_workers_end(serve, folder, port_range):
+@pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
+def test_ctrl_c_in_a_terminal_lets_the_calls_of_workers_end(serve, folder, again):
     (folder / "slow.py").write_text(SLOW)
     terminal = serve("slow", "--workers", "2", NET_GRACE=60)
-    # Both: Ctrl-C while one is still being started shows where that was.
-    for port in port_range[:2]:
-        terminal.wait_for(f"127.0.0.1:{port}: ", 30)
     peer = served(terminal)
     running = net.remote("slow.slow").start(str(folder), peer=peer)
     until(lambda: (folder / "began").exists())
-    # All processes of a terminal get the signal; then the first one ends the others by SIGTERM.
     os.killpg(terminal._process.pid, signal.SIGINT)
     until(lambda: not answers(peer))
-    (folder / "go on").touch()
-    assert running.result(30) == "done"
+    if again:
+        until(lambda: os.killpg(terminal._process.pid, signal.SIGINT) or running.done(), 30)
+        with pytest.raises(net.PeerLost):
+            running.result(30)
+    else:
+        (folder / "go on").touch()
+        assert running.result(30) == "done"
     assert terminal.end() == 0 and "Traceback" not in terminal.text
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_workers_that_are_still_starting_end_without_a_word(serve, folder, number, code):
+    (folder / "app.py").write_text("import pathlib, time\npathlib.Path('began').touch()\n"
+                                   "time.sleep(3600)\n")
+    terminal = serve("app", "--workers", "2")
+    until(lambda: (folder / "began").exists(), 30)
+    os.killpg(terminal._process.pid, number)
+    assert terminal.end() == code and not terminal.text  # all that had it open have ended
+
+
+def test_workers_that_wait_for_a_change_end_with_the_process_that_started_them(serve, folder):
+    (folder / "app.py").write_text("1 / 0\n")
+    terminal = serve("app", "--workers", "2", "--reload")
+    terminal.wait_for("waiting for a change", 30)
+    terminal.signal(signal.SIGKILL)
+    assert terminal.end() == -signal.SIGKILL
 
 
 def test_workers_end_with_the_process_that_started_them(serve, folder, port_range):

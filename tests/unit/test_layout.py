@@ -17,6 +17,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 FLOORS = [
     "errors",
     "clock",
+    "interrupts",
     "forking",
     "log",
     "identity",

@@ -1,0 +1,45 @@
+"""Ctrl-C in the program ``app-net``: it ends it without a traceback, whatever it is doing.
+
+Outside of its commands, while their modules are imported and while Python ends, it does what the
+system does by default. Only a command gets a KeyboardInterrupt, and can end what it has begun.
+"""
+from __future__ import annotations
+
+import os
+import sys
+# The modules signal and typing take far longer to import, and may be interrupted meanwhile.
+from _signal import (  # type: ignore[import-not-found]
+    SIG_DFL, SIGINT, default_int_handler, getsignal, signal)
+from collections.abc import Callable
+
+
+def is_program() -> bool:
+    """Whether this process is that program, and no application that uses the package."""
+    arguments = getattr(sys, "argv", None) or [""]
+    if arguments[0] != "-m":
+        return bool(os.path.basename(arguments[0]).startswith("app-net"))
+    # python -m is still importing; before 3.10 it does not tell what.
+    words = getattr(sys, "orig_argv", [])
+    package = __name__.partition(".")[0]
+    return any(pair == ("-m", package) for pair in zip(words, words[1:]))
+
+
+def leave_to_system() -> None:
+    """Let Ctrl-C end the process at once, unless it is ignored, as in the background."""
+    if getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, SIG_DFL)
+
+
+def catch(command: Callable[[], int]) -> int:
+    """Run a command, in which Ctrl-C raises KeyboardInterrupt.
+
+    :returns: its exit code, 130 if it was interrupted.
+    """
+    if getsignal(SIGINT) == SIG_DFL:
+        signal(SIGINT, default_int_handler)
+    try:
+        return command()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        leave_to_system()
