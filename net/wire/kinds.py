@@ -19,7 +19,7 @@ from typing import (Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable, Na
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, make_id, printable, without_zone
-from . import arrays, libraries, registered
+from . import arrays, columns, libraries, registered
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo
 
@@ -62,10 +62,6 @@ def _put_zone(content: Any) -> Optional[datetime.tzinfo]:
     return content
 
 
-# Characters of a date and time as text, without and with microseconds.
-_TIMES = (19, 26)
-
-
 def _take_datetime(packer: Any, value: datetime.datetime, depth: int) -> Any:
     zone = value.tzinfo
     if zone is None and not value.fold:
@@ -76,7 +72,8 @@ def _take_datetime(packer: Any, value: datetime.datetime, depth: int) -> Any:
 
 def _put_datetime(restorer: Any, content: Any) -> datetime.datetime:
     if type(content) is str:
-        value = datetime.datetime.fromisoformat(content) if len(content) in _TIMES else None
+        value = datetime.datetime.fromisoformat(content) if len(content) in columns.TIMES \
+            else None
         if value is None or value.tzinfo is not None:
             raise Malformed("not a date and time without a zone")
         return value
@@ -220,11 +217,11 @@ def _put_peer(restorer: Any, content: Any) -> PeerId:
 
 
 KINDS: Tuple[Kind, ...] = (
-    Kind(tuple, "!tuple", lambda packer, value, depth: packer.items(value, depth),
+    Kind(tuple, "!tuple", lambda packer, value, depth: packer.series(value, depth),
          lambda restorer, content: tuple(a_list(content))),
-    Kind(set, "!set", lambda packer, value, depth: packer.items(list(value), depth),
+    Kind(set, "!set", lambda packer, value, depth: packer.series(list(value), depth),
          lambda restorer, content: set(restorer.keys(a_list(content)))),
-    Kind(frozenset, "!frozenset", lambda packer, value, depth: packer.items(list(value), depth),
+    Kind(frozenset, "!frozenset", lambda packer, value, depth: packer.series(list(value), depth),
          lambda restorer, content: frozenset(restorer.keys(a_list(content)))),
     Kind(collections.deque, "!deque",
          lambda packer, value, depth: [value.maxlen, *packer.items(list(value), depth)],
@@ -389,6 +386,7 @@ PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     "!int": _put_int,
     "!str": lambda restorer, content: restorer.bytes(content).decode("utf-8", "surrogatepass"),
     "!value": _put_value,
+    "!columns": columns.put_together,
     "!path": _put_path,
     "!array": _put_array,
     "!scalar": _put_scalar,

@@ -13,7 +13,7 @@ import re
 import sys
 from collections import deque
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from . import fast
 
@@ -281,6 +281,8 @@ def weigh(name: str, value: Any, content: Any) -> int:
         return size_of(value) if value or name not in _SHARED else 0
     if name == "!value":
         return _weigh_registered(value, content)
+    if name == "!columns":
+        return 0  # they were weighed before they were made
     if name == "!library":  # made of arrays and buffers, which were weighed
         return -sum(map(_size_of_string, content[:2]))
     shared = name == "!zone" or name in _SHARED and not value \
@@ -291,6 +293,24 @@ def weigh(name: str, value: Any, content: Any) -> int:
     if name == "!path" and "windows" in content[0]:
         size += _OF_WINDOWS
     return size - _size_of_content(name, content)
+
+
+def weigh_group(form: str, one: Any, columns: Sequence[List[Any]]) -> int:
+    """Bytes that values take which are made of columns.
+
+    :param form: of columns.py.
+    :param one: of the values, all of which take the same.
+    """
+    if form == "any":
+        return 0
+    return len(columns[0]) * (
+        _weigh_instance(one, len(columns)) if form == "value" else size_of(one))
+
+
+def weigh_columns(form: str, columns: Sequence[List[Any]]) -> int:
+    """Bytes of lists and texts that go when values have been made of them."""
+    texts = sum(map(_size_of_string, columns[0])) if form == "datetime" else 0
+    return texts + sum(map(size_of, columns))
 
 
 def _size_of_content(name: str, content: Any) -> int:
@@ -310,14 +330,18 @@ def _weigh_registered(value: Any, content: Any) -> int:
     texts = _size_of_string(content["class"])
     if issubclass(type(value), enum.Enum):
         return -texts - _size_of_string(content.get("name", ""))
+    return _weigh_instance(value, len(content)) - texts
+
+
+def _weigh_instance(value: Any, parts: int) -> int:
     if sys.implementation.name != "cpython":
-        return 64 + _INSTANCE + _SLOT * len(content) - texts
+        return 64 + _INSTANCE + _SLOT * parts
     # As sys.getsizeof does, without an application's __sizeof__.
     if issubclass(type(value), tuple):
-        return tuple.__sizeof__(value) + _COLLECTED - texts
-    size = object.__sizeof__(value) + _COLLECTED - texts
+        return tuple.__sizeof__(value) + _COLLECTED
+    size = object.__sizeof__(value) + _COLLECTED
     if type(value).__dictoffset__:
-        size += _INSTANCE + _SLOT * len(content)
+        size += _INSTANCE + _SLOT * parts
     return size
 
 

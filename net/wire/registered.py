@@ -6,13 +6,15 @@ The wire names a class; only classes that were registered here under that name a
 from __future__ import annotations
 
 import builtins
+import collections
 import dataclasses
 import enum
 import functools
+import itertools
 import operator
 import sys
 import types
-from typing import Any, Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import ValueNotSupported
 from ..identity import MAIN, printable, program_of, public_module
@@ -106,6 +108,20 @@ def take_apart(value: Any) -> Dict[str, Any]:
                                     f"{problem}") from None
 
 
+def take_apart_all(values: List[Any]) -> Optional[Tuple[Tuple[str, ...], List[List[Any]]]]:
+    """The names of the parts of values of one class, and a list of each part of all of them. None
+    for a class whose values are no more than a name, or are packed.
+    """
+    cls = type(values[0])
+    if cls in PACKED or not _shapes[cls].names:
+        return None
+    shape: _Shape = _shapes[cls]
+    held = [value.__dict__ for value in values] if shape.in_dict else []
+    if not held or not all([one.keys() == shape.known for one in held]):
+        held = list(map(take_apart, values))
+    return shape.names, [[one[name] for one in held] for name in shape.names]
+
+
 class _Shape(NamedTuple):
     """What values of a class hold.
 
@@ -144,9 +160,6 @@ def _find_shape(cls: Any) -> _Shape:
 
 
 _shapes = Memo(_find_shape, 1024)
-
-#: What the wire has of a value that is packed.
-_SENT_PACKED = frozenset({"class", "packed"})
 
 
 def _find_extra(value: Any, shape: _Shape) -> Optional[str]:
@@ -197,21 +210,17 @@ def put_together(content: Dict[str, Any]) -> Any:
     :raises Lacking: the class is not registered here, or has other parts here.
     """
     name = a_text(content.get("class"))
-    cls: Any = CLASSES.get(name)
-    if cls is None:
-        raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
+    cls = _class_of(name)
     if cls in PACKED:
         if content.keys() != _SENT_PACKED:
-            raise Lacking(f"{printable(name)} arrived in parts, but the other side packs it")
+            raise Lacking(f"{printable(name)} {_PACKED_HERE}")
         return PACKED[cls][1](content["packed"])
     shape: _Shape = _shapes[cls]
     if shape.is_enum:
         return _put_enum(cls, name, {part: content[part] for part in content if part != "class"})
     names = shape.names
     if content.keys() != shape.sent:
-        arrived = [part for part in content if part != "class"]
-        raise Lacking(f"{printable(name)} has the parts {', '.join(names)}",
-                      f", but {printable(', '.join(arrived))} arrived")
+        raise _other_parts(name, shape, [part for part in content if part != "class"])
     if shape.is_tuple:
         return tuple.__new__(cls, [content[part] for part in names])
     value: Any = object.__new__(cls)
@@ -219,6 +228,44 @@ def put_together(content: Dict[str, Any]) -> Any:
     for part in names:
         set_part(value, part, content[part])
     return value
+
+
+def put_together_all(name: str, parts: List[str], columns: List[List[Any]]) -> List[Any]:
+    """Values of a registered class from lists of each of their parts, as :func:`put_together`.
+
+    :raises Lacking: the class is not registered here, or has other parts here.
+    """
+    cls = _class_of(name)
+    if cls in PACKED:
+        raise Lacking(f"{printable(name)} {_PACKED_HERE}")
+    shape: _Shape = _shapes[cls]
+    by_name = dict(zip(parts, columns))
+    if by_name.keys() != shape.known or not len(parts) == len(columns) == len(by_name):
+        raise _other_parts(name, shape, parts)
+    if shape.is_tuple:
+        new = functools.partial(tuple.__new__, cls)
+        return list(map(new, zip(*[by_name[part] for part in shape.names])))
+    values = list(map(object.__new__, itertools.repeat(cls, len(columns[0]))))
+    for part in shape.names:
+        collections.deque(map(object.__setattr__, values, itertools.repeat(part), by_name[part]), 0)
+    return values
+
+
+#: What the wire has of a value that is packed.
+_SENT_PACKED = frozenset({"class", "packed"})
+_PACKED_HERE = "arrived in parts, but the other side packs it"
+
+
+def _class_of(name: str) -> Any:
+    cls = CLASSES.get(name)
+    if cls is None:
+        raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
+    return cls
+
+
+def _other_parts(name: str, shape: _Shape, arrived: List[str]) -> Lacking:
+    return Lacking(f"{printable(name)} has the parts {', '.join(shape.names)}",
+                   f", but {printable(', '.join(arrived))} arrived")
 
 
 def _origin(cls: type, namespace: Optional[Mapping[str, Any]] = None) -> Tuple[str, str]:

@@ -22,9 +22,10 @@ INTRUDERS = {
     "!value": '{"!value":{"class":"travel.Pair","left":1,"right":2}}',
     "!path": '{"!path":["pure posix","a"]}', "!array": '{"!array":["<i4",[1],"C","AQAAAA=="]}',
     "!scalar": '{"!scalar":["<i4","AQAAAA=="]}', "!zone": '{"!zone":"UTC"}',
+    "!columns": '{"!columns":["aba",["tuple",[],[1,2]],["any",[],["x"]]]}',
     "!lent": '{"!lent":[0,"iterator","frames"]}',
 }
 BUFFER = b"x" * LONG
 
 # What is just another form of the JSON type that is due there.
-SAME = {"!int", "!str", "!dict"}
+SAME = {"!int", "!str", "!dict", "!columns"}

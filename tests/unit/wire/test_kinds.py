@@ -92,7 +92,7 @@ def test_every_kind_is_tried_here():
     tried = {text[2:text.index('"', 2)] for _, text in FORMS if text.startswith('{"!')}
     assert {kind.name for kind in kinds.KINDS} <= tried
     assert set(kinds.PUT_TOGETHER) - tried == {"!str", "!value", "!array", "!scalar", "!zone",
-                                               "!lent", "!library"}
+                                               "!lent", "!library", "!columns"}
 
 
 @each("value", [

@@ -1,0 +1,186 @@
+"""Long lists with values that are no JSON, as columns of their parts.
+
+One tagged object for each of 10,000 dataclasses would name their class and fields 10,000 times, and
+Python code would take apart and put together each of them. Here values of one form make a group:
+``[form, names, column, ...]``, a list for each of their parts. What goes through the columns runs
+in C. A list is ``[letters, group, ...]``, with the letter of each value's group in their order, or
+no letters if there is only one group.
+"""
+from __future__ import annotations
+
+import collections
+import datetime
+from string import ascii_letters
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from . import registered
+from .checks import Malformed, a_list, a_text
+from .memory import size_of, weigh_columns, weigh_group
+
+#: Values of a list from which on columns are quicker.
+MANY = 32
+
+Columns = List[List[Any]]
+_STRING = frozenset({str})
+
+
+class Form(NamedTuple):
+    """How values of one class become columns.
+
+    :ivar split: values -> names and columns, None where these values are not all alike.
+    :ivar join: names and columns of one length -> values.
+    :ivar step: what leads from a value to a part: of the names and the number of the column.
+    """
+
+    split: Callable[[List[Any]], Optional[Tuple[Sequence[str], Columns]]]
+    join: Callable[[List[str], Columns], List[Any]]
+    step: Callable[[List[str], int], str]
+
+
+def _split_tuples(values: List[Tuple[Any, ...]]) -> Optional[Tuple[Sequence[str], Columns]]:
+    if len(set(map(len, values))) > 1 or not values[0]:
+        return None
+    return (), list(map(list, zip(*values)))
+
+
+def _join_tuples(names: List[str], columns: Columns) -> List[Any]:
+    if names:
+        raise Malformed("tuples with names")
+    return list(zip(*columns))
+
+
+def _split_dicts(values: List[Dict[Any, Any]]) -> Optional[Tuple[Sequence[str], Columns]]:
+    names = list(values[0])
+    if not names or not _STRING.issuperset(map(type, names)) \
+            or not all([list(value) == names for value in values]):
+        return None
+    return names, [[value[name] for value in values] for name in names]
+
+
+def _join_dicts(names: List[str], columns: Columns) -> List[Any]:
+    if len(set(names)) != len(columns):
+        raise Malformed("not a name for each column")
+    return [dict(zip(names, row)) for row in zip(*columns)]
+
+
+def _split_values(values: List[Any]) -> Optional[Tuple[Sequence[str], Columns]]:
+    found = registered.take_apart_all(values)
+    if found is None:
+        return None
+    names, columns = found
+    return [registered.NAMES[type(values[0])], *names], columns
+
+
+def _join_values(names: List[str], columns: Columns) -> List[Any]:
+    if not names:
+        raise Malformed("values without a class")
+    return registered.put_together_all(names[0], names[1:], columns)
+
+
+#: Characters of a date and time as text, without and with microseconds.
+TIMES = (19, 26)
+
+
+def _split_datetimes(values: List[datetime.datetime]) -> Optional[Tuple[Sequence[str], Columns]]:
+    if [value for value in values if value.tzinfo is not None or value.fold]:
+        return None
+    return (), [list(map(datetime.datetime.isoformat, values))]
+
+
+def _join_datetimes(names: List[str], columns: Columns) -> List[Any]:
+    texts, = columns
+    if names or not _STRING.issuperset(map(type, texts)) or not set(map(len, texts)) <= {*TIMES}:
+        raise Malformed("not dates and times without a zone")
+    values = list(map(datetime.datetime.fromisoformat, texts))
+    if [value for value in values if value.tzinfo is not None]:
+        raise Malformed("not dates and times without a zone")
+    return values
+
+
+def _join_any(names: List[str], columns: Columns) -> List[Any]:
+    if names or len(columns) != 1:
+        raise Malformed("not one column")
+    column, = columns
+    return column
+
+
+FORMS: Dict[str, Form] = {
+    "tuple": Form(_split_tuples, _join_tuples,
+                  lambda names, number: f"[{number}]"),
+    "dict": Form(_split_dicts, _join_dicts, lambda names, number: f"[{names[number]!r}]"),
+    "value": Form(_split_values, _join_values, lambda names, number: f".{names[number + 1]}"),
+    "datetime": Form(_split_datetimes, _join_datetimes, lambda names, number: ""),
+    "any": Form(lambda values: None, _join_any, lambda names, number: ""),
+}
+_OF_CLASS = {tuple: "tuple", dict: "dict", datetime.datetime: "datetime"}
+
+
+def take_apart(packer: Any, values: Sequence[Any], depth: int) -> Optional[List[Any]]:
+    """A list as columns; None where most of its values have no form.
+
+    :param packer: has ``series`` for a column, and ``each`` for values that stay as they are.
+    :raises ValueNotSupported: something in it cannot travel; it does not say where.
+    """
+    values = list(values)  # which no other thread changes
+    by_class: Dict[type, List[Any]] = collections.defaultdict(list)
+    for value in values:
+        by_class[type(value)].append(value)
+    letters: Dict[type, str] = {}
+    groups: List[List[Any]] = []
+    for cls, alike in by_class.items():
+        form = _OF_CLASS.get(cls) or ("value" if cls in registered.NAMES else None)
+        if form is None or len(letters) == len(ascii_letters) - 1:
+            continue
+        split = FORMS[form].split(alike)
+        if split is not None:
+            letters[cls] = ascii_letters[len(letters)]
+            groups.append([form, *split])
+    rest = [value for value in values if type(value) not in letters] \
+        if len(letters) < len(by_class) else []
+    if 2 * len(rest) > len(values):
+        return None
+    taken = [[form, names, *[packer.series(column, depth + 1) for column in columns]]
+             for form, names, columns in groups]
+    if rest:
+        letter = ascii_letters[len(letters)]
+        letters.update(dict.fromkeys(map(type, rest), letter))
+        taken.append(["any", (), packer.each(rest, depth)])
+    order = map(letters.__getitem__, map(type, values)) if len(taken) > 1 else ()
+    return ["".join(order), *taken]
+
+
+def put_together(restorer: Any, content: Any) -> List[Any]:
+    """The list that columns were made of."""
+    letters, *groups = a_list(content, 2)
+    made = [_join(restorer, *a_list(group, 3)) for group in groups]
+    if not a_text(letters) and len(made) == 1:
+        return made[0]
+    left = dict(zip(ascii_letters, map(iter, made)))
+    if len(letters) != sum(map(len, made)) or not left.keys() >= set(letters):
+        raise Malformed("not a letter for each value")
+    values = list(map(next, map(left.__getitem__, letters)))
+    if len(values) != len(letters):
+        raise Malformed("more letters of a group than it has values")
+    restorer.weigh_more(size_of(values) - sum(map(size_of, made)))
+    return values
+
+
+def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
+    """The values of a group. Few characters can stand for large values, so these are counted before
+    they are made."""
+    form = FORMS.get(a_text(name))
+    if form is None or len(set(map(len, map(a_list, columns)))) != 1 or not columns[0] \
+            or not _STRING.issuperset(map(type, a_list(names))):
+        raise Malformed("not a group of columns of one length")
+    one, = form.join(names, [column[:1] for column in columns])
+    restorer.weigh_more(weigh_group(name, one, columns))
+    values = form.join(names, list(columns))
+    restorer.weigh_more(size_of(values) - weigh_columns(name, columns))
+    return values
+
+
+def place_of(content: List[Any], group: int, column: int, row: int) -> Tuple[int, str]:
+    """Where in a list something is that a column has in a row, and what leads there from there."""
+    letters, (form, names) = content[0], content[group][:2]
+    places = [place for place, letter in enumerate(letters) if letter == ascii_letters[group - 1]]
+    return places[row] if letters else row, FORMS[form].step(names, column - 2)
