@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Iterable, Iterator
 
+import pytest
+
 import net
 from each import each
 
@@ -51,6 +53,13 @@ FLOORS = [
     "__main__",
     "__init__",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def texts() -> Iterator[None]:
+    """Forget the texts at the end: every later collection of garbage would look through them."""
+    yield
+    nodes.cache_clear()
 
 
 def module_names() -> dict[str, Path]:
