@@ -118,7 +118,7 @@ def test_a_process_that_a_reloader_started_knows_the_stale_peer_of_its_parent(va
 @each("environment", [
     {}, {"WERKZEUG_RUN_MAIN": "true"}, {PARENT: f"{os.getppid()} 3010 abc"},
     {"WERKZEUG_RUN_MAIN": "false", PARENT: f"{os.getppid()} 3010 abc"},
-    {"RUN_MAIN": "true", PARENT: "1 3010 abc"}, {"RUN_MAIN": "true", PARENT: ""},
+    {"RUN_MAIN": "true", PARENT: f"{os.getppid() + 1} 3010 abc"}, {"RUN_MAIN": "true", PARENT: ""},
     {"RUN_MAIN": "true", PARENT: f"{os.getppid()} x abc"},
     {"RUN_MAIN": "true", PARENT: f"{os.getppid()} 3010"},
 ])
