@@ -193,7 +193,7 @@ def _tag(who: Any, peer: PeerId) -> None:
 
 
 def _event(render: Any, peer: PeerId) -> None:
-    step("7", "Hear its events", "it announces, whoever subscribed hears, nobody waits")
+    step("7", "Hear its events", "it announces, subscribers hear, nobody waits")
     heard: "queue.Queue[str]" = queue.Queue()
 
     def on_frame(number: int, by: int) -> None:

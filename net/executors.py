@@ -245,7 +245,7 @@ class Place:
         return await coroutine
 
     def end(self) -> None:
-        """Let what has not begun never run, and who waits for it go on."""
+        """Let what has not begun never run, and wake the threads that wait for it."""
         self._scope.cancel()
 
 

@@ -23,7 +23,7 @@ def openmetrics(peers: Optional[Mapping[str, Mapping[str, Any]]] = None) -> str:
     """The statistics of this process, or of others, as OpenMetrics text: calls with their latency
     as a histogram and their errors for each function, events, and how busy a process is.
 
-    A web application gives it to whoever asks for ``/metrics``, as ``CONTENT_TYPE``;
+    A web application answers requests for ``/metrics`` with it, as ``CONTENT_TYPE``;
     ``app-net metrics --port 9464`` does so for the peers of a network.
 
     :param peers: name -> what :func:`net.stats` gives of that peer; it becomes the label ``peer``.

@@ -39,8 +39,8 @@ JOINED = 256 * 1024
 async def within(seconds: Optional[float], work: Awaitable[Any]) -> Any:
     """Await something for some seconds at most; None for no limit.
 
-    :func:`asyncio.wait_for` of Python 3.11 and before lets a cancellation get lost that comes as
-    the work ends, and so the time limit of whoever waits for both.
+    :func:`asyncio.wait_for` of Python 3.11 and before loses a cancellation that comes just as
+    the work ends, and with it the time limit of a caller that waits for both.
 
     :raises asyncio.TimeoutError: they are over; it was cancelled.
     """

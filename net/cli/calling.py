@@ -17,7 +17,7 @@ from ..run.streaming import RemoteIterator
 from .choosing import PEER_HELP, full_name, is_address, peer_at, peers_of, search
 from .screen import Failed, Screen, Usage, error_facts
 
-# Items of streams of all peers that wait to be printed; the streams wait meanwhile.
+# Items of all streams that may wait to be printed; beyond that the streams wait.
 MAX_WAITING = 1000
 
 
@@ -87,8 +87,8 @@ def _show(value: Any, screen: Screen) -> None:
 
 
 class _Said(NamedTuple):
-    """What a peer has sent: a ``value``, an ``item``, an ``error``, or that it has reached its
-    ``end``."""
+    """What a peer has sent: a ``value``, an ``item``, an ``error``, or the ``end`` of its
+    stream."""
 
     peer: PeerId
     kind: str

@@ -11,7 +11,7 @@ from .screen import Failed, Usage
 if TYPE_CHECKING:
     from ..discovery.listing import Peers
 
-# Names that an error shows.
+# Names that an error shows at most.
 MAX_NAMES = 8
 # Seconds for a peer to say which functions it has.
 ASK_SECONDS = 5.0

@@ -1,4 +1,4 @@
-"""``app-net completion SHELL``: what a shell asks to complete the words of a command."""
+"""``app-net completion SHELL``: what a shell runs to complete the words of a command."""
 from __future__ import annotations
 
 import argparse

@@ -13,7 +13,7 @@ from .choosing import PEER_HELP, peers_of
 from .looking import STATS, ask_at_once, ask_seconds
 from .screen import Failed, Screen
 
-# Seconds that a client has for its request and for each piece of the reply.
+# Seconds that a client has to send its request and to take each piece of the reply.
 CLIENT_SECONDS = 10.0
 
 
@@ -46,8 +46,8 @@ def _port(text: str) -> int:
 
 
 def collect(words: List[str]) -> str:
-    """The metrics of the peers of these words, or of all; of those that do not answer there is
-    ``net_up 0``."""
+    """The metrics of the peers of these words, or of all; ``net_up 0`` for those that do not
+    answer."""
     peers: List[PeerId] = []
     for word in words or [None]:  # type: ignore[list-item]
         try:
@@ -85,7 +85,7 @@ def _serve(options: argparse.Namespace, screen: Screen) -> int:
             self.wfile.write(text)
 
         def log_message(self, *args: Any) -> None:
-            """Nothing: it is asked every few seconds."""
+            """Log nothing: there is a request every few seconds."""
 
     try:
         server = ThreadingHTTPServer((options.host, options.port), Handler)

@@ -17,10 +17,10 @@ MAX_LINES = 1000
 # Characters of an event that are shown.
 MAX_SHOWN = 2000
 
-# Of an event, for scripts: what the clock of this host says.
+# The time of an event by the clock of this host, for scripts.
 STAMP = "%Y-%m-%dT%H:%M:%S%z"
 
-# Where an event comes from that this process has announced.
+# The source of events that this process has announced.
 HERE: Address = ("here", 0)
 
 #: A line for people, and the same for scripts.

@@ -23,7 +23,7 @@ STATS = remote("net.statistics.stats")
 ASK_SECONDS = 5.0
 # Peers that are asked at the same time, each by a thread.
 MAX_AT_ONCE = 16
-# Functions of one peer that are shown: there are more of a peer that never ends telling.
+# Functions of one peer that are shown: a hostile peer could go on describing without end.
 MAX_FUNCTIONS = 10_000
 
 
@@ -184,7 +184,7 @@ def ping(peer: PeerId) -> Dict[str, Any]:
     """
     address = str(peer)
     if "version" not in peer.info:
-        # Also opens the connection, which is no part of a round trip.
+        # Also opens the connection, which is not part of a round trip.
         peer.info.update(remote("net.defaults.handlers.info").on(address, ask_seconds())())
     else:
         NULL.on(address, ask_seconds())()

@@ -127,7 +127,7 @@ def _function_cell(one: Function, name: str, row: Row) -> RenderableType:
 
 
 def _name(text: str) -> Text:
-    """Foreign text: nothing in it is obeyed by a terminal, or by rich."""
+    """Foreign text, so that neither a terminal nor rich obeys anything in it."""
     return Text(printable(text, MAX_NAME))
 
 

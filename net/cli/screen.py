@@ -28,7 +28,7 @@ class Usage(Exception):
 
 
 class Failed(Exception):
-    """A command did not find or do what it was to; the text says what."""
+    """A command did not find or do what it was asked for; the text says what."""
 
 
 class Screen:
@@ -66,11 +66,11 @@ class Screen:
         return self.is_terminal and _takes_all(sys.stdout) and os.environ.get("TERM") != "dumb"
 
     def styled(self, text: str, style: str) -> str:
-        """Text for data in a colour or the like, where that is shown and wanted."""
+        """Text in a colour or another style, where the terminal shows it and the user wants it."""
         return _styled(text, style, sys.stdout)
 
     def write(self, text: str, style: str = "") -> None:
-        """A line of data for people, of this program's own making."""
+        """A line of data for people, made by this program and so safe to print."""
         print(_styled(text, style, sys.stdout), flush=True)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

@@ -43,12 +43,12 @@ class Serve:
                             help="name of a module, or a file; what it has connected is served, "
                                  "and with OBJECT that, too")
         parser.add_argument("--all", action="store_true",
-                            help="also the public functions of the modules that they have not "
+                            help="also the public functions of the modules that these have not "
                                  "connected: those in __all__, or that begin with no underscore")
         parser.add_argument("--reload", action="store_true",
                             help="start again when one of their files changes")
         parser.add_argument("--workers", type=count, metavar="N", default=1,
-                            help="so many processes, each a peer")
+                            help="number of processes, each a peer")
         parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
 
     @staticmethod

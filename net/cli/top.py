@@ -43,7 +43,7 @@ Into a pipe, and with -n, it prints one table after the other."""
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("peer", metavar="PEER", nargs="?", help=PEER_HELP)
         parser.add_argument("-n", type=count, dest="count", metavar="COUNT",
-                            help="so many looks, and the end")
+                            help="looks, and then end")
         parser.add_argument("--every", type=seconds, default=INTERVAL, metavar="SECONDS",
                             help="from one look to the next (1)")
 
@@ -124,7 +124,7 @@ def _print(looks: _Looks, options: argparse.Namespace, screen: Screen) -> int:
 
 
 def sleep_until(ends: float) -> None:
-    """Wait, in a way that Ctrl-C interrupts everywhere."""
+    """Wait; Ctrl-C interrupts this on every system."""
     from time import sleep
 
     sleep(max(0.0, ends - monotonic()))
@@ -246,7 +246,7 @@ class PosixKeys:
             if not select.select([self._descriptor], [], [], patience)[0]:
                 return None
             data = os.read(self._descriptor, 64).decode(errors="replace")
-            self._read = _KEY.findall(data) or ["x"]  # nothing comes of a terminal that has gone
+            self._read = _KEY.findall(data) or ["x"]  # the terminal has gone
         return self._read.pop(0)
 
 

@@ -10,7 +10,7 @@ Histogram = Dict[float, int]
 
 
 class Function(NamedTuple):
-    """What a function of a peer has done since the last look, in one second, and altogether."""
+    """What a function of a peer has done since the last look, per second, and altogether."""
 
     name: str
     rate: float

@@ -25,7 +25,7 @@ HOPELESS = (1, 2)
 
 
 def run(options: argparse.Namespace, screen: Screen) -> int:
-    """Keep so many processes running until a signal ends this one.
+    """Keep a number of processes running until a signal ends this one.
 
     :raises Usage: there is no room for so many peers on this host.
     """

@@ -143,7 +143,7 @@ class PeerCache:
         with self._lock:
             self._own, self._report = outcome.own, outcome.report
             self._scope = "all" if self._scope == "all" else scope
-            # Who only did not answer is asked again, if somebody does so.
+            # A peer that only did not answer is asked again, while something keeps the list.
             kept = self._kept_until > monotonic()
             gone = outcome.gone if kept else outcome.gone | outcome.silent
             outcome.report.dropped += self._change(outcome.answers, gone)
@@ -164,7 +164,7 @@ class PeerCache:
     # ------------------------------------------------------------------ changes
 
     def learn(self, answers: Iterable[Answer]) -> None:
-        """List who has answered."""
+        """List the peers that have answered."""
         with self._lock:
             self._change(list(answers), set())
 

@@ -28,7 +28,7 @@ note = RateLimitedLog(logging.getLogger(DISCOVERY))
 FOUND = "engine"
 # Seconds for a peer to identify itself, TLS handshake included.
 EXPECTED_SECONDS = 2.0
-# Seconds for the answers to a question; who has not answered by then is asked on a connection. And
+# Seconds for the answers to a question; a peer without one by then is asked on a connection. And
 # when that begins at the latest in a search, which begins nothing new after 0.6.
 ANSWER_SECONDS, LAST_START = 0.3, 0.55
 # Peers that are asked one by one; with more of them, all are.

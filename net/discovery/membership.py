@@ -69,7 +69,7 @@ LOST_AGAIN, LOST_SECONDS, MAX_LOST = 2.0, 600.0, 256
 WITNESSES = 3
 
 # Addresses that others told of and that wait for an answer; by one host at once and in a second; by
-# all together, since whoever forges its address is a thousand hosts.
+# all together, since a sender that forges its address can be a thousand hosts.
 MAX_CHECKS, HINT_BURST, HINT_RATE = 1024, 160, 8
 ALL_BURST, ALL_RATE = 1024, 128
 # Hosts that have named addresses.

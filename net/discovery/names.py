@@ -1,7 +1,7 @@
 """Names of hosts to addresses, without anybody waiting for a resolver.
 
 The system's resolver cannot be stopped and may take many seconds, so each name is looked up in a
-thread, at most once at a time, and who asks gets the outcome in a queue whenever it comes.
+thread, at most once at a time. The caller gets the outcome in a queue, whenever it comes.
 """
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ from .lan.responder import Rate
 
 # What the key is derived with, so that nothing that is sent on a LAN is an answer here.
 ENGINE = b"app-net engine 1"
-# Bytes of an answer, and answers that may wait to be read. Who has more to say is asked on
-# a connection.
+# Bytes of an answer, and answers that may wait to be read. A peer with more to say is
+# asked on a connection.
 MAX_ANSWER, MAX_WAITING = 64 * 1024, 4096
 
 #: Sends a question to these instances, all if there are none. Any thread may give back what is
@@ -47,7 +47,7 @@ class Question:
     """One question, and what has been answered. All but what comes in one thread.
 
     :param seal: see :func:`make_seal`.
-    :param instances: who is asked; all processes if there are none.
+    :param instances: the processes that are asked; all if there are none.
     :param found: how the peers are found, for people.
     """
 
@@ -129,7 +129,7 @@ class Answering:
             self._peers.remove(peer)
 
     def answer(self, data: bytes) -> List[bytes]:
-        """What is answered to a question: nothing to a stranger, nor to one who asks too often."""
+        """What is answered to a question: nothing to a stranger, nor to one that asks too often."""
         if self._revision != settings.revision:
             self._seal, self._revision = make_seal(), settings.revision
         seal = self._seal

@@ -224,7 +224,7 @@ class ZenohCarrier:
     def ask(self, question: bytes, instances: List[str], heard: Callable[[bytes], None]) -> None:
         """Send a question. Does not wait. Any thread may call.
 
-        :param instances: who is asked; all processes if there are none.
+        :param instances: the processes that are asked; all if there are none.
         :param heard: is given each answer, in a thread of the library.
         """
         for instance in instances or ["*"]:

@@ -49,7 +49,7 @@ def peers(count: int = 1, app: Optional[str] = None, processes: bool = True,
     :param app: module that each of them imports; None for the functions that every peer has.
     :param processes: each is a process of its own. False for peers within this one, which start at
         once and share its functions and variables; they are called with ``peer=``, and are not
-        found by searches, which leave out the own process.
+        found by searches, which leave out the process that searches.
     :param values: settings of the peers, as :func:`net.configure` takes them, such as
         ``group="farm"``; those of the network count here, too.
     :raises NetError: a peer does not start.

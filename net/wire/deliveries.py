@@ -24,7 +24,7 @@ ROOM = 1024
 MAX_NAME = 200
 # Characters of a handler's tag, base64 of a module and a qualified name.
 MAX_TAG = 1024
-# Events are counted in numbers up to this.
+# Largest number of an event.
 MAX_SEQUENCE = 2 ** 63 - 1
 # Bytes of JSON in a frame that a subscriber sends. The largest one tells failures of handlers: at
 # most so many, of some hundred characters each.
@@ -208,7 +208,7 @@ def read_events(frame: Frame, limits: Limits = Limits(),
 
     :param charge: is told of memory, as :func:`~.values.unpack` tells.
     :raises ProtocolError: not what :func:`encode_events` makes.
-    :raises ValueNotSupported: an argument of a class or library that is not there here.
+    :raises ValueNotSupported: an argument of a class or library that this process lacks.
     """
     return entries(unpack(frame.text, frame.tagged, frame.buffers, limits, charge=charge))
 

@@ -1,4 +1,4 @@
-"""Exceptions on their way: described as JSON values there, matching and raised here.
+"""Exceptions: described as JSON values on one side, rebuilt and raised on the other.
 
 A description has the classes along the MRO, the text, the values that the exception holds, and its
 traceback as text. The exceptions that it is linked with (causes, contexts, those of a group, args
@@ -473,7 +473,7 @@ def _make_sound(error: RemoteError) -> None:
 
 
 def _keep_showable(error: Any, members: Dict[str, Any]) -> None:
-    """Python shows the line of a syntax error and marks its columns without a look at them."""
+    """Bound what Python shows of a syntax error: it marks the columns without checking them."""
     if type(_value_of(members["text"], error)) is not str:
         members["text"].__set__(error, None)
     for name in _POSITIONS:
@@ -483,7 +483,7 @@ def _keep_showable(error: Any, members: Dict[str, Any]) -> None:
 
 
 def _keep_in_bounds(error: Any, members: Dict[str, Any]) -> None:
-    """Python reads memory at ``object[start]`` without a look at its type or length."""
+    """Python reads memory at ``object[start]`` without checking its type or length."""
     wanted = bytes if is_a(error, UnicodeDecodeError) else str
     whole = _value_of(members["object"], error)
     positions = range(len(whole) + 1) if type(whole) is wanted else ()

@@ -1,6 +1,6 @@
 """Large plain JSON by msgspec, where that is installed (the extra ``fast``).
 
-It takes a quarter of the standard library's time. What it would bend or refuse is left to the
+It takes a quarter of the standard library's time. What it would alter or refuse is left to the
 standard library: it writes floats that are not finite as null, knows no lone surrogates, and reads
 neither NaN nor numbers beyond the largest float. So a peer with it and one without it cannot tell
 each other apart.

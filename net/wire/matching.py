@@ -1,7 +1,7 @@
 """Classes of exceptions: those that are loaded here, and those that match a remote one.
 
-None of an application's code runs here. What its classes, their metaclasses or their instances may
-do when one looks at them is passed by: everything is read and set by what Python itself has for it.
+None of an application's code runs here. Its classes, metaclasses and instances may run code on any
+access, so everything is read and set with Python's own slots and descriptors.
 """
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def derives(cls: type, base: type) -> bool:
 
 
 def is_a(thing: Any, cls: type) -> bool:
-    """Whether a thing is of a class, whatever it says itself."""
+    """Whether an object is of a class, whatever its ``__class__`` says."""
     return derives(type(thing), cls)
 
 
@@ -101,7 +101,7 @@ def members_of(cls: type) -> Dict[str, Any]:
 def _find_members(same: _Same) -> Dict[str, Any]:
     members = {}
     for base in reversed(mro(same.cls)):
-        # Those of a class written in C are its own business.
+        # Those of a class written in C are left to it.
         if is_builtin(base) or "__slots__" in names_in(base):
             members.update({name: value for name, value in list(names_in(base).items())
                             if type(value) in _DESCRIPTORS and not name.startswith("__")
@@ -171,7 +171,7 @@ class Rebuilt(RemoteError):
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Nothing: an application's class, which stands behind this one, need not know."""
+        """Do not call the ``__init_subclass__`` of the application's class behind this one."""
 
     def __str__(self) -> str:
         origin = dict_of(self)["_described"]

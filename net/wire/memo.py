@@ -7,11 +7,11 @@ from typing import Any, Callable, Dict
 class Memo(Dict[Any, Any]):
     """What a function makes of a key: ``remembered[key]``. Any thread may look.
 
-    ``functools.lru_cache`` is not for us: PyPy's has a lock, and in a child that was forked while
+    ``functools.lru_cache`` cannot be used: PyPy's has a lock, and in a child that was forked while
     another thread held it, the next call would wait for ever.
 
     :param make: called with a key that is not remembered; by two threads at once perhaps.
-    :param most: with so many keys, all are forgotten before the next one.
+    :param most: keys that are remembered; when there are as many, all are forgotten.
     """
 
     def __init__(self, make: Callable[[Any], Any], most: int) -> None:

@@ -227,7 +227,7 @@ def _size_of_texts(texts: List[bytes], least: int) -> int:
         except ValueError:  # cut into pieces, or not JSON
             pass
     parts = read.split(_BETWEEN.decode())
-    if len(parts) != len(texts):  # somebody wants to be taken for many
+    if len(parts) != len(texts):  # one of them contains the separator
         return _TEXT * len(texts) + 4 * len(together)
     return sum(map(size_of, [part for part in parts if len(part) >= least]))
 

@@ -112,7 +112,7 @@ MAX_SECONDS = 1e9
 
 
 def tag_of(frame: Frame) -> bytes:
-    """The tag of a call, before anything else of it is read.
+    """The tag of a call, before the rest of it is read.
 
     :raises ProtocolError: it does not begin as calls do.
     """
@@ -136,7 +136,7 @@ def decode_call(frame: Frame, tag: bytes, limits: Limits = Limits(),
     :param borrow: makes what stands here for an argument that the caller lends.
     :param charge: is told of memory, as :func:`~.values.unpack` tells.
     :raises ProtocolError: it is none, or not of the form that calls have.
-    :raises ValueNotSupported: an argument of a class or library that is not there here.
+    :raises ValueNotSupported: an argument of a class or library that this process lacks.
     """
     content = unpack(frame.text, frame.tagged, frame.buffers, limits, "", "at the peer", borrow,
                      charge)
@@ -311,7 +311,7 @@ def decode_items(frame: Frame, limits: Limits = Limits(),
     """The items of a frame.
 
     :raises ProtocolError: it holds none.
-    :raises ValueNotSupported: one of a class or library that is not there here.
+    :raises ValueNotSupported: one of a class or library that this process lacks.
     """
     items = _decode_part(frame, limits, address, "item")
     if type(items) is not list or not items:

@@ -178,7 +178,7 @@ def test_own_addresses_and_networks_may_connect(monkeypatch):
     assert access.refusal(("9.9.9.9", 1), ("10.0.0.1", 3010)) is not None
 
 
-def test_the_own_networks_are_read_once_for_many_strangers(monkeypatch):
+def test_the_networks_of_this_host_are_read_once_for_many_strangers(monkeypatch):
     reads = []
     monkeypatch.setattr(access, "_read", lambda: reads.append(1) or [])
     monkeypatch.setattr(access, "_own", access._Own())
@@ -187,12 +187,12 @@ def test_the_own_networks_are_read_once_for_many_strangers(monkeypatch):
     assert len(reads) == 1
 
 
-def test_the_own_networks_are_those_of_the_interfaces():
+def test_the_networks_of_this_host_are_those_of_its_interfaces():
     pytest.importorskip("ifaddr")
     assert any(str(network).startswith("127.") for network in access._read())
 
 
-def test_a_refused_source_is_told_and_nothing_runs(service: Service, monkeypatch):
+def test_a_refused_source_gets_the_reason_and_nothing_runs(service: Service, monkeypatch):
     monkeypatch.setattr(access, "NEAR", ())
     monkeypatch.setattr(access, "own_networks", list)
     monkeypatch.setattr(access, "_parsed", lambda address, real=access._parsed:

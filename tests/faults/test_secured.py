@@ -390,7 +390,7 @@ def test_a_mistake_in_the_settings_of_a_running_peer_stops_it_and_can_be_mended(
     assert service.ran == [("add", (4, 5))]
 
 
-def test_a_secret_counts_for_the_next_who_connects(service: Service, configure):
+def test_a_secret_counts_for_the_next_connection(service: Service, configure):
     """There is no earlier connection, so the server wakes up for this one only."""
     configure(secret=SECRET)
     with pytest.raises(net.AuthenticationError):

@@ -110,7 +110,7 @@ def test_a_late_joiner_is_listed_without_a_search(start, found, until, port_rang
     until(one, [port_range[1]])
 
 
-def test_who_ends_is_listed_no_more_without_a_search(start, found, until, port_range):
+def test_a_peer_that_ends_is_listed_no_more_without_a_search(start, found, until, port_range):
     one, other, third = start(), start(), start()
     assert found(one) == [port_range[1], port_range[2]]
     assert other.close() == 0

@@ -104,7 +104,7 @@ def test_without_a_router_a_program_starts_and_finds_its_peers_when_one_comes(ro
     assert says(process, "double(21, peer=peer)") == "42"
 
 
-def test_who_does_not_know_the_secret_is_let_in_by_no_router_and_no_peer(site):
+def test_a_process_without_the_secret_is_admitted_by_no_router_and_no_peer(site):
     site()
     stranger = site(NET_SECRET="the secret of somebody else")
     assert says(stranger, "net.peers()").startswith("no peers")

@@ -129,7 +129,7 @@ def hears_of(process: PeerProcess, *values: Any) -> None:
                                   if type(value) is not tuple})
 
 
-def test_who_claims_to_be_another_does_not_keep_it_from_being_heard(publisher, peer_process):
+def test_a_peer_that_claims_to_be_another_does_not_silence_it(publisher, peer_process):
     def talk(one: Talk) -> None:
         one.accept(10 ** 6)
         one.events("number", 10 ** 6 + 1, ["forged"], {})
@@ -154,7 +154,7 @@ def test_who_claims_to_be_another_does_not_keep_it_from_being_heard(publisher, p
     message(1, 7, {"tag": "bmV0LmV2ZW50cy5kZWxpdmVy", "args": ["a", 5, "number", 1, ["forged"], {}],
                    "kwargs": {}}),
 ], ids=["an event", "a call"])
-def test_nobody_brings_events_to_who_has_not_asked(publisher, peer_process, data):
+def test_nobody_brings_events_to_a_process_that_has_not_subscribed(publisher, peer_process, data):
     process = peer_process(subscriber(publisher))
     with Subscriber(process.address) as stranger:
         stranger.send(data)

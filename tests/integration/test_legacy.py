@@ -402,7 +402,7 @@ def test_both_dialects_are_served_at_the_same_time(other):
     "net.null.start(peer=PEER).result()",
     "net.subscribe('tick', peers=[PEER])(lambda: None)",
 ], ids=["a call", "a started call", "a subscription"])
-def test_who_finds_an_old_program_out_leaves_its_port_free(peer_process, way):
+def test_a_search_that_finds_an_old_program_leaves_its_port_free(peer_process, way):
     """It ends each connection itself and could not bind its port again for a minute, unless the
     other side resets."""
     there = peer_process("import net")

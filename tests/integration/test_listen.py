@@ -57,7 +57,7 @@ def test_it_says_whom_it_hears_and_tells_scripts_in_json(peer_process, listen):
                      "args": [7], "kwargs": {}}
 
 
-def test_what_was_missed_is_told(peer_process, listen):
+def test_missed_events_are_reported(peer_process, listen):
     publisher = peer_process(PUBLISHER)
     listener = listen("number", f"127.0.0.1:{publisher.address[1]}")
     listener.stderr.readline()

@@ -422,7 +422,7 @@ def test_we_hear_the_events_of_an_old_program(old, peer_process):
     assert len(old.state()["console"]) <= 1
 
 
-def test_who_is_started_again_hears_the_events_of_an_old_program_once(old, peer_process):
+def test_a_restarted_subscriber_hears_the_events_of_an_old_program_once(old, peer_process):
     script = SUBSCRIBER.format(options=f"peers={old.address!r}, ")
     process = peer_process(script)
     until(lambda: "number" in old.state()["subscriptions"])

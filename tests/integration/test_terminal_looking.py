@@ -143,7 +143,7 @@ def test_what_is_announced_is_heard(listener, port_range):
     assert heard["args"] == [[1, 2]] and heard["kwargs"] == {"shot": "sc01"}
 
 
-def test_an_event_for_nobody_is_told(port_range):
+def test_an_event_without_subscribers_is_reported(port_range):
     done = run_net("announce", "done", "--wait", "0.3", NET_PORT_START=port_range.start)
     assert done.code == 1 and not done.out and "no peer has subscribed" in done.err
     assert run_net("announce", "a\nb", NET_PORT_START=port_range.start).code == 2

@@ -52,7 +52,7 @@ def test_metrics_are_served_for_prometheus(peer, port_range):
         assert terminal.end() == 0 and "Traceback" not in terminal.text
 
 
-def test_a_port_that_is_taken_is_told(port_range):
+def test_a_port_that_is_taken_is_an_error_that_names_it(port_range):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run_net("metrics", "--port", str(taken.getsockname()[1]),
                        NET_PORT_START=port_range.start)

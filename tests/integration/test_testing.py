@@ -173,7 +173,7 @@ def test_the_suite_of_the_page_is_green(tmp_path: Path):
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout
 
 
-def test_an_application_that_cannot_be_loaded_is_told(capfd):
+def test_an_application_that_cannot_be_loaded_is_an_error_that_says_why(capfd):
     with pytest.raises(net.NetError, match="not_there has ended with 1"):
         with net.testing.peers(1, app="not_there"):
             pytest.fail("there is no such application")

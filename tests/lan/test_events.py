@@ -30,7 +30,7 @@ def numbers(first: int, last: int) -> list[int]:
     return list(range(first, last))
 
 
-def test_a_subscriber_of_all_peers_hears_the_whole_lan_and_who_comes_later(lan):
+def test_a_subscriber_of_all_peers_hears_the_whole_lan_and_peers_that_come_later(lan):
     here, there, later = lan.hosts
     process = here.peer(ALL_PEERS)
     publishers = [here.peer(PUBLISHER), there.peer(PUBLISHER)]

@@ -179,7 +179,7 @@ def test_a_source_from_elsewhere_with_the_secret_needs_nothing_else(build):
         assert attempt(caller, "add, 1, 2", peer)[0] == 3
 
 
-def test_a_source_in_an_own_public_network_may_call(build):
+def test_a_source_in_a_public_network_of_this_host_may_call(build):
     with build(2) as lan:
         for host in lan.hosts:
             host.join("198.51.100", name="eth1")

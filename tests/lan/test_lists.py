@@ -69,7 +69,7 @@ def left(process: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("forged", [False, True], ids=["busy", "busy, with forged goodbyes"])
-def test_a_peer_that_holds_the_interpreter_for_two_seconds_is_never_told_as_left(
+def test_a_peer_that_holds_the_interpreter_for_two_seconds_is_never_reported_as_left(
         lan, watchers, forged):
     busy, *others = watchers
     instance = ask(busy, "__import__('net.process').process.process.instance")

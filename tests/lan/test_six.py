@@ -225,7 +225,7 @@ def changing(build: Any, request: Any) -> Iterator[VirtualLan]:
         yield made
 
 
-def test_who_comes_goes_and_dies_is_known_and_heard(changing):
+def test_peers_that_come_go_and_die_are_known_and_heard(changing):
     here, there = changing.peers(*changing.hosts[:2], script=WATCHER)
     lists(here, changing.hosts[1].address)
     lists(there, changing.hosts[0].address)

@@ -81,7 +81,7 @@ def lists(process: Any) -> set[str]:
     return set(ask(process, "[peer.host for peer in net.peers()]"))
 
 
-def test_where_frames_are_lost_no_living_peer_is_told_as_left_and_a_killed_one_is(watched):
+def test_where_frames_are_lost_no_living_peer_is_reported_as_left_and_a_killed_one_is(watched):
     lan, watchers = watched
     lan.weather(Weather(loss=0.05))
     time.sleep(8)  # in which each asks and is asked some dozens of times
@@ -97,7 +97,7 @@ def test_where_frames_are_lost_no_living_peer_is_told_as_left_and_a_killed_one_i
 @pytest.mark.stress
 @pytest.mark.parametrize("weather", [Weather(loss=0.05), Weather(loss=0.2),
                                      Weather(0.05, 0.05, 0.1, 0.1)])
-def test_no_living_peer_is_told_as_left_for_minutes(watched, weather):
+def test_no_living_peer_is_reported_as_left_for_minutes(watched, weather):
     lan, watchers = watched
     lan.weather(weather)
     time.sleep(120)

@@ -53,7 +53,7 @@ def own_tag(name: str) -> bytes:
 # ------------------------------------------------------------------------------ every form
 
 
-def test_who_lists_a_peer_is_told_of_what_is_registered_and_taken_back(monkeypatch):
+def test_processes_that_list_a_peer_hear_of_what_is_registered_and_taken_back(monkeypatch):
     told = []
     monkeypatch.setattr(net.peer.process, "change_hooks", [lambda: told.append(1)])
     monkeypatch.setattr("net.peer.process.peer", type("Peer", (), {"launched": True}))

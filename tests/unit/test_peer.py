@@ -317,7 +317,7 @@ def test_a_second_peer_has_a_port_and_a_group_of_its_own():
 
 
 @each("group", ["None", "a\nb", "g" * 65, 5, b"g", ["g"]])
-def test_a_group_that_could_not_be_told_in_an_id_is_refused(group):
+def test_a_group_that_no_id_could_hold_is_refused(group):
     with pytest.raises(ValueError):
         _Peer(launch=False, group=group)
 
@@ -365,7 +365,7 @@ def test_a_secret_that_others_can_read_is_a_warning_at_launch(
     assert all(text.endswith(f"chmod 600 {path}") for text in texts)
 
 
-def test_a_secret_that_is_missing_is_told_by_who_reads_it(own_process, kept_settings, tmp_path):
+def test_a_missing_secret_is_an_error_where_it_is_read(own_process, kept_settings, tmp_path):
     kept_settings.set("secret_file", tmp_path / "nothing")
     with pytest.raises(SettingError, match="NET_SECRET_FILE=.*nothing cannot be read"):
         _Peer(test=True)
@@ -411,7 +411,7 @@ def test_what_cannot_be_changed_after_the_launch_raises(own_process, kept_settin
             net.Peer(**arguments)
 
 
-def test_a_setting_without_sense_is_told_at_each_use(own_process, kept_settings, monkeypatch):
+def test_a_setting_without_sense_is_an_error_at_each_use(own_process, kept_settings, monkeypatch):
     monkeypatch.setenv("NET_HOST", "127.0.0.l")
     kept_settings.reset()
     for _ in range(2):
@@ -504,7 +504,7 @@ def test_a_hook_that_fails_leaves_no_half_launched_peer(own_process):
     assert happened == ["closed"] and not peer.launched
 
 
-def test_the_own_address_is_found_without_sending_anything(monkeypatch, kept_settings):
+def test_the_address_of_this_host_is_found_without_sending_anything(monkeypatch, kept_settings):
     assert peer_module.route_address() == "127.0.0.1"  # NET_HOST keeps everything here
 
 
@@ -538,7 +538,7 @@ def test_it_serves_at_every_address_that_the_host_has_or_gets(kept_settings):
     assert peer_module.bind_hosts() == [peer_module._call_host()] == ["192.0.2.5"]
 
 
-def test_the_own_address_is_the_one_on_the_way_to_the_network(monkeypatch, kept_settings):
+def test_the_address_of_this_host_is_the_one_on_the_way_to_the_network(monkeypatch, kept_settings):
     kept_settings.set("host", None)
     monkeypatch.setattr("net.link.interfaces.socket.socket", Route)
     assert peer_module.route_address() == "192.0.2.5"

@@ -141,7 +141,7 @@ class Node:
         self._schedule()
 
     def _follow(self) -> None:
-        """Hear of changes of the own addresses while they matter."""
+        """Follow the addresses of this host for as long as they matter."""
         needed = any([not beacon.local for beacon in self.beacons]) if self.beacons \
             else self.membership.watching and not settings.loopback_only
         if needed and self._following is None:

@@ -29,8 +29,8 @@ PER_OTHER = 0.02
 MIN_WAIT, MAX_WAIT = 0.03, 1.0
 # How much longer than the slowest answer so far the next one may take.
 SLOWER = 1.25
-# Questions in all: at least, and at most. In between, as many as make it this likely that nobody
-# was missed who loses as much as those that have answered.
+# Questions in all: at least, and at most. In between, as many as leave this risk of missing a peer
+# that loses as many datagrams as those that have answered.
 MIN_ROUNDS, MAX_ROUNDS, RISK = 2, 24, 0.002
 # Seconds that a search asks at all.
 END = 3.5

@@ -283,7 +283,7 @@ def test_awaiting_all_waits_for_all():
     assert good == {A: (A, 1)} and sorted(peers) == [A, B]
 
 
-def test_cancelling_who_awaits_all_cancels_the_calls():
+def test_cancelling_the_task_that_awaits_all_cancels_the_calls():
     go = threading.Event()
     f = Fake(lambda peer: go.wait(patience(5)), [A, B])
 

@@ -43,7 +43,7 @@ def test_rows_are_ordered_largest_first_and_silent_peers_last(key):
     assert [row.peer for row in ordered(rows, key)] == ["c", "b", "d", "a"]
 
 
-def test_who_is_clearly_slowest_has_a_star():
+def test_the_peer_that_is_clearly_slowest_has_a_star():
     rows = [Row("a", "", rate=1, p99=0.01), Row("b", "", rate=1, p99=0.5),
             Row("c", "", rate=1, p99=0.012)]
     assert slowest(rows) == "b"

@@ -71,7 +71,7 @@ def answer(question: Question, message: Message, body: bytes = b"", **changes: A
     return encode(said._replace(**changes))
 
 
-def test_who_answers_the_question_is_heard_once_with_what_it_says(question):
+def test_a_peer_that_answers_the_question_is_heard_once_with_what_it_says(question):
     question.ask()
     message, source = question.asked()
     assert (message.kind, message.port, message.instance) == (ASK, 0, b"m" * 16)
@@ -84,7 +84,7 @@ def test_who_answers_the_question_is_heard_once_with_what_it_says(question):
     assert question.asker.answered == [heard.address]
 
 
-def test_who_has_answered_is_named_in_the_next_question(question):
+def test_peers_that_have_answered_are_named_in_the_next_question(question):
     question.ask()
     message, source = question.asked()
     question.peer.sendto(answer(question, message), source)
@@ -136,7 +136,7 @@ def test_there_are_never_more_answers_than_a_lan_has_hosts(question, monkeypatch
     assert question.heard == []
 
 
-def test_who_has_more_to_say_than_fits_is_asked_again_with_room_for_it(question):
+def test_a_peer_with_more_to_say_than_fits_is_asked_again_with_room_for_it(question):
     question.ask()
     message, source = question.asked()
     question.peer.sendto(answer(question, message, encode_said(b"f" * 900, bytes(8), 0)), source)
@@ -153,7 +153,7 @@ def test_who_has_more_to_say_than_fits_is_asked_again_with_room_for_it(question)
 @pytest.mark.parametrize("changes", [
     {"flags": SECURED, "instance": bytes(16), "body": b""},
     {"flags": SECURED}, {"body": encode_said(b"f" * (MAX_FACTS + 1), bytes(8), 0)}])
-def test_who_may_not_or_cannot_say_it_by_datagram_is_a_hint_for_tcp(question, changes):
+def test_a_peer_that_may_not_or_cannot_say_it_by_datagram_is_a_hint_for_tcp(question, changes):
     question.ask()
     message, source = question.asked()
     for _ in range(2):
@@ -204,7 +204,7 @@ def test_the_peers_of_this_host_are_asked_once_and_say_nothing_of_the_network(po
     question.close()
 
 
-def test_peers_are_asked_in_ipv6_a_moment_later_so_that_who_has_answered_need_not(port_range):
+def test_peers_are_asked_in_ipv6_a_moment_later_so_that_some_need_not_answer_twice(port_range):
     now = [monotonic()]
     later = Place(LOOPBACK, "127.0.0.1", 0.05)
     question = Question(port_range, HERE_ONLY, later)

@@ -121,7 +121,7 @@ def test_noise_does_not_stop_a_beacon(make, ports):
     assert ask(ports[0])
 
 
-def test_who_asks_several_times_while_nobody_looked_gets_one_answer(make, ports):
+def test_several_questions_of_one_host_that_were_read_late_get_one_answer(make, ports):
     lan = make()
     lan.launch(ports[0])
     ask(ports[0])

@@ -195,7 +195,7 @@ def test_a_failed_search_is_not_remembered(cache, monkeypatch, network):
 
 # ----------------------------------------------------------------------------- changes
 
-def test_who_has_refused_is_listed_no_more_and_who_is_silent_only_if_nobody_looks_after_it(
+def test_a_peer_that_refuses_is_listed_no_more_and_a_silent_one_only_if_nobody_looks_after_it(
         cache, network, finder):
     network.put(answer(port=3010, instance="a"), answer(port=3011, instance="b"))
     cache.peers()
@@ -329,7 +329,7 @@ def watching(cache):
     assert told.empty(), "told more than the test expected"
 
 
-def test_a_watch_is_told_who_comes_and_who_goes(cache, network, watching):
+def test_a_watch_is_told_which_peers_come_and_go(cache, network, watching):
     network.put(answer(port=3010, instance="a"))
     news = watching()
     assert news() == ("came", 3010)

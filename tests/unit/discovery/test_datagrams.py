@@ -52,7 +52,7 @@ def test_a_sealed_message_cannot_be_changed():
         assert found is None or found.instance == NOBODY
 
 
-def test_who_has_a_secret_reads_nothing_of_an_open_message_but_its_head():
+def test_with_a_secret_nothing_of_an_open_message_is_read_but_its_head():
     found = decode(encode(Message(ASK, 0, 3010, NONCE, INSTANCE, b"body")), Seal(KEY))
     assert (found.kind, found.port, found.nonce) == (ASK, 3010, NONCE)
     assert (found.instance, found.body) == (NOBODY, b"")

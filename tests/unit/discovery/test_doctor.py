@@ -215,7 +215,7 @@ def test_an_advertised_address_that_leads_elsewhere(case):
     assert "203.0.113.7:4000, but another peer answers there -> that port" in only(wrong)
 
 
-def test_who_advertises_an_address_is_asked_there(port_range, monkeypatch):
+def test_a_peer_that_advertises_an_address_is_asked_there(port_range, monkeypatch):
     own = PeerId(make_id(port_range[0], "127.0.0.1"),
                  {"host": "127.0.0.7", "port": port_range[0], "instance": "i"})
     report = Report()

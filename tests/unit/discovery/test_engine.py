@@ -131,7 +131,7 @@ def test_under_a_secret_one_question_finds_all_and_connects_to_nobody(network, s
     assert network.questions == [[]]
 
 
-def test_who_does_not_answer_the_question_in_time_is_asked_on_a_connection(network, secret):
+def test_a_peer_that_does_not_answer_the_question_in_time_is_asked_on_a_connection(network, secret):
     network.told.add(at(A))
     network.put(A)
     network.put(B)
@@ -149,7 +149,7 @@ def test_with_nobody_there_nothing_is_asked(network, secret):
     assert quest.over(0.0) and not network.questions
 
 
-def test_who_comes_is_asked_by_a_question_and_others_are_not(network, secret):
+def test_a_newcomer_is_asked_by_a_question_and_others_are_not(network, secret):
     network.told |= {at(A), at(B)}
     network.put(A)
     network.finder.watch(math.inf)
@@ -189,7 +189,7 @@ def test_a_search_asks_all_that_are_served_but_itself(network):
     assert not search.report.notes
 
 
-def test_a_search_asks_nobody_twice_who_is_reached_directly(network):
+def test_a_search_asks_no_peer_twice_that_is_reached_directly(network):
     network.put(A)
     network.put(B)
     direct = ("10.0.0.5", 3010)
@@ -242,7 +242,7 @@ def test_a_forked_process_says_why_it_has_none(network):
     assert search.report.notes == ["engine: this process was forked"]
 
 
-def test_while_the_list_is_kept_who_comes_is_asked_and_who_goes_is_dropped(network):
+def test_while_the_list_is_kept_newcomers_are_asked_and_peers_that_go_are_dropped(network):
     network.answers |= {at(A), at(B)}
     network.put(A)
     network.finder.watch(math.inf)
@@ -253,7 +253,7 @@ def test_while_the_list_is_kept_who_comes_is_asked_and_who_goes_is_dropped(netwo
     until(lambda: network.listing.known == {at(B)})
 
 
-def test_who_does_not_answer_although_it_is_there_is_asked_again(network):
+def test_a_peer_that_is_there_and_does_not_answer_is_asked_again(network):
     network.put(A)
     network.finder.watch(math.inf)
     until(lambda: len(network.asked) > 2)
@@ -261,7 +261,7 @@ def test_who_does_not_answer_although_it_is_there_is_asked_again(network):
     until(lambda: network.listing.known == {at(A)})
 
 
-def test_who_is_not_listed_any_more_at_another_address_is_listed_at_the_engine_s(network):
+def test_a_peer_no_longer_listed_at_another_address_is_listed_at_that_of_the_engine(network):
     network.answers.add(at(A))
     direct = ("10.0.0.5", 3010)
     network.finder.listed([answer(direct, A)], [])

@@ -48,7 +48,7 @@ def test_watching_costs_little_however_many_watch(count, limit):
     assert not wrong(nodes) and not left(nodes)
 
 
-def test_who_watches_nobody_sends_nothing():
+def test_a_peer_that_watches_nobody_sends_nothing():
     nodes = lan(Network(), 30)
     network = nodes[0].network
     network.run(2.0)
@@ -57,7 +57,7 @@ def test_who_watches_nobody_sends_nothing():
     assert network.sent == sent
 
 
-def test_when_the_last_watcher_rests_it_becomes_silent():
+def test_when_the_last_watcher_stops_it_becomes_silent():
     nodes = settled(10)
     network = nodes[0].network
     for node in nodes:
@@ -84,7 +84,7 @@ def test_one_watcher_among_many_that_do_not_watch_sees_all_of_them():
 
 
 @pytest.mark.parametrize("loss, jitter", [(0.05, 0.0), (0.05, 0.1), (0.2, 0.0)])
-def test_on_a_bad_network_nobody_is_told_as_gone_who_is_there(loss, jitter):
+def test_on_a_bad_network_no_living_peer_is_reported_as_gone(loss, jitter):
     nodes = settled(15, 40, loss=loss, jitter=jitter, twice=0.1)
     assert not left(nodes) and not wrong(nodes)
 
@@ -453,7 +453,7 @@ def test_a_recorded_list_is_answered_now_and_then_only(stranger, heard):
     assert len(sent_back) <= 6
 
 
-def test_who_forges_a_thousand_addresses_has_the_share_of_a_few(stranger):
+def test_a_sender_that_forges_a_thousand_addresses_has_the_share_of_a_few(stranger):
     network, node = stranger.network, stranger.nodes[0]
     before = node.sent
     for number in range(3000):

@@ -73,7 +73,7 @@ def test_the_address_that_answered_is_the_one_in_the_id():
 
 @each("turn", [1, -1])
 @each("claimed", ["192.168.1.66", "192.168.1.20"])
-def test_who_takes_over_the_instance_of_another_does_not_hide_it(turn, claimed):
+def test_a_process_that_takes_over_the_instance_of_another_does_not_hide_it(turn, claimed):
     honest = answer("192.168.1.20")._replace(seconds=0.1)
     liar = Answer(("192.168.1.66", 3010), {**honest.facts, "host": claimed}, "test", 0, 0)
     assert "192.168.1.20" in [peer.host for peer in found(*[honest, liar][::turn])]

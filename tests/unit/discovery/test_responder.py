@@ -29,7 +29,7 @@ def make():
     return make
 
 
-def test_who_asks_gets_its_nonce_back_and_what_the_peer_says_of_itself(make):
+def test_an_answer_repeats_the_nonce_and_says_what_the_peer_says_of_itself(make):
     found = decode(make().answer(question(), ASKER, 0))
     assert (found.kind, found.port, found.nonce, found.instance) == (ANSWER, 3010, NONCE, ME)
     assert read_said(found.body).facts == FACTS
@@ -45,7 +45,7 @@ def test_an_answer_is_never_longer_than_its_question(make, size, length):
     assert said.size == length and said.facts in (None, b"f" * length)
 
 
-def test_who_has_answered_already_need_not_do_so_again(make):
+def test_a_peer_that_has_answered_already_need_not_do_so_again(make):
     known = digest(OTHER, NONCE) + digest(ME, NONCE)
     assert make().answer(question(Question(known)), ASKER, 0) is None
     assert make().answer(question(Question(digest(OTHER, NONCE))), ASKER, 0)
@@ -98,7 +98,7 @@ def test_hosts_that_ask_for_the_first_time_are_bounded_in_number():
     assert len(rate._hosts) <= MAX_HOSTS
 
 
-def test_who_is_known_is_answered_while_strangers_flood():
+def test_known_peers_are_answered_while_strangers_flood():
     rate = Rate()
     assert rate.allows("known", 0)
     for number in range(500):

@@ -121,7 +121,7 @@ def test_a_stranger_is_told_nothing(answering, question):
     assert answering.answer(question) == []
 
 
-def test_who_asks_without_end_is_answered_so_many_times(answering):
+def test_a_host_that_asks_without_end_is_answered_a_bounded_number_of_times(answering):
     assert sum(len(answering.answer(ask())) for _ in range(1000)) < 200
     assert len(answering.answer(ask(sender=b"n" * 16))) == 1
 

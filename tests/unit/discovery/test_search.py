@@ -177,7 +177,7 @@ def fake(monkeypatch):
     made.search.sweep.close()
 
 
-def test_of_ten_thousand_neighbours_those_of_the_own_network_come_first(fake):
+def test_of_ten_thousand_neighbours_those_of_this_hosts_network_come_first(fake):
     near = {f"192.168.1.{number}" for number in range(20, 40)}
     hosts = [f"10.{n // 250}.{n % 250}.7" for n in range(10_000)] + sorted(near)
     fake._take_table(neighbours.Table("arp", hosts, []))
@@ -192,14 +192,14 @@ def test_a_second_look_adds_only_what_is_new(fake):
     assert fake.started == [("192.168.1.20", True), ("192.168.1.21", True)]
 
 
-def test_who_could_not_be_primed_is_knocked_at_once(fake):
+def test_hosts_that_could_not_be_primed_are_probed_at_once(fake):
     fake._unsent = ["192.168.1.20", "192.168.1.30"]
     fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
     fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
     assert fake.started == [("192.168.1.20", True), ("192.168.1.30", False)]
 
 
-def test_without_a_neighbour_table_the_own_network_is_knocked_at(fake):
+def test_without_a_neighbour_table_the_network_of_this_host_is_probed(fake):
     fake._swept = [(LAN, ["192.168.1.20", "192.168.1.30"])]
     fake._take_table(neighbours.Table("", [], ["arp: not found (0 ms)"]))
     assert fake.started == [("192.168.1.20", False), ("192.168.1.30", False)]

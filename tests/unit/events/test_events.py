@@ -237,7 +237,7 @@ def test_events_of_a_signal_handler_come_once_each(heard):
     assert 0 < heard.values.count("signal") <= len(done)
 
 
-def test_unsubscribing_who_is_not_subscribed_is_an_error():
+def test_unsubscribing_a_handler_that_is_not_subscribed_is_an_error():
     with pytest.raises(LookupError, match="not subscribed to the event 'unit test'"):
         net.unsubscribe("unit test", at_module_level)
 

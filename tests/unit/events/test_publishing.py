@@ -190,7 +190,7 @@ def test_a_second_event_and_its_end(hub):
     assert one.hears(1) == [4]
 
 
-def test_who_hears_through_another_connection_is_told_so(hub):
+def test_a_subscriber_that_hears_through_another_connection_is_told_so(hub):
     one = Subscriber(hub)
     two = Subscriber(hub, places=[("198.51.100.9", 1), one.address])
     assert (two.first.kind, read_subscribed(two.first)) == (RESULT, None)
@@ -305,7 +305,7 @@ def test_a_flood_is_read_slowly_and_disturbs_nobody(hub):
     assert sent < buffered + module.MAX_SAID + module.SAID_PER_SECOND * lasted
 
 
-def test_who_says_too_much_for_long_is_left(hub, monkeypatch, caplog):
+def test_a_publisher_that_says_too_much_for_long_is_left(hub, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(module, "MAX_SLOWED", 0.1)
     flood = Subscriber(hub)
@@ -386,7 +386,7 @@ def test_more_than_memory_for_cuts_off_at_once(hub, monkeypatch):
     assert hub.publisher.stats()["cut off"] == 1
 
 
-def test_who_triggers_too_fast_gives_way(hub, monkeypatch):
+def test_a_thread_that_triggers_too_fast_gives_way(hub, monkeypatch):
     monkeypatch.setattr(module, "MAX_INBOX", 3)
     one = Subscriber(hub)
     hub.trigger(*range(100))

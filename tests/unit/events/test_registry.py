@@ -29,7 +29,7 @@ def feed(registry: Registry, port: int = 3010, source: str = "") -> Feed:
     return made
 
 
-def test_who_has_subscribed_is_shown_and_heard(registry, shown):
+def test_subscribers_are_shown_and_hear(registry, shown):
     one, other = feed(registry), feed(registry, 3011)
     assert not registry.is_heard("done")
     registry.subscribe(one, PAIR)
@@ -74,7 +74,7 @@ def test_what_an_application_does_to_the_registry_harms_nothing(registry, shown)
     assert not registry.is_heard("done")
 
 
-def test_it_knows_who_hears_through_another_connection(registry):
+def test_it_knows_subscribers_that_hear_through_another_connection(registry):
     one = feed(registry, 1)
     registry.subscribe(one, PAIR)
     places: List[Any] = [("198.51.100.9", 1), ("198.51.100.7", 40_001)]

@@ -361,7 +361,7 @@ def test_no_host_takes_all_places_for_peers_that_are_found(network, caplog):
     assert "too many peers are found there" in caplog.text
 
 
-def test_a_lost_connection_is_made_again_and_the_gap_is_told(network):
+def test_a_lost_connection_is_made_again_and_the_gap_is_reported(network):
     peer = network.peers[A] = Peer("a", group="blue")
     network.add(A)
     peer.trigger(1)
@@ -623,7 +623,7 @@ def test_what_was_connected_from_an_address_that_has_gone_is_connected_anew(netw
     until(lambda: network.heard == ["heard"])
 
 
-def test_who_claims_to_be_another_process_takes_nothing_from_it(network):
+def test_a_peer_that_claims_to_be_another_process_takes_nothing_from_it(network):
     network.peers = {A: Peer("same"), B: Peer("same")}
     network.add(A, B)
     until(lambda: all([peer.open for peer in network.peers.values()]))
@@ -633,7 +633,7 @@ def test_who_claims_to_be_another_process_takes_nothing_from_it(network):
     until(lambda: sorted(network.heard) == ["of A", "of B"])
 
 
-def test_who_claims_to_be_another_process_and_is_silent_delays_it_a_second(network, monkeypatch):
+def test_a_silent_peer_that_claims_to_be_another_delays_it_a_second(network, monkeypatch):
     monkeypatch.setattr(module, "SAME_PROCESS_TIME", 0.1)
     monkeypatch.setattr(module, "SUBSCRIBE_TIME", 0.1)
     fake = network.peers[B] = Peer("same")
@@ -681,7 +681,7 @@ def test_a_full_queue_stops_reading_until_there_is_room(network, monkeypatch):
     until(lambda: network.heard == [1, 2, 3])
 
 
-def test_events_that_cannot_be_read_are_a_gap_and_told(network):
+def test_events_that_cannot_be_read_are_a_gap_and_reported(network):
     peer = network.peers[A] = Peer("a")
     network.add(A)
     peer.trigger(1)
@@ -806,7 +806,7 @@ def test_without_a_thread_for_the_handlers_the_connection_is_made_again(network,
 # --------------------------------------------------------------------------------- failures
 
 
-def test_failures_are_told_together_and_not_too_often(network, monkeypatch, caplog):
+def test_failures_are_reported_together_and_not_too_often(network, monkeypatch, caplog):
     monkeypatch.setattr(publisher_connection, "TELL_TIME", 0.2)
     monkeypatch.setattr(publisher_connection, "MAX_FAILURES", 10)
     peer = network.peers[A] = Peer("a")
@@ -823,7 +823,7 @@ def test_failures_are_told_together_and_not_too_often(network, monkeypatch, capl
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no text"), SystemExit(1)])
-def test_an_error_that_cannot_be_shown_is_told_by_its_class(network, monkeypatch, error):
+def test_an_error_that_cannot_be_shown_is_reported_by_its_class(network, monkeypatch, error):
     monkeypatch.setattr(publisher_connection, "TELL_TIME", 0.0)
 
     class Silent(Exception):

@@ -53,7 +53,7 @@ def test_a_second_handler_begins_where_it_begins():
     assert made.read([event(6), event(7)]) == [heard(A, 6), heard(A, 7), heard(B, 7)]
 
 
-def test_a_missing_number_is_a_gap_for_all_who_heard_before_it():
+def test_a_missing_number_is_a_gap_for_all_handlers_that_heard_before_it():
     made = subscription((A, 4))
     assert made.read([event(5), event(8)]) == [heard(A, 5), gap(A, 2), heard(A, 8)]
     subscribe(made, B, 9)
@@ -164,7 +164,7 @@ def test_a_process_that_is_found_at_another_address_is_known_again():
     assert subscribe(here, A, 6) == [gap(A, 2)]
 
 
-def test_who_says_to_be_another_process_takes_nothing_from_it():
+def test_a_peer_that_says_it_is_another_process_takes_nothing_from_it():
     honest, liar = subscription((A, 4)), Subscription()
     honest.end()
     liar.begin("abc", [honest])

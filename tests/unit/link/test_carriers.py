@@ -218,7 +218,7 @@ def test_a_closed_listener_accepts_no_more_and_keeps_what_it_accepted(network):
     assert theirs.recv(10) == b"x"
 
 
-def test_who_waits_to_be_accepted_is_let_go_when_the_listener_closes(network):
+def test_a_connection_that_waits_to_be_accepted_is_closed_with_the_listener(network):
     listener = network.listen()
     ours = network.connect(listener.endpoint)
     listener.close()

@@ -65,13 +65,13 @@ def test_net_sweep_off_leaves_the_broadcast():
     assert (result.asked, result.swept) == ([LAN], []) and "NET_SWEEP is off" in result.notes[0]
 
 
-def test_every_address_but_the_own_and_the_ends_is_primed():
+def test_every_address_but_that_of_this_host_and_the_ends_is_primed():
     (interface, hosts), = targets([LAN], ["192.168.1.10"])[0]
     assert interface == LAN and len(hosts) == 253
     assert not {"192.168.1.0", "192.168.1.10", "192.168.1.255"} & set(hosts)
 
 
-def test_of_a_large_network_only_the_own_24_is_primed():
+def test_of_a_large_network_only_the_24_of_this_host_is_primed():
     found, notes = targets([Interface("eth0", "10.1.2.3", 16)], ["10.1.2.3"])
     assert found[0][1][0] == "10.1.2.1" and found[0][1][-1] == "10.1.2.254"
     assert "too large" in notes[0] and "NET_PEERS" in notes[0]
@@ -175,7 +175,7 @@ def test_addresses_that_are_not_usable_yet_are_left_out_and_passing_ones_marked(
     assert all(one[1:4] == ("fd00::5", 64, 1) for one in found)
 
 
-def test_of_a_point_to_point_address_the_own_end_is_meant():
+def test_of_a_point_to_point_address_the_end_on_this_host_is_meant():
     own, other = (socket.inet_pton(socket.AF_INET6, host) for host in ("fd00::1", "fd00::2"))
     found, = netlink._parsed(told(socket.AF_INET6, 128, 0, 1, [(1, other), (2, own)]))
     assert found.address == "fd00::1"
@@ -184,7 +184,7 @@ def test_of_a_point_to_point_address_the_own_end_is_meant():
 
 @each("state, live", [(0x02, 1), (0x04, 1), (0x08, 1), (0x10, 1), (0x80, 1), (0x01, 0), (0x20, 0),
                       (0x40, 0), (0, 0)])
-def test_neighbours_are_told_whose_hardware_address_is_known(state, live):
+def test_neighbours_are_those_whose_hardware_address_is_known(state, live):
     text = netlink._NEIGHBOUR.pack(socket.AF_INET6, 1, state, 0, 1)
     for kind, value in ((1, socket.inet_pton(socket.AF_INET6, "fe80::7")),
                         (2, bytes.fromhex("0200000000ab"))):
@@ -219,7 +219,7 @@ def test_a_host_is_known_by_ipv4_first_and_by_what_stays(monkeypatch):
     assert interfaces.first_address() is None
 
 
-def test_the_zone_that_an_address_lacks_is_that_of_the_own_one_or_the_only_one(monkeypatch):
+def test_the_zone_that_an_address_lacks_is_that_of_this_hosts_address_or_the_only_one(monkeypatch):
     monkeypatch.setattr(interfaces, "read", lambda: ([LAN, ULA, LINK], ""))
     assert interfaces.zone_of("fe80::5") == interfaces.zone_of("fe80::9") == "eth0"
     monkeypatch.setattr(interfaces, "read", lambda: ([LAN], ""))

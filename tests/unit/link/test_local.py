@@ -16,7 +16,7 @@ from net.link.tcp import is_own_address
     ("# 127.0.1.1 studio1\n127.0.1.1\n\n", []), ("127.0.1.1 other\n", []),
     ("127.0.1.1 studio1\n127.0.1.2 studio1\n", ["127.0.1.1", "127.0.1.2"]), (None, []),
 ])
-def test_the_loopback_address_of_the_own_name_is_read(monkeypatch, tmp_path, text, found):
+def test_the_loopback_address_of_this_hosts_name_is_read(monkeypatch, tmp_path, text, found):
     path = tmp_path / "hosts"
     if text is not None:
         path.write_text(text)
@@ -29,7 +29,7 @@ def test_the_loopback_address_of_the_own_name_is_read(monkeypatch, tmp_path, tex
 @pytest.mark.parametrize("bound, host", [
     ("127.0.0.1", "127.0.0.1"), (local.EVERY_ADDRESS, "127.0.0.1"), ("::1", "::1"),
     (local.EVERY_ADDRESS_6, "::1")])
-def test_who_serves_at_every_address_is_reached_at_each_of_them_without_the_network(
+def test_a_peer_that_serves_at_every_address_is_reached_at_each_of_them_without_the_network(
         port_range, bound, host):
     if not is_own_address(host):
         pytest.skip("this host has no IPv6")

@@ -109,7 +109,7 @@ def test_an_aborted_stream_lets_its_reader_go_on(ends):
     stream.abort()
 
 
-def test_sending_to_who_has_gone_is_an_error_and_no_signal(ends):
+def test_sending_to_a_peer_that_has_gone_is_an_error_and_no_signal(ends):
     stream, theirs = ends
     theirs.close()
     with pytest.raises(OSError):

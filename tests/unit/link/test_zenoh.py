@@ -177,7 +177,7 @@ def test_a_sender_is_at_most_a_window_ahead_of_a_slow_receiver(made):
     assert got == data
 
 
-def test_who_sends_more_than_it_may_is_cut_off(made):
+def test_a_peer_that_sends_more_than_it_may_is_cut_off(made):
     ours, theirs = made.pair()
     ours.sendall(b"x")
     assert theirs.recv(10) == b"x"
@@ -336,7 +336,7 @@ def test_without_a_session_a_question_comes_to_nothing(made):
     assert done.wait(PATIENCE)
 
 
-def test_who_makes_up_tokens_does_not_fill_the_memory(monkeypatch):
+def test_made_up_tokens_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(module, "MAX_SERVED", 3)
     monkeypatch.setattr(module, "MAX_VERSIONS", 2)
     present = Presence()
@@ -423,7 +423,7 @@ def test_the_end_of_a_process_closes_its_engine(fresh_settings, made):
     owner.close()
 
 
-def test_who_needs_the_library_is_told_how_to_get_it(monkeypatch):
+def test_where_the_library_is_missing_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zenoh", None)
     with pytest.raises(SettingError, match=r"pip install 'app-net\[zenoh\]'"):
         module.load_zenoh()

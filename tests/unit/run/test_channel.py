@@ -277,7 +277,7 @@ def test_a_paused_channel_still_sends(wire):
 
 # ------------------------------------------------------------------ its end
 
-def test_the_end_of_the_connection_is_told_once_after_all_that_came(wire):
+def test_the_end_of_the_connection_is_reported_once_after_all_that_came(wire):
     wire.other.send([taken(1) + taken(2)])
     wire.other.close()
     assert [wire.recorder.next().number for _ in range(2)] == [1, 2]
@@ -290,13 +290,13 @@ def test_the_end_of_the_connection_is_told_once_after_all_that_came(wire):
     assert wire.recorder.silent()
 
 
-def test_an_end_within_a_message_is_told_as_such(wire):
+def test_an_end_within_a_message_is_reported_as_such(wire):
     wire.other.send([taken(1)[:5]])
     wire.other.close()
     assert wire.recorder.next().reason == "it closed the connection within a message"
 
 
-def test_a_connection_that_was_closed_is_told_to_nobody_on_this_side(wire):
+def test_closing_a_connection_is_reported_to_nobody_on_this_side(wire):
     wire.run(wire.channel.close)
     assert wire.other.recv(10) == b""
     wire.run(wire.channel.close)
@@ -464,7 +464,7 @@ def test_where_nobody_listens_nothing_is_reached(loop, far):
     assert problem.__cause__.errno == errno.ECONNREFUSED
 
 
-def test_a_refused_tcp_connection_is_told_with_its_error(loop, far):
+def test_a_refused_tcp_connection_is_reported_with_its_error(loop, far):
     far.carrier = TcpCarrier()
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -533,7 +533,7 @@ def test_a_connection_closed_without_an_answer_is_no_peer_that_is_reached(loop, 
     assert problem.reason == "it closed the connection without an answer"
 
 
-def test_what_is_no_peer_is_told_with_what_it_said(loop, far):
+def test_what_is_no_peer_is_reported_with_what_it_said(loop, far):
     dialed = Dialed(loop, far)
     assert dialed.recorder.next() == "connected"
     far.accept().send([b"SSH-2.0-OpenSSH\r\n"])

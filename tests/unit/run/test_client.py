@@ -537,7 +537,7 @@ def test_a_host_that_does_not_answer_is_given_up_in_time(call, monkeypatch):
 
 
 @pytest.mark.parametrize("greeting", [b"", GREETING[:1], GREETING[:-1]])
-def test_who_accepts_and_says_no_hello_is_unreachable_and_nothing_ran(
+def test_a_listener_that_says_no_hello_is_unreachable_and_nothing_ran(
         call, peer, pool, monkeypatch, greeting):
     monkeypatch.setattr(module, "GREETING_TIME", 0.1)
     peer.greetings = [sends(greeting, close=False)] * 2  # the peer may be late with the first one
@@ -877,7 +877,7 @@ def test_an_old_peer_that_resets_the_connection_after_its_answer_is_found(call, 
     assert call() == 5
 
 
-def test_who_answers_in_the_old_dialect_on_a_used_connection_is_not_taken_for_an_old_peer(
+def test_an_old_answer_on_a_used_connection_does_not_make_an_old_peer(
         call, peer):
     # The call may have run: it must not be sent again.
     peer.replies = [FIVE, sends(OLD_ERROR)]

@@ -269,7 +269,7 @@ def test_an_answer_to_nothing_before_the_reply_costs_the_connection_only(service
     assert service.call("add", 1, 2) == 3
 
 
-def test_many_answers_in_any_order_reach_those_who_asked(service, borrowing):
+def test_many_answers_in_any_order_reach_those_that_asked(service, borrowing):
     with connected(service, lending("in_threads", len, 5)) as raw:
         asked = [event(raw) for _ in range(5)]
         assert sorted(one.number for one in asked) == [1, 2, 3, 4, 5]
@@ -421,7 +421,7 @@ def test_a_question_of_nonsense_ends_the_call_with_a_typed_error(client, produce
     assert client.call(producer.address, TAG, (), {}, 5) == 6
 
 
-def test_who_lends_nothing_is_asked_for_nothing(client, producer):
+def test_a_caller_that_lends_nothing_is_asked_for_nothing(client, producer):
     producer.script = [[ask(), (RESULT, b"5")], [(RESULT, b"6")]]
     with pytest.raises(net.ProtocolError) as caught:
         client.call(producer.address, TAG, (), {}, 5)
@@ -460,7 +460,7 @@ def test_a_question_after_the_reply_is_no_answer_to_the_next_call(client, produc
     assert client.call(producer.address, TAG, (), {}, 5) == 6
 
 
-def test_who_asks_for_ever_is_asked_to_stop_by_the_deadline(client, producer):
+def test_a_peer_that_asks_for_ever_is_asked_to_stop_by_the_deadline(client, producer):
     def flood(sock: Any) -> None:
         end = time.monotonic() + 5
         number = 0

@@ -109,7 +109,7 @@ def test_of_the_source_with_most_the_oldest_that_has_not_begun_goes_first():
     assert order[2].source == "b"  # as many as the other, and it has not begun
 
 
-def test_who_works_gives_way_to_nobody_and_who_is_idle_does():
+def test_a_working_connection_gives_way_to_nobody_and_an_idle_one_does():
     works, idle = One("a", 1), One("a", 2, idle=0.0)
     found = served(works, idle)
     assert found.admit(works) and found.admit(idle)

@@ -63,7 +63,7 @@ def door() -> Iterator[Door]:
     one.close()
 
 
-def test_who_speaks_our_wire_gets_a_frame(door):
+def test_a_client_that_speaks_our_wire_gets_a_frame(door):
     client = door.refuse(b"\xabnet\x01\0\0\0")
     assert b'"refused"' in client.recv(4096) and client.recv(1) == b""
     client.close()
@@ -105,14 +105,14 @@ def test_a_request_that_does_not_end_is_reset_in_time(door, monkeypatch):
         client.recv(1024)
 
 
-def test_who_says_nothing_is_told_in_the_end(door, monkeypatch):
+def test_a_client_that_says_nothing_is_refused_in_the_end(door, monkeypatch):
     monkeypatch.setattr(refusals, "REFUSAL_TIME", 0.2)
     client = door.refuse()
     assert b'"refused"' in client.recv(4096)
     until(lambda: door.empty)
 
 
-def test_of_too_many_the_first_are_told_and_closed(door, monkeypatch):
+def test_of_too_many_the_first_are_refused_and_closed(door, monkeypatch):
     monkeypatch.setattr(refusals, "MAX_REFUSED", 2)
     clients: List[Any] = [door.refuse() for _ in range(3)]
     assert b'"refused"' in clients[0].recv(4096) and clients[0].recv(1) == b""

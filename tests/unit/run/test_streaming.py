@@ -455,7 +455,7 @@ def test_a_stream_that_breaks_anywhere_is_a_lost_peer(client, producer, cut):
     assert caught.value.ran == "maybe" and seen in ([], [1, 2])
 
 
-def test_what_was_taken_is_told_now_and_then(client, producer):
+def test_what_was_taken_is_acknowledged_now_and_then(client, producer):
     text = b"[" + b",".join([b"0"] * 100) + b"]"
     producer.script = [[(ITEM, text)] * 20 + [(END, b"null")]]
     assert len(list(consume(client, producer))) == 2000
@@ -472,7 +472,7 @@ def test_letting_go_of_an_iterator_that_never_began_sends_nothing(client, produc
     assert producer.requests == [] and not client._find_pool(producer.address)._open
 
 
-def test_the_window_is_wider_than_what_is_told_at_a_time():
+def test_the_window_is_wider_than_what_is_acknowledged_at_a_time():
     assert TELL < WINDOW_ITEMS and streaming.JOINED < WINDOW_BYTES
 
 

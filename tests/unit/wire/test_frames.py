@@ -171,7 +171,7 @@ def test_what_starts_no_frame_is_refused_with_all_that_came(data):
         assert isinstance(caught.value, ProtocolError)
 
 
-def test_what_starts_no_frame_is_told_without_the_frames_before():
+def test_what_starts_no_frame_is_shown_without_the_frames_before():
     parser = make()
     assert parser.receive(GOLDEN + b"GET / HTTP/1.1\r\n") is not None
     with pytest.raises(NotAFrame) as caught:

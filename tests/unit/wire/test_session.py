@@ -126,7 +126,7 @@ def test_a_preface_without_sense_is_refused(content):
     b"\xabnet\x01\0\xff\xff",
 ], ids=repr)
 @each("step", STEPS)
-def test_what_is_no_preface_is_told_with_all_that_came(data, step):
+def test_what_is_no_preface_is_shown_with_all_that_came(data, step):
     parser = PrefaceParser()
     taken = b""
     if data == b"\xabn":  # it may become one
@@ -218,7 +218,7 @@ def test_a_refusal_may_come_instead_of_hello():
     joined(encode_result(1, 5)), joined(encode_call(1, b"eA==", (), {})),
     b"\x05\x02" + bytes(10), b"\x03\xff" + bytes(10),
 ], ids=repr)
-def test_garbage_instead_of_hello_is_told_with_all_of_it(data):
+def test_garbage_instead_of_hello_is_shown_with_all_of_it(data):
     for step in (10 ** 6, 12, 1):
         one, fed = caller_session(LIMITS), b""
         with pytest.raises(NotAFrame) as caught:
