@@ -9,16 +9,16 @@ import contextvars
 import os
 import socket
 from collections import deque
-from typing import (Any, AsyncIterator, Awaitable, Deque, Dict, List, NoReturn, Optional, Sequence,
-                    Tuple)
+from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, List, NoReturn, Optional,
+                    Sequence, Tuple)
 
 from ..clock import uptime
 from ..context import Context, current
 from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError,
                       RemoteError, ValueNotSupported)
 from ..identity import PeerArgument, address_of
-from ..link import security
-from ..link.base import LONGEST, RETRY, Carrier, Deadline, Endpoint
+from ..link import local, security
+from ..link.base import LONGEST, RETRY, Deadline, Endpoint
 from ..link.streams import reset_at_end
 from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, REFUSAL_TIME, Client,
                           deadline_within)
@@ -500,9 +500,14 @@ async def _connect_any(client: Client, address: Address) -> socket.socket:
 
 async def _connect(client: Client, address: Address) -> socket.socket:
     loop = asyncio.get_running_loop()
+    if client.settings.unix:
+        endpoints = local.endpoints_of(address)
+        nearby: Optional[socket.socket] = await _begun(lambda: local.start(endpoints))
+        if nearby is not None:
+            return nearby
     carrier, endpoint = client.carriers.to(address)
     try:
-        sock = await _start(carrier, endpoint)
+        sock: socket.socket = await _begun(lambda: carrier.start(endpoint))
     except socket.gaierror:  # a name: looking it up may take long
         places = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
         sock = carrier.start(Endpoint.of((str(places[0][4][0]), address[1])))
@@ -517,10 +522,11 @@ async def _connect(client: Client, address: Address) -> socket.socket:
         raise
 
 
-async def _start(carrier: Carrier, endpoint: Endpoint) -> socket.socket:
+async def _begun(start: Callable[[], Any]) -> Any:
+    """What a function gives that may not do so at once."""
     while True:
         try:
-            return carrier.start(endpoint)
+            return start()
         except BlockingIOError:
             await asyncio.sleep(RETRY)
 

@@ -47,23 +47,43 @@ def listen(address: Address, backlog: int) -> Optional[Listener]:
 
 def connect(endpoints: List[Endpoint], deadline: Deadline) -> Optional[socket.socket]:
     """A connected, blocking socket; None if nobody of the same user listens at any of these."""
-    found = (_connect(endpoint, deadline) for endpoint in endpoints)
-    return next((sock for sock in found if sock is not None), None)
+    for endpoint in endpoints:
+        try:
+            sock = UnixCarrier().connect(endpoint, deadline)
+        except OSError:
+            continue
+        if _is_of_this_user(sock):
+            return sock
+    return None
 
 
-def _connect(endpoint: Endpoint, deadline: Deadline) -> Optional[socket.socket]:
-    try:
-        sock = UnixCarrier().connect(endpoint, deadline)
-    except OSError:
-        return None
+def start(endpoints: List[Endpoint]) -> Optional[socket.socket]:
+    """A connected, non-blocking socket, as :func:`connect` gives a blocking one. Never waits.
+
+    :raises BlockingIOError: not now; try again a little later.
+    """
+    for endpoint in endpoints:
+        try:
+            sock = UnixCarrier().start(endpoint)
+        except BlockingIOError:
+            raise
+        except OSError:
+            continue
+        if _is_of_this_user(sock):
+            return sock
+    return None
+
+
+def _is_of_this_user(sock: socket.socket) -> bool:
+    """Whether the other end is a process of this user's; closed if not."""
     try:
         found = peer_credentials(sock)
         if found is not None and found.user == os.getuid():
-            return sock
+            return True
     except OSError:
         pass
     sock.close()
-    return None
+    return False
 
 
 def named_loopback() -> List[str]:

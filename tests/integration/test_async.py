@@ -5,6 +5,8 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import socket
+import sys
 import threading
 import time
 from typing import Any, Awaitable, Callable, List
@@ -119,6 +121,15 @@ def test_connections_are_kept_for_the_next_call_of_the_loop(forms_process):
     run(some)
     process.execute("print(net.Peer().server.connections)")
     assert int(process.read_line()) <= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
+def test_a_peer_of_this_host_and_user_is_reached_over_a_unix_socket(far):
+    async def family() -> Any:
+        await forms.sleep(0, peer=far.id)
+        pools = here.client.by_loop[asyncio.get_running_loop()]
+        return [one.sock.family for one in pools.pool(far.id)._open]
+    assert run(family) == [socket.AF_UNIX]
 
 
 def test_a_loop_that_ends_closes_its_connections(far):

@@ -8,6 +8,7 @@ import pytest
 from net.link import local
 from net.link.base import Deadline
 from net.link.tcp import is_own_address
+from net.link.unix import PeerCredentials
 
 
 @pytest.mark.parametrize("text, found", [
@@ -36,10 +37,40 @@ def test_a_peer_that_serves_at_every_address_is_reached_at_each_of_them_without_
     listener = local.listen((bound, port_range.start), 5)
     try:
         found = local.connect(local.endpoints_of((host, port_range.start)), Deadline(5.0))
-        assert found is not None
+        assert found is not None and found.gettimeout() is None
         found.close()
+        started = local.start(local.endpoints_of((host, port_range.start)))
+        assert started is not None and started.gettimeout() == 0
+        started.sendall(b"x")
+        started.close()
+        assert local.start(local.endpoints_of((host, port_range.start + 1))) is None
         other = local.connect(local.endpoints_of((host, port_range.start + 1)),
                               Deadline(5.0))
         assert other is None and local.endpoints_of(("203.0.113.1", 3010)) == []
+    finally:
+        listener.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
+def test_a_full_queue_is_no_reason_to_take_another_way(port_range):
+    listener = local.listen(("127.0.0.1", port_range.start), 0)
+    endpoints, started = local.endpoints_of(("127.0.0.1", port_range.start)), []
+    try:
+        with pytest.raises(BlockingIOError):
+            while True:
+                started.append(local.start(endpoints))
+    finally:
+        listener.close()
+        for sock in started:
+            sock.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
+def test_a_process_of_another_user_is_left_alone(port_range, monkeypatch):
+    listener = local.listen(("127.0.0.1", port_range.start), 5)
+    endpoints = local.endpoints_of(("127.0.0.1", port_range.start))
+    try:
+        monkeypatch.setattr(local, "peer_credentials", lambda sock: PeerCredentials(1, -1, 1))
+        assert local.start(endpoints) is None and local.connect(endpoints, Deadline(5.0)) is None
     finally:
         listener.close()
