@@ -19,9 +19,9 @@ from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable,
 from ..identity import PeerArgument, address_of
 from ..link import local, security
 from ..link.base import LONGEST, RETRY, Deadline, Endpoint
-from ..link.streams import reset_at_end
-from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, REFUSAL_TIME, Client,
-                          deadline_within)
+from ..link.streams import NO_SIGNAL, poller, reset_at_end
+from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, MAX_ARGUMENTS, REFUSAL_TIME,
+                          Client, deadline_within)
 from ..run.lending import Lender
 from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure,
                              says_goodbye)
@@ -69,13 +69,12 @@ async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, 
                kwargs: Dict[str, Any], timeout: Optional[float] = None) -> Any:
     """Run a function on another peer, as :meth:`Client.call` does. Cancelling it cancels the call
     there."""
-    address = address_of(peer)
-    pool = _pools(client).pool(address)
+    pool = _pools(client).pool(peer)
     if timeout is None:
         timeout = client.settings.timeout
     context = current()
     if context is not None:
-        deadline = deadline_within(context, timeout, address)
+        deadline = deadline_within(context, timeout, pool.address)
         timeout = None if deadline is None else deadline.seconds
     sent: List[int] = []
     if timeout is None or timeout > LONGEST:
@@ -83,7 +82,7 @@ async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, 
     try:
         return await within(timeout, _call(client, pool, peer, tag, args, kwargs, timeout, sent))
     except asyncio.TimeoutError:
-        raise CallTimeout(address, timeout, "maybe" if sent else "no") from None
+        raise CallTimeout(pool.address, timeout, "maybe" if sent else "no") from None
 
 
 async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
@@ -168,12 +167,26 @@ class _Pools:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._pools: Dict[Address, _Pool] = {}
+        # The pool of a ``peer=`` argument, so that an id is decoded once.
+        self._by_argument: Dict[Any, _Pool] = {}
         self._guard: Any = None
 
-    def pool(self, address: Address) -> _Pool:
+    def pool(self, peer: PeerArgument) -> _Pool:
+        """The pool of a peer.
+
+        :raises InvalidPeer: it is none.
+        """
+        try:
+            return self._by_argument[peer]
+        except (KeyError, TypeError):
+            address = address_of(peer)
         pool = self._pools.get(address)
         if pool is None:
             pool = self._pools[address] = _Pool(self._client, self, address)
+        if isinstance(peer, (bytes, str, tuple)):  # net.Peer() may move to another port
+            if len(self._by_argument) >= MAX_ARGUMENTS:
+                self._by_argument.clear()
+            self._by_argument[peer] = pool
         return pool
 
     async def watch_loop(self) -> None:
@@ -192,7 +205,18 @@ class _Pools:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+        self._forget()
+
+    def abandon(self) -> None:
+        """Close our copies of all sockets, in a forked child. The parent's loop looks for what
+        comes on its own."""
+        for pool in self._pools.values():
+            pool.abandon()
+        self._forget()
+
+    def _forget(self) -> None:
         self._pools.clear()
+        self._by_argument.clear()
 
 
 def _pools(client: Client) -> _Pools:
@@ -340,6 +364,10 @@ class _Pool:
         self._open.clear()
         self._idle.clear()
 
+    def abandon(self) -> None:
+        for connection in self._open:
+            connection.sock.close()
+
 
 class _Connection:
     """An open connection, for one call at a time."""
@@ -354,6 +382,10 @@ class _Connection:
         self._tls = tls
         self._in_thread = in_thread
         self._loop = asyncio.get_running_loop()
+        self._poll = poller(sock)
+        # Whether the loop looks for what comes, and who waits for it.
+        self._is_looking = False
+        self._waiter: Optional[asyncio.Future[bytes]] = None
 
     async def send(self, pieces: Sequence[Buffer]) -> None:
         """Send all pieces."""
@@ -364,7 +396,15 @@ class _Connection:
         elif len(pieces) > 1 and sum(map(len, pieces)) <= JOINED:
             pieces = [b"".join(pieces)]
         for piece in pieces:
-            await self._loop.sock_sendall(self.sock, piece)
+            sent = self._send_some(piece)
+            if sent < len(piece):
+                await self._loop.sock_sendall(self.sock, memoryview(piece)[sent:])
+
+    def _send_some(self, piece: Buffer) -> int:
+        try:
+            return self.sock.send(piece, NO_SIGNAL)
+        except (BlockingIOError, InterruptedError):
+            return 0
 
     async def event(self) -> Any:
         """The next event of the session.
@@ -373,13 +413,47 @@ class _Connection:
         """
         event = self.session.receive(b"") if self.session.rest else None
         while event is None:
-            data = await self._loop.sock_recv(self.sock, CHUNK)
+            data = await self._receive()
             if not data:
                 raise EndOfStream(self.session.held)
             if self._tls is not None:
                 data = self._tls.feed(data)
             event = self.session.receive(data) if data else None
         return event
+
+    async def _receive(self) -> bytes:
+        """What has come, or comes next; no bytes at the end."""
+        try:
+            return self.sock.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            pass
+        if not self._is_looking:
+            self._loop.add_reader(self.sock, self._readable)
+            self._is_looking = True
+        self._waiter = self._loop.create_future()
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _readable(self) -> None:
+        """Something has come. What nobody waits for stays where it is; the loop looks no more
+        then, until somebody does: to begin and to end that for each call would take longer."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._look_no_more()
+            return
+        try:
+            waiter.set_result(self.sock.recv(CHUNK))
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as problem:
+            waiter.set_exception(problem)
+
+    def _look_no_more(self) -> None:
+        if self._is_looking and not self._loop.is_closed():
+            self._loop.remove_reader(self.sock)
+        self._is_looking = False
 
     async def exchange(self, message: List[Buffer], number: int,
                        lender: Optional[Lender]) -> Frame:
@@ -421,15 +495,10 @@ class _Connection:
     def has_ended(self) -> bool:
         """Whether it can no longer be used: nothing was asked, so anything to receive is its
         end."""
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            pass
-        return True
+        return bool(self._poll(0))
 
     def close(self) -> None:
+        self._look_no_more()
         self.sock.close()
 
 

@@ -62,10 +62,15 @@ def place_of(process: Process, function: Callable[..., Any], executor: Any) -> O
 
 
 def _awaited(process: Process, handle_flag: FlagHandler) -> Way:
+    call: Any = None
+
     async def await_there(peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                           kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
-        from . import aio  # asyncio is loaded only by programs that await
+        nonlocal call
+        if call is None:  # an import statement would take microseconds of each call
+            from . import aio  # asyncio is loaded only by programs that await
 
-        result = await aio.call(process.client, peer, tag, args, kwargs, timeout)
+            call = aio.call
+        result = await call(process.client, peer, tag, args, kwargs, timeout)
         return result if type(result) is not Flag else handle_flag(result, tag, peer)
     return await_there

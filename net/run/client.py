@@ -240,7 +240,7 @@ class Client:
         self.carriers.forget()
         self._looking = False
         for pools in list(self.by_loop.values()):
-            pools.close()
+            pools.abandon()
         self.by_loop.clear()
 
 

@@ -158,6 +158,27 @@ def test_more_than_one_reply_is_none(client, producer):
     asyncio.run(some())
 
 
+def test_a_loop_looks_no_more_at_an_idle_connection_that_has_ended(client, producer):
+    async def some() -> None:
+        producer.script = [[(RESULT, b"5"), lambda sock: sock.shutdown(2)], [(RESULT, b"6")]]
+        assert await call(client, producer) == 5
+        connection, = pool_of(client, producer)._idle
+        while connection._is_looking:  # it would be told again and again
+            await asyncio.sleep(0.01)
+        assert await call(client, producer) == 6
+        assert connection not in pool_of(client, producer)._open
+    asyncio.run(some())
+
+
+def test_a_request_that_the_socket_does_not_take_at_once_arrives_whole(client, producer):
+    async def some() -> None:
+        producer.script = [[(RESULT, b"5")]]
+        data = bytes(range(256)) * 2 ** 15
+        assert await call(client, producer, data) == 5
+        assert [bytes(one) for one in producer.requests[0].buffers] == [data]
+    asyncio.run(some())
+
+
 def test_a_goodbye_behind_a_reply_ends_the_connection_and_not_the_call(client, producer):
     def burst(sock: Any) -> None:
         number = producer.requests[-1].number
