@@ -36,6 +36,8 @@ class Context:
     :ivar cancelled: whether the caller has given it up.
     :ivar borrow: makes the stand-in for an argument that the caller lends; None where lending is
         impossible.
+    :ivar send_at_once: sends a reply from another thread than the one that serves it, if it is
+        small and nothing has to be waited for; whether it did. None where that is impossible.
     """
 
     def __init__(self, caller: Caller, server: Any = None) -> None:
@@ -46,6 +48,7 @@ class Context:
         self.deadline: Optional[float] = None
         self.cancelled = False
         self.borrow: Optional[Callable[[Any], Any]] = None
+        self.send_at_once: Optional[Callable[[Any], bool]] = None
         self._lock = threading.Lock()  # guards cancelled and _endings
         self._endings: List[Callable[[], object]] = []
 

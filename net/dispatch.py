@@ -193,7 +193,8 @@ class Dispatch:
 
     def answer(self, frame: Frame, context: Context, tally: Tally,
                charge: Optional[Callable[[int], None]] = None) -> Union[List[Buffer], Stream]:
-        """The reply to a call, ready to send. Whatever the function does, there is one.
+        """The reply to a call, ready to send; none if it was sent. Whatever the function does,
+        there is one.
 
         :param context: of the calls of this connection, one at a time.
         :param charge: is told of the memory that a large request takes.
@@ -222,10 +223,24 @@ class Dispatch:
             result = function(*args, **kwargs) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, kwargs)
             if type(result) is CoroutineType:
-                result = self._await(tag, result, context)
+                return self._answer_coroutine(number, tag, result, context, tally, started)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
+        tally.add(tag, False, perf_counter() - started)
+        return self._reply(number, tag, result)
+
+    def _answer_coroutine(self, number: int, tag: bytes, coroutine: Any, context: Context,
+                          tally: Tally, started: float) -> Union[List[Buffer], Stream]:
+        """What is still to be sent of the reply of a coroutine function."""
+        try:
+            result = self._await(tag, coroutine, context, partial(
+                _reply_at_once, number, tag, context, tally, started))
+        except BaseException as error:
+            tally.add(tag, True, perf_counter() - started)
+            return encode_error(number, tag, error)
+        if type(result) is Replied:
+            return result.left
         tally.add(tag, False, perf_counter() - started)
         return self._reply(number, tag, result)
 
@@ -319,8 +334,10 @@ class Dispatch:
 
         return executors.run_in(self._executors[tag], context, function, args, kwargs)
 
-    def _await(self, tag: bytes, coroutine: Any, context: Context) -> Any:
-        """Run a coroutine on the loop of its function, or on the common one."""
+    def _await(self, tag: bytes, coroutine: Any, context: Context,
+               finish: Optional[Callable[[Any], Any]] = None) -> Any:
+        """Run a coroutine on the loop of its function, or on the common one. See
+        :func:`~.executors.run_coroutine`."""
         from . import executors
 
         try:
@@ -328,7 +345,7 @@ class Dispatch:
         except PeerBusy:
             coroutine.close()
             raise
-        return executors.run_coroutine(loop, context, coroutine)
+        return executors.run_coroutine(loop, context, coroutine, finish)
 
     def _loop(self, tag: bytes) -> Any:
         """The event loop of a function: its executor, or the common one.
@@ -411,6 +428,29 @@ def _pairs_in(name: str) -> FrozenSet[str]:
 #: Of the functions that there are: the name of a tag, and the pairs of letters in a name.
 _names = Memo(tag_name, 2 * MAX_COMPARED)
 _pairs = Memo(_pairs_in, 4 * MAX_COMPARED)
+
+
+class Replied(NamedTuple):
+    """In place of what a coroutine has returned: its reply was made.
+
+    :ivar left: what is still to be sent of it.
+    """
+
+    left: List[Buffer]
+
+
+def _reply_at_once(number: int, tag: bytes, context: Context, tally: Tally, started: float,
+                   value: Any) -> Any:
+    """Send what a coroutine has returned from its loop, if that takes next to no time: waking the
+    thread of its connection first would take longer.
+
+    :returns: :class:`Replied`, or the value.
+    """
+    if context.send_at_once is None or not messages.is_small(value):
+        return value
+    reply = messages.encode_result(number, value, settings.limits)
+    tally.add(tag, False, perf_counter() - started)  # before anybody can ask for it
+    return Replied([] if context.send_at_once(reply) else reply)
 
 
 def _unreadable(tag: bytes, problem: BaseException) -> NetError:

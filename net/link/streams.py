@@ -56,6 +56,7 @@ class Stream:
         self.resets = False
         self.recv = sock.recv
         self.poll = poller(sock)
+        self._room = poller(sock, write=True)
 
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
         """``prefix`` and what follows it, ``size`` bytes in all, as one object that is filled
@@ -121,6 +122,10 @@ class Stream:
         """Whether there is something to receive, the end included, within so many seconds."""
         return bool(self.poll(within * 1000))
 
+    def is_writable(self) -> bool:
+        """Whether something small can be sent without waiting."""
+        return bool(self._room(0))
+
     def reset_at_end(self, reset: bool) -> None:
         """See :func:`reset_at_end`."""
         reset_at_end(self.sock, reset)
@@ -155,7 +160,7 @@ def reset_at_end(sock: socket.socket, reset: bool) -> None:
 def gathered(pieces: Sequence[Buffer]) -> Sequence[Buffer]:
     """The pieces, in one if the other side can receive them at once. Several small sends would
     wake it up several times."""
-    return (b"".join(pieces),) if sum(map(len, pieces)) <= CHUNK else pieces
+    return (b"".join(pieces),) if 0 < sum(map(len, pieces)) <= CHUNK else pieces
 
 
 def fill(recv_into: Callable[[Any], int], size: int, prefix: bytes) -> bytes:
@@ -201,15 +206,18 @@ class _Source(io.RawIOBase):
 
 
 if hasattr(select, "poll"):
-    def poller(sock: socket.socket) -> Callable[[float], Any]:
-        """``poll(milliseconds)``: whether a socket has something to receive by then."""
+    def poller(sock: socket.socket, write: bool = False) -> Callable[[float], Any]:
+        """``poll(milliseconds)``: whether a socket has something to receive by then, or room for
+        what is sent."""
         poll = select.poll()
-        poll.register(sock, select.POLLIN)
+        poll.register(sock, select.POLLOUT if write else select.POLLIN)
         return poll.poll
 else:
-    def poller(sock: socket.socket) -> Callable[[float], Any]:
-        """``poll(milliseconds)``: whether a socket has something to receive by then."""
-        return lambda milliseconds: select.select([sock], [], [], milliseconds / 1000)[0]
+    def poller(sock: socket.socket, write: bool = False) -> Callable[[float], Any]:
+        """``poll(milliseconds)``: whether a socket has something to receive by then, or room for
+        what is sent."""
+        return lambda milliseconds: any(select.select(
+            [sock][write:], [sock][:write], [], milliseconds / 1000))
 
 
 # Bytes of a large buffer that are sent at a time under a deadline, which is checked in between.

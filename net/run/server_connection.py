@@ -5,7 +5,7 @@ import logging
 import socket
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from ..context import Caller, Context, enter
 from ..dispatch import Dispatch, Tally
@@ -15,8 +15,8 @@ from ..identity import printable
 from ..link.streams import Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
-from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, EndOfStream,
-                           Frame, NotAFrame)
+from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, Buffer,
+                           EndOfStream, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
 from ..wire.legacy import LegacySession
 from ..wire.messages import encode_refusal
@@ -34,6 +34,8 @@ note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Seconds for the preface of a connection, a TLS handshake before it included.
 GREETING_TIME = 3.0
+# Bytes of a reply for which a socket that can be written to has room.
+SMALL = 4096
 # Bytes a second from which on a large request, or a reply, has all the time that it takes.
 SLOWEST = 64 * 1024
 NEVER = float("inf")
@@ -230,6 +232,7 @@ class ServerConnection:
         recv, receive, answer = stream.recv, session.receive, dispatch.answer
         idle_time = settings.idle_time
         context.borrow = partial(self._borrow, session)
+        context.send_at_once = self._send_at_once
         if event is None:
             event = self._rest_of_request(session)
         if not self.terms.admit(self):
@@ -260,6 +263,17 @@ class ServerConnection:
                 event = self._rest_of_request(session)
                 if not self.terms.admit(self):
                     return
+
+    def _send_at_once(self, reply: List[Buffer]) -> bool:
+        """Send a small reply from another thread, while ours waits for it."""
+        if self._borrower is not None or len(reply) > 1 or len(reply[0]) > SMALL \
+                or not self.stream.is_writable():
+            return False
+        try:
+            self.stream.send(reply)
+        except OSError:
+            pass  # the caller has gone, as our thread finds out
+        return True
 
     def _rest_of_request(self, session: Session) -> Any:
         try:

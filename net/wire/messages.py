@@ -163,6 +163,21 @@ def checked_call(tag: bytes, content: Dict[str, Any]) -> Call:
     return make_call((tag, args, kwargs, seconds))
 
 
+# Values side by side that are encoded in next to no time.
+SOME = 16
+
+
+def is_small(value: Any) -> bool:
+    """Whether a result takes next to no time to encode: a number, a short text or the like, or some
+    of them."""
+    kind = type(value)
+    if kind is dict:
+        return len(value) <= SOME and are_named_scalars(value)
+    if kind is list or kind is tuple:
+        return len(value) <= SOME and are_scalars(value)
+    return are_scalars((value,))
+
+
 def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:
     """The bytes of a reply with what a function returned; a flag becomes a flag reply.
 

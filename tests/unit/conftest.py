@@ -1,8 +1,10 @@
 """What the unit tests share: settings that go back, and how hypothesis runs."""
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import threading
 from typing import Iterator
 
 import hypothesis
@@ -34,3 +36,15 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("NET_")]:
         monkeypatch.delenv(name)
     return Settings()
+
+
+@pytest.fixture
+def asyncio_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs in a thread."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -193,6 +193,34 @@ def test_a_call_that_arrives_overdue_never_runs(tally):
     assert ran == [] and tally.by_tag == {}
 
 
+@pytest.mark.parametrize("value, is_small", [
+    (5, True), (None, True), ("ä" * 1000, True), ([1, "x"], True), ({"x": 1.5}, True),
+    ((1, 2), True), ("x" * 5000, False), (list(range(17)), False), ([[1]], False), ({1, 2}, False),
+    ({str(number): number for number in range(17)}, False)])
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_small_result_of_a_coroutine_is_sent_from_its_loop(
+        tally, asyncio_loop, value, is_small, sends):
+    async def give() -> Any:
+        return value
+
+    sent, tag = [], encode_text("give")
+
+    def send_at_once(reply: List[Any]) -> bool:
+        sent.append((joined(reply), threading.get_ident(), tally.by_tag[tag].calls))
+        return sends
+    within = context()
+    within.send_at_once = send_at_once
+    made = Dispatch({tag: give}, coroutines=lambda: asyncio_loop)
+    left = made.answer(read_frame(joined(messages.encode_call(3, tag, (), {}))), within, tally)
+    reply = sent[0][0] if is_small and sends else joined(left)
+    assert messages.decode_reply(read_frame(reply), None, None, tag) == value
+    assert read_frame(reply).number == 3
+    assert bool(sent) == is_small and (left == []) == (is_small and sends)
+    if sent:  # counted before anybody can ask for it
+        assert sent[0][1] != threading.get_ident() and sent[0][2] == 1
+    assert tally.by_tag[tag].calls == 1 and tally.by_tag[tag].errors == 0
+
+
 def test_a_call_is_answered_with_its_result(dispatch, tally):
     assert ask(dispatch, tally, "multiply", 5, b=10) == 50
     assert ask(dispatch, tally, "multiply", (1,)) == (1, 1)

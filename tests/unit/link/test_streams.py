@@ -31,6 +31,19 @@ def test_pieces_arrive_one_after_the_other_whatever_they_are_made_of(ends):
     assert theirs.recv(100) == b"one two three"
 
 
+def test_nothing_is_sent_for_no_pieces_and_what_is_full_takes_no_more(ends):
+    stream, theirs = ends
+    stream.send([])
+    assert stream.is_writable() and not Stream(theirs).is_readable()
+    stream.sock.setblocking(False)
+    try:
+        while True:
+            stream.sock.send(b"x" * 4096)
+    except BlockingIOError:
+        pass
+    assert not stream.is_writable()
+
+
 @pytest.mark.parametrize("prefix", [0, 1, 100_000, 3_000_000])
 def test_exactly_as_many_bytes_are_received_as_are_asked_for(ends, prefix):
     stream, theirs = ends

@@ -1,6 +1,7 @@
 """The server, against raw sockets."""
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -128,6 +129,27 @@ def test_an_idle_connection_keeps_neither_its_last_request_nor_the_reply(client)
         until(lambda: memory.in_use() < 2 ** 21)
     finally:
         memory.tracemalloc.stop()
+
+
+def test_replies_of_coroutines_come_in_order_to_a_caller_that_reads_late(asyncio_loop):
+    async def repeat(number: int) -> str:
+        return str(number) * 1000
+
+    count = 1000  # more than fits into the buffers of both ends
+    served = serve(Dispatch({encode_text("repeat"): repeat}, coroutines=lambda: asyncio_loop))
+    try:
+        with Client(served) as client:
+            sending = threading.Thread(target=client.sock.sendall, args=(
+                PREFACE + b"".join(request("repeat", number) for number in range(count)),))
+            sending.start()
+            time.sleep(0.1)
+            for number in range(count):
+                assert client.reply() == (RESULT, str(number) * 1000)
+            sending.join()
+            # The loop of the application waits for nobody.
+            assert asyncio.run_coroutine_threadsafe(repeat(7), asyncio_loop).result(5)
+    finally:
+        served.close()
 
 
 # ------------------------------------------------------------------------------------- greeting
