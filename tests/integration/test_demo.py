@@ -86,8 +86,15 @@ def test_no_command_and_help_print_the_usage(capsys):
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
-def test_every_command_explains_itself(name):
-    assert "usage: python3 -m net " + name in run_python("-m", "net", name, "--help").stdout
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert not ended.value.code
+    assert f"usage: {cli._program()} {name}" in capsys.readouterr().out
+
+
+def test_a_program_explains_its_commands():
+    assert "usage: python3 -m net peers" in run_python("-m", "net", "peers", "--help").stdout
 
 
 def test_a_reader_that_has_seen_enough_ends_a_command_quietly():

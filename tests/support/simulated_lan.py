@@ -171,10 +171,11 @@ class Node:
         due = min(self.membership.timers.due, self.responder.due)
         if due < self._waking:
             self._waking = due
-            self.network.at(due, self._run)
+            self.network.at(due, lambda: self._run(due))
 
-    def _run(self) -> None:
-        if self.dead or self.frozen:
+    def _run(self, due: float) -> None:
+        # If there was something to do before, that has set another time.
+        if self.dead or self.frozen or due != self._waking:
             return
         self._waking = float("inf")
         now = self.network.now
@@ -312,7 +313,7 @@ class Node:
         for data, source, target in backlog:
             self.receive(data, source, target)
         self._waking = float("inf")
-        self._run()
+        self._run(self._waking)
 
 
 def lan(network: Network, nodes: int, watching: bool = False, per_host: int = 1,
