@@ -8,7 +8,7 @@ import pathlib
 import sys
 from typing import Any, Callable, Iterator
 
-from . import chart, fanout, machine, report, startup, works
+from . import chart, discovery, fanout, forms, machine, report, spreading, startup, works
 from .events import SYSTEMS as EVENT_SYSTEMS
 from .measure import Result, result_from_json
 from .plan import FULL, QUICK, Plan
@@ -25,12 +25,28 @@ def events(plan: Plan, systems: list[System]) -> Iterator[Result]:
     return fanout.run(plan, names)
 
 
+def awaited(plan: Plan, systems: list[System]) -> Iterator[Result]:
+    """These have systems of their own, too."""
+    return forms.run(plan.at_most(5), plan.share)
+
+
+def spread(plan: Plan, systems: list[System]) -> Iterator[Result]:
+    return spreading.run(plan.at_most(3), plan.share)
+
+
+def searches(plan: Plan, systems: list[System]) -> Iterator[Result]:
+    return discovery.results(plan.at_most(5))
+
+
 SECTIONS: dict[str, Section] = {
     "latency": works.latency,
     "growth": works.growth,
     "rates": works.rates,
     "idle": works.idle,
     "events": events,
+    "forms": awaited,
+    "spreading": spread,
+    "discovery": searches,
     "startup": startup.run,
 }
 

@@ -4,7 +4,8 @@
 
 An awaited call adds two numbers: one after the other, and 100 and 1,000 at once on one peer. A
 stream has small whole numbers as items, and a callback is a function of the caller's that the
-called one calls. What is not installed is left out.
+called one calls. What is not installed is left out, with the reason. ``python -m benchmarks`` has
+these rows, too.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import subprocess
@@ -242,7 +244,7 @@ def encode(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def awaited(begin: Callable[[int], Any], port: int, at_once: int, count: int) -> float:
+def awaited(at_once: int, count: int, begin: Callable[[int], Any], port: int) -> float:
     """Seconds for each of some calls."""
     async def main() -> float:
         manager = begin(port)
@@ -269,7 +271,7 @@ def plain(port: int, count: int) -> float:
     return (time.perf_counter() - started) / count
 
 
-def streamed(iterate: Callable[[int, int], Any], port: int, count: int) -> float:
+def streamed(count: int, iterate: Callable[[int, int], Any], port: int) -> float:
     """Items a second, from the first one on."""
     items = iter(iterate(port, count))
     assert next(items) == 0
@@ -278,7 +280,7 @@ def streamed(iterate: Callable[[int, int], Any], port: int, count: int) -> float
     return (count - 1) / (time.perf_counter() - started)
 
 
-def called_back(call: Callable[[int, int], Any], port: int, count: int) -> float:
+def called_back(count: int, call: Callable[[int, int], Any], port: int) -> float:
     """Seconds for each callback."""
     started = time.perf_counter()
     assert call(port, count) == sum(range(count))
@@ -286,9 +288,13 @@ def called_back(call: Callable[[int, int], Any], port: int, count: int) -> float
 
 
 @contextlib.contextmanager
-def servers() -> Iterator[dict[str, int]]:
-    """The port of each system that starts; 0 for execnet, which has no server."""
-    ports, processes = {"execnet": 0}, []
+def servers() -> Iterator[tuple[dict[str, int], dict[str, str]]]:
+    """The port of each system that starts, and why the others do not. execnet has no server."""
+    ports, reasons, processes = {}, {}, []
+    if importlib.util.find_spec("execnet") is None:
+        reasons["execnet"] = "No module named 'execnet'"
+    else:
+        ports["execnet"] = 0
     try:
         for name in SERVERS:
             process = subprocess.Popen(
@@ -299,9 +305,8 @@ def servers() -> Iterator[dict[str, int]]:
             if line:
                 ports[name] = int(line)
             else:
-                print(f"left out: {name}: {process.stderr.read().strip().splitlines()[-1]}",
-                      file=sys.stderr)
-        yield ports
+                reasons[name] = process.stderr.read().strip().splitlines()[-1]
+        yield ports, reasons
     finally:
         for process in processes:
             process.kill()
@@ -309,33 +314,32 @@ def servers() -> Iterator[dict[str, int]]:
 
 
 def run(rounds: int, share: float) -> Iterator[Result]:
-    with servers() as ports:
+    # Before net is imported, which reads it.
+    os.environ["NET_HOST"] = "127.0.0.1"
+    with servers() as (ports, reasons):
+        def measured(result: Result, ways: dict[str, Callable[..., Any]],
+                     sample: Callable[..., float], factor: float, **others: Any) -> Result:
+            result.refusals.update({name: reasons[name] for name in ways if name in reasons})
+            candidates = {name: functools.partial(sample, way, ports[name])
+                          for name, way in ways.items() if name in ports}
+            return interleave(result, {**candidates, **others}, rounds, factor)
+
         for at_once, most in AT_ONCE:
             count = max(at_once, int(most * share))
             title = f"{at_once:,} awaited calls at once, each" if at_once > 1 \
                 else "one awaited call after the other"
-            ways = {name: lambda begin=begin, name=name, count=count, at_once=at_once: awaited(
-                begin, ports[name], at_once, count)
-                for name, begin in CALLS.items() if name in ports}
-            ways["app-net, not awaited"] = lambda count=count: plain(ports["app-net"], count)
-            yield interleave(Result(f"awaited-{at_once}", title, "µs", baseline="app-net"), ways,
-                             rounds, 1e6)
+            yield measured(
+                Result(f"awaited-{at_once}", title, "µs", baseline="app-net"), CALLS,
+                functools.partial(awaited, at_once, count), 1e6,
+                **{"app-net, not awaited": functools.partial(plain, ports["app-net"], count)})
         count = max(100, int(ITEMS * share))
-        yield interleave(
+        yield measured(
             Result("stream", f"a stream of {count:,} items", "items/s", True, baseline="app-net"),
-            {name: lambda one=one, name=name: streamed(one, ports[name], count)
-             for name, one in STREAMS.items() if name in ports and installed(name)}, rounds)
+            STREAMS, functools.partial(streamed, count), 1)
         count = max(100, int(CALLBACKS * share))
-        yield interleave(
-            Result("callback", "a callback", "µs", baseline="app-net"),
-            {name: lambda one=one, name=name: called_back(one, ports[name], count)
-             for name, one in CALLBACKS_BY.items() if name in ports}, rounds, 1e6)
-
-
-def installed(name: str) -> bool:
-    import importlib.util
-
-    return name != "execnet" or importlib.util.find_spec("execnet") is not None
+        yield measured(
+            Result("callback", "a callback", "µs", baseline="app-net"), CALLBACKS_BY,
+            functools.partial(called_back, count), 1e6)
 
 
 def main(arguments: list[str]) -> None:
@@ -344,8 +348,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the calls and items")
     parser.add_argument("--serve", choices=list(SERVERS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    os.environ["NET_HOST"] = "127.0.0.1"
     if options.serve:
+        os.environ["NET_HOST"] = "127.0.0.1"
         SERVERS[options.serve]()
         return
     report.show(run(options.rounds, options.share))

@@ -13,6 +13,7 @@ class Plan:
     :ivar calls: small calls in one sample.
     :ivar seconds: of one sample of a rate.
     :ivar largest: bytes of the largest text.
+    :ivar share: of the awaited calls, items, callbacks and spread tasks.
     :ivar cpu: the core to which latency is pinned; ``None`` where a process can't be pinned.
     """
 
@@ -27,6 +28,7 @@ class Plan:
     brief: int = 1000
     events: int = 2000
     subscribers: tuple[int, ...] = (1, 10, 50)
+    share: float = 1.0
     cpu: Optional[int] = None
 
     def at_most(self, rounds: int) -> int:
@@ -35,5 +37,6 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    rounds=3, calls=200, seconds=0.2, largest=1_000_000, threads=(1, 8, 64), subscribers=(1, 10)
+    rounds=3, calls=200, seconds=0.2, largest=1_000_000, threads=(1, 8, 64), subscribers=(1, 10),
+    share=0.1,
 )

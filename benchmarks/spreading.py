@@ -3,7 +3,8 @@
     python -m benchmarks.spreading [--rounds 5]
 
 What is shown is the time of the whole work divided by the number of tasks: the task itself, which
-keeps a core busy, on as many cores as there are, and what spreading it adds.
+keeps a core busy, on as many cores as there are, and what spreading it adds. ``python -m
+benchmarks`` has these rows, too.
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from typing import Any, Callable, Iterator
 
 from . import report
 from .measure import Result, interleave
-from .processes import PROJECT
+from .processes import PROJECT, Refused
 
 PROCESSES = 4
 #: Name of the work, seconds of a task, tasks.
@@ -91,9 +92,8 @@ def process_pool() -> Iterator[dict[str, Spread]]:
 def dask() -> Iterator[dict[str, Spread]]:
     try:
         from distributed import Client, LocalCluster
-    except ImportError:
-        yield {}
-        return
+    except ImportError as problem:
+        raise Refused(str(problem)) from None
     with LocalCluster(n_workers=PROCESSES, threads_per_worker=1, dashboard_address=None,
                       host="127.0.0.1") as cluster, Client(cluster) as client:
         yield {"Dask map": lambda tasks: client.gather(client.map(spin, tasks, pure=False))}
@@ -103,21 +103,21 @@ def dask() -> Iterator[dict[str, Spread]]:
 def ray() -> Iterator[dict[str, Spread]]:
     try:
         import ray
-    except ImportError:
-        yield {}
-        return
+    except ImportError as problem:
+        raise Refused(str(problem)) from None
     try:
         ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False,
                  logging_level="ERROR", _node_ip_address="127.0.0.1")
     except Exception as problem:  # it waits half a minute, which a busy machine may take
-        print(f"left out: Ray: {problem}", file=sys.stderr)
-        yield {}
-        return
+        raise Refused(str(problem)) from None
     try:
         remote = ray.remote(spin)
         yield {"Ray remote": lambda tasks: ray.get([remote.remote(seconds) for seconds in tasks])}
     finally:
         ray.shutdown()
+
+
+SYSTEMS = {"ProcessPoolExecutor": process_pool, "app-net": app_net, "Dask": dask, "Ray": ray}
 
 
 def _submit(executor: Executor, function: Any, tasks: list[float]) -> list[float]:
@@ -135,14 +135,19 @@ def measured(spread: Spread, tasks: list[float]) -> float:
 def run(rounds: int, share: float = 1.0) -> Iterator[Result]:
     with contextlib.ExitStack() as stack:
         ways: dict[str, Spread] = {}
-        for system in (process_pool, app_net, dask, ray):
-            ways.update(stack.enter_context(system()))
+        refusals: dict[str, str] = {}
+        for name, system in SYSTEMS.items():
+            try:
+                ways.update(stack.enter_context(system()))
+            except Refused as problem:
+                refusals[name] = str(problem)
         for spread in ways.values():
             spread([0.0] * (8 * PROCESSES))  # until all processes are there
-        for name, seconds, count in WORKS:
+        for work, seconds, count in WORKS:
             tasks = [seconds] * max(1, int(count * share))
-            result = Result(f"spread-{name}", f"{len(tasks):,} tasks of {name} over {PROCESSES} "
-                            f"processes, each", "µs", baseline="ProcessPoolExecutor.submit")
+            result = Result(f"spread-{work}", f"{len(tasks):,} tasks of {work} over {PROCESSES} "
+                            f"processes, each", "µs", baseline="ProcessPoolExecutor.submit",
+                            refusals=dict(refusals))
             yield interleave(result, {way: lambda spread=spread, tasks=tasks:
                                       measured(spread, tasks) for way, spread in ways.items()},
                              rounds, 1e6)

@@ -2,6 +2,7 @@
 asserts a time."""
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,8 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import chart, events, fanout, goals, payloads, report  # noqa: E402
+from benchmarks import (chart, discovery, events, fanout, goals, payloads, report,  # noqa: E402
+                        spreading)
 from benchmarks.measure import Result, interleave, result_from_json  # noqa: E402
 from benchmarks.processes import Pair, Refused, Worker  # noqa: E402
 from benchmarks.systems import SYSTEMS  # noqa: E402
@@ -195,6 +197,24 @@ def test_the_chart_is_well_formed_and_names_who_was_measured():
 
 def test_a_result_survives_json():
     assert result_from_json(json.loads(json.dumps(samples().as_json()))) == samples()
+
+
+def test_a_search_that_cannot_be_measured_says_why(monkeypatch):
+    monkeypatch.setattr(discovery, "why_not", lambda: "no namespaces here")
+    tables = list(map(report.table, discovery.results(1)))
+    assert len(tables) == 2 and all("no namespaces here" in table for table in tables)
+
+
+def test_what_is_not_installed_is_named_with_the_reason(monkeypatch):
+    @contextlib.contextmanager
+    def lacking():
+        raise Refused("No module named 'dask'")
+        yield {}
+
+    monkeypatch.setattr(spreading, "SYSTEMS", {
+        "one": lambda: contextlib.nullcontext({"one": lambda tasks: None}), "Dask": lacking})
+    for result in spreading.run(1, 0.001):
+        assert list(result.samples) == ["one"] and "'dask'" in result.refusals["Dask"]
 
 
 def test_awaited_calls_streams_and_callbacks_are_measured():
