@@ -1,8 +1,7 @@
 """How deeply values may be nested on the stack of the thread that reads or writes them.
 
 Each level takes a part of the stack, in the parser and encoder of JSON, in our own functions, and
-when
-the interpreter frees the values. Threads may have stacks of 32 KiB; one that is full ends the
+when the interpreter frees the values. Threads may have stacks of 32 KiB; one that is full ends the
 process.
 """
 from __future__ import annotations
@@ -14,10 +13,11 @@ KIB = 2 ** 10
 
 # Bytes of the stack that a level of the costliest containers takes; one of lists and dicts, which
 # only the parser and the encoder go through; and what is left for what the thread does besides.
-# Until Python 3.11 each call of a function in Python takes some.
-LEVEL = 2304 if sys.version_info < (3, 11) else KIB
+# Until Python 3.11 each call of a function in Python takes some; from 3.14 on Python itself leaves
+# the last 32 KiB alone.
+LEVEL = 2304 if sys.version_info < (3, 11) else KIB if sys.version_info < (3, 14) else 1536
 PLAIN_LEVEL = KIB // 2
-BESIDES = 20 * KIB
+BESIDES = (20 if sys.version_info < (3, 14) else 52) * KIB
 # Where the system does not tell, a stack is as large as it is by default: 512 KiB at least.
 USUAL = 8 * KIB * KIB
 

@@ -11,6 +11,7 @@ import pytest
 
 from hearing import ask, until
 from processes import environment
+from times import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "frames.py"
@@ -77,12 +78,14 @@ def test_workers_render_all_frames_even_if_one_is_killed(port_range):
         workers[0].kill()
         # A late one joins in.
         processes.append(start(port_range, "worker"))
-        output, errors = hub.communicate(timeout=15)
+        output, errors = hub.communicate(timeout=patience(15))
         assert (hub.returncode, errors) == (0, "")
-        assert re.search(r"^12 frames by [23] workers$", output, re.M)
-        for worker in processes[2:]:
-            assert worker.wait(5) == 0
-            assert worker.stderr.read() == ""
+        # Whether the killed and the late one had their turn depends on the machine; a late one that
+        # has missed the end goes on.
+        assert re.search(r"^12 frames by [123] workers$", output, re.M)
+        assert workers[1].wait(patience(5)) == 0
+        processes[-1].kill()
+        assert [worker.communicate()[1] for worker in (workers[1], processes[-1])] == ["", ""]
     finally:
         for process in processes:
             process.kill()

@@ -51,7 +51,10 @@ def all_of_them():
         echo(name, levels_here(name in ("list", "dict")))
 
 
-threading.stack_size(int(sys.argv[1]))
+try:
+    threading.stack_size(int(sys.argv[1]))
+except ValueError:  # less than this Python allows
+    sys.exit(print({}))
 thread = threading.Thread(target=all_of_them)
 thread.start()
 threading.stack_size(0)  # for others; it is the thread's own that counts
@@ -66,7 +69,7 @@ def test_no_nesting_overflows_a_stack_of_any_size(size):
     done = run_python("-c", NESTED, str(size * stacks.KIB))
     assert done.returncode == 0, done.stderr[-500:]
     deepest = eval(done.stdout)
-    levels = max(0, size - 20) * stacks.KIB // stacks.LEVEL
+    levels = max(0, size * stacks.KIB - stacks.BESIDES) // stacks.LEVEL
     for name, depth in deepest.items():
         each = 2 if name == "peer" else 1  # two levels
         assert each * depth >= min(levels, 100) * 0.8 - 2, (name, depth)
@@ -88,5 +91,6 @@ print(levels_here() > 200)
 @pytest.mark.skipif(sys.platform != "linux", reason="others are not asked")
 def test_the_stack_that_counts_is_that_of_the_thread():
     # In a process without other threads, whose stacks the C library could give to this one.
-    levels = 76 * stacks.KIB // stacks.LEVEL
-    assert run_python("-c", ONE_THREAD).stdout == f"{levels} 152\nTrue\n"
+    room = 96 * stacks.KIB - stacks.BESIDES
+    assert run_python("-c", ONE_THREAD).stdout == \
+        f"{room // stacks.LEVEL} {room // stacks.PLAIN_LEVEL}\nTrue\n"
