@@ -33,7 +33,7 @@ LONG_TICK = 0.03
 # For an address that is known to be a peer's, or most likely is.
 EXPECTED_SECONDS = 0.8
 # Seconds for the peers that were known before to answer the question to all, from the last answer
-# on: where many search at once, answers take their time.
+# on; where many search at once, until no more answers are expected.
 KNOWN_LATER = 0.1
 
 
@@ -141,8 +141,11 @@ class Searching:
     # ------------------------------------------------------------------ the clock
 
     def _ask_known(self) -> None:
+        now = monotonic()
         when = self._answered + KNOWN_LATER
-        if monotonic() < when:
+        if now >= when and not all(quest.over(now) for quest in self._quests):
+            when = now + LONG_TICK
+        if now < when:
             if any(address not in self._answers for address in self._known):
                 self.later(when, self._ask_known)
             return
@@ -170,7 +173,7 @@ class Searching:
             return True
         # Known addresses are asked again only if the search takes that long; it does not wait for
         # them.
-        if any(address not in self._answers for address in self._known) and self._schedule:
+        if self._schedule and any(address not in self._answers for address in self._known):
             return False
         return self.sweep.idle and all(quest.over(now) for quest in self._quests)
 

@@ -109,6 +109,31 @@ def test_peers_that_were_known_are_asked_over_tcp_when_no_more_answers_come(port
     state._close()
 
 
+def test_peers_that_were_known_are_not_asked_over_tcp_while_answers_are_expected(
+        ports, monkeypatch):
+    class Quest:
+        due = float("inf")
+        waits = True
+
+        def over(self, now):
+            return not self.waits
+
+        def close(self):
+            pass
+
+    state = search_module.Searching([], True, [("127.0.0.1", ports[0])])
+    quest = Quest()
+    state._quests.append(quest)
+    now = state.started + 2.0
+    monkeypatch.setattr(search_module, "monotonic", lambda: now)
+    state._ask_known()
+    assert state.sweep.idle and not state._done()
+    quest.waits, now = False, now + 0.1
+    state._do_what_is_due(now)
+    assert [one.address for one in state.sweep._urgent] == [("127.0.0.1", ports[0])]
+    state._close()
+
+
 def test_a_loopback_host_searches_no_network(ports, monkeypatch):
     for module, name in ((interfaces, "read"), (neighbours, "read"), (neighbours, "read_at_once")):
         monkeypatch.setattr(module, name, lambda *args: pytest.fail("looked beyond loopback"))
