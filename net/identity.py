@@ -240,7 +240,15 @@ def make_id(port: int, host: str, group: Optional[str] = None) -> PeerId:
 
     :raises InvalidPeer: not a host or a port.
     """
-    return PeerId(encode_text(f"{place_text(check_address(host, port, (host, port)))} -> {group}"))
+    address = check_address(host, port, (host, port))
+    encoded = encode_text(f"{place_text(address)} -> {group}")
+    if len(encoded) > MAX_ID:
+        raise InvalidPeer(encoded, f"an id of {len(encoded):,} bytes")
+    # Without reading what was just written: a search makes hundreds.
+    made = bytes.__new__(PeerId, encoded)
+    made.host, made.port = address
+    made.group, made.info = group_named(str(group)), {}
+    return made
 
 
 def _parse_id(encoded: bytes, given: object = None) -> Tuple[str, int, Optional[str]]:

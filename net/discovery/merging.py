@@ -125,4 +125,6 @@ def peer_id(answer: Answer) -> PeerId:
             "wire": "documented" if answer.old else "modern"}
     if answer.old:
         info["version"] = VERSIONS[answer.dialect]
-    return PeerId(make_id(port, host, None if group == "None" else group), info)
+    peer = make_id(port, host, None if group == "None" else group)
+    peer.info = info
+    return peer

@@ -274,11 +274,12 @@ def read_proc(seconds: float) -> list[str]:
         return parse_proc(table.read(MAX_OUTPUT_BYTES))
 
 
-def parse_unanswered(output: bytes) -> list[tuple[str, str]]:
-    """Address and device of the rows of /proc/net/arp whose host has not answered."""
+def parse_unanswered(output: bytes, wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """Address and device of the rows of /proc/net/arp whose host has not answered, of these."""
+    hosts = {host.encode("ascii") for host in wanted}
     rows = (line.split() for line in output.splitlines()[1:])
     return [(row[0].decode("ascii"), row[5].decode("ascii", "replace")) for row in rows
-            if len(row) >= 6 and is_host(row[0]) and row[2] == b"0x0"]
+            if len(row) >= 6 and row[2] == b"0x0" and row[0] in hosts]
 
 
 def may_forget() -> bool:
@@ -309,11 +310,9 @@ def forget(hosts: Iterable[str]) -> int:
         return 0
     import fcntl
 
-    wanted = set(hosts)
     try:
         with open(PROC_TABLE, "rb") as table:
-            rows = [row for row in parse_unanswered(table.read(MAX_OUTPUT_BYTES))
-                    if row[0] in wanted]
+            rows = parse_unanswered(table.read(MAX_OUTPUT_BYTES), hosts)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for host, device in rows:
                 try:

@@ -211,8 +211,11 @@ def test_the_kernels_own_table_is_read_where_there_is_one():
 
 
 def test_the_rows_of_hosts_that_did_not_answer_are_told_from_the_others():
-    assert neighbours.parse_unanswered(PROC) == [("10.77.5.9", "eth0")]
-    assert neighbours.parse_unanswered(b"\xff\xfe\n1 2 x 4 5 6\n10.0.0.1 0x1 0x0\n") == []
+    hosts = ["10.77.5.9", "10.77.5.27", "10.77.5.78", "10.0.0.1"]
+    assert neighbours.parse_unanswered(PROC, hosts) == [("10.77.5.9", "eth0")]
+    assert neighbours.parse_unanswered(PROC, ["10.77.5.10"]) == []
+    broken = b"\xff\xfe\n1 2 x 4 5 6\n10.0.0.1 0x1 0x0\n"
+    assert neighbours.parse_unanswered(broken, hosts) == []
 
 
 def test_forgetting_needs_no_privilege_and_no_table(monkeypatch, tmp_path):
