@@ -77,6 +77,8 @@ class LanQuest:
         self._swept: interfaces.Targets = []
         self._primed: List[str] = []
         self._unsent: List[str] = []
+        # Those that need not be: they have answered, and are asked over TCP like the table's hosts.
+        self._passed_by: Set[str] = set()
         self._interfaces: List[interfaces.Interface] = []
         self._chosen: List[interfaces.Interface] = []
         self._heard_beyond: Set[Address] = set()
@@ -186,7 +188,10 @@ class LanQuest:
                 self._report.notes.append(f"not swept: {reason}")
                 self._swept = []
         self._undecided = False
-        for interface, hosts in self._swept:
+        if not self._crowd:
+            self._passed_by = {host for host, _ in self._heard_beyond if ":" not in host}
+        for interface, swept in self._swept:
+            hosts = [host for host in swept if host not in self._passed_by]
             for unsent in self.asker.prime(interface, hosts):
                 self._unsent += unsent
                 self._search.sweep.step(0)
@@ -283,6 +288,7 @@ class LanQuest:
         heard = {host for host, _ in self._heard_beyond}
         six = {addresses[0] for addresses in in_six if not heard.intersection(addresses)}
         hosts = six.union(table.hosts).difference(self._search.own)
+        hosts |= self._passed_by
         if settings.interfaces:
             hosts = {host for host in hosts if is_in(host, self._chosen)}
         self._report.neighbours = max(self._report.neighbours, len(hosts))

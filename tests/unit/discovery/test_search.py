@@ -283,6 +283,13 @@ def test_a_program_on_this_host_that_has_accepted_may_take_its_time_to_answer(
     assert primed() == [["192.168.1.20"]]
 
 
+def test_who_has_answered_is_not_swept_but_asked_at_its_other_ports(fake, primed):
+    fake._heard_beyond.update([("192.168.1.20", 3010), ("fe80::1%eth0", 3010)])
+    assert primed() == [[]] and fake._report.primed == 0
+    fake._take_table(neighbours.Table("arp", ["192.168.1.21"], []))
+    assert sorted(fake.started) == [("192.168.1.20", True), ("192.168.1.21", True)]
+
+
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_a_few_others_that_search_keep_nothing_from_being_swept(fake, primed, others):
     fake._crowd = others
