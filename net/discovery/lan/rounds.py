@@ -26,7 +26,7 @@ NOBODY_QUICK, NOBODY = 0.25, 0.9
 # How much longer all this takes for each other that searches at the same time.
 PER_OTHER = 0.02
 # Seconds that an answer may take after others have come.
-MIN_WAIT, MAX_WAIT = 0.03, 1.0
+MIN_WAIT, MAX_WAIT = 0.02, 1.0
 # How much longer than the slowest answer so far the next one may take.
 SLOWER = 1.25
 # Questions in all: at least, and at most. In between, as many as leave this risk of missing a peer
