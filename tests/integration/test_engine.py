@@ -70,6 +70,55 @@ def test_what_works_on_a_lan_works_through_a_router(site):
     assert process.close(patience(5)) == 0
 
 
+def test_cancelling_deadlines_and_circuits_that_break_or_do_not_begin(site):
+    other, process = site(), site()
+    meet(process)
+    process.execute("call = patient.on(peer, timeout=100).start()")
+    assert says(other, "until(lambda: held) or 0 < held[0] <= 100") == "True"
+    process.execute("call.cancel()")
+    assert says(other, "until(lambda: news)") == "None"
+    # A frame that is missing in the middle of a reply.
+    other.execute("from net.link.zenoh import DATA; lost, publish = [], engine().publish")
+    other.execute("engine().publish = lambda peer, kind, *rest: lost.append(kind) "
+                  "if kind == DATA and len(rest[-1]) > 60000 and not lost "
+                  "else publish(peer, kind, *rest)")
+    assert says(process, "ran(double, bytes(3_000_000), peer=peer)") == "('PeerLost', 'maybe')"
+    assert says(other, "len(lost)") == "1"
+    assert says(process, "len(double(bytes(3_000_000), peer=peer))") == "6000000"
+    # A process that is stopped answers no request for a circuit.
+    process.execute("net.process.process.client.close_idle()")
+    other.process.send_signal(signal.SIGSTOP)
+    assert says(process, "ran(double, 1, peer=peer)") == "('PeerUnreachable', 'no')"
+    other.process.send_signal(signal.SIGCONT)
+    process.execute("until(lambda: ran(double, 4, peer=peer) == 8)")
+
+
+def test_a_receiver_that_takes_nothing_fills_neither_process_nor_the_router(site, router):
+    other, process = site(), site()
+    meet(process)
+    for one in (other, process):
+        one.execute("from net.link.base import Deadline, Endpoint")
+    other.execute("here = engine().listen(Endpoint('zenoh', engine().instance + '.zenoh', 4000), 5)")
+    process.execute("until(lambda: engine().present.has(peer.address[0][:32], 4000))")
+    process.execute("pipes = [engine().connect(Endpoint('zenoh', peer.address[0], 4000), "
+                    "Deadline(WAIT)) for _ in range(4)]".replace("WAIT", str(patience(10))))
+    before = [int(says(one, "resident()")) for one in (other, process)] + [router.resident()]
+    process.execute("import select\n"
+                    "for one in pipes: one.setblocking(False)\n"
+                    "sent, data = 0, bytes(65536)\n"
+                    "while sent < 200_000_000:\n"
+                    "    ready = select.select([], pipes, [], 1)[1]\n"
+                    "    if not ready: break\n"
+                    "    sent += sum(one.send(data) for one in ready)\n")
+    # A window for each, and what the sockets hold at both ends.
+    assert int(says(process, "sent")) < 4 * 4 * 2 ** 20
+    after = [int(says(one, "resident()")) for one in (other, process)] + [router.resident()]
+    assert all(now - then < 40 for now, then in zip(after, before)), (before, after)
+    other.execute("got = sum(len(here.accept()[0].recv(10)) for _ in range(4))")
+    assert says(other, "got") == "40"
+    assert says(process, "double(21, peer=peer)") == "42"
+
+
 def test_when_the_router_is_killed_calls_end_and_when_it_is_back_all_goes_on(router, site):
     other, process = site(), site()
     meet(process)

@@ -15,7 +15,7 @@ if importlib.util.find_spec("zenoh") is None:
     pytest.skip("eclipse-zenoh is not installed", allow_module_level=True)
 pytest.importorskip("cryptography", reason="a secret needs it")
 
-WEST, EAST, BETWEEN = "10.78.1", "10.78.2", "10.78.3"
+WEST, EAST, BETWEEN, SOUTH = "10.78.1", "10.78.2", "10.78.3", "10.78.4"
 
 
 class Sites:
@@ -93,3 +93,33 @@ def test_sites_that_are_cut_off_from_each_other_and_joined_again(sites):
     east.ip("link set eth1 up")
     process.execute("until(lambda: news == ['came', 'left', 'came'])")
     assert says(process, "double(3, peer=peer)") == "6"
+
+
+def test_three_sites_with_a_router_each_are_one_network(sites):
+    routers = {site: sites.host(site, BETWEEN) for site in (WEST, EAST, SOUTH)}
+    hub = f"tls/{BETWEEN}.{routers[WEST].number}:7447"
+    sites.router(routers[WEST])
+    joined = {site: sites.router(routers[site], "--connect", hub) for site in (EAST, SOUTH)}
+    for one in joined.values():
+        one.wait_until("connected to 1 other router")
+    hosts = {WEST: sites.west, EAST: sites.east, SOUTH: sites.host(SOUTH)}
+    peers = {site: sites.peer(host, f"{site}.{routers[site].number}", NET_NAME=site)
+             for site, host in hosts.items()}
+    for one in peers.values():
+        one.execute(f"until(lambda: len(double.peers()) == 2, {patience(15)})")
+        assert says(one, "[double(number, peer=peer) for number, peer in enumerate(net.peers())]") \
+            == "[0, 2]"
+    # East and south, whose routers meet in the west only.
+    peers[EAST].execute("south, = [one for one in net.peers() if one.info['label'] == %r]" % SOUTH)
+    peers[EAST].execute("net.watch(lambda change, one: one == south and news.append(change))")
+    assert says(peers[EAST], "until(lambda: news == ['came'])") == "None"
+    assert says(peers[EAST], "subscribe(south)") == "None"
+    peers[SOUTH].execute("for number in range(100): tick(number)")
+    assert says(peers[EAST], "until(lambda: heard == list(range(100)))") == "None"
+    # One site is cut off; the other two go on.
+    routers[SOUTH].ip("link set eth1 down")
+    assert says(peers[EAST], "until(lambda: news == ['came', 'left'])") == "None"
+    assert says(peers[EAST], "[double(1, peer=peer) for peer in net.peers()]") == "[2]"
+    routers[SOUTH].ip("link set eth1 up")
+    assert says(peers[EAST], "until(lambda: news == ['came', 'left', 'came'])") == "None"
+    assert says(peers[EAST], "double(3, peer=south)") == "6"

@@ -36,6 +36,13 @@ def each(function, items):
     return [function(item) for item in items]
 
 @net.connect
+def patient():
+    held.append(net.remaining())
+    while not net.cancelled():
+        time.sleep(0.01)
+    news.append("cancelled")
+
+@net.connect
 def hold(seconds=60):
     held.append(seconds)
     time.sleep(seconds)
@@ -52,6 +59,13 @@ def ran(function, *args, **kwargs):
     except net.NetError as problem:
         return type(problem).__name__, problem.ran
 
+def engine():
+    return net.process.process.client.carriers.engine
+
+def resident():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS")) // 1024
+
 def closed(address):
     try:
         socket.create_connection(address).close()
@@ -66,7 +80,7 @@ def subscribe(peer):
 def until(fact, seconds=WAIT):
     end = time.monotonic() + seconds
     while not fact():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, (heard, held, gaps, news)
         time.sleep(0.01)
 
 """.replace("WAIT", str(patience(15)))
@@ -104,6 +118,12 @@ class Router:
         """Wait until its status holds a text."""
         while status not in self.said:
             self.said = self.line()
+
+    def resident(self) -> int:
+        """MiB of memory that it has."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file
+                        if line.startswith("VmRSS")) // 1024
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
