@@ -4,7 +4,8 @@ It finds answers: addresses that have identified themselves. It never lists them
 decides which are peers, and whether two answers come from the same one. A process has each finder
 once: :class:`~net.discovery.lan.finder.Lan`, :class:`~net.discovery.static.Static` and
 :class:`~net.discovery.engine.Engine`. One more is a class with these methods, and its line in
-``net/discovery/__init__.py``. ``tests/integration/test_finders.py`` runs this contract against each.
+``net/discovery/__init__.py``. ``tests/integration/test_finders.py`` runs this contract against
+each.
 """
 from __future__ import annotations
 

@@ -227,3 +227,11 @@ def test_awaited_calls_streams_and_callbacks_are_measured():
         own, = [line for line in table.splitlines() if line.split()[:1] == ["app-net"]
                 and line.split()[1] == "x"]
         assert "x 1.00" in own
+
+
+def test_what_needs_another_library_is_skipped_with_a_reason(monkeypatch, capsys):
+    from benchmarks import engine
+
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    engine.main([])
+    assert capsys.readouterr().out == "skipped: eclipse-zenoh and cryptography not installed\n"

@@ -3,10 +3,14 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 
+from processes import environment
 from routers import APPLICATION, SECRET, Router, meet, says
 from times import patience
 
@@ -15,6 +19,7 @@ if importlib.util.find_spec("zenoh") is None:
 pytest.importorskip("cryptography", reason="a secret needs it")
 
 
+ROOT = Path(__file__).resolve().parents[2]
 # Waits until a search says so.
 NOTE = "until(lambda: any(%r in note for note in net.peers(refresh=True).report.notes))"
 
@@ -98,7 +103,8 @@ def test_a_receiver_that_takes_nothing_fills_neither_process_nor_the_router(site
     meet(process)
     for one in (other, process):
         one.execute("from net.link.base import Deadline, Endpoint")
-    other.execute("here = engine().listen(Endpoint('zenoh', engine().instance + '.zenoh', 4000), 5)")
+    other.execute("here = engine().listen("
+                  "Endpoint('zenoh', engine().instance + '.zenoh', 4000), 5)")
     process.execute("until(lambda: engine().present.has(peer.address[0][:32], 4000))")
     process.execute("pipes = [engine().connect(Endpoint('zenoh', peer.address[0], 4000), "
                     "Deadline(WAIT)) for _ in range(4)]".replace("WAIT", str(patience(10))))
@@ -232,3 +238,14 @@ def test_a_peer_of_the_lan_is_reached_directly_and_by_the_router_when_that_fails
     process.execute("net.process.process.client.close_idle()")
     assert says(process, "double(21, peer=peer)") == "42"
     assert says(process, "double.start(4, peer=peer).result()") == "8"
+
+
+def test_a_benchmark_compares_it_with_zenoh():
+    command = [sys.executable, "-m", "benchmarks.engine", "--peers", "2", "--calls", "10",
+               "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=patience(60), env=environment())
+    assert done.returncode == 0, done.stderr
+    for name in ("small call", "16 MiB", "5,000 events", "search, 2 peers"):
+        line, = [line for line in done.stdout.splitlines() if line.startswith(name)]
+        assert line.count(" ms") == (3 if name in ("small call", "16 MiB") else 2)
