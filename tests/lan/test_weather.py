@@ -8,7 +8,7 @@ import pytest
 
 from forwarder import CALM, Weather
 from hearing import ask, until
-from virtual_lan import VirtualLan, hosts_in_turn, why_no_weather
+from virtual_lan import VirtualLan, hosts_in_turn, why_no_six, why_no_weather
 
 # Packets are lost at random: now and then more of them than any number of attempts bears.
 pytestmark = pytest.mark.flaky(reruns=1)
@@ -51,6 +51,17 @@ def twenty(build: Any) -> Iterator[VirtualLan]:
         yield lan
 
 
+@pytest.fixture(scope="module")
+def twenty_six(build: Any) -> Iterator[VirtualLan]:
+    """The same where there is nothing but IPv6."""
+    reason = why_no_six()
+    if reason:
+        pytest.skip(reason)
+    with build(11, weather=True, four=False, six="fd77:5::") as lan:
+        lan.peers(*hosts_in_turn(lan.hosts[1:], PEERS))
+        yield lan
+
+
 @pytest.fixture
 def watched(build: Any) -> Iterator[tuple[VirtualLan, list[Any]]]:
     """Six watchers that know each other."""
@@ -66,6 +77,14 @@ def test_all_are_found_whatever_the_network_does(twenty, search, weather):
     twenty.weather(weather)
     twenty.hosts[0].forget_neighbours()
     assert len(search(twenty.hosts[0])["peers"]) == PEERS
+
+
+@pytest.mark.parametrize("name", ["calm", "5 % lost", "20 % lost", "round trip 400 ms"])
+def test_all_are_found_by_ipv6_whatever_the_network_does(twenty_six, search, name):
+    twenty_six.weather(WEATHERS[name])
+    twenty_six.hosts[0].forget_neighbours()
+    # By the unique local address, or where its answer was lost, by the link-local one.
+    assert len(search(twenty_six.hosts[0])["peers"]) == PEERS
 
 
 @pytest.mark.stress
