@@ -30,6 +30,7 @@ from net.wire.limits import Limits
 from net.wire.messages import encode_refusal, encode_result
 from net.wire.session import encode_hello
 from hearing import until
+from times import patience
 
 OWN_ID = make_id(3010, "127.0.0.1")
 A, B = ("198.51.100.1", 3010), ("198.51.100.2", 3010)
@@ -62,6 +63,15 @@ class Peer:
 
     def trigger(self, *values: Any, name: str = "done") -> None:
         """Send events to all that are connected."""
+        if self.open:
+            # On the loop: behind the answer to a request, which it may be about to give.
+            done = threading.Event()
+            self.open[0].network.loop.call_soon(lambda: (self._send(values, name), done.set()))
+            assert done.wait(patience(5))
+        else:
+            self.sequence += len(values)
+
+    def _send(self, values: Any, name: str) -> None:
         first = self.sequence + 1
         self.sequence += len(values)
         events = list(join([(name, number, pack_arguments((value,), {}))
@@ -87,7 +97,7 @@ class Connection:
         self.sent = 0
         self.paused = False
         self._waiting: List[Any] = []
-        self._network = network
+        self.network = network
         self._peer = peer
         self._session = session
         self._receiver = receiver
@@ -104,7 +114,7 @@ class Connection:
         """Have the other side receive something."""
         event = self._session.receive(b"".join(pieces))
         while event is not None:
-            self._network.loop.call_soon(lambda event=event: self._deliver(event))
+            self.network.loop.call_soon(lambda event=event: self._deliver(event))
             event = self._session.receive(b"")
 
     def _deliver(self, event: Any) -> None:
@@ -115,7 +125,7 @@ class Connection:
 
     def cut(self) -> None:
         """End it from the publisher's side."""
-        self._network.loop.call_soon(self._cut)
+        self.network.loop.call_soon(self._cut)
 
     def _cut(self) -> None:
         if not self.closed:
@@ -618,7 +628,7 @@ def test_what_was_connected_from_an_address_that_has_gone_is_connected_anew(netw
     network.add(A)
     before, = peer.open  # from an address that is not this host's
     network.loop.call_soon(network.subscriber.moved)
-    until(lambda: peer.open and peer.open != [before])
+    until(lambda: len(peer.asked) == 2 and peer.open and peer.open != [before])
     peer.trigger("heard")
     until(lambda: network.heard == ["heard"])
 
