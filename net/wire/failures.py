@@ -21,8 +21,7 @@ from .limits import Limits
 from .matching import (GROUP, REMOTE_ERROR, Name, args_of, cause_of, constructor_of,
                        context_of, derives, dict_of, find_loaded, inner_of, is_a, is_builtin,
                        is_context_suppressed, is_group, matching_class, members_of, mro, name_of,
-                       owner_of, set_args, set_cause, set_context, set_traceback, suppress_context,
-                       traceback_of)
+                       owner_of, set_args, set_cause, set_context, suppress_context, traceback_of)
 from .matching import Rebuilt as _Rebuilt
 from .values import Packer
 
@@ -236,11 +235,6 @@ def _value_of(descriptor: Any, error: BaseException) -> Any:
         return descriptor.__get__(error)
     except (AttributeError, TypeError):  # it has none yet
         return None
-
-
-def forget_traceback(error: BaseException) -> None:
-    """Release the frames that an exception went through, and all that they hold."""
-    set_traceback(error, None)
 
 
 # ------------------------------------------------------------------------------- and back again

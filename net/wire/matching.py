@@ -40,7 +40,6 @@ dict_of: Callable[[BaseException], Dict[Any, Any]] = _OF_EXCEPTIONS["__dict__"].
 args_of: Callable[[BaseException], Tuple[Any, ...]] = _OF_EXCEPTIONS["args"].__get__
 set_args: Callable[[BaseException, Tuple[Any, ...]], None] = _OF_EXCEPTIONS["args"].__set__
 traceback_of: Callable[[BaseException], Any] = _OF_EXCEPTIONS["__traceback__"].__get__
-set_traceback: Callable[[BaseException, Any], None] = _OF_EXCEPTIONS["__traceback__"].__set__
 cause_of: Callable[[BaseException], Any] = _OF_EXCEPTIONS["__cause__"].__get__
 set_cause: Callable[[BaseException, Any], None] = _OF_EXCEPTIONS["__cause__"].__set__
 context_of: Callable[[BaseException], Any] = _OF_EXCEPTIONS["__context__"].__get__
