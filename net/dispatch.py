@@ -20,7 +20,7 @@ from .identity import Flag, encode_text, place_text, tag_name, tag_of_old_peer
 from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
-from .wire.frames import Buffer, Frame
+from .wire.frames import Buffer, Fields
 from .wire.memo import Memo
 from .wire.memory import estimate
 from .wire.legacy import LegacySession, is_marked, unmarked
@@ -191,7 +191,7 @@ class Dispatch:
         self._memory = MemoryBudget() if memory is None else memory
         self._coroutines = coroutines
 
-    def answer(self, frame: Frame, context: Context, tally: Tally,
+    def answer(self, frame: Fields, context: Context, tally: Tally,
                charge: Optional[Callable[[int], None]] = None) -> Union[List[Buffer], Stream]:
         """The reply to a call, ready to send; none if it was sent. Whatever the function does,
         there is one.
@@ -199,21 +199,22 @@ class Dispatch:
         :param context: of the calls of this connection, one at a time.
         :param charge: is told of the memory that a large request takes.
         """
-        number, tag = frame.number, b""
+        _, number, _, text, _ = frame
+        tag = b""
         try:
             # Before anything else of the request is read: the tag may be unknown.
-            tag = messages.tag_of(frame)
+            tag = messages.tag_of(text)
             function = self._connections.get(tag)
             if function is None and tag != SEVERAL:
                 return messages.encode_result(number, self._unknown(tag))
             if tag in self._groups and context.caller.group not in self._groups[tag]:
                 return messages.encode_refusal(number, self._stranger(tag, context))
-            if len(frame.text) >= LARGE and charge is None:
+            if len(text) >= LARGE and charge is None:
                 return self._answer_large(frame, context, tally)
             if function is None:
                 return self._answer_several(frame, context, tally, charge)
-            _, args, kwargs, seconds = messages.decode_call(frame, tag, settings.limits,
-                                                            context.borrow, charge)
+            args, kwargs, seconds = messages.decode_call(frame, settings.limits, context.borrow,
+                                                         charge)
             context.seconds = seconds
             context.deadline = None if seconds is None else _deadline(seconds)
         except BaseException as problem:
@@ -257,24 +258,24 @@ class Dispatch:
         except Exception as error:  # changed by another thread while it was read
             return encode_error(number, tag, error)
 
-    def _answer_large(self, frame: Frame, context: Context,
+    def _answer_large(self, frame: Fields, context: Context,
                       tally: Tally) -> Union[List[Buffer], Stream]:
+        _, number, tagged, text, _ = frame
         room = Room(self._memory)
         try:
-            if not room.take(estimate(frame.text, frame.tagged)):
-                return messages.encode_refusal(frame.number, NoRoom())
+            if not room.take(estimate(text, tagged)):
+                return messages.encode_refusal(number, NoRoom())
             return self.answer(frame, context, tally, room.charge)
         finally:
             room.free()
 
-    def _answer_several(self, frame: Frame, context: Context, tally: Tally,
+    def _answer_several(self, frame: Fields, context: Context, tally: Tally,
                         charge: Optional[Callable[[int], None]]) -> List[Buffer]:
         """Run a function for each of some arguments, one after the other. The result is a list of
         outcomes; what has none did not run. It is null if there is no such function."""
-        number, tag = frame.number, SEVERAL
+        number, tag = frame[1], SEVERAL
         try:
-            _, args, _, seconds = messages.decode_call(frame, tag, settings.limits,
-                                                       context.borrow, charge)
+            args, _, seconds = messages.decode_call(frame, settings.limits, context.borrow, charge)
             context.seconds = seconds
             context.deadline = None if seconds is None else _deadline(seconds)
             tag, works = _several(args)

@@ -23,7 +23,7 @@ from ..link.carriers import Carriers
 from ..link.streams import Deadline, Stream, Timed
 from ..settings import Settings
 from ..wire.frames import (ASK, FAILURE, FIRST, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
-                           EndOfStream, Frame, NotAFrame)
+                           EndOfStream, Fields, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
 from ..wire.limits import Limits
 from ..wire.messages import decode_reply, encode_call
@@ -145,7 +145,7 @@ class Client:
                 lender = Lender(limits, pool.address, seconds)
                 message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
             reply = pool.exchange(message, number, deadline, context, lender)
-        if type(reply) is Frame:
+        if type(reply) is tuple or type(reply) is Frame:
             result = pool.decode(reply, peer, tag, limits)
         elif type(reply) is Begun:
             return RemoteIterator(reply, peer, tag, limits)
@@ -263,7 +263,7 @@ class Connection:
         self.revision = revision
         self.idle_since = 0.0
 
-    def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline]) -> Frame:
+    def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline]) -> Fields:
         """Send a request and receive its reply."""
         if deadline is not None:
             return self._exchange_timed(message, number, deadline)
@@ -273,7 +273,7 @@ class Connection:
         except _CLOSED:
             self._look_for_reply()
         message.clear()
-        event = session.receive(stream.recv(FIRST))
+        event: Any = session.receive_fields(stream.recv(FIRST))
         if event is None:
             event = rest_of_event(stream, session)
         return event if event[1] == number else self._stray(event)
@@ -345,7 +345,7 @@ def _within(deadline: Optional[Deadline], seconds: float) -> float:
 
 def _exchange_within(context: Optional[Context], connection: Connection, message: List[Buffer],
                      number: int, deadline: Optional[Deadline],
-                     lender: Optional[Lender]) -> Frame:
+                     lender: Optional[Lender]) -> Fields:
     """An exchange that ends when the served call is cancelled that makes it, if one does."""
     if context is not None:
         context.add_ending(connection.stream.abort)
@@ -391,14 +391,14 @@ class Pool:
 
     def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline],
                  context: Optional[Context], lender: Optional[Lender] = None) \
-            -> Union[Frame, Begun, OldPeer]:
+            -> Union[Fields, Begun, OldPeer]:
         """One request and its reply; if an old program is there, which did not run it, that.
 
         :param context: of the served call that makes this one, if one does.
         :param lender: does what is asked of the caller meanwhile.
         """
         connection = self._take(deadline, context)
-        if isinstance(connection, OldPeer):
+        if type(connection) is OldPeer:
             return connection
         if len(message) > 1:
             self._check_size(connection, message)
@@ -418,7 +418,7 @@ class Pool:
             raise failure from None
         if frame[0] != RESULT and frame[0] != FLAG and not self._is_final(connection, frame):
             return frame if frame[0] == FAILURE else \
-                Begun(self, connection, number, deadline, frame, lender)
+                Begun(self, connection, number, deadline, Frame(*frame), lender)
         connection.idle_since = uptime()
         self._idle.append(connection)
         if self._waiting:
@@ -431,17 +431,18 @@ class Pool:
             raise ProtocolError(self.address, "more than one reply", "maybe")
         self.discard(connection)
 
-    def _is_final(self, connection: Connection, frame: Frame) -> bool:
+    def _is_final(self, connection: Connection, frame: Fields) -> bool:
         """Whether a frame that is no result ends its call and leaves the connection in order."""
-        if frame.kind == FAILURE and b'"refused"' in frame.text:
+        kind = frame[0]
+        if kind == FAILURE and b'"refused"' in frame[3]:
             # A peer that could not read a request, or is at its limit, closes after its reply.
             self.discard(connection)
             return False
-        if frame.kind != FAILURE and frame.kind not in STREAMED:
+        if kind != FAILURE and kind not in STREAMED:
             # Such as what asks for something that was not lent.
             self.discard(connection)
-            raise ProtocolError(self.address, f"a frame of kind {frame.kind} is no reply", "maybe")
-        return frame.kind == FAILURE
+            raise ProtocolError(self.address, f"a frame of kind {kind} is no reply", "maybe")
+        return kind == FAILURE
 
     def _check_size(self, connection: Connection, message: Sequence[Buffer]) -> None:
         """Refuse a request that the peer would refuse, before it is sent.
@@ -489,7 +490,7 @@ class Pool:
             return PeerLost(self.address, f"the peer closed the connection {how}")
         return PeerLost(self.address, str(problem))
 
-    def decode(self, frame: Frame, peer: object, tag: bytes, limits: Limits) -> Any:
+    def decode(self, frame: Fields, peer: object, tag: bytes, limits: Limits) -> Any:
         """What a reply holds, as :func:`~net.wire.messages.decode_reply`."""
         try:
             return decode_reply(frame, self.address, peer, tag, limits)

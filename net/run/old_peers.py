@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from time import monotonic
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, final
 
 from ..errors import Address, CallTimeout, NetError, PeerLost, PeerUnreachable, ProtocolError
 from ..identity import Flag, tag_for_old_peer
@@ -26,6 +26,7 @@ LOOK_TIME = 3.0
 ANSWER_TIME = 1.0
 
 
+@final
 class OldPeer:
     """An old program at an address. Any thread may call.
 

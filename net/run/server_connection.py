@@ -229,7 +229,7 @@ class ServerConnection:
 
     def _serve_requests(self, session: Session, event: Any, dispatch: Dispatch) -> None:
         stream, context, tally = self.stream, self.context, self.tally
-        recv, receive, answer = stream.recv, session.receive, dispatch.answer
+        recv, receive, answer = stream.recv, session.receive_fields, dispatch.answer
         idle_time = settings.idle_time
         context.borrow = partial(self._borrow, session)
         context.send_at_once = self._send_at_once
@@ -302,7 +302,8 @@ class ServerConnection:
         if self.terms.hand_over is None:
             return encode_refusal(event[1], ProtocolError(None, "no events there"))
         self.terms.hand_over(Handover(self.stream, session, self.address,
-                                      self.context.caller.group, self.terms.revision, event))
+                                      self.context.caller.group, self.terms.revision,
+                                      Frame(*event)))
         self.handed_over = True
         return None
 

@@ -201,8 +201,7 @@ class _Flow:
 
 def is_refusal(event: Any) -> bool:
     """Whether it refuses a whole connection."""
-    return isinstance(event, Frame) and event.kind == FAILURE and not event.number \
-        and b'"refused"' in event.text
+    return isinstance(event, tuple) and event[:2] == (FAILURE, 0) and b'"refused"' in event[3]
 
 
 def says_goodbye(session: Session) -> bool:

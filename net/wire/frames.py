@@ -56,6 +56,9 @@ class Frame(NamedTuple):
     buffers: Sequence[bytes] = ()
 
 
+#: What a frame holds, also as a plain tuple: that takes a fifth of the time to make and to read.
+Fields = Tuple[int, int, bool, bytes, Sequence[bytes]]
+
 #: ``Frame._make`` without its function in Python, which takes as long as all the rest of a frame.
 make_frame = functools.partial(tuple.__new__, Frame)
 
@@ -122,12 +125,17 @@ class FrameParser:
         :raises MessageTooLarge: it declares more than the limits allow; nothing was allocated.
         :raises ProtocolError: the bytes start no frame, or one that may not come now.
         """
-        # Nearly every message is small, and comes whole and alone.
+        found = self.receive_fields(data)
+        return make_frame(found) if type(found) is tuple else found
+
+    def receive_fields(self, data: bytes) -> Any:
+        """As :meth:`receive`, for plain calls, which are to be as quick as they can be: a frame
+        that comes whole and alone, as nearly all small ones do, is a plain tuple of its fields."""
         size = len(data) - HEAD
         if size >= 0 and not self.rest and self._partial is None:
             start, number, declared = QUICK_HEADER.unpack_from(data)
             if declared == size <= self._max_text and start in self._starts:
-                return make_frame((start >> KIND, number, False, data[HEAD:], ()))
+                return start >> KIND, number, False, data[HEAD:], ()
         frame = self._cut(data)
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 

@@ -25,7 +25,7 @@ from ..identity import Flag, PeerId, decode_text, encode_text, make_id, make_tag
 from .failures import rebuild
 from .frames import NotAFrame
 from .limits import Limits
-from .messages import Call, checked_call
+from .messages import Call, arguments_of
 from .values import ENVELOPE, brackets_of, check_depth
 
 #: The two dialects.
@@ -349,7 +349,7 @@ def decode_call(content: Dict[str, Any], dialect: str = BASE64) -> Call:
         tag = encode_text(tag).decode("ascii") if dialect == PLAIN else _plain_tag(_unquoted(tag))
     if type(tag) is not str or not tag.isascii():
         raise ProtocolError(None, "a call's connection is a base64 tag")
-    call = checked_call(tag.encode("ascii"), content)
+    call = Call(tag.encode("ascii"), *arguments_of(content))
     if call.tag == SUBSCRIBE:
         call = call._replace(args=_modern_subscription(call.args, dialect))
     return call if dialect == BASE64 else _without_peer(call)

@@ -5,7 +5,6 @@ value of it.
 """
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -15,7 +14,7 @@ from ..identity import Flag, printable
 from .checks import a_text, an_object, is_of_the_data
 from .failures import describe, rebuild, throw
 from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM, RESULT, TAKEN,
-                     Buffer, Frame)
+                     Buffer, Fields, Frame)
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
@@ -35,8 +34,8 @@ class Call(NamedTuple):
     seconds: Optional[float] = None
 
 
-#: ``Call._make`` without its function in Python.
-make_call: Callable[[Any], Call] = functools.partial(tuple.__new__, Call)
+#: The ``args``, ``kwargs`` and ``seconds`` of a :class:`Call`, of which a server has the tag.
+Arguments = Tuple[List[Any], Dict[str, Any], Optional[float]]
 
 
 def _message(kind: int, number: int, text: str, tagged: bool = False,
@@ -102,7 +101,6 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: 
     return _message(CALL, number, *packer.packed(tree, "the arguments"))
 
 
-_FIELDS = ("args", "kwargs", "seconds")
 # How a call begins, here and with the white space that JSON allows; and the most bytes of its tag.
 _BEGINNING = b'{"tag":"'
 _SPACED = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"')
@@ -111,13 +109,12 @@ MAX_TAG = 4096
 MAX_SECONDS = 1e9
 
 
-def tag_of(frame: Frame) -> bytes:
-    """The tag of a call, before the rest of it is read.
+def tag_of(text: bytes) -> bytes:
+    """The tag of a call, before the rest of its text is read.
 
     :raises ProtocolError: it does not begin as calls do.
     """
-    text = frame.text
-    if text.startswith(_BEGINNING):
+    if text[:8] == _BEGINNING:
         end = text.find(b'"', 8, MAX_TAG)
         if end > 0:
             return text[8:end]
@@ -127,40 +124,37 @@ def tag_of(frame: Frame) -> bytes:
     return found[1]
 
 
-def decode_call(frame: Frame, tag: bytes, limits: Limits = Limits(),
+def decode_call(frame: Fields, limits: Limits = Limits(),
                 borrow: Optional[Callable[[Any], Any]] = None,
-                charge: Optional[Callable[[int], None]] = None) -> Call:
-    """The call of a frame. Fields that this version does not know are ignored.
+                charge: Optional[Callable[[int], None]] = None) -> Arguments:
+    """What the call of a frame says besides its tag. Fields that this version does not know are
+    ignored.
 
-    :param tag: what :func:`tag_of` gave.
     :param borrow: makes what stands here for an argument that the caller lends.
     :param charge: is told of memory, as :func:`~.values.unpack` tells.
     :raises ProtocolError: it is none, or not of the form that calls have.
     :raises ValueNotSupported: an argument of a class or library that this process lacks.
     """
-    content = unpack(frame.text, frame.tagged, frame.buffers, limits, "", "at the peer", borrow,
-                     charge)
+    _, _, tagged, text, buffers = frame
+    content = unpack(text, tagged, buffers, limits, "", "at the peer", borrow, charge)
     if type(content) is not dict:
         raise ProtocolError(None, "a call is an object of tag, args and kwargs")
-    args, kwargs, seconds = map(content.get, _FIELDS)
-    if seconds is None and type(args) is list and type(kwargs) is dict:
-        return make_call((tag, args, kwargs, None))  # nearly every call
-    return checked_call(tag, content)
+    return arguments_of(content)
 
 
-def checked_call(tag: bytes, content: Dict[str, Any]) -> Call:
-    """A call from its parts, of either dialect.
+def arguments_of(content: Dict[str, Any]) -> Arguments:
+    """What a call of either dialect says besides its tag.
 
-    :param name: of the field that holds the tag.
     :raises ProtocolError: not of the form that calls have.
     """
-    args, kwargs, seconds = map(content.get, _FIELDS)
+    get = content.get
+    args, kwargs, seconds = get("args"), get("kwargs"), get("seconds")
     if type(args) is not list or type(kwargs) is not dict:
         raise ProtocolError(None, "a call's args are a list and its kwargs an object")
     if seconds is not None and not (
             type(seconds) in (float, int) and 0 <= seconds <= MAX_SECONDS):
         raise ProtocolError(None, "a call's seconds are a number from 0 to a billion")
-    return make_call((tag, args, kwargs, seconds))
+    return args, kwargs, seconds
 
 
 # Values side by side that are encoded in next to no time.
@@ -219,16 +213,16 @@ def encode_refusal(number: int, error: NetError) -> List[Buffer]:
     return _message(FAILURE, number, *pack(to_refusal(error), "refusal"))
 
 
-def decode_reply(frame: Frame, address: Optional[Address], peer: object, tag: bytes,
+def decode_reply(frame: Fields, address: Optional[Address], peer: object, tag: bytes,
                  limits: Limits = Limits()) -> Any:
     """What a reply holds: the value, or a Flag.
 
     :raises RemoteError: the function raised.
     :raises NetError: the peer refused, or its reply cannot be read.
     """
-    kind = frame.kind
+    kind, _, tagged, text, buffers = frame
     try:
-        content = unpack(frame.text, frame.tagged, frame.buffers, limits, _NAMES[kind], HERE)
+        content = unpack(text, tagged, buffers, limits, _NAMES[kind], HERE)
     except (ProtocolError, ValueNotSupported) as problem:
         raise _in_reply(problem, address) from None
     return content if kind == RESULT else \

@@ -234,9 +234,8 @@ def are_named_scalars(values: Dict[Any, Any]) -> bool:
 
 def are_scalars(values: Collection[Any]) -> bool:
     """Whether all of a few values are numbers, short texts or the like."""
-    kinds = set(map(type, values))
-    return kinds <= SCALARS and len(values) <= FEW and not (
-        str in kinds and has_long_text(values))
+    return len(values) <= FEW and (NUMBERS.issuperset(map(type, values)) or SCALARS.issuperset(
+        map(type, values)) and not has_long_text(values))
 
 
 def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
@@ -629,8 +628,9 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
     # Nearly every message is short and plain. Errors are found further down.
-    if not tagged and len(text) <= MAX_DIGITS \
-            and text.count(b"[") + text.count(b"{") <= SAFE_DEPTH <= limits.depth:
+    if not tagged and SAFE_DEPTH <= limits.depth and (
+            len(text) <= SAFE_DEPTH or len(text) <= MAX_DIGITS
+            and text.count(b"[") + text.count(b"{") <= SAFE_DEPTH):
         try:
             string = text.decode("utf-8", "surrogatepass")
             value, end = _scan(string, 0)

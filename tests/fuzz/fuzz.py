@@ -116,7 +116,8 @@ def read_call(data: bytes) -> None:
     context.borrow = Borrower(None, None, context, LIMITS).borrow  # type: ignore[arg-type]
     reply = _dispatch.answer(frame, context, Tally())
     assert reply and isinstance(reply[0], bytes)
-    decode_call(frame, tag_of(frame))
+    tag_of(frame.text)
+    decode_call(frame)
 
 
 def read_reply(data: bytes) -> None:

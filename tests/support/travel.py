@@ -30,7 +30,7 @@ def read_frame(data: bytes) -> Frame:
 
 def read_call(frame: Frame, limits: Limits = Limits()) -> messages.Call:
     """The call of a frame, as a server reads it."""
-    return messages.decode_call(frame, messages.tag_of(frame), limits)
+    return messages.Call(messages.tag_of(frame.text), *messages.decode_call(frame, limits))
 
 
 def joined(message: Sequence[Any]) -> bytes:

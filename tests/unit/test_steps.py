@@ -26,16 +26,16 @@ MEMORY = 20_000
 
 #: Instructions of the caller and of the server for one call, by the version of Python.
 STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {
-    (3, 9): {"numbers": (536, 482), "a text": (678, 478), "a dict": (949, 948),
-             "keywords": (617, 480)},
-    (3, 10): {"numbers": (537, 483), "a text": (680, 479), "a dict": (950, 949),
-              "keywords": (620, 481)},
-    (3, 11): {"numbers": (548, 519), "a text": (705, 513), "a dict": (1009, 1041),
-              "keywords": (648, 516)},
-    (3, 12): {"numbers": (498, 465), "a text": (634, 461), "a dict": (899, 926),
-              "keywords": (590, 463)},
-    (3, 13): {"numbers": (494, 387), "a text": (623, 453), "a dict": (885, 911),
-              "keywords": (592, 455)},
+    (3, 9): {"numbers": (514, 501), "a text": (683, 497), "a dict": (946, 967),
+             "keywords": (596, 499)},
+    (3, 10): {"numbers": (515, 502), "a text": (685, 498), "a dict": (947, 968),
+              "keywords": (599, 500)},
+    (3, 11): {"numbers": (524, 539), "a text": (713, 533), "a dict": (1007, 1061),
+              "keywords": (627, 536)},
+    (3, 12): {"numbers": (474, 484), "a text": (639, 480), "a dict": (900, 945),
+              "keywords": (567, 482)},
+    (3, 13): {"numbers": (463, 401), "a text": (623, 467), "a dict": (883, 925),
+              "keywords": (562, 469)},
 }
 
 pytestmark = [

@@ -365,7 +365,7 @@ def test_an_interrupt_leaves_no_connection_behind(call, peer, pool, monkeypatch,
 
     # The first is in the moment between taking a connection out of the pool and using it.
     target = connection.stream if where == "_take" else connection.session
-    monkeypatch.setattr(target, "poll" if where == "_take" else "receive", interrupt)
+    monkeypatch.setattr(target, "poll" if where == "_take" else "receive_fields", interrupt)
     with pytest.raises(KeyboardInterrupt):
         call()
     assert not pool._idle

@@ -73,6 +73,20 @@ FRAMES = [
     Frame(RESULT, 8, True, b"u" * (CHUNK * 3), (b"v" * (CHUNK * 3), b"")),
     Frame(CALL, 9, True, b"2", tuple([b"q"] * 500)),
 ]
+
+
+@each("frame", FRAMES)
+def test_the_fields_of_a_frame_are_the_same_as_the_frame(frame):
+    data = on_the_wire(frame)
+    fields = make().receive_fields(data)
+    plain = not frame.tagged and not frame.buffers
+    assert type(fields) is (tuple if plain else Frame)
+    assert Frame(*fields)._replace(buffers=tuple(fields[4])) == frame == fed(make(), data)[0]
+    parser = make()
+    assert parser.receive_fields(data[:5]) is None
+    assert fed(parser, data[5:]) == [frame]
+
+
 SMALL = FRAMES[:5]
 
 
