@@ -19,6 +19,7 @@ from ..errors import (Address, CallTimeout, NetError, PeerLost, PeerUnreachable,
 from ..identity import PeerArgument, address_of
 from ..link import local, security
 from ..link.base import LONGEST, RETRY, Deadline, Endpoint
+from ..link.destination import destination
 from ..link.streams import NO_SIGNAL, poller, reset_at_end
 from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, MAX_ARGUMENTS, REFUSAL_TIME,
                           Client, deadline_within)
@@ -523,9 +524,9 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
         raise PeerUnreachable(address, f"NET_HOST={settings.host} keeps this process on its own "
                                        f"host")
     revision = settings.revision
-    sock = await _connect_any(client, address)
+    sock, led_to = await _connect_any(client, address)
     try:
-        connection: _Connection = await _in_time(_greet(client, address, sock, revision),
+        connection: _Connection = await _in_time(_greet(client, address, sock, revision, led_to),
                                                  GREETING_TIME, address)
         return connection
     except _Legacy as found:
@@ -553,18 +554,16 @@ async def _in_time(work: Awaitable[Any], seconds: float, address: Address) -> An
         raise PeerUnreachable(address, str(problem)) from None
 
 
-async def _connect_any(client: Client, address: Address) -> socket.socket:
-    """A connection, by way of another address of the peer if need be."""
+async def _connect_any(client: Client, address: Address) -> Tuple[socket.socket, Address]:
+    """A connection, by way of another address of the peer if need be; and where it leads to."""
     try:
-        sock: socket.socket = await _in_time(_connect(client, address), CONNECT_TIME, address)
-        return sock
+        return await _in_time(_connect(client, address), CONNECT_TIME, address), address
     except PeerUnreachable:
         client.missed(address)
         other = client.other_way(address)
         if other is None:
             raise
-        sock = await _in_time(_connect(client, other), CONNECT_TIME, address)
-        return sock
+        return await _in_time(_connect(client, other), CONNECT_TIME, address), other
 
 
 async def _connect(client: Client, address: Address) -> socket.socket:
@@ -636,15 +635,16 @@ async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
 
 
 async def _greet(client: Client, address: Address, sock: socket.socket,
-                 revision: int) -> _Connection:
+                 revision: int, led_to: Address) -> _Connection:
     known = security.credentials()
     session = caller_session(client.settings.limits)
-    tls = None
+    tls = to = None
     if known is not None:
         tls = await _secure(known, address, sock)
+        to = destination(sock, led_to)
     connection = _Connection(address, sock, session, tls, revision,
                              asyncio.get_running_loop() is client.own_loop)
-    await connection.send([client.preface()])
+    await connection.send([client.preface(to)])
     try:
         event = await connection.event()
     except NotAFrame as problem:

@@ -27,6 +27,7 @@ from ..wire.legacy import INFO, LegacySession
 from ..wire.messages import decode_reply, encode_call
 from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
+from ..link.destination import destination
 from ..link.streams import NO_SIGNAL, reset_at_end
 from .answers import Answer
 
@@ -423,7 +424,7 @@ class Probe:
 
         self.deadline = monotonic() + SECURED_SECONDS
         self._tls = tls.Session(credentials, self.candidate.address, server=False)
-        self._tls.write(encode_preface())
+        self._tls.write(encode_preface(to=destination(self.sock, self.candidate.address)))
         return bytes(self._tls.output())
 
     def _decrypted(self, piece: bytes) -> bytes:

@@ -121,7 +121,7 @@ class PublisherConnection(Receiver):
         settings = services.settings
         carrier, endpoint = services.carriers.to(owner.address)
         self._channel = dial(
-            services.loop, endpoint, [encode_preface(settings.group)],
+            services.loop, endpoint, lambda to: [encode_preface(settings.group, to=to)],
             caller_session(settings.limits, SUBSCRIBER_OPEN), self, credentials, carrier=carrier)
 
     @property

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Deque, Optional, Protocol, Sequ
 
 from ..errors import Address, NetError, PeerLost, PeerUnreachable, ProtocolError
 from ..link.base import RETRY, Carrier, Deadline, Endpoint
+from ..link.destination import destination
 from ..link.streams import Stream
 from ..link.tcp import TcpCarrier
 from ..log import CONNECTIONS, RateLimitedLog
@@ -40,6 +41,10 @@ MAX_SENT = 2 ** 20
 LAST_WORDS_TIME = 1.0
 # Seconds for another process to accept, secure and greet a connection.
 DIAL_TIME = 3.0
+
+
+#: See :func:`dial`.
+Greeting = Callable[[Optional[Address]], Sequence[Buffer]]
 
 
 class Session(Protocol):
@@ -368,7 +373,7 @@ class Channel:
 class _Dialed(Channel):
     """A channel that is being connected. It becomes a plain one with the first event."""
 
-    def __init__(self, loop: Loop, endpoint: Endpoint, greeting: Sequence[Buffer],
+    def __init__(self, loop: Loop, endpoint: Endpoint, greeting: Greeting,
                  session: Session, receiver: Receiver, credentials: Optional[Credentials],
                  timeout: float, carrier: Carrier) -> None:
         self._prepare(loop, session, receiver, endpoint.address)
@@ -488,7 +493,8 @@ class _Dialed(Channel):
         """Send the greeting and wait for the answer."""
         self._stream = stream
         self._waits_for = 0
-        self.send(self._greeting)
+        self.send(self._greeting(None if self._credentials is None else
+                                 destination(stream.sock, self._endpoint.address)))
         self._watch()
         if stream.holds_data:
             self._turn()
@@ -515,12 +521,13 @@ class _Dialed(Channel):
         return super()._reason(problem)
 
 
-def dial(loop: Loop, endpoint: Endpoint, greeting: Sequence[Buffer], session: Session,
+def dial(loop: Loop, endpoint: Endpoint, greeting: Greeting, session: Session,
          receiver: Receiver, credentials: Optional[Credentials] = None,
          timeout: float = DIAL_TIME, carrier: Carrier = TcpCarrier()) -> Channel:
     """Connect to a peer without waiting for it. Any thread may call.
 
-    :param greeting: what is sent first: a preface, or a whole request of the old dialect.
+    :param greeting: gives what is sent first, a preface or a whole request of the old dialect. It
+        is given where the connection leads, if that is to be checked there.
     :param session: of a caller, which takes the answer to it. One of the old dialect gives a single
         event; the receiver closes the channel then.
     :param receiver: hears ``connected``, then ``received`` with the first event, or ``ended``.

@@ -20,6 +20,7 @@ from ..identity import Flag, PeerArgument, address_of
 from ..link import local, security
 from ..link.base import LONGEST, Endpoint
 from ..link.carriers import Carriers
+from ..link.destination import destination
 from ..link.streams import Deadline, Stream, Timed
 from ..settings import Settings
 from ..wire.frames import (ASK, FAILURE, FIRST, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
@@ -97,9 +98,12 @@ class Client:
         #: The pools of each asyncio loop, see :mod:`net.calls.aio`.
         self.by_loop: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
-    def preface(self) -> bytes:
-        """What a connection of this process begins with."""
-        return encode_preface(self.settings.group, instance=self.instance)
+    def preface(self, to: Optional[Address] = None) -> bytes:
+        """What a connection of this process begins with.
+
+        :param to: where it leads, if that is to be checked there.
+        """
+        return encode_preface(self.settings.group, instance=self.instance, to=to)
 
     def next_number(self) -> int:
         """A number for a request, which its reply will carry."""
@@ -626,7 +630,7 @@ class Pool:
     def old_peer(self, dialect: str) -> OldPeer:
         """The old program there, to call it."""
         return OldPeer(self.address, dialect, self._settings,
-                       lambda deadline: self._connect(deadline, False))
+                       lambda deadline: self._connect(deadline, False)[0])
 
     # ------------------------------------------------------------------ opening one
 
@@ -636,7 +640,8 @@ class Pool:
         :raises NetError: nothing ran.
         """
         revision = self._settings.revision
-        stream = self._connect(deadline, self._settings.unix)
+        stream, led_to = self._connect(deadline, self._settings.unix)
+        to = None
         try:
             patience = Deadline(_within(deadline, GREETING_TIME))
             known = security.credentials()
@@ -644,8 +649,9 @@ class Pool:
                 from ..link import tls  # loaded already, with the credentials
 
                 stream = tls.connect(stream, known, self.address, patience)
+                to = destination(stream.sock, led_to)
             session = caller_session(self._settings.limits)
-            answer = self._greet(stream, session, patience)
+            answer = self._greet(stream, session, patience, to)
             if isinstance(answer, Hello):
                 stream.sock.settimeout(None)
                 self.old = None
@@ -661,8 +667,8 @@ class Pool:
         self.old = old = self.old_peer(answer)
         return old
 
-    def _connect(self, deadline: Optional[Deadline], locally: bool) -> Stream:
-        """A connection on which nothing was said yet.
+    def _connect(self, deadline: Optional[Deadline], locally: bool) -> Tuple[Stream, Address]:
+        """A connection on which nothing was said yet, and the address that it leads to.
 
         :param locally: whether the shorter way to a peer of this host will do.
         """
@@ -670,14 +676,14 @@ class Pool:
             raise PeerUnreachable(self.address, f"NET_HOST={self._settings.host} keeps this "
                                                 f"process on its own host")
         try:
-            return Stream(self._connect_directly(deadline, locally))
+            return Stream(self._connect_directly(deadline, locally)), self.address
         except OSError as problem:
             self.reset()
             self._client.missed(self.address)
-            sock = self._connect_otherwise(deadline)
-            if sock is None:
+            found = self._connect_otherwise(deadline)
+            if found is None:
                 raise self._unreachable(problem, deadline, CONNECT_TIME) from None
-            return Stream(sock)
+            return found
 
     def _connect_directly(self, deadline: Optional[Deadline], locally: bool) -> socket.socket:
         if uptime() < self._blocked_until:
@@ -689,8 +695,9 @@ class Pool:
             sock = carrier.connect(endpoint, patience)
         return sock
 
-    def _connect_otherwise(self, deadline: Optional[Deadline]) -> Optional[socket.socket]:
-        """A connection by way of another address of the peer; None if there is none."""
+    def _connect_otherwise(self,
+                           deadline: Optional[Deadline]) -> Optional[Tuple[Stream, Address]]:
+        """A connection by way of another address of the peer, and that; None if there is none."""
         other = self._client.other_way(self.address)
         if other is None:
             return None
@@ -701,7 +708,7 @@ class Pool:
             return None
         if uptime() >= self._blocked_until:
             self._blocked_until = uptime() + BLOCKED_TIME
-        return sock
+        return Stream(sock), other
 
     def _connect_locally(self, deadline: Deadline) -> Optional[socket.socket]:
         """A shorter way to a peer of this host; None if there is none."""
@@ -721,13 +728,14 @@ class Pool:
             return PeerUnreachable(self.address, "it closed the connection without an answer")
         return PeerUnreachable(self.address, str(problem))
 
-    def _greet(self, stream: Stream, session: Session, deadline: Deadline) -> Union[Hello, str]:
+    def _greet(self, stream: Stream, session: Session, deadline: Deadline,
+               to: Optional[Address]) -> Union[Hello, str]:
         """Send the preface and wait for HELLO; if an old program answers, its dialect.
 
         :raises NetError: the peer refuses the connection, or is none.
         """
         timed = Timed(stream, deadline)
-        timed.send([self._client.preface()])
+        timed.send([self._client.preface(to)])
         try:
             event: Any = next_event(timed, session)
         except NotAFrame as problem:

@@ -12,6 +12,7 @@ from ..dispatch import Dispatch, Tally
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
                       ProtocolError)
 from ..identity import printable
+from ..link.destination import check_destination
 from ..link.streams import Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
@@ -208,6 +209,12 @@ class ServerConnection:
                 raise EndOfStream(len(parser.rest))
             preface = parser.receive(data)
         self.greet(preface)
+        if self.terms.known.datagram_key is not None:  # certificates may name addresses themselves
+            try:
+                check_destination(preface.to, stream.sock, self.terms.instance)
+            except AuthenticationError as problem:
+                self._refuse(problem)
+                raise
         stream.send(encode_hello(self.terms.instance, settings.limits))
         session = server_session(settings.limits)
         session.rest = parser.rest

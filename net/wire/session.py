@@ -12,7 +12,7 @@ import json
 import struct
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Union
 
-from ..errors import ProtocolError
+from ..errors import Address, ProtocolError
 from .frames import (ANSWER, ASK, CALL, END, EVENT, FAILED, FAILURE, HELLO, ITEM, KNOWN, PING,
                      REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame, FrameParser, NotAFrame,
                      pack)
@@ -50,12 +50,14 @@ class Preface(NamedTuple):
     :ivar features: bits of what it can do beyond this version.
     :ivar group: that it claims, None for none.
     :ivar instance: the random id of its process, as it claims; None if it does not say.
+    :ivar to: the address that it has connected to; None if it does not say.
     """
 
     version: int
     features: int = 0
     group: Optional[str] = None
     instance: Optional[str] = None
+    to: Optional[Address] = None
 
 
 class Hello(NamedTuple):
@@ -84,12 +86,14 @@ Event = Union[Frame, Hello, Unknown]
 
 
 def encode_preface(group: Optional[str] = None, features: int = 0,
-                   instance: Optional[str] = None) -> bytes:
+                   instance: Optional[str] = None, to: Optional[Address] = None) -> bytes:
     """The bytes that a caller begins a connection with."""
     # Escaped, a group of 64 characters could take more than the limit.
     fields: Dict[str, Any] = {"features": features, "group": group}
     if instance is not None:
         fields["instance"] = instance
+    if to is not None:
+        fields["to"] = to
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return PREFACE.pack(MAGIC, VERSION, 0, len(text)) + text
 
@@ -136,7 +140,13 @@ def _read_preface(version: int, fields: Dict[str, Any]) -> Preface:
     instance = fields.get("instance")
     if instance is not None and (type(instance) is not str or len(instance) > MAX_GROUP):
         raise ProtocolError(None, f"an instance is a text of at most {MAX_GROUP} characters")
-    return Preface(version, features, group, instance)
+    to = fields.get("to")
+    if to is not None:
+        if type(to) is not list or list(map(type, to)) != [str, int] or len(to[0]) > MAX_GROUP:
+            raise ProtocolError(None, f"an address is a host of at most {MAX_GROUP} characters and "
+                                      f"a port")
+        to = to[0], to[1]
+    return Preface(version, features, group, instance, to)
 
 
 def _fields(text: bytes, what: str) -> Dict[str, Any]:

@@ -1,6 +1,7 @@
 """With a secret or certificates nobody else gets in, in either role, and nothing leaks."""
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -13,13 +14,16 @@ import time
 import traceback
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from queue import Queue
+from typing import Any, Iterator
 
 import pytest
 
 import net
 from certificates import BOTH, Authority, Files
 from chaos import Proxy, Way
+from net.calls import aio
+from net.discovery.probes import look_at
 from net.settings import settings
 from net.identity import encode_text
 from net.wire import legacy
@@ -28,8 +32,11 @@ from net.wire.frames import FAILURE, HEADER
 from net.wire.limits import Limits
 from net.wire.messages import Call, decode_reply, encode_refusal
 from net.wire.session import Hello, caller_session, encode_preface
-from net.link import tls
+from net.link import destination, tls
+from net.link.base import Endpoint
 from net.run import server_connection
+from net.run.channel import Receiver, dial
+from net.run.loop import Loop
 from net.link.authority import make_leaf
 from net.run.server_connection import GREETING_TIME
 from processes import run_python
@@ -513,6 +520,68 @@ def test_a_hello_says_neither_who_nor_where(secured: Service, configure):
     hello = session.output()
     assert b"127.0.0.1" not in hello and b"app-net" not in hello and b"render" not in hello
     assert encode_preface()[:8] not in hello and b'"tag"' not in hello
+
+
+# ------------------------------------------------------------------------------ redirected
+
+@pytest.fixture
+def redirected(secured: Service, monkeypatch) -> Iterator[Any]:
+    """The address of a peer from which somebody leads all connections to ``secured``."""
+    # Loopback addresses are let through, for tunnels; these stand for those of two hosts.
+    monkeypatch.setattr(destination, "is_loopback", lambda host: False)
+    settings.set("unix", False)
+    with Proxy(secured.address) as proxy:
+        yield proxy.address
+
+
+def test_a_call_that_is_led_to_another_holder_of_the_secret_does_not_run(secured, redirected):
+    assert secured.call("add", 2, 3) == 5
+    for _ in range(2):
+        with pytest.raises(net.AuthenticationError, match="somebody redirects it") as caught:
+            secured.call("add", 4, 5, at=redirected)
+        assert caught.value.ran == "no" and caught.value.address == redirected
+    assert secured.ran == [("add", (2, 3))]
+
+
+def test_nor_does_an_awaited_one(secured, redirected):
+    def add(at: Any) -> Any:
+        return asyncio.run(aio.call(process.client, at, encode_text("add"), (2, 3), {}, 10))
+
+    assert add(secured.address) == 5
+    with pytest.raises(net.AuthenticationError, match="somebody redirects it") as caught:
+        add(redirected)
+    assert caught.value.ran == "no" and len(secured.ran) == 1
+
+
+def test_a_search_does_not_take_it_for_the_peer_that_was_meant(secured, redirected):
+    found = look_at([secured.address, redirected], 5)
+    assert redirected not in [answer.address for answer in found.answers]
+    (where, told), = found.strangers
+    assert where == redirected and "somebody redirects it" in told
+
+
+def test_events_are_not_heard_from_it(secured, redirected):
+    class Heard(Receiver):
+        def __init__(self) -> None:
+            self.came: Queue[Any] = Queue()
+
+        def received(self, channel: Any, event: Any) -> None:
+            self.came.put(event)
+
+        def ended(self, channel: Any, problem: net.NetError) -> None:
+            self.came.put(problem)
+
+    heard, loop = Heard(), Loop("net-test")
+    for address in (secured.address, redirected):
+        dial(loop, Endpoint.of(address), lambda to: [encode_preface(to=to)],
+             caller_session(Limits()), heard, tls.credentials())
+    first, second = heard.came.get(timeout=10), heard.came.get(timeout=10)
+    assert {type(first), type(second)} == {Hello, net.AuthenticationError}
+
+
+def test_a_peer_behind_a_nat_says_where_it_is_reached(secured, redirected):
+    settings.set("advertise", "%s:%d" % redirected)
+    assert secured.call("add", 2, 3, at=redirected) == 5
 
 
 # ------------------------------------------------------------------------------ roles

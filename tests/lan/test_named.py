@@ -133,3 +133,24 @@ def test_the_doctor_knows_that_others_know_this_host_by_another_address_and_cann
     assert "10.77.5.1:3010 sees it as 10.77.5.2, and cannot connect to port 3010" in told
     assert "other peers see this host as 10.77.5.2, which is none of its addresses" in told
     assert "1 of 1 peers that were asked cannot connect to a peer of this host" in told
+
+
+def test_under_a_secret_a_call_runs_only_where_it_was_meant_to(hidden, start):
+    """What leads connections elsewhere is a NAT here, and could be anybody."""
+    pytest.importorskip("cryptography", reason="a secret needs it")
+    lan, inner, _ = hidden
+    secret = {"NET_SECRET": "correct horse battery"}
+    outside = start(lan.hosts[0], **secret)
+    behind = start(inner, **secret)
+    call = "net.info(peer=('10.77.5.2', 4000))['pid']"
+    outside.execute(f"""
+try:
+    {call}
+except net.NetError as problem:
+    kind, ran, text = type(problem).__name__, problem.ran, str(problem)
+""")
+    assert ask(outside, "(kind, ran)") == ("AuthenticationError", "no")
+    assert "set NET_ADVERTISE=10.77.5.2:4000 at this peer" in ask(outside, "text")
+    behind.stop()
+    behind = start(inner, NET_ADVERTISE="10.77.5.2:4000", **secret)
+    assert ask(outside, call) == behind.pid

@@ -415,7 +415,7 @@ class Dialed:
                  endpoint: Optional[Endpoint] = None) -> None:
         self.recorder = Recorder()
         self.endpoint = endpoint or far.listener.endpoint
-        self.channel = dial(loop, self.endpoint, [encode_preface("render")],
+        self.channel = dial(loop, self.endpoint, lambda to: [encode_preface("render")],
                             caller_session(LIMITS, SUBSCRIBER_OPEN), self.recorder, credentials,
                             timeout, far.carrier)
 
@@ -569,7 +569,7 @@ def test_a_receiver_may_close_when_it_hears_that_it_is_connected(loop, far):
             self.heard.put("closed")
 
     recorder = Closes()
-    dial(loop, far.listener.endpoint, [b"greeting"], caller_session(LIMITS), recorder,
+    dial(loop, far.listener.endpoint, lambda to: [b"greeting"], caller_session(LIMITS), recorder,
          carrier=far.carrier)
     assert recorder.next() == "closed"
     assert far.accept().recv(10) == b""
@@ -586,7 +586,8 @@ def test_a_session_whose_answer_ends_with_the_connection_is_told_of_the_end(loop
 
     recorder = Recorder()
     recorder.on_event = lambda channel, event: channel.close()
-    dial(loop, far.listener.endpoint, [b"request"], Old(), recorder, carrier=far.carrier)
+    dial(loop, far.listener.endpoint, lambda to: [b"request"], Old(), recorder,
+         carrier=far.carrier)
     stream = far.accept()
     assert stream.recv(10) == b"request"
     stream.send([b"SU5WQUxJ"])

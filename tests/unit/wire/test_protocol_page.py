@@ -1,6 +1,7 @@
 """What docs/protocol.rst prints is what the code sends, byte for byte."""
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 
@@ -72,7 +73,9 @@ def test_what_the_page_prints_is_what_is_sent(number, what):
 
 def test_what_the_page_prints_can_be_read():
     preface, hello, call, reply, _, items, end, ask, answer, *_ = [data for data, _ in dumps()]
-    assert PrefaceParser().receive(preface) == (1, 0, "render", None)
+    assert PrefaceParser().receive(preface) == (1, 0, "render", None, None)
+    secured = PAGE[PAGE.index('{"features": 0, "group": null, "to"'):].splitlines()[0]
+    assert json.loads(secured) == json.loads(encode_preface(to=("10.0.0.5", 3010))[8:])
     assert caller_session(Limits()).receive(hello) == Hello(
         1, "9f" * 16, 0, {"text": 16 * 2 ** 20, "buffers": 2 ** 30})
     assert read_call(read_frame(call)) == (encode_text("app.multiply"), [5, 10], {}, None)

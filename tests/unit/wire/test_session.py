@@ -73,7 +73,7 @@ def test_the_preface_is_the_documented_one():
 
 def test_the_longest_preface_fits_into_what_an_old_peer_reads():
     for letter in "\U0001f600\1\"é":
-        longest = encode_preface(letter * 64, 2 ** 64, "f" * 64)
+        longest = encode_preface(letter * 64, 2 ** 64, "f" * 64, ("f" * 64, 65535))
         assert len(longest) <= session.PREFACE.size + MAX_FIELDS <= 1024
         assert PrefaceParser().receive(longest).group == letter * 64
 
@@ -104,6 +104,7 @@ def fields(content: Any) -> bytes:
     ({}, Preface(1)), ({"group": None}, Preface(1)), ({"features": 5}, Preface(1, 5)),
     ({"group": "a", "color": ["blue", {}], "features": 0}, Preface(1, 0, "a")),
     (b'  {"group" : "\xc3\xa9"}\n', Preface(1, 0, "é")),
+    ({"to": ["fd00::1", 3010]}, Preface(1, to=("fd00::1", 3010))), ({"to": None}, Preface(1)),
 ], ids=repr)
 def test_fields_of_a_preface_may_be_missing_or_unknown(content, preface):
     assert PrefaceParser().receive(fields(content)) == preface
@@ -112,6 +113,8 @@ def test_fields_of_a_preface_may_be_missing_or_unknown(content, preface):
 @each("content", [
     b"", b"5", b"[]", b"null", b"{", b"\xff\xfe", b"[" * 700, b'{"a":' + b"[" * 600, b"{} {}",
     {"group": 5}, {"group": ""}, {"group": "x" * 65}, {"group": ["a"]}, {"group": True},
+    {"to": "10.0.0.5"}, {"to": []}, {"to": ["10.0.0.5"]}, {"to": ["10.0.0.5", "3010"]},
+    {"to": [5, 5]}, {"to": ["x" * 65, 1]}, {"to": ["10.0.0.5", True]}, {"to": {"host": 1}},
     {"features": "1"}, {"features": None}, {"features": 1.0}, {"features": True},
 ], ids=repr)
 def test_a_preface_without_sense_is_refused(content):
