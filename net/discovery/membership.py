@@ -3,7 +3,8 @@ thread.
 
 The processes that list peers form a ring, in the order of their instances. Each watches the peers
 between its predecessor on the ring, that one included, and itself: it asks them for a beat every
-second or two. So whatever the number of watchers, a peer sends one small datagram in that time.
+second or two. So whatever the number of watchers, a peer sends one small datagram in that time. Now
+and then it asks those that its predecessor watches, too: no single watcher can hide a death.
 
 A missing beat is not a verdict. The watcher asks twice, then tells all others of its doubt, and
 each of them asks for itself. Meanwhile a TCP connection shows whether the port is closed, which
@@ -33,14 +34,16 @@ from .lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, BEAT, DOUBT, G
 from .lan.responder import Bucket
 
 # Seconds between two beats: PER_PEER for each peer that is listed, within these limits. More peers
-# beat less often each, so that all together send some 2,500 datagrams a minute.
-PER_PEER, MIN_BEAT, MAX_BEAT = 0.024, 1.0, 2.4
+# beat less often each, so that all together send some 2,400 datagrams a minute.
+PER_PEER, MIN_BEAT, MAX_BEAT = 0.025, 1.0, 2.5
 # Seconds that a beat may be late, for a scheduler that is busy.
 GRACE = 0.15
 # Seconds that beats are asked for. Half of that before it ends, they are asked for again.
 LEASE = 120
-# Seconds between a watcher's checks of a peer that others watch, in case those fail to.
-SAFETY = 60.0
+# Seconds between a watcher's looks at what its predecessor watches, in case that one keeps silent:
+# SECOND_PER_PEER for each peer that is listed, within these limits. And how often it looks at any
+# other peer as well, in case several of them do.
+SECOND_PER_PEER, MIN_SECOND, MAX_SECOND, ANY_OTHER = 0.6, 30.0, 60.0, 0.5
 
 # Seconds until a question is asked again: by the measured round trips, within these limits, and
 # before any was measured.
@@ -366,7 +369,7 @@ class Membership:
         if watching:
             # Others may be about to watch, too.
             self._assigned = now
-            self._safety = self.timers.at(now + self._spread(SAFETY), self._look_at_one)
+            self._safety = self.timers.at(now + self._spread(MAX_SECOND), self._look_at_others)
         else:
             for timer in (self._safety, self._alone):
                 if timer is not None:
@@ -862,13 +865,15 @@ class Membership:
             self._assigning.cancel()
         self._assigning = self.timers.at(when, self._assign)
 
-    def _predecessor(self) -> bytes:
-        """The watcher before this one on the ring; this one if there is no other."""
+    def _predecessor(self, before: int = 1) -> bytes:
+        """The watcher before this one on the ring, or so many before it; this one if there is no
+        other."""
         if not self.port:
             return self._instance
         ring = sorted([member.instance for member in self.members.values()
                        if member.flags & WATCHING and member.by_datagram])
-        return ring[bisect_left(ring, self._instance) - 1] if ring else self._instance
+        return ring[(bisect_left(ring, self._instance) - before) % len(ring)] if ring \
+            else self._instance
 
     def _is_mine(self, instance: bytes, predecessor: bytes) -> bool:
         """Whether a peer is between the predecessor, it included, and this process."""
@@ -937,12 +942,19 @@ class Membership:
         pause = max(TCP_LOOK, PER_PEER * len(self.members))
         member.timer = self.timers.at(now + pause, partial(self._look_again, member))
 
-    def _look_at_one(self, now: float) -> None:
+    def _look_at_others(self, now: float) -> None:
+        """Ask those that the predecessor watches, and perhaps any other."""
         others = [member for member in self.members.values()
                   if not member.watched and member.by_datagram]
-        if others:
+        pause = min(MAX_SECOND, max(MIN_SECOND, SECOND_PER_PEER * len(self.members)))
+        before = self._predecessor(2)
+        for member in others:
+            if self._is_mine(member.instance, before):
+                self._check(member.address, now, self._spread(pause / 4), tell=True)
+        if others and self._random.random() < ANY_OTHER:
             self._check(self._random.choice(others).address, now, tell=True)
-        self._safety = self.timers.at(now + SAFETY * (0.5 + self._spread(1.0)), self._look_at_one)
+        self._safety = self.timers.at(now + pause * (0.75 + self._spread(0.25)),
+                                      self._look_at_others)
 
     # ------------------------------------------------------------------ lists that differ
 
