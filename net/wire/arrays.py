@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ..errors import ValueNotSupported
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
@@ -13,6 +13,9 @@ from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
 MAX_DIMENSIONS = 64
 # Fields of a structure. Each costs numpy a microsecond and hundreds of bytes, for each array again.
 MAX_FIELDS = 1000
+# Fields of all types of a message that are not the same: making types takes longer than all else.
+# So many are allowed for each MiB of text.
+MAX_FIELDS_IN_ALL = 8192
 # Fields that may lie over each other, on average. Each is looked at, whatever the others are.
 MAX_VIEWS = 8
 # Bytes of one item: numpy counts them in a C int.
@@ -44,7 +47,40 @@ def take_apart_array(value: Any) -> Tuple[List[Any], Any]:
     return [described, list(value.shape), order], data
 
 
-def put_together_array(described: Any, shape: Any, order: Any, data: bytes) -> Any:
+class Types:
+    """The types of the numpy data in one message. Each is made once.
+
+    :param size: characters of JSON text.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._made: Dict[Any, Type] = {}
+        self._left = max(MAX_FIELDS_IN_ALL, MAX_FIELDS_IN_ALL * size >> 20)
+
+    def find(self, numpy: Any, described: Any) -> Type:
+        """The type of a description."""
+        form = _form(described)
+        found = self._made.get(form)
+        if found is None:
+            self._left -= _count_fields(form)
+            if self._left < 0:
+                raise Lacking("more types of numpy data arrived than can be made in time")
+            dtype = _checked_dtype(numpy, form)
+            found = self._made[form] = Type(dtype, _has_kind(dtype, "bU"))
+        return found
+
+
+class Type(NamedTuple):
+    """A type of numpy data.
+
+    :ivar is_checked: whether it has values that are none.
+    """
+
+    dtype: Any
+    is_checked: bool
+
+
+def put_together_array(types: Types, described: Any, shape: Any, order: Any, data: bytes) -> Any:
     """The array again, writable.
 
     :raises ValueError: the data is not what the description says.
@@ -53,12 +89,13 @@ def put_together_array(described: Any, shape: Any, order: Any, data: bytes) -> A
         raise Malformed("neither row nor column first")
     _check_shape(shape)
     numpy = _needed()
-    dtype = _checked_dtype(numpy, described)
+    dtype, is_checked = types.find(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
     array = numpy.frombuffer(bytearray(data), dtype=dtype) if data else numpy.empty(0, dtype=dtype)
-    _check_content(array)
+    if is_checked:
+        _check_content(array)
     return array.reshape(shape[::-1]).T if order == "F" else array.reshape(shape)
 
 
@@ -107,15 +144,17 @@ def take_apart_scalar(value: Any) -> Tuple[Any, bytes]:
     return _describe(numpy, value.dtype), value.tobytes()
 
 
-def put_together_scalar(described: Any, data: bytes) -> Any:
+def put_together_scalar(types: Types, described: Any, data: bytes) -> Any:
     """The scalar again."""
     numpy = _needed()
     if described == "U":
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
         return numpy.bytes_(data)
-    array = numpy.frombuffer(data, dtype=_checked_dtype(numpy, described))
-    _check_content(array)
+    dtype, is_checked = types.find(numpy, described)
+    array = numpy.frombuffer(data, dtype=dtype)
+    if is_checked:
+        _check_content(array)
     value, = array
     return value
 
@@ -150,8 +189,43 @@ def _describe_field(numpy: Any, name: str, field: Tuple[Any, ...]) -> List[Any]:
     return [name, offset, _describe(numpy, inner), list(shape), *title]
 
 
-def _checked_dtype(numpy: Any, described: Any) -> Any:
-    dtype = _dtype(numpy, described)
+def _form(described: Any) -> Any:
+    """A description as it was checked, in tuples: a text, or ``(size, aligned, fields)``, whose
+    fields are ``(name, offset, form, shape, title)`` and the shape as text: of numbers alone,
+    tuples with the same hash can be chosen."""
+    if type(described) is str:
+        return described
+    size, aligned, fields = a_list(described, 3, 3)
+    if type(aligned) is not bool:
+        raise Malformed("neither aligned nor not")
+    if a_whole(size) > MAX_ITEM:
+        raise Malformed("an item that is too large")
+    return size, aligned, tuple([_form_of_field(size, field)
+                                 for field in a_list(fields, 1, MAX_FIELDS)])
+
+
+def _form_of_field(size: int, field: Any) -> Tuple[Any, ...]:
+    name, offset, inner, shape, *title = a_list(field, 4, 5)
+    if not 0 <= a_whole(offset) < size:
+        raise Malformed("a field outside of the item")
+    sizes = _check_shape(shape)
+    return (a_text(name), offset, _form(inner), sizes, a_text(title[0]) if title else None,
+            str(sizes))
+
+
+def _count_fields(form: Any) -> int:
+    return 1 if type(form) is str else 1 + sum([_count_fields(field[2]) for field in form[2]])
+
+
+def _has_kind(dtype: Any, kinds: str) -> bool:
+    """Whether there is something of these kinds in a type."""
+    if dtype.names is None:
+        return dtype.base.kind in kinds
+    return any([_has_kind(dtype[name].base, kinds) for name in dtype.names])
+
+
+def _checked_dtype(numpy: Any, form: Any) -> Any:
+    dtype = _dtype(numpy, form)
     # Once for the whole: structures are in each other up to the limit of depth.
     if dtype.names is not None and _bytes_of_fields(dtype) > MAX_VIEWS * dtype.itemsize:
         raise Malformed("too many fields in the same place")
@@ -160,7 +234,7 @@ def _checked_dtype(numpy: Any, described: Any) -> Any:
 
 def _dtype(numpy: Any, described: Any) -> Any:
     if type(described) is not str:
-        return _structure(numpy, *a_list(described, 3, 3))
+        return _structure(numpy, *described)
     if not _PLAIN_DTYPE.match(described):
         raise Malformed("not a dtype")
     try:
@@ -173,17 +247,11 @@ def _dtype(numpy: Any, described: Any) -> Any:
     return dtype
 
 
-def _structure(numpy: Any, size: Any, aligned: Any, fields: Any) -> Any:
-    if type(aligned) is not bool:
-        raise Malformed("neither aligned nor not")
-    for field in a_list(fields, 1, MAX_FIELDS):
-        a_text(a_list(field, 4, 5)[0])
-        if not 0 <= a_whole(field[1]) < a_whole(size) <= MAX_ITEM:
-            raise Malformed("a field outside of the item")
+def _structure(numpy: Any, size: int, aligned: bool, fields: Any) -> Any:
+    names, offsets, forms, shapes, titles, _ = zip(*fields)
     return numpy.dtype({
-        "names": [field[0] for field in fields], "offsets": [field[1] for field in fields],
-        "formats": [(_dtype(numpy, field[2]), _check_shape(field[3])) for field in fields],
-        "titles": [a_text(field[4]) if len(field) > 4 else None for field in fields],
+        "names": names, "offsets": offsets, "titles": titles,
+        "formats": [(_dtype(numpy, form), shape) for form, shape in zip(forms, shapes)],
         "itemsize": size, "aligned": aligned})
 
 

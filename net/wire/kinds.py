@@ -347,12 +347,12 @@ def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:
 
 def _put_array(restorer: Any, content: Any) -> Any:
     described, shape, order, data = a_list(content, 4, 4)
-    return arrays.put_together_array(described, shape, order, restorer.bytes(data))
+    return arrays.put_together_array(restorer.types, described, shape, order, restorer.bytes(data))
 
 
 def _put_scalar(restorer: Any, content: Any) -> Any:
     described, data = a_list(content, 2, 2)
-    return arrays.put_together_scalar(described, restorer.bytes(data))
+    return arrays.put_together_scalar(restorer.types, described, restorer.bytes(data))
 
 
 def _put_library(restorer: Any, content: Any) -> Any:

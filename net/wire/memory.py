@@ -322,8 +322,18 @@ def _size_of_content(name: str, content: Any) -> int:
     if name in _OF_NUMBERS:
         return _NUMBER * sum(map(_is_object, content))
     if name in _OF_LISTS:
-        return sum([_size_of_string(part) for part in content if type(part) is str])
+        size = sum([_size_of_string(part) for part in content if type(part) is str])
+        # The description of a type; all data of one type in a message shares what is made of it.
+        return size + _size_of_parts(content[0]) if type(content[0]) is list else size
     return 0
+
+
+def _size_of_parts(parts: List[Any]) -> int:
+    """Bytes of a list, and of the lists, texts and numbers in it."""
+    return size_of(parts) + sum([
+        _size_of_parts(part) if type(part) is list else
+        _size_of_string(part) if type(part) is str else
+        _NUMBER * _is_object(part) for part in parts])
 
 
 def _weigh_registered(value: Any, content: Any) -> int:

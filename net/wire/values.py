@@ -20,6 +20,7 @@ from typing import (Any, Callable, Collection, Dict, Iterable, Iterator, List, N
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
 from . import columns, fast
+from .arrays import Types
 from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
@@ -706,6 +707,7 @@ class _Restorer:
 
     :param size: characters of JSON text.
     :ivar count: the objects of JSON so far, the one included that is put together.
+    :ivar types: of the numpy data so far.
     """
 
     def __init__(self, buffers: Sequence[bytes], size: int,
@@ -717,6 +719,7 @@ class _Restorer:
         self._borrow = borrow
         self._division = self._compared = 0
         self._fractions: Dict[int, Any] = {}
+        self.types = Types(size)
         # The frame's own list, so that a large buffer is freed when its value has been made.
         self._buffers: List[Optional[bytes]] = \
             buffers if type(buffers) is list else list(buffers)
@@ -818,6 +821,18 @@ class _Here:
         return "..."
 
 
+class _Passed:
+    """An object before the one that is looked for: nothing to look into."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, found: Dict[str, Any]) -> None:
+        self._found = found
+
+    def __repr__(self) -> str:
+        return repr(self._found)
+
+
 def _path_of(text: str, number: int, path: str) -> str:
     """The way to an object of a tagged JSON text, which is read again.
 
@@ -830,7 +845,7 @@ def _path_of(text: str, number: int, path: str) -> str:
     def mark(found: Dict[str, Any]) -> Any:
         nonlocal count
         count += 1
-        return here if count == number else found
+        return here if count == number else found if count > number else _Passed(found)
 
     root = _make_decode(mark)(text)
     keys: List[Any] = []

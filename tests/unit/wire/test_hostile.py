@@ -21,7 +21,7 @@ import travel
 from intruders import BUFFER, INTRUDERS, SAME
 from net.errors import ProtocolError, ValueNotSupported
 from net.run.lending import Borrower
-from net.wire import kinds, registered, values
+from net.wire import arrays, kinds, registered, values
 from net.wire.limits import Limits
 from net.wire.values import unpack
 from each import each
@@ -137,6 +137,29 @@ def test_fields_that_lie_over_each_other_without_end_are_refused():
     fields = ",".join(f'["f{number}",0,"<U1",[250]]' for number in range(900))
     with pytest.raises(ProtocolError, match="same place"):
         unpack(f'{{"!array":[[1000,false,[{fields}]],[0],"C",""]}}'.encode(), True)
+
+
+def test_a_type_of_numpy_data_is_made_once_in_a_message(monkeypatch):
+    made, make = [], arrays._checked_dtype
+    monkeypatch.setattr(arrays, "_checked_dtype",
+                        lambda numpy, form: made.append(form) or make(numpy, form))
+    one = '{"!scalar":[[2,false,[["a",0,"<i1",[2]]]],"AQI="]}'
+    other = one.replace('"a"', '"b"')
+    found = unpack(f"[{','.join([one, other, one] * 100)}]".encode(), True)
+    assert len(found) == 300 and len(made) == 2
+    assert [value["a"].tolist() for value in found[::3]] == [[1, 2]] * 100
+
+
+def test_more_types_of_numpy_data_than_can_be_made_in_time_are_refused():
+    """Making them took over ten times as long as all else for their size."""
+    def types(count: int) -> bytes:
+        return ("[%s]" % ",".join(
+            f'{{"!scalar":[[1,false,[["f{number}",0,"b",[]]]],"AA=="]}}'
+            for number in range(count))).encode()
+
+    assert len(unpack(types(2000), True)) == 2000
+    with pytest.raises(ValueNotSupported, match="more types of numpy data arrived than can be"):
+        unpack(types(arrays.MAX_FIELDS_IN_ALL), True)
 
 
 def test_a_time_zone_is_looked_up_only_if_there_is_one_of_that_name(monkeypatch):
