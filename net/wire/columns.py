@@ -112,6 +112,17 @@ FORMS: Dict[str, Form] = {
     "datetime": Form(_split_datetimes, _join_datetimes, lambda names, number: ""),
     "any": Form(lambda values: None, _join_any, lambda names, number: ""),
 }
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def _is_sparing(form: str, columns: Sequence[List[Any]]) -> bool:
+    """Whether a group is worth it. Of a single column within such a group, and so on, a value for
+    each row would be made again and again, and a message stand for any amount of memory. So would a
+    dict of one key, which takes 100 times the memory of its text."""
+    return len(columns) > 1 or form in ("datetime", "any") \
+        or form != "dict" and _SCALARS.issuperset(map(type, columns[0]))
+
+
 _OF_CLASS = {tuple: "tuple", dict: "dict", datetime.datetime: "datetime"}
 
 
@@ -132,7 +143,7 @@ def take_apart(packer: Any, values: Sequence[Any], depth: int) -> Optional[List[
         if form is None or len(letters) == len(ascii_letters) - 1:
             continue
         split = FORMS[form].split(alike)
-        if split is not None:
+        if split is not None and _is_sparing(form, split[1]):
             letters[cls] = ascii_letters[len(letters)]
             groups.append([form, *split])
     rest = [value for value in values if type(value) not in letters] \
@@ -172,6 +183,8 @@ def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
     if form is None or len(set(map(len, map(a_list, columns)))) != 1 or not columns[0] \
             or not _STRING.issuperset(map(type, a_list(names))):
         raise Malformed("not a group of columns of one length")
+    if not _is_sparing(name, columns):
+        raise Malformed("a single column of more than numbers and texts")
     one, = form.join(names, [column[:1] for column in columns])
     restorer.weigh_more(weigh_group(name, one, columns))
     values = form.join(names, list(columns))
