@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from .executors import MainThread
 from .peer import Peer
@@ -28,8 +28,15 @@ def serve(grace: Optional[float] = None) -> None:
     :param grace: seconds for running calls; None for ``NET_GRACE``.
     :raises NoFreePort: every port of the range is taken.
     """
+    run(grace, lambda: None)
+
+
+def run(grace: Optional[float], tell: Callable[[], None]) -> None:
+    """Do what :func:`serve` does.
+
+    :param tell: is called once the peer serves and signals end it in order.
+    """
     peer = Peer()
-    peer.launch()
     stop = threading.Event()
 
     def end(*_: Any) -> None:
@@ -38,6 +45,8 @@ def serve(grace: Optional[float] = None) -> None:
 
     before = _take_signals(end)
     try:
+        peer.launch()
+        tell()
         try:
             while not stop.is_set() and peer.launched:
                 main_thread.run_pending(LOOK)

@@ -16,7 +16,7 @@ from ..errors import printable
 from ..handles import Handle
 from ..objects import Remote
 from ..peer import Peer, function_names
-from ..serving import serve
+from ..serving import run
 from ..settings import settings
 from .screen import RED, Failed, Screen, Usage
 from .words import count
@@ -119,14 +119,15 @@ def _load_all(options: argparse.Namespace) -> List[str]:
 
 def _serve(names: List[str], screen: Screen, watch: Optional[_Watch]) -> None:
     settings.set("launch", True)
-    peer = Peer()
-    peer.launch()
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    screen.say(f"serving at {peer.id}: "
-               f"{printable(', '.join(names[:MAX_NAMES]), 2000)}{more}; Ctrl-C ends it")
-    if watch is not None:
-        threading.Thread(target=watch.close_peer, name="net-reload", daemon=True).start()
-    serve()
+
+    def tell() -> None:
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        screen.say(f"serving at {Peer().id}: "
+                   f"{printable(', '.join(names[:MAX_NAMES]), 2000)}{more}; Ctrl-C ends it")
+        if watch is not None:
+            threading.Thread(target=watch.close_peer, name="net-reload", daemon=True).start()
+
+    run(None, tell)
 
 
 def _end_with_parent() -> None:
