@@ -4,6 +4,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -79,6 +80,17 @@ class Terminal:
         ends = time.monotonic() + patience(seconds)
         while text not in self.text:
             assert self._read(ends), f"it has ended: {self.text!r}"
+
+    def wait_for_pattern(self, pattern: str, seconds: float = 10.0) -> None:
+        """Read until what was shown, but for colours and movements, matches."""
+        ends = time.monotonic() + patience(seconds)
+        while not re.search(pattern, self.plain):
+            assert self._read(ends), f"it has ended: {self.text!r}"
+
+    @property
+    def plain(self) -> str:
+        """What it has shown so far, without colours and movements."""
+        return re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", self.text)
 
     def type(self, text: str) -> None:
         """Type something."""
