@@ -4,6 +4,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 
 import net
 from hearing import until
+from processes import environment
 from terminal import Terminal, run_net
+from times import patience
 
 STUDIO = """
 import net
@@ -212,6 +216,55 @@ def test_workers_end_with_the_process_that_started_them(serve, folder, port_rang
     until(lambda: all(map(answers, peers)), 30)
     terminal.signal(signal.SIGKILL)
     until(lambda: not any(map(answers, peers)), 30)
+
+
+# What a container runtime does, without one: the program is the first process of a namespace.
+CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc"]
+
+
+@pytest.fixture
+def contained(folder, port_range):
+    """Start ``app-net serve`` as the first process of a namespace; ``unshare``, and its pid."""
+    try:
+        subprocess.run([*CONTAINER, "true"], check=True, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to make a namespace of processes, and unshare")
+    started = []
+
+    def start(*words, **settings):
+        process = subprocess.Popen(
+            [*CONTAINER, sys.executable, "-m", "net", "serve", *words], cwd=folder, text=True,
+            env=environment(NET_PORT_START=port_range.start, **settings), stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, start_new_session=True)
+        started.append(process)
+        assert "Ctrl-C ends it" in process.stderr.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        return process, int(children)
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "2"]], ids=["alone", "workers"])
+def test_a_container_that_is_stopped_lets_calls_end_and_is_not_ready(
+        contained, folder, port_range, more):
+    (folder / "slow.py").write_text(SLOW)
+    process, first = contained("slow", *more, NET_GRACE=60)
+    peers = [f"127.0.0.1:{port}" for port in port_range]
+    peer = until(lambda: next(filter(answers, peers), None), 30)
+    probe = ["ping", peer, "-n", "1"]
+    assert run_net(*probe, NET_PORT_START=port_range.start).code == 0
+    running = net.remote("slow.slow").start(str(folder), peer=peer)
+    until(lambda: (folder / "began").exists())
+    os.kill(first, signal.SIGTERM)
+    until(lambda: not answers(peer))
+    assert run_net(*probe, NET_PORT_START=port_range.start).code == 1
+    (folder / "go on").touch()
+    assert running.result(30) == "done"
+    assert process.wait(patience(15)) == 0
 
 
 def answers(peer: str) -> bool:
