@@ -52,6 +52,13 @@ class Context:
         self._lock = threading.Lock()  # guards cancelled and _endings
         self._endings: List[Callable[[], object]] = []
 
+    def of_one_call(self) -> Context:
+        """One for the call that runs now, where its function may outlast it: this one is the
+        next call's then. Cancelling this one does not cancel it."""
+        one = Context(self.caller, self.server)
+        one.dialect, one.seconds, one.deadline = self.dialect, self.seconds, self.deadline
+        return one
+
     def cancel(self) -> None:
         """The caller has given it up: end whatever it waits for. Any thread may call."""
         with self._lock:

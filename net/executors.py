@@ -7,9 +7,10 @@ import types
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any, Callable, Coroutine, Deque, Optional
 
-from .context import Caller, Context
+from .context import Caller, Context, current, enter
 from .errors import CallCancelled, CallTimeout, PeerBusy
 
 # Seconds that a lock can wait for at most.
@@ -146,6 +147,25 @@ def run_in(executor: Any, context: Optional[Context], function: Callable[..., An
     :raises CallCancelled: its caller no longer waits.
     :raises CallTimeout: its time is over.
     """
+    if context is not None and context is current():
+        # The function may still run when nobody waits for it, and its connection has another call.
+        own = context.of_one_call()
+        context.add_ending(own.cancel)
+        try:
+            return _run_in(executor, own, partial(_within, own, function), args, kwargs,
+                           name or function)
+        finally:
+            context.remove_ending(own.cancel)
+    return _run_in(executor, context, function, args, kwargs, name or function)
+
+
+def _within(context: Context, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    enter(context)
+    return function(*args, **kwargs)
+
+
+def _run_in(executor: Any, context: Optional[Context], function: Callable[..., Any], args: Any,
+            kwargs: Any, name: object) -> Any:
     run = contextvars.copy_context().run
     try:
         if is_event_loop(executor):
@@ -153,8 +173,7 @@ def run_in(executor: Any, context: Optional[Context], function: Callable[..., An
         else:
             future = executor.submit(run, _begin, context, function, args, kwargs)
     except RuntimeError as problem:  # it was shut down, or its loop is closed
-        raise NotTaken(None, f"the executor of {_name(name or function)} takes no calls: "
-                             f"{problem}") from None
+        raise NotTaken(None, f"the executor of {_name(name)} takes no calls: {problem}") from None
     return wait_for(future, context)
 
 

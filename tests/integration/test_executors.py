@@ -14,7 +14,15 @@ from times import patience
 
 APPLICATION = """
 import concurrent.futures
-one = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="one")
+
+class Executor(concurrent.futures.ThreadPoolExecutor):
+    given = []  # the futures of all that it was given
+
+    def submit(self, *args, **kwargs):
+        self.given.append(super().submit(*args, **kwargs))
+        return self.given[-1]
+
+one = Executor(1, thread_name_prefix="one")
 gone = concurrent.futures.ThreadPoolExecutor(1)
 gone.shutdown()
 closed = asyncio.new_event_loop()
@@ -31,9 +39,11 @@ def items(key):
     finally:
         notes.add(key, thread())
 
-def slow(key, seconds):
+def slow(key):
     notes.add(key, "began")
-    time.sleep(seconds)
+    while not net.cancelled():
+        time.sleep(0.01)
+    notes.get(key + " goes on", 1, 60)
     notes.add(key, net.cancelled())
 
 async def nothing():
@@ -88,11 +98,15 @@ def test_the_deadline_holds_where_an_executor_never_runs_it(process):
 
 
 def test_what_waits_in_an_executor_until_nobody_wants_it_never_runs(process, key):
-    with pytest.raises(net.CallTimeout):
-        on(process, "slow", 0.2)(key, 1.0)
-    with pytest.raises(net.CallTimeout):
-        on(process, "slow", 0.2)(key, 0.0)
-    assert forms.noted(key, 3, 2.0, peer=process.id) == ["began", True]
+    assert on(process, "thread")() == "one_0"
+    for _ in range(2):
+        with pytest.raises(net.CallTimeout):
+            on(process, "slow", patience(0.3))(key)
+    process.execute("while not one.given[2].cancelled():\n"
+                    "    time.sleep(0.01)\n"
+                    f"notes.add({key!r} + ' goes on', True)")
+    assert on(process, "thread", None)() == "one_0"  # it was their turn before
+    assert forms.noted(key, 2, peer=process.id) == ["began", True]
 
 
 SECRET = "correct horse battery staple"

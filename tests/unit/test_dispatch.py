@@ -17,7 +17,7 @@ import pytest
 import net
 import travel
 from net import dispatch as dispatch_module
-from net.context import Caller, Context
+from net.context import Caller, Context, enter
 from net.dispatch import Dispatch, MemoryBudget, NoRoom, Room, Tally
 from net.errors import (InvalidConnection, MessageTooLarge, NetError, PeerBusy, PeerLost,
                         ProtocolError, RemoteError, ValueNotSupported)
@@ -191,6 +191,32 @@ def test_a_call_that_arrives_overdue_never_runs(tally):
                 ask_raw(made, tally, {"tag": tag.decode(), "args": [], "kwargs": {}, "seconds": 0})
             assert caught.value.ran == "no"
     assert ran == [] and tally.by_tag == {}
+
+
+def test_what_outlasts_its_call_in_an_executor_stays_cancelled_when_the_next_call_has_come(tally):
+    go_on, found = threading.Event(), []
+
+    def outlast() -> None:
+        go_on.wait(60)
+        found.append((net.cancelled(), net.remaining()))
+    tags = [encode_text("outlast"), encode_text("next")]
+    within = context()
+    with ThreadPoolExecutor(1) as executor:
+        made = Dispatch({tags[0]: outlast, tags[1]: net.remaining}, executors={tags[0]: executor})
+
+        def call(tag: bytes, seconds: Optional[float]) -> Any:
+            request = joined(messages.encode_call(3, tag, (), {}, seconds=seconds))
+            enter(within)
+            try:
+                reply = joined(made.answer(read_frame(request), within, tally))
+            finally:
+                enter(None)
+            return messages.decode_reply(read_frame(reply), None, None, tag)
+        with pytest.raises(net.CallTimeout):
+            call(tags[0], 0.2)
+        assert call(tags[1], None) is None
+        go_on.set()
+    assert found in ([(True, 0.0)], [])  # or it never began, on a machine that is too slow
 
 
 @pytest.mark.parametrize("value, is_small", [
