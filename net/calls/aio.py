@@ -629,9 +629,19 @@ async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
             ended = handshake.receive(data)
         finally:  # in the end the other side is told if it failed
             output = handshake.output()
-            if output:
-                await loop.sock_sendall(sock, output)
+            try:
+                if output:
+                    await loop.sock_sendall(sock, output)
+            except ConnectionError:
+                pass  # what the other side said before it closed can still be received
     return handshake.session
+
+
+async def _begin(connection: _Connection, preface: bytes) -> None:
+    try:
+        await connection.send([preface])
+    except ConnectionError:
+        pass  # why the peer takes no more is received next
 
 
 async def _greet(client: Client, address: Address, sock: socket.socket,
@@ -644,7 +654,7 @@ async def _greet(client: Client, address: Address, sock: socket.socket,
         to = destination(sock, led_to)
     connection = _Connection(address, sock, session, tls, revision,
                              asyncio.get_running_loop() is client.own_loop)
-    await connection.send([client.preface(to)])
+    await _begin(connection, client.preface(to))
     try:
         event = await connection.event()
     except NotAFrame as problem:
