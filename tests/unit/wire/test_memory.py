@@ -31,7 +31,7 @@ PEER = net.PeerId(b"MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ==")
 SOURCE = random.Random(1)
 LIMITS = Limits(buffers=2 ** 30)
 # Bytes of text: enough that what a message costs besides its values does not count.
-SIZE = 20_000
+SIZE = 60_000
 
 #: The number of a value -> the value.
 CASES: Dict[str, Callable[[int], Any]] = {
