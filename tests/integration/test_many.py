@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -259,25 +260,28 @@ def test_joblib_runs_on_peers(pair):
 
 
 def test_waiting_for_peers(sample_process, port_range):
-    script = """
-import net, sys, time, sample
+    script = f"""
+import net, sample
 try:
-    sample.echo.peers(at_least=3, timeout=0.2)
+    sample.echo.peers(at_least=3, timeout={patience(0.3)})
 except net.TooFewPeers as problem:
     print(problem.found, problem.wanted, "found" in str(problem), flush=True)
-sys.stdin = open(0)
-peers = sample.echo.peers(at_least=2, timeout=15)
+peers = sample.echo.peers(at_least=2, timeout={patience(15)})
 print(len(peers), sorted(sample.echo.all("x").values()), len(net.peers(at_least=2, timeout=5)))
 """
     sample_process()
-    threading.Timer(1.0, sample_process).start()
-    done = run_python("-c", script, timeout=20, NET_PORT_START=port_range.start)
-    assert done.stdout.splitlines() == ["1 3 True", "2 ['x', 'x'] 2"]
+    asks = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+                            env=environment(NET_PORT_START=port_range.start))
+    try:
+        assert asks.stdout.readline() == "1 3 True\n"
+        sample_process()
+        assert asks.stdout.read() == "2 ['x', 'x'] 2\n"
+    finally:
+        asks.kill()
+        asks.communicate()
 
 
 def test_the_render_farm_of_the_examples(port_range):
-    import subprocess
-
     workers = [subprocess.Popen([sys.executable, str(EXAMPLE), "work"],
                                 env=environment(NET_PORT_START=port_range.start))
                for _ in range(2)]
