@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequenc
 from .context import current
 from .decorators import Connected, register
 from .dispatch import Tally
+from .errors import ProtocolError
 from .events import publisher, subscriber
-from .identity import tag_name
+from .identity import PeerArgument, address_of, tag_name
 from .peer import existing_peer
 from .process import process
+
+
+# No count, and no number of seconds, reaches this.
+MOST = 2 ** 64
 
 
 class Section(NamedTuple):
@@ -122,10 +127,46 @@ class _Shown(_Lister):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         found = super().__call__(*args, **kwargs)
-        return Stats(found) if type(found) is dict else found
+        peer = kwargs.get("peer")
+        return Stats(found if peer is None else checked(found, peer))
 
 
 stats = _Shown(stats.__wrapped__, stats.tag)  # type: ignore[arg-type]
+
+
+def checked(found: Any, peer: PeerArgument) -> Dict[str, Any]:
+    """What another process says are its statistics, if they can be.
+
+    :raises ProtocolError: they cannot: a text for a number, say.
+    """
+    try:
+        makes_sense = _makes_sense(found)
+    except (AttributeError, KeyError, TypeError):
+        makes_sense = False
+    if not makes_sense:
+        raise ProtocolError(address_of(peer), "what it says are its statistics are none", "yes")
+    known: Dict[str, Any] = found
+    return known
+
+
+def _makes_sense(found: Dict[str, Any]) -> bool:
+    names: List[Any] = []
+    numbers = [found.get("cut off", 0)]
+    if "process" in found:
+        busy = found["process"]
+        numbers += [busy["calls"], busy["connections"], busy["seconds"],
+                    0 if busy["load"] is None else busy["load"]]
+    for name, one in found.get("connections", {}).items():
+        latency = one.get("latency", {})  # those of an older version have none
+        names.append(name)
+        numbers += [one["calls"], one["errors"], one["seconds"], *latency, *latency.values()]
+    for name, one in found.get("events", {}).items():
+        names.append(name)
+        numbers.append(one["triggered"])
+        for count in one["subscribers"].values():
+            numbers += [count["sent"], count["queued"], count["dropped"]]
+    return all([type(name) is str for name in names]) \
+        and all([type(number) in (int, float) and 0 <= number < MOST for number in numbers])
 
 
 def _connections() -> Dict[str, Any]:

@@ -10,7 +10,7 @@ from .. import metrics
 from ..errors import NetError
 from ..identity import PeerId
 from .choosing import PEER_HELP, peers_of
-from .looking import STATS, ask_at_once, ask_seconds
+from .looking import ask_at_once, ask_statistics
 from .screen import Failed, Screen
 
 # Seconds that a client has to send its request and to take each piece of the reply.
@@ -58,7 +58,7 @@ def collect(words: List[str]) -> str:
     found: Dict[str, Any] = {}
     up = ["# TYPE net_up gauge", "# HELP net_up Whether the peer answers."]
     if peers:
-        for peer, facts in ask_at_once(lambda one: STATS.on(str(one), ask_seconds())(), peers):
+        for peer, facts in ask_at_once(ask_statistics, peers):
             up.append(f'net_up{{peer="{peer}"}} {0 if isinstance(facts, NetError) else 1}')
             if not isinstance(facts, NetError):
                 found[str(peer)] = facts

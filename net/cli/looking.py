@@ -32,6 +32,14 @@ def ask_seconds() -> float:
     return ASK_SECONDS if settings.timeout is None else settings.timeout
 
 
+def ask_statistics(peer: PeerId, *parts: str) -> Dict[str, Any]:
+    """The statistics of a peer, or parts of them, as :func:`net.stats` gives them.
+
+    :raises NetError: it gives none.
+    """
+    return statistics.checked(STATS.on(str(peer), ask_seconds())(*parts), str(peer))
+
+
 def facts_of(peer: PeerId) -> Dict[str, Any]:
     """What is known of a peer, for scripts."""
     return {**peer.info, "address": str(peer), "id": bytes(peer).decode("ascii"),
@@ -192,7 +200,7 @@ def ping(peer: PeerId) -> Dict[str, Any]:
     NULL.on(address, ask_seconds())()
     pong = {"ms": round((perf_counter() - began) * 1000, 3), "version": peer.info.get("version")}
     try:
-        pong.update(STATS.on(address, ask_seconds())("process")["process"])
+        pong.update(ask_statistics(peer, "process")["process"])
     except InvalidConnection:
         pass  # one of an older version
     return pong
@@ -229,7 +237,7 @@ class Stats:
     @staticmethod
     def run(options: argparse.Namespace, screen: Screen) -> int:
         told, failed = _ask_all(peers_of(options.peer),
-                                lambda peer: STATS.on(str(peer), ask_seconds())(), screen)
+                                ask_statistics, screen)
         if screen.json:
             screen.put_json([{"peer": str(peer), **facts} for peer, facts in told.items()])
         else:

@@ -14,7 +14,7 @@ from typing import Any, Deque, Dict, Iterator, List, Optional
 from ..errors import NetError
 from ..identity import PeerId
 from .choosing import PEER_HELP, peers_of
-from .looking import STATS, ask_at_once, ask_seconds
+from .looking import ask_at_once, ask_statistics
 from .screen import BOLD, Failed, Screen
 from .tracking import ORDERS, Row, ordered, row_of
 from .views import PlainView, Shown, View, slowest, table
@@ -82,8 +82,7 @@ class _Looks:
             self._search()
         rows, before = [], self._before
         self._before = {}
-        for peer, facts in ask_at_once(lambda one: STATS.on(str(one), ask_seconds())(),
-                                       self._peers):
+        for peer, facts in ask_at_once(ask_statistics, self._peers):
             name = str(peer.info.get("label") or peer.info.get("program") or "")
             if isinstance(facts, NetError):
                 rows.append(Row(str(peer), name, problem=type(facts).__name__))

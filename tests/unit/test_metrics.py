@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from net.dispatch import Tally
 from net.identity import encode_text
 from net.metrics import openmetrics
-from net.statistics import percentile
+from net.statistics import checked, percentile
 
 HISTOGRAM = {0.001953125: 90, 0.125: 10}
 STATS = {
@@ -98,3 +98,24 @@ def test_what_this_process_has_done_is_what_the_official_parser_takes(session_pe
 
 def test_no_peers_is_no_metrics():
     assert openmetrics({}) == "# EOF\n"
+
+
+@pytest.mark.parametrize("said", [
+    [], "x", {"connections": []}, {"process": {"calls": "1\nforged 5"}}, {"process": {}},
+    {"process": {**STATS["process"], "load": float("nan")}},
+    {"process": {**STATS["process"], "load": ""}}, {"cut off": 10 ** 5000},
+    {"cut off": True}, {"events": {7: {"triggered": 1, "subscribers": {}}}},
+    {"events": {"done": {"triggered": 1, "subscribers": {b"a": {"sent": 1, "queued": -1}}}}},
+    {"connections": {"f": {"calls": 1, "errors": "0\nnet_up 0", "seconds": 0}}},
+    {"connections": {"f": {"calls": 1, "errors": 0, "seconds": 0, "latency": {0.1: []}}}},
+    {"connections": {"f": {"calls": 1, "errors": 0, "seconds": 0, "latency": {"x": 1}}}},
+], ids=range(14))
+def test_what_another_process_says_are_its_statistics_is_looked_at_first(said):
+    with pytest.raises(net.ProtocolError, match="10.0.0.5:3010 .*statistics.*ran") as caught:
+        checked(said, "10.0.0.5:3010")
+    assert caught.value.ran == "yes"
+
+
+def test_statistics_of_another_process_are_what_they_were():
+    for said in (STATS, {}, {"process": {**STATS["process"], "load": 0.5}}):
+        assert checked(said, "10.0.0.5:3010") is said
