@@ -72,6 +72,8 @@ PIECE, AT_ONCE = 2 ** 16, 4
 CHANGE_TIME = 0.1
 # Circuits that others may have opened to this process; its server has a limit of its own.
 MAX_CIRCUITS = 2048
+# Senders of frames that are answered and remembered for the next answer. They can make up any.
+MAX_PUBLISHERS = 4096
 # Seconds for what was sent to leave when the process ends.
 CLOSE_TIME = 1.0
 
@@ -482,12 +484,21 @@ class ZenohCarrier:
             if publisher is None:
                 if self._session is None:
                     raise OSError(errno.ENETDOWN, "the engine has no session")
+                self._let_idle_go()
                 publisher = self._publishers[peer] = self._session.declare_publisher(
                     _key("to", peer.hex()), express=True,
                     congestion_control=self._zenoh.CongestionControl.BLOCK)
             publisher.put(HEAD.pack(kind, to_opener, circuit, self._own, number) + body)
         except self._zenoh.ZError as problem:
             raise OSError(errno.ENETDOWN, str(problem)) from None
+
+    def _let_idle_go(self) -> None:
+        """Forget the publishers to peers without a circuit, if there are too many."""
+        if len(self._publishers) >= MAX_PUBLISHERS:
+            with self._lock:
+                used = {circuit.peer for circuit in self._circuits.values()}
+            self._publishers = {peer: publisher for peer, publisher in self._publishers.items()
+                                if peer in used}
 
     def _received(self, sample: Any) -> None:
         """A frame has come. In a thread of the library, or in the loop's if it is our own."""

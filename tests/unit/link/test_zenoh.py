@@ -160,6 +160,20 @@ def in_flight(made: Made) -> int:
     return sum(len(data) - HEAD.size for data in made.zenoh.sent if kind(data) == DATA)
 
 
+def test_made_up_senders_are_not_remembered_for_ever(made, monkeypatch):
+    monkeypatch.setattr(module, "MAX_PUBLISHERS", 10)
+    ours, theirs = made.pair()
+    key = module._key("to", made.server.instance)
+    for number in range(1, 100):
+        made.zenoh.deliver(key, module.HEAD.pack(module.DATA, 0, b"n" * 16,
+                                                 number.to_bytes(16, "big"), 0))
+    # Behind all of these; and the one with a circuit is still known.
+    theirs.sendall(b"still")
+    assert ours.recv(5) == b"still"
+    publishers = made.server._publishers
+    assert len(publishers) <= 10 and bytes.fromhex(made.client.instance) in publishers
+
+
 def test_a_sender_is_at_most_a_window_ahead_of_a_slow_receiver(made):
     ours, theirs = made.pair()
     data = os.urandom(3 * WINDOW)
