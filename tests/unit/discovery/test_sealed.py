@@ -53,7 +53,7 @@ def test_a_question_is_sealed_and_its_answers_are_read():
     {"seal": None}, {"seal": Seal(b"x" * 32)}, {"kind": HELLO}, {"kind": ASK}, {"port": 0},
     {"nonce": b"another!"}, {"body": b""}, {"body": b"[]"}, {"body": b"{"},
     {"body": b"[" * 30_000}, {"body": b" " * module.MAX_ANSWER + b"{}"},
-], ids=repr)
+], ids=range(11))
 def test_what_does_not_prove_itself_or_makes_no_sense_is_no_answer(lie):
     asked = Asked()
     asked.answer(**lie)
@@ -116,7 +116,7 @@ def test_a_peer_says_of_itself_what_it_says_to_info(answering):
 
 
 @pytest.mark.parametrize("question", [b"", b"x" * 100, ask(Seal(b"x" * 32)), ask(None),
-                                      ask(kind=HELLO), ask(body=b"?")])
+                                      ask(kind=HELLO), ask(body=b"?")], ids=range(6))
 def test_a_stranger_is_told_nothing(answering, question):
     assert answering.answer(question) == []
 
