@@ -63,7 +63,8 @@ def made() -> Any:
     lambda: iter(range(1, 4)), made, lambda: (number for number in (1, 2, 3)),
     lambda: map(int, "123"), lambda: itertools.chain([1], [2, 3]), lambda: zip([1, 2, 3]),
     lambda: filter(None, [1, 2, 0, 3]),
-], ids=str)
+], ids=["list", "tuple", "dict", "range", "generator", "expression", "map", "chain", "zip",
+        "filter"])
 def test_iterators_of_every_kind_are_gathered_there(far, iterator):
     assert forms.gather(iterator(), peer=far.id) == list(iterator())
 

@@ -133,7 +133,7 @@ def test_the_time_of_a_call_is_for_all_of_its_items(client, producer):
     ([(ASK, b'{"lent":0,"items":null,"args":[],"kwargs":{}}', 1)], "maybe"),
     ([lambda sock: sock.sendall(b"\xff" * 40)], "maybe"),
     ([lambda sock: sock.shutdown(2)], "maybe"),
-], ids=repr)
+], ids=range(8))
 def test_a_reply_of_nonsense_is_a_typed_error_and_the_next_call_is_right(
         client, producer, script, ran):
     async def some() -> None:
