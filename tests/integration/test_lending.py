@@ -371,13 +371,13 @@ def test_a_call_with_lent_arguments_is_never_sent_twice(forms_process, key):
 
 
 def test_a_function_there_learns_that_its_caller_was_killed(forms_process, far, key):
-    caller = forms_process(f"""
-import threading
+    caller = forms_process("""
 def slow():
     print("asked", flush=True)
     time.sleep(60)
-threading.Thread(target=lambda: asks_and_notes(slow, {key!r}, peer={far.id!r}), daemon=True).start()
 """)
+    # Behind its line that says that it is ready.
+    caller.execute(f"asks_and_notes(slow, {key!r}, peer={far.id!r})")
     assert caller.read_line() == "asked"
     caller.kill()
     started = time.monotonic()
