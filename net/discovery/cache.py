@@ -173,6 +173,11 @@ class PeerCache:
         with self._lock:
             self._change([], {address})
 
+    def clear(self) -> None:
+        """List no peers any more: this process has gone to another network."""
+        with self._lock:
+            self._change([], list(self._entries.known))
+
     def doubt(self, address: Address) -> None:
         """Find out whether a peer that could not be reached is gone."""
         for finder in self.finders:

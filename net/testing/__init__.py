@@ -82,6 +82,7 @@ def _only(values: Dict[str, Any]) -> Iterator[None]:
     vars(settings).update({name: setting.default for name, setting in TABLE.items()},
                           _checked=True)
     Settings.revision += 1
+    discovery.known_peers.clear()
     try:
         for name, value in values.items():
             if name not in OF_ONE:
@@ -91,6 +92,7 @@ def _only(values: Dict[str, Any]) -> Iterator[None]:
         vars(settings).clear()
         vars(settings).update(before)
         Settings.revision += 1
+        discovery.known_peers.clear()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pytest
 import farm
 import net
 import net.testing
+from net.discovery import known_peers
 from net.settings import settings
 from processes import environment
 from times import patience
@@ -63,6 +64,12 @@ def test_two_networks_do_not_see_each_other():
                 env=environment(NET_PORT_START=a.address[1], NET_PORT_RANGE=0), text=True)
             assert str(b.address[1]) not in other.stdout and str(a.address[1]) in other.stdout
     assert seen == {bytes(a.id)}
+
+
+def test_a_network_has_no_peers_of_the_one_before():
+    with net.testing.peers(2) as before:
+        assert all([known_peers.knows(peer.address) for peer in before])
+    assert not any([known_peers.knows(peer.address) for peer in before])
 
 
 def test_events_come_through(net_peers):
