@@ -107,6 +107,9 @@ class _Peer:
             if self._server is not None:
                 return self
             _warn_of_readable_secret()
+            # Here, so that no thread of ours loads what it needs: where this process forks
+            # meanwhile, the child would wait for that for ever.
+            _user()
             listeners = self._listen()
             try:
                 hand_over = None if process.hand_over is None else \
