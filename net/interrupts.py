@@ -12,12 +12,15 @@ from _signal import (  # type: ignore[import-not-found]
     SIG_DFL, SIGINT, default_int_handler, getsignal, signal)
 from collections.abc import Callable
 
+# What an installer calls the program; an application may have a name that begins alike.
+_NAMES = ("app-net", "app-net.exe", "app-net-script.py")
+
 
 def is_program() -> bool:
     """Whether this process is that program, and no application that uses the package."""
     arguments = getattr(sys, "argv", None) or [""]
     if arguments[0] != "-m":
-        return bool(os.path.basename(arguments[0]).startswith("app-net"))
+        return os.path.basename(arguments[0]) in _NAMES
     # python -m is still importing; before 3.10 it does not tell what.
     words = getattr(sys, "orig_argv", [])
     package = __name__.partition(".")[0]
