@@ -73,6 +73,7 @@ class Server:
         self._evicted: Dict[ServerConnection, None] = {}
         self._finished = Tally()
         self._closed = False
+        self._accepting = True
         # All that follows belongs to the loop's thread.
         self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
@@ -186,10 +187,15 @@ class Server:
     # ------------------------------------------------------------ accepting, in the loop
 
     def _listen(self) -> None:
-        if not self._listening and not self._closed:
+        if self._listening or not self._accepting:
+            return
+        try:
             for listener in self._listeners:
                 self._loop.register(listener, READ, partial(self._accept, listener))
             self._listening = True
+        except OSError:
+            if self._accepting:  # another thread may have closed them meanwhile
+                raise
 
     def _pause(self) -> None:
         if self._listening:
@@ -210,6 +216,7 @@ class Server:
         self._close_spare()
 
     def _close_listeners(self) -> None:
+        self._accepting = False  # first: the loop may be about to use them
         for listener in self._listeners:
             listener.close()
 
@@ -220,7 +227,7 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as problem:
-                if not self._closed:
+                if self._accepting:
                     note(logging.WARNING, "cannot accept: %s", problem)
                     if problem.errno not in _OUT_OF or not self._refuse_one(listener, problem):
                         self._pause()

@@ -16,7 +16,9 @@ from net.dispatch import Dispatch
 from net.settings import settings
 from net.identity import encode_text
 from net.wire import legacy
+from net.link.base import listen_in_range
 from net.link.streams import Stream
+from net.link.tcp import TcpCarrier
 from net.log import RateLimitedLog
 from net.process import process
 from net.run import loop as loop_module
@@ -521,6 +523,44 @@ def test_closing_ends_idle_and_working_connections(functions):
         release.set()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(served.address)
+
+
+class EndsWhenUsed:
+    """A listener whose server is ended at the moment when the loop uses it.
+
+    :param step: ``fileno``, as the loop begins to wait for it, or ``accept``.
+    """
+
+    def __init__(self, step: str, end: Callable[[], None]) -> None:
+        self._listener = listen_in_range(TcpCarrier(), "127.0.0.1", range(0), 5, True)
+        self._step, self._end = step, end
+        self.used = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._step and not self.used.is_set():
+            self._end()
+            self.used.set()
+        return getattr(self._listener, name)
+
+
+@pytest.mark.parametrize("end", [Server.close, lambda server: server.drain(0)],
+                         ids=["close", "drain"])
+@pytest.mark.parametrize("step", ["fileno", "accept"])
+def test_an_end_at_the_moment_when_the_loop_uses_a_listener_is_no_error(
+        functions, monkeypatch, caplog, step, end):
+    monkeypatch.setattr(loop_module, "note", RateLimitedLog(loop_module.note._log._logger))
+    monkeypatch.setattr(server_module, "note", RateLimitedLog(server_module.note._log._logger))
+    loop, made = loop_module.Loop("net-test"), threading.Event()
+    listener = EndsWhenUsed(step, lambda: end(served))
+    loop.call_soon(lambda: made.wait(patience(5)))
+    served = Server(Dispatch(functions), [listener], loop, settings, "abc")
+    made.set()
+    if step == "accept":
+        socket.create_connection(served.address).close()
+    assert listener.used.wait(patience(5))
+    served.close()
+    until(lambda: not loop._current)
+    assert not caplog.records
 
 
 @pytest.fixture
