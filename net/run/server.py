@@ -319,6 +319,8 @@ class Server:
         if not has_room and not self._evict_one(connection.source):
             return PeerBusy(None, f"{most} connections are open there (NET_MAX_CONNECTIONS)")
         with self._lock:
+            if self._closed:  # since it was accepted; close() will not see this one
+                return PeerBusy(None, ENDING)
             self._served.add(connection)
         return None
 

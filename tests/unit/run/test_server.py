@@ -563,6 +563,29 @@ def test_an_end_at_the_moment_when_the_loop_uses_a_listener_is_no_error(
     assert not caplog.records
 
 
+def test_no_call_is_accepted_at_the_moment_when_the_server_closes(functions, monkeypatch):
+    loop, sent, ran = loop_module.Loop("net-test"), threading.Event(), []
+    functions[encode_text("run")] = lambda: ran.append(1)
+
+    def close_before_it_has_a_place(connection: Any) -> Any:
+        served.close()
+        return give_place(connection)
+
+    loop.call_soon(lambda: sent.wait(patience(5)))
+    listener = listen_in_range(TcpCarrier(), "127.0.0.1", range(0), 5, True)
+    served = Server(Dispatch(functions), [listener], loop, settings, "abc")
+    give_place = served._give_place
+    monkeypatch.setattr(served, "_give_place", close_before_it_has_a_place)
+    with Client(served) as client:
+        client.sock.sendall(PREFACE + request("run"))
+        sent.set()
+        refusal = client.event()
+        assert (refusal.kind, json.loads(refusal.text)["refused"]) == (FAILURE, "PeerBusy")
+        assert client.rest() == b""
+    until(lambda: not loop._current)
+    assert not ran and not served.connections
+
+
 @pytest.fixture
 def draining(functions) -> Iterator[Any]:
     """A server that drains because of one call, the client of that call, and what lets it end; an
