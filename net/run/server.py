@@ -355,11 +355,17 @@ class Server:
             connection = self._served.eviction_candidate(source)
             if connection is None:
                 return False
-            self._served.discard(connection)
+            self._take_back(connection)
             problem = None if connection.admitted else \
                 PeerBusy(None, "too many connections come at once")
         self._end_early(connection, problem)
         return True
+
+    def _take_back(self, connection: ServerConnection) -> None:
+        """Take the place of a connection back that is about to be ended. Under the lock: its thread
+        may end at any time, and forgets it then."""
+        if self._served.discard(connection) and connection not in self._newcomers:
+            self._evicted[connection] = None
 
     def _end_early(self, connection: ServerConnection, problem: Optional[NetError]) -> None:
         """End a connection whose place was taken back, so that no request of it runs any more.
@@ -371,7 +377,6 @@ class Server:
             newcomer.close() if problem is None else newcomer.refuse(problem)
             return
         with self._lock:
-            self._evicted[connection] = None
             first = next(iter(self._evicted)) if len(self._evicted) > MAX_EVICTED else None
         if problem is None:
             connection.stream.abort()
@@ -393,7 +398,7 @@ class Server:
         for connection in connections:
             if now >= self._patient_until and connection.is_overdue(now):
                 with self._lock:
-                    self._served.discard(connection)
+                    self._take_back(connection)
                     problem = connection.overdue()
                 self._end_early(connection, problem)
             elif connection.call and not connection.watched:

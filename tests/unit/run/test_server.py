@@ -22,6 +22,7 @@ from net.link.tcp import TcpCarrier
 from net.log import RateLimitedLog
 from net.process import process
 from net.run import loop as loop_module
+from net.run import served as served_module
 from net.run import server as server_module
 from net.run import server_connection
 from net.run.reading import next_event
@@ -584,6 +585,38 @@ def test_no_call_is_accepted_at_the_moment_when_the_server_closes(functions, mon
         assert client.rest() == b""
     until(lambda: not loop._current)
     assert not ran and not served.connections
+
+
+def in_loop(server: Server, callback: Callable[[], Any]) -> None:
+    """Have something done in the loop of a server, and wait for that."""
+    done = threading.Event()
+    server._loop.call_soon(callback)
+    server._loop.call_soon(done.set)
+    assert done.wait(patience(5))
+
+
+def test_a_connection_that_ends_by_itself_while_it_is_evicted_is_forgotten(
+        functions, monkeypatch):
+    served = serve(Dispatch(functions))
+    with Client(served) as client:
+        client.sock.sendall(PREFACE)
+        assert client.ask("add", 1) == (RESULT, 2)
+        thread, = [one for one in threading.enumerate() if one.name == f"net-{served.address[1]}"]
+        end_early = served._end_early
+
+        def end_late(*args: Any) -> None:
+            client.sock.close()
+            thread.join(patience(5))
+            end_early(*args)
+
+        monkeypatch.setattr(served_module, "IDLE_GRACE", -1.0)
+        monkeypatch.setattr(served, "_end_early", end_late)
+        in_loop(served, lambda: served._evict_one(None))
+    assert not thread.is_alive()
+    (count,) = served.tally().values()
+    assert count.calls == 1
+    served.close()
+    until(lambda: not served._loop._current)
 
 
 @pytest.fixture
