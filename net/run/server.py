@@ -410,7 +410,10 @@ class Server:
 
     def _watch(self, connection: ServerConnection, call: int) -> None:
         """Find out when the caller of a call that takes long is gone."""
-        connection.watched = True
+        with self._lock:
+            if connection not in self._served and connection not in self._evicted:
+                return  # its thread closes it, perhaps right now
+            connection.watched = True
         try:
             self._loop.register(connection.stream.sock, READ,
                                 partial(self._look, connection, call))

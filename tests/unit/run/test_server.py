@@ -619,6 +619,27 @@ def test_a_connection_that_ends_by_itself_while_it_is_evicted_is_forgotten(
     until(lambda: not served._loop._current)
 
 
+def test_nothing_is_watched_that_its_thread_closes_at_that_moment(functions, monkeypatch):
+    served = serve(Dispatch(functions))
+    watched: List[Any] = []
+    functions[encode_text("me")] = lambda: watched.extend(served._served)
+    close = Stream.close
+
+    def close_after_it_was_watched(stream: Stream) -> None:
+        if watched and stream is watched[0].stream:
+            in_loop(served, lambda: served._watch(watched[0], 1))
+            watched.append(True)
+        close(stream)
+
+    monkeypatch.setattr(Stream, "close", close_after_it_was_watched)
+    with Client(served) as client:
+        client.sock.sendall(PREFACE)
+        assert client.ask("me") == (RESULT, None)
+    until(lambda: len(watched) == 2)
+    served.close()
+    until(lambda: not served._loop._current)
+
+
 @pytest.fixture
 def draining(functions) -> Iterator[Any]:
     """A server that drains because of one call, the client of that call, and what lets it end; an
