@@ -308,6 +308,9 @@ class ServerConnection:
                 None, f"this peer knows no frames of kind {event[0]}"))
         if self.terms.hand_over is None:
             return encode_refusal(event[1], ProtocolError(None, "no events there"))
+        self.call = 0  # the server looks at it no more
+        if self.terms.loop is not None:
+            self.terms.loop.call_soon(self._unwatch)  # before the loop drives it
         self.terms.hand_over(Handover(self.stream, session, self.address,
                                       self.context.caller.group, self.terms.revision,
                                       Frame(*event)))

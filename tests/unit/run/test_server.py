@@ -120,6 +120,14 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.002)
 
 
+def in_loop(server: Server, callback: Callable[[], Any]) -> None:
+    """Have something done in the loop of a server, and wait for that."""
+    done = threading.Event()
+    server._loop.call_soon(callback)
+    server._loop.call_soon(done.set)
+    assert done.wait(patience(5))
+
+
 @pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
 def test_an_idle_connection_keeps_neither_its_last_request_nor_the_reply(client):
     client.sock.sendall(PREFACE)
@@ -289,6 +297,39 @@ def test_a_subscription_hands_its_connection_over(server, functions):
         assert client.reply() == (RESULT, 0)
         taken.stream.close()
         assert client.rest() == b""
+
+
+def test_a_connection_that_is_handed_over_is_not_watched_as_one_in_a_call(
+        server, functions, monkeypatch):
+    watching: List[bool] = []
+    called, release = threading.Event(), threading.Event()
+    functions[encode_text("wait")] = lambda: called.set() or release.wait(patience(5))
+
+    def look_twice() -> None:
+        server._ticking.cancel()
+        server._tick()
+        server._ticking.cancel()
+        server._tick()
+
+    def hand_over(handover: Any) -> None:
+        in_loop(server, look_twice)
+        watching.append(handover.stream.sock in server._loop._watches)
+        handover.stream.close()
+
+    # The loop may come to it only when the thread has read what came.
+    monkeypatch.setattr(server, "_look", lambda *args: None)
+    monkeypatch.setattr(server, "_hand_over", hand_over)
+    with Client(server) as client:
+        client.sock.sendall(PREFACE + request("wait"))
+        assert called.wait(patience(5))
+        in_loop(server, look_twice)
+        (sock,) = [one.stream.sock for one in server._served]
+        assert sock in server._loop._watches
+        release.set()
+        assert client.reply() == (RESULT, True)
+        client.sock.sendall(frame(SUBSCRIBE, b"1", 9))
+        until(lambda: watching)
+    assert watching == [False]
 
 
 def test_a_reply_is_delivered_after_the_client_has_ended_its_half(client):
@@ -585,14 +626,6 @@ def test_no_call_is_accepted_at_the_moment_when_the_server_closes(functions, mon
         assert client.rest() == b""
     until(lambda: not loop._current)
     assert not ran and not served.connections
-
-
-def in_loop(server: Server, callback: Callable[[], Any]) -> None:
-    """Have something done in the loop of a server, and wait for that."""
-    done = threading.Event()
-    server._loop.call_soon(callback)
-    server._loop.call_soon(done.set)
-    assert done.wait(patience(5))
 
 
 def test_a_connection_that_ends_by_itself_while_it_is_evicted_is_forgotten(
