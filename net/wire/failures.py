@@ -415,6 +415,8 @@ def _instance(cls: Any, part: Dict[str, Any]) -> RemoteError:
     args = part["args"]
     if is_builtin_group(base):
         message = a_text(args[0]) if args else ""
+        # It keeps both as its args: CPython 3.13.15 reads the second one without a look at how
+        # many there are.
         error = base.__new__(cls, message, part["inner"] or [RemoteError("unknown")])
     else:
         try:
@@ -424,7 +426,7 @@ def _instance(cls: Any, part: Dict[str, Any]) -> RemoteError:
             if not is_of_the_data(problem):
                 raise
             error = base.__new__(cls)
-    set_args(error, args)
+        set_args(error, args)
     _restore_state(error, part)
     return error  # type: ignore[no-any-return]
 

@@ -620,6 +620,7 @@ class TestGroups:
         for arrived in (raised(group), raised(raised(group))):
             assert isinstance(arrived, GROUP) and isinstance(arrived, RemoteError)
             assert str(arrived) == str(group) and arrived.message == "several"
+            assert arrived.args == ("several", list(arrived.exceptions))
             assert isinstance(arrived.exceptions[0], ValueError)
             assert arrived.exceptions[1].filename == "f"
             assert arrived.exceptions[2].exceptions[0].extra == (1,)
