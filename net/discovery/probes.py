@@ -39,6 +39,9 @@ LOOK_SECONDS = 3.0
 # Seconds for a peer that has accepted to shake hands and answer under TLS: two more round trips,
 # and some milliseconds of work for each of those that are asked at the same time.
 SECURED_SECONDS = 1.0
+# Seconds for what has greeted as a peer does to describe itself. It may have much to say, and
+# little time of a busy processor.
+PEER_SECONDS = 2.0
 # Seconds after which a host that neither accepts nor refuses is taken for gone. Its other ports
 # are tried all the same, but after those of hosts that show life.
 DOUBT_SECONDS = 0.1
@@ -50,6 +53,8 @@ MAX_REPLY = 64 * 1024
 
 # Seconds between checks of the clock.
 TICK = 0.01
+# Seconds between two checks that count at most: where it was longer, this process did not run.
+LATE = 0.03
 
 # Sockets of a whole search, over all its threads, and the share of this process's descriptors that
 # it takes: the application needs the rest. Windows selects 512 at most. For NET_PEERS there are as
@@ -159,6 +164,13 @@ class Sweep:
         first = (host, target.rest.popleft())
         self._queue.append(Candidate(first, found, seconds, target))
 
+    def prolong(self, address: Address, seconds: float) -> None:
+        """Wait so long for an address that is probed, from now: it has shown that it is a peer's.
+        """
+        for probe in self._probes:
+            if probe.candidate.address == address:
+                probe.deadline = max(probe.deadline, monotonic() + seconds)
+
     def listen(self, sock: socket.socket, receive: Callable[[socket.socket], None]) -> None:
         """Call a function whenever there is something to receive on a socket."""
         self._selector.register(sock, selectors.EVENT_READ, receive)
@@ -200,6 +212,11 @@ class Sweep:
         """End the probes whose time is over."""
         now = monotonic()
         if now - self._checked >= TICK / 2:
+            late = now - self._checked - LATE
+            if late > 0:
+                # Peers of this host have probably not run either.
+                for probe in self._probes:
+                    probe.deadline += min(late, now - probe.started)
             self._checked = now
             self._expire(now)
 
@@ -449,6 +466,7 @@ class Probe:
 
     def _ask(self) -> None:
         """It is a peer: ask for its description."""
+        self.deadline = max(self.deadline, monotonic() + PEER_SECONDS)
         if self._tls is not None:
             self._tls.write(QUESTION)
             self._send_tls()

@@ -128,6 +128,8 @@ class Searching:
         self._hinted.add(address)
         if address not in self.tried:
             self.sweep.add(Candidate(address, found, EXPECTED_SECONDS))
+        else:
+            self.sweep.prolong(address, EXPECTED_SECONDS)
 
     def later(self, when: float, action: Callable[[], None]) -> None:
         self._schedule.append((when, action))

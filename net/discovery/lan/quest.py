@@ -155,11 +155,10 @@ class LanQuest:
         self._search.found(answer)
 
     def _hint(self, address: Address) -> None:
-        if address[0] not in self._search.own:
+        beyond = address[0] not in self._search.own
+        if beyond:
             self._heard_beyond.add(address)
-            self._search.hint(address, "datagram")
-        elif address not in self._search.tried:
-            self._search.sweep.add(Candidate(address, "this host"))
+        self._search.hint(address, "datagram" if beyond else "this host")
 
     def _probe_own(self) -> None:
         """Ask over TCP at the ports of this host that no peer has answered from."""

@@ -6,11 +6,13 @@ import itertools
 import os
 import re
 import socket
+import threading
 from time import monotonic
 
 import pytest
 
 import strangers
+from hearing import until
 from net.discovery import probes as sweep
 from net.discovery.probes import STRANGER_SECONDS, Candidate, Sweep, describe, window
 from net.wire import legacy
@@ -42,8 +44,10 @@ def stranger(port_range):
 
 
 @pytest.fixture
-def run():
+def run(monkeypatch):
     """Probe addresses and give what was found, and how long it took."""
+    monkeypatch.setattr(sweep, "PEER_SECONDS", patience(STRANGER_SECONDS))
+
     def probe(*addresses, seconds=patience(STRANGER_SECONDS), window=100, end=patience(5)):
         one = Sweep(window, monotonic() + end, set())
         for address in addresses:
@@ -84,6 +88,71 @@ def test_a_reply_in_many_pieces_is_put_together(stranger, run):
 
     findings, _ = run(stranger(pieces), seconds=5)
     assert findings.answers[0].facts == FACTS
+
+
+class Waiting:
+    """A probe of an address by a clock that only the test moves.
+
+    :ivar asked: set once the address has received so many messages.
+    """
+
+    def __init__(self, stranger, monkeypatch, messages):
+        self.now, self.asked, self._go = 0.0, threading.Event(), threading.Event()
+        monkeypatch.setattr(sweep, "monotonic", lambda: self.now)
+        self.sweep = Sweep(1, 100.0, set())
+        self.address = stranger(self._treat)
+        self._messages = messages
+        self.sweep.add(Candidate(self.address, "test"))
+        until(lambda: self.sweep.step(0.01) or self.asked.is_set())
+
+    def _treat(self, sock):
+        for number in range(2):
+            sock.recv(4096)
+            if self._messages == number + 1:
+                self.asked.set()
+                self._go.wait(patience(10))
+            sock.sendall(reply(FACTS) if number else strangers.HELLO)
+
+    def pass_time(self, seconds, at_a_time=0.02):
+        ends = self.now + seconds
+        while self.now < ends:
+            self.now += at_a_time
+            self.sweep.step(0)
+
+    def found(self):
+        """What the probe finds if the address goes on."""
+        self._go.set()
+        until(lambda: self.sweep.step(0.01) or self.sweep.idle)
+        self.sweep.close()
+        return self.sweep.findings
+
+
+def test_a_peer_that_has_greeted_has_time_to_describe_itself(stranger, monkeypatch):
+    waiting = Waiting(stranger, monkeypatch, 2)
+    waiting.pass_time(sweep.PEER_SECONDS - 0.1)
+    assert waiting.found().answers[0].facts == FACTS
+
+
+def test_a_peer_that_has_greeted_is_not_waited_for_without_end(stranger, monkeypatch):
+    waiting = Waiting(stranger, monkeypatch, 2)
+    waiting.pass_time(sweep.PEER_SECONDS + 0.1)
+    assert waiting.found().strangers == [(waiting.address, "a reply that does not end")]
+
+
+def test_an_address_that_has_shown_in_another_way_that_it_is_a_peer_has_more_time(
+        stranger, monkeypatch):
+    waiting = Waiting(stranger, monkeypatch, 1)
+    waiting.pass_time(STRANGER_SECONDS - 0.1)
+    waiting.sweep.prolong(waiting.address, 0.8)
+    waiting.pass_time(0.7)
+    assert waiting.found().answers[0].facts == FACTS
+
+
+def test_time_in_which_this_process_stands_still_does_not_count(stranger, monkeypatch):
+    waiting = Waiting(stranger, monkeypatch, 1)
+    waiting.pass_time(10.0, at_a_time=5.0)
+    waiting.pass_time(STRANGER_SECONDS / 2)
+    assert waiting.found().answers[0].facts == FACTS
 
 
 OLD_FACTS = {"group": "old", "hub": True}
