@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import textwrap
 from collections import defaultdict
@@ -21,6 +22,7 @@ from ..link.zenoh import NO_ROUTER, NOT_ALLOWED
 from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
 from ..process import process
+from ..wire.session import OTHER_VERSION
 from .listing import Peers
 from .probes import look_at
 from .report import Report, places
@@ -247,7 +249,7 @@ def no_free_port(case: Case) -> Optional[Cause]:
 
 def strangers_on_our_ports(case: Case) -> Optional[Cause]:
     here = [(address, what) for address, what in case.report.strangers
-            if case.is_own(address[0]) and not _is_secured(what)]
+            if case.is_own(address[0]) and not _is_secured(what) and not _versions(what)]
     if not here:
         return None
     told = ", ".join(f"{places([address])} ({what})" for address, what in here[:3])
@@ -402,6 +404,25 @@ def _is_secured(what: str) -> bool:
     return what.startswith("skipped: ") or "TLS" in what
 
 
+def other_version(case: Case) -> Optional[Cause]:
+    found = {address: _versions(what) for address, what in case.report.strangers}
+    peers = sorted([address for address, versions in found.items() if versions])
+    if not peers:
+        return None
+    asked, spoken = found[peers[0]]
+    return Cause(f"peers of another app-net, which does not speak the protocol of this one: "
+                 f"{places(peers)} (version {spoken}, and version {asked} here)",
+                 "install the same app-net on all hosts (python3 -m net --version)")
+
+
+def _versions(what: str) -> Tuple[str, ...]:
+    """The versions of the wire that a stranger was asked for and speaks; none if that is not why it
+    is one."""
+    pattern = OTHER_VERSION.replace("{}", "([0-9]+)")
+    found = re.search(pattern, what)
+    return () if found is None else found.groups()
+
+
 def named_not_asked(case: Case) -> Optional[Cause]:
     notes = [note for note in case.report.notes if note.startswith("NET_PEERS")]
     if not notes:
@@ -527,8 +548,8 @@ def table_unread(case: Case) -> Optional[Cause]:
 
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
-    local_network_permission, secret_on_one_side, tcp_blocked, nobody_around, udp_blocked,
-    advertised_in_vain, no_router, behind_a_nat, not_reached_back,
+    local_network_permission, secret_on_one_side, other_version, tcp_blocked, nobody_around,
+    udp_blocked, advertised_in_vain, no_router, behind_a_nat, not_reached_back,
     wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
     zone_missing, table_unread, hosts_silent, lossy, slow,
 )

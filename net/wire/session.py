@@ -26,6 +26,8 @@ PREFACE = struct.Struct("!4sBBH")
 # Bytes of the fields of a preface. An old peer reads 1,024 bytes in all; more than it reads could
 # lose us its answer.
 MAX_FIELDS = 768
+#: What a peer says to a caller that speaks another version of the wire than it does.
+OTHER_VERSION = "version {} of the protocol was asked for, this peer speaks version {}"
 # Bytes of JSON in a HELLO, and in what is answered to a preface instead.
 MAX_HELLO = 16 * 1024
 # Characters of a group.
@@ -120,8 +122,7 @@ class PrefaceParser:
             return None
         _, version, zero, size = PREFACE.unpack_from(data)
         if version != VERSION:
-            raise ProtocolError(None, f"version {version} of the protocol was asked for, this "
-                                      f"peer speaks version {VERSION}")
+            raise ProtocolError(None, OTHER_VERSION.format(version, VERSION))
         if zero or size > MAX_FIELDS:
             raise NotAFrame(data)
         end = PREFACE.size + size

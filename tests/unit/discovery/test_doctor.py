@@ -9,12 +9,17 @@ import pytest
 from net.discovery import doctor
 from net.discovery.doctor import ROUTER_REMEDIES, Case, causes, describe
 from net.discovery.listing import Peers
+from net.discovery.probes import look_at
 from net.discovery.report import Report
+from net.errors import ProtocolError
 from net.link import authority
 from net.link.zenoh import NO_ROUTER, NOT_ALLOWED
 from net.settings import settings
 from net.identity import PeerId, make_id
-from strangers import Stranger, peer as introduced
+from net.wire.messages import encode_refusal
+from net.wire.session import MAGIC, PREFACE, PrefaceParser
+from strangers import Stranger, peer as introduced, says
+from times import patience
 
 LAN = "eth0 192.168.1.10/24"
 
@@ -126,6 +131,19 @@ def test_the_wrong_group(case, monkeypatch):
 def test_a_secret_on_one_side(case, what):
     text = only(case(peer(), strangers=[(("192.168.1.30", 3010), what)]))
     assert "at 192.168.1.30:3010: " in text and "NET_SECRET" in text and "skipped" not in text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.1.30"])
+def test_a_peer_that_speaks_another_version_of_the_wire(case, port_range, host):
+    with pytest.raises(ProtocolError) as caught:  # what such a peer says, the other way round
+        PrefaceParser().receive(PREFACE.pack(MAGIC, 2, 0, 0))
+    other = Stranger(port_range[0], says(b"".join(encode_refusal(0, caught.value))))
+    try:
+        (_, what), = look_at([other.address], patience(5)).strangers
+    finally:
+        other.stop()
+    text = only(case(peer(), strangers=[((host, 3010), what)]))
+    assert f"{host}:3010 (version 1, and version 2 here)" in text and "same app-net" in text
 
 
 def test_a_firewall_that_blocks_tcp(case):
