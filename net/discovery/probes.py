@@ -6,6 +6,7 @@ proves a peer, and anything else has cost one small packet each way.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import selectors
 import socket
@@ -31,8 +32,8 @@ from ..link.destination import destination
 from ..link.streams import NO_SIGNAL, reset_at_end
 from .answers import Answer
 
-# Seconds for an address to accept and answer. On a LAN both take a few milliseconds; a sleeping
-# Wi-Fi station is woken within 200.
+# Seconds for an address to accept, and from then on at least to answer. On a LAN both take a few
+# milliseconds; a sleeping Wi-Fi station is woken within 200.
 STRANGER_SECONDS = 0.25
 # Seconds in which new addresses of a whole network are begun with, beside everything else.
 LOOK_SECONDS = 3.0
@@ -133,15 +134,15 @@ class Sweep:
     :param end: monotonic time from which on nothing new is started.
     :param tried: addresses that were probed by any sweep of the search; shared between threads.
     :param beside: a sweep of the same thread, whose steps wait for the probes of this one, too.
-    :param last: until when the first port of each host is tried all the same, if that is later.
+    :param doubted: from when on the other ports of hosts that show no life are not, either.
     """
 
     def __init__(self, window: int, end: float, tried: Set[Address],
-                 beside: Optional[Sweep] = None, last: float = 0.0) -> None:
+                 beside: Optional[Sweep] = None, doubted: float = math.inf) -> None:
         self.findings = Findings()
         self.window = max(1, window)
         self._end = end
-        self._last = max(end, last)
+        self._end_of_doubted = doubted
         self._tried = tried
         self.credentials = security.credentials()
         self._beside = beside
@@ -204,19 +205,20 @@ class Sweep:
             # Nothing to wait for, as when there are no descriptors left: only time may help.
             sleep(max(0, seconds))
             return
+        # Before the sockets are looked at: what has come in time counts, however late this is.
+        now = monotonic()
         for key, _ in self._selector.select(max(0, seconds)):
             key.data(key.fileobj)
-        self.expire()
+        self.expire(now)
 
-    def expire(self) -> None:
-        """End the probes whose time is over."""
-        now = monotonic()
+    def expire(self, now: float) -> None:
+        """End the probes whose time is over (seconds, monotonic)."""
         if now - self._checked >= TICK / 2:
             late = now - self._checked - LATE
             if late > 0:
                 # Peers of this host have probably not run either.
                 for probe in self._probes:
-                    probe.deadline += min(late, now - probe.started)
+                    probe.deadline += max(0.0, min(late, now - probe.started))
             self._checked = now
             self._expire(now)
 
@@ -233,9 +235,9 @@ class Sweep:
     def start(self, most: int = sys.maxsize) -> bool:
         """Start what there is room for, so many at most; whether it was that many."""
         now = monotonic()
-        if now >= self._last:
+        if now >= self._end:
             self._leave_the_rest()
-        elif now >= self._end:
+        elif now >= self._end_of_doubted:
             self._leave(self._doubted)
         for _ in range(most):
             candidate = self._next()
@@ -429,6 +431,7 @@ class Probe:
             self._sweep.failed(self, exc.errno or 0)
             return
         self.is_connected = True
+        self.deadline = max(self.deadline, monotonic() + STRANGER_SECONDS)
         self._sweep.connected(self)
 
     def _first_bytes(self) -> bytes:

@@ -7,8 +7,9 @@ of sockets that a process may use.
 from __future__ import annotations
 
 import logging
+import math
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, NamedTuple, Set, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Address
 from ..link import security
@@ -21,13 +22,11 @@ from .report import Report
 
 log = SafeLog(__name__)
 
-# Seconds from the start of the search after which nothing new is asked over TCP; and how long the
+# Seconds from the start of the search after which no more ports are asked over TCP of hosts that
+# have shown no life, nor peers that were known before; and after which nothing new is: on a machine
+# that is busy with other things, this process may get its turn as late as that. And how long the
 # search takes at the most, on a network that loses and delays what it carries.
-LAST_START = 0.6
-END = 4.0
-# The same for the hosts that NET_PEERS names, on a machine that is too busy to ask all of them in
-# that time.
-LAST_NAMED = 2.5
+LAST_DOUBTED, LAST_START, END = 0.6, 3.2, 4.0
 # Seconds between checks of what neither a socket nor a timer announces.
 LONG_TICK = 0.03
 # For an address that is known to be a peer's, or most likely is.
@@ -93,9 +92,12 @@ class Searching:
                 self._quests.append(finder.search(self))
             self.step("asking")
             self._ask_known()
-            while not self._done():
-                self.sweep.step(self._until_next())
+            now = monotonic()
+            while not self._done(now):
+                # Before the sockets are looked at: what has come by a deadline counts, however late
+                # this thread gets to see it.
                 now = monotonic()
+                self.sweep.step(self._until_next(now))
                 self._do_what_is_due(now)
                 for quest in self._quests:
                     quest.step(now)
@@ -108,11 +110,14 @@ class Searching:
     # ------------------------------------------------------------------ for the finders
 
     def new_sweep(self) -> Sweep:
-        return Sweep(self.window, self.started + LAST_START, self.tried)
+        return self._new_sweep(self.window)
+
+    def _new_sweep(self, window: int, beside: Optional[Sweep] = None) -> Sweep:
+        return Sweep(window, self.started + LAST_START, self.tried, beside,
+                     self.started + LAST_DOUBTED)
 
     def sweep_beside(self) -> Sweep:
-        sweep = Sweep(window(1), self.started + LAST_START, self.tried, self.sweep,
-                      self.started + LAST_NAMED)
+        sweep = self._new_sweep(window(1), self.sweep)
         self.sweeps.append(sweep)
         return sweep
 
@@ -151,6 +156,8 @@ class Searching:
             if any(address not in self._answers for address in self._known):
                 self.later(when, self._ask_known)
             return
+        if now >= self.started + LAST_DOUBTED:
+            return
         for address in self._known:
             if address not in self._answers and address not in self.tried:
                 self.sweep.add(Candidate(address, "known before", EXPECTED_SECONDS))
@@ -161,16 +168,14 @@ class Searching:
         for action in due:
             action()
 
-    def _until_next(self) -> float:
+    def _until_next(self, now: float) -> float:
         """Seconds until there is something to do, unless a socket announces it."""
-        if not self.sweep.idle or len(self.sweeps) > 1:
-            return TICK
+        most = LONG_TICK if self.sweep.idle and len(self.sweeps) == 1 else TICK
         due = min([when for when, _ in self._schedule] + [one.due for one in self._quests],
-                  default=0.0)
-        return min(LONG_TICK, max(0.0, due - monotonic()))
+                  default=math.inf)
+        return min(most, max(0.0, due - now))
 
-    def _done(self) -> bool:
-        now = monotonic()
+    def _done(self, now: float) -> bool:
         if now >= self.started + END:
             return True
         # Known addresses are asked again only if the search takes that long; it does not wait for

@@ -203,7 +203,7 @@ class StaticQuest:
                     f"NET_PEERS: {found.name!r} cannot be resolved, {found.problem}")
         while self._sweep.start(AT_A_TIME):
             self._search.sweep.step(0)
-        self._sweep.expire()
+        self._sweep.expire(now)
 
     def over(self, now: float) -> bool:
         if self._ports and now < self._search.started + NAME_SECONDS:

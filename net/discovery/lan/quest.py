@@ -7,6 +7,7 @@ blocks datagrams.
 """
 from __future__ import annotations
 
+import math
 import threading
 from time import monotonic
 from typing import Callable, Iterable, List, Optional, Sequence, Set, Tuple
@@ -87,6 +88,7 @@ class LanQuest:
         self._passed: Set[str] = set()
         self._known_by = ""
         self._taken: Set[int] = set()
+        # Readings of the neighbour table since the last datagrams that fill it.
         self._looks = 0
         self._probed_own = False
         self._old_until = 0.0
@@ -100,6 +102,8 @@ class LanQuest:
         rounds = Rounds(search.started, crowd=self._crowd, expected=bool(self._chosen))
         self.asker = Asker(places, search.ports, instance, search.sweep.listen, self._heard,
                            self._hint, rounds, monotonic, seal, (), search.own)
+        # When it stops waiting for answers to it; infinity from then on.
+        self._ends = rounds.ends
         self.asker.step(search.started)
         search.later(search.started + HOST_SECONDS, self._probe_own)
 
@@ -197,6 +201,8 @@ class LanQuest:
             self._primed += hosts
             self._report.primed += len(hosts)
         self._report.primed -= len(self._unsent)
+        if self._primed:
+            self._looks = 0
         if self._primed or not self._crowd and not self._looks:
             self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
 
@@ -249,7 +255,7 @@ class LanQuest:
 
     def _read_table(self) -> None:
         """Read the neighbour table; in a thread where it takes a command, which may hang."""
-        if self._looks and self.asker.over(monotonic()):
+        if self._has_looked and self.asker.over(monotonic()):
             return
         if self._looks < len(LATER_LOOKS):
             self._search.later(monotonic() + LATER_LOOKS[self._looks], self._read_table)
@@ -345,8 +351,14 @@ class LanQuest:
     # ------------------------------------------------------------------ the clock
 
     @property
+    def _has_looked(self) -> bool:
+        """Whether the neighbour table has been read often enough, even if it is late: where nobody
+        answers datagrams, once more after the first time, which may have come too soon."""
+        return self._looks >= (1 if self._heard_beyond else 2)
+
+    @property
     def due(self) -> float:
-        return min(self.asker.due, self.asker.rounds.ends)
+        return min(self.asker.due, self._ends)
 
     def step(self, now: float) -> None:
         self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())
@@ -358,6 +370,8 @@ class LanQuest:
             self._take_table(*self._tables.pop(0))
         if not self.asker.rounds.quick and self._chosen:
             self.asker.rounds.quick = self._lan_is_quick()
+        ends = self.asker.rounds.ends
+        self._ends = ends if ends > now else math.inf  # the rest is waited for without it
 
     def _lan_is_quick(self) -> bool:
         """Whether some other host has answered a connection attempt, which takes a round trip."""
@@ -373,7 +387,7 @@ class LanQuest:
         if not self._chosen:
             # Each port of this host has answered, refused or had its time.
             return self._probed_own
-        return bool(self._looks) and not self._undecided and self.asker.over(now)
+        return self._has_looked and not self._undecided and self.asker.over(now)
 
     def close(self) -> None:
         for _, worker in self._workers:

@@ -409,6 +409,38 @@ def test_the_other_ports_of_a_silent_host_are_tried_if_it_exists(
     assert monotonic() - started < patience(1)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a full backlog refuses on Windows")
+def test_late_in_a_search_the_other_ports_are_tried_only_of_hosts_that_show_life(
+        stranger, unanswered, port_range):
+    good = stranger(strangers.peer(FACTS))
+    one = Sweep(100, monotonic() + patience(5), set(), doubted=monotonic())
+    one.add_host("127.0.0.1", [unanswered, port_range.start - 1], "test")
+    one.add_host("127.0.0.1", [port_range[1], good[1]], "test")
+    one.run()
+    assert [answer.address for answer in one.findings.answers] == [good]
+    assert one.findings.left == 1
+
+
+def test_what_has_come_in_time_counts_however_late_it_is_seen(stranger, monkeypatch):
+    good = stranger(strangers.peer(FACTS))
+    late = 0.0
+    one = Sweep(10, monotonic() + 60, set())
+    select = one._selector.select
+
+    def select_late(seconds):
+        # As if this thread, on a busy machine, had its turn only when much later.
+        nonlocal late
+        found = select(patience(5))
+        late += 2 * STRANGER_SECONDS
+        return found
+
+    monkeypatch.setattr(sweep, "monotonic", lambda: monotonic() + late)
+    monkeypatch.setattr(one._selector, "select", select_late)
+    one.add(Candidate(good, "test"))
+    one.run()
+    assert [answer.address for answer in one.findings.answers] == [good]
+
+
 def test_an_address_is_probed_once_in_all_sweeps_of_a_search(stranger):
     address = stranger(strangers.peer(FACTS))
     tried = set()

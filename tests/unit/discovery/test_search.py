@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import math
 import threading
 from time import monotonic
 
@@ -124,10 +125,10 @@ def test_peers_that_were_known_are_not_asked_over_tcp_while_answers_are_expected
     state = search_module.Searching([], True, [("127.0.0.1", ports[0])])
     quest = Quest()
     state._quests.append(quest)
-    now = state.started + 2.0
+    now = state.started + 0.3
     monkeypatch.setattr(search_module, "monotonic", lambda: now)
     state._ask_known()
-    assert state.sweep.idle and not state._done()
+    assert state.sweep.idle and not state._done(now)
     quest.waits, now = False, now + 0.1
     state._do_what_is_due(now)
     assert [one.address for one in state.sweep._urgent] == [("127.0.0.1", ports[0])]
@@ -157,12 +158,31 @@ def test_low_limits_of_descriptors_find_everybody(listening, ports, monkeypatch)
 def test_an_interrupt_closes_everything_and_comes_through(ports, listening, monkeypatch):
     listening(0, silence)
 
-    def interrupt(self):
+    def interrupt(self, now):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Searching, "_done", interrupt)
     with pytest.raises(KeyboardInterrupt):
         search()
+
+
+def test_a_second_without_a_turn_hides_nobody(ports, listening, monkeypatch):
+    # As if this process, on a busy machine, had its turn only a second after the search began.
+    late = iter([1.0])
+    monkeypatch.setattr(search_module, "monotonic", lambda: monotonic() - next(late, 0.0))
+    monkeypatch.setattr(search_module, "LAST_START", patience(30.0))
+    monkeypatch.setattr(search_module, "END", patience(30.0))
+    there = [listening(number, introduction(ports[number], str(number))) for number in range(2)]
+    state = Searching(known_peers.finders, True, [])
+    state.sweep.add_host("127.0.0.1", ports, "neighbour table")
+    assert addresses(state.run()) == there and state.report.left == 0
+
+
+def test_what_is_known_is_not_asked_that_late(ports, monkeypatch):
+    late = iter([1.0])
+    monkeypatch.setattr(search_module, "monotonic", lambda: monotonic() - next(late, 0.0))
+    state = Searching([], True, [("127.0.0.1", ports[0])])
+    assert state.run().silent == {("127.0.0.1", ports[0])} and not state.tried
 
 
 def test_the_report_tells_what_was_done(listening, ports):
@@ -215,6 +235,28 @@ def test_a_second_look_adds_only_what_is_new(fake):
     fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
     fake._take_table(neighbours.Table("arp", ["192.168.1.20", "192.168.1.21"], []))
     assert fake.started == [("192.168.1.20", True), ("192.168.1.21", True)]
+
+
+@pytest.mark.parametrize("heard, looks", [([("192.168.1.20", 3010)], 1), ([], 2)])
+def test_where_nobody_answers_datagrams_the_table_is_read_twice_however_late_it_is(
+        fake, monkeypatch, heard, looks):
+    read = []
+    monkeypatch.setattr(neighbours, "read_at_once",
+                        lambda: read.append(1) or neighbours.Table("arp", [], []))
+    monkeypatch.setattr(fake.asker, "over", lambda now: True)
+    fake._heard_beyond.update(heard)
+    fake._undecided = False
+    while not fake.over(monotonic()) and len(read) < 3:
+        fake._read_table()
+    fake._read_table()
+    assert len(read) == looks
+
+
+def test_a_search_does_not_turn_round_while_it_waits_for_others_after_its_question(fake):
+    fake.asker.rounds.due = math.inf
+    assert fake.due == fake.asker.rounds.ends
+    fake.step(fake.due + 0.1)
+    assert fake.due == math.inf
 
 
 def test_hosts_that_could_not_be_primed_are_probed_at_once(fake):
