@@ -5,11 +5,10 @@ import json
 import logging
 import os
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ...errors import Address
 from ...log import DISCOVERY, RateLimitedLog
-from ...link.addresses import socket_address
 from ...link.interfaces import Interface
 from ...link.local import EVERY_ADDRESS, EVERY_ADDRESS_6
 from ...peer import EVERYWHERE as EVERYWHERE_HOSTS
@@ -18,7 +17,7 @@ from ...settings import is_loopback, settings
 from .datagrams import (ASK, EVERYWHERE, EVERYWHERE_6, GOODBYE, HELLO, SECURED, WATCHING, Message,
                         NONCE_BYTES, Seal, decode, encode, encode_hello)
 from .responder import Responder, Self
-from .sockets import Sockets, open_at
+from .sockets import Sockets
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
@@ -136,7 +135,7 @@ class Beacon:
         """Broadcast a datagram from the address of this peer."""
         for source, target in announcements(self._hosts):
             try:
-                send_from(source, datagram, target, settings.ports)
+                self.sockets.send_from(source, datagram, target, settings.ports)
             except OSError as exc:
                 note(logging.DEBUG, "no announcement from %s to %s: %s", source.address, target,
                      exc)
@@ -181,16 +180,3 @@ def announcements(hosts: Sequence[str]) -> List[Tuple[Interface, str]]:
             named.add(one.name)
             found.append((one, str(one.broadcast)))
     return found
-
-
-def send_from(source: Interface, datagram: bytes, target: str, ports: Iterable[int]) -> None:
-    """Send one datagram to each port of a target, from a socket that is bound to the source.
-
-    Bound, because 255.255.255.255 goes out where the bound address is, and because the receiver
-    takes the source for the address of the peer.
-
-    :raises OSError: the network refuses.
-    """
-    with open_at(source) as sock:
-        for port in ports:
-            sock.sendto(datagram, socket_address((target, port))[1])

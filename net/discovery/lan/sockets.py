@@ -58,6 +58,18 @@ class Sockets:
                 return
         raise OSError("no socket for such addresses")
 
+    def send_from(self, source: Interface, data: bytes, target: str, ports: Iterable[int]) -> None:
+        """Send a datagram to each port of a target, from a socket that is bound to the source.
+
+        Bound, because 255.255.255.255 goes out where the bound address is, and because the receiver
+        takes the source for the address of the peer.
+
+        :raises OSError: the network refuses.
+        """
+        with open_at(source) as sock:
+            for port in ports:
+                sock.sendto(data, socket_address((target, port))[1])
+
     def join(self, interfaces: Iterable[Interface]) -> None:
         """Hear what is sent to all peers at these interfaces, too. A network may be new."""
         for sock in self.all:
