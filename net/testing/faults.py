@@ -7,12 +7,18 @@ import socket
 import struct
 import threading
 from collections import deque
+from functools import partial
 from time import monotonic
-from typing import Any, Deque, Dict, List, Optional, Set, Tuple
+from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
+from ..discovery import known_peers
+from ..discovery.lan.finder import Lan
+from ..discovery.lan.sockets import Sockets
 from ..errors import Address
 from ..link.base import Endpoint, Listener
+from ..link.interfaces import Interface
 from ..peer import _Peer
+from ..process import process
 
 PIECE = 64 * 1024
 # Bytes that are on their way in one direction of a connection; then its sender waits.
@@ -21,6 +27,8 @@ MAX_ON_THE_WAY = 8 * 1024 * 1024
 RESEND = 0.2
 # Seconds between looks whether a fault has begun or ended.
 LOOK = 0.02
+# Seconds that the loop has to let a peer's datagrams go through its network.
+REACH_SECONDS = 10.0
 
 
 class Faults:
@@ -29,7 +37,7 @@ class Faults:
     :ivar delay: seconds that each piece takes longer, either way.
     :ivar loss: share of the pieces that are lost at first, and so come late, as with TCP.
     :ivar frozen: whether nothing passes.
-    :ivar cut: whether connections end as soon as they begin.
+    :ivar cut: whether connections end as soon as they begin, and no datagrams pass.
     """
 
     def __init__(self) -> None:
@@ -37,6 +45,11 @@ class Faults:
         self.frozen = self.cut = False
         self._lock = threading.Lock()  # guards _pumps
         self._pumps: Set[_Pump] = set()
+
+    @property
+    def passes_datagrams(self) -> bool:
+        """Whether datagrams to and from the peer pass."""
+        return not (self.frozen or self.cut)
 
     def heal(self) -> None:
         """Nothing is wrong any more."""
@@ -178,12 +191,47 @@ class _FaultyListener:
         self._listener.close()
 
 
+class _FaultySockets(Sockets):
+    """The sockets of a beacon, in a network that can be told to be bad."""
+
+    def __init__(self, sockets: Sockets, faults: Faults) -> None:
+        self.all = sockets.all
+        self._faults = faults
+
+    def receive(self) -> Iterator[Tuple[bytes, Address]]:
+        return (one for one in super().receive() if self._faults.passes_datagrams)
+
+    def send(self, data: bytes, address: Address) -> None:
+        if self._faults.passes_datagrams:
+            super().send(data, address)
+
+    def send_from(self, source: Interface, data: bytes, target: str, ports: Iterable[int]) -> None:
+        if self._faults.passes_datagrams:
+            super().send_from(source, data, target, ports)
+
+
 class FaultyPeer(_Peer):
     """A peer with faults."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.faults = Faults()
         super().__init__(*args, **kwargs)
+
+    def launch(self) -> _Peer:
+        if not self.launched:
+            super().launch()
+            done = threading.Event()
+            # Behind what adds its beacon, and before anything comes to that.
+            process.loop.call_soon(partial(self._reach_datagrams, done))
+            done.wait(REACH_SECONDS)
+        return self
+
+    def _reach_datagrams(self, done: threading.Event) -> None:
+        for finder in known_peers.finders:
+            for beacon in finder.node.beacons if isinstance(finder, Lan) else ():
+                if beacon.peer is self:
+                    beacon.sockets = _FaultySockets(beacon.sockets, self.faults)
+        done.set()
 
     def _listen(self) -> List[Listener]:
         return [_FaultyListener(listener, self.faults) for listener in super()._listen()]

@@ -49,7 +49,7 @@ class TestPeer:
 
     def cut(self) -> None:
         """Its connections break, and new ones end at once: calls raise PeerLost or
-        PeerUnreachable."""
+        PeerUnreachable. Searches do not find it."""
         self._apply("cut")
 
     def full(self) -> None:
@@ -57,7 +57,7 @@ class TestPeer:
         self._apply("full")
 
     def freeze(self) -> None:
-        """It stands still: connections are taken, and nothing is answered."""
+        """It stands still: connections are taken, and nothing is answered, datagrams neither."""
         self._apply("freeze")
 
     def heal(self) -> None:
@@ -92,6 +92,7 @@ class LocalPeer(TestPeer):
         self._peer.close()
 
     def kill(self) -> None:
+        self._peer.faults.cut = True  # for its goodbye, too
         self._peer.faults.end_connections()
         self._peer.close()
 
