@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import collections
 import datetime
+import itertools
+import operator
 from string import ascii_letters
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -60,7 +62,10 @@ def _split_dicts(values: List[Dict[Any, Any]]) -> Optional[Tuple[Sequence[str], 
 def _join_dicts(names: List[str], columns: Columns) -> List[Any]:
     if len(set(names)) != len(columns):
         raise Malformed("not a name for each column")
-    return [dict(zip(names, row)) for row in zip(*columns)]
+    values = list(map(dict.copy, itertools.repeat(dict.fromkeys(names), len(columns[0]))))
+    for name, column in zip(names, columns):
+        collections.deque(map(operator.setitem, values, itertools.repeat(name), column), 0)
+    return values
 
 
 def _split_values(values: List[Any]) -> Optional[Tuple[Sequence[str], Columns]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from functools import partial
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
@@ -821,16 +822,11 @@ class _Here:
         return "..."
 
 
-class _Passed:
-    """An object before the one that is looked for: nothing to look into."""
-
-    __slots__ = ("_found",)
-
-    def __init__(self, found: Dict[str, Any]) -> None:
-        self._found = found
+class _Passed(int):
+    """The number of an object before the one that is looked for: nothing to look into."""
 
     def __repr__(self) -> str:
-        return repr(self._found)
+        return "..."
 
 
 def _path_of(text: str, number: int, path: str) -> str:
@@ -840,14 +836,7 @@ def _path_of(text: str, number: int, path: str) -> str:
     :param path: what the outermost value is called; if empty, its keys are names themselves.
     """
     here = _Here()
-    count = 0
-
-    def mark(found: Dict[str, Any]) -> Any:
-        nonlocal count
-        count += 1
-        return here if count == number else found if count > number else _Passed(found)
-
-    root = _make_decode(mark)(text)
+    root = _read_up_to(text, number, here)
     keys: List[Any] = []
     trail = [(root, _inside(root))]
     while trail and root is not here:
@@ -862,6 +851,14 @@ def _path_of(text: str, number: int, path: str) -> str:
             trail.pop()
             del keys[-1:]
     return path  # the whole value, or one in an object with two keys of one name
+
+
+def _read_up_to(text: str, number: int, here: Any) -> Any:
+    """A tagged JSON text as it is, but for the object of a number and those before it."""
+    # next(instead, found): what stands for an object, and when that ends, the object. No code in
+    # Python runs for each.
+    instead = chain(map(_Passed, range(1, number)), (here,))
+    return _make_decode(partial(next, instead))(text)
 
 
 def _inside(value: Any) -> Iterator[Tuple[Any, Any]]:

@@ -15,6 +15,7 @@ from memory import Peak, tracemalloc
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import columns, fast
 from net.wire.values import pack, unpack
+from steps import counts_steps, steps_of
 from travel import as_arguments, as_result, assert_same
 
 NOON = datetime.datetime(2026, 11, 26, 12)
@@ -173,6 +174,19 @@ def test_values_are_charged_before_they_are_made(group):
         unpack(text, True, charge=charge)
     lists_of_numbers = 12 * count * group.count("@")
     assert told[0] + lists_of_numbers > 56 * count and peak.bytes < 30 * count * group.count("@")
+
+
+@counts_steps
+@each("group", ['["dict",["a","b"],[@],[@]]', '["tuple",[],[@],[@]]',
+                '["value",["travel.Frozen","name"],[@]]',
+                '["value",["travel.Point","x","y"],[@],[@]]'])
+def test_no_code_in_python_runs_for_each_value_of_a_group(group):
+    def steps(count: int) -> int:
+        text = f'{{"!columns":["",{group}]}}'.replace("@", ",".join("1" * count)).encode()
+        return steps_of(lambda: unpack(text, True))
+
+    steps(10)  # what is found once
+    assert steps(1000) - steps(10) < 990
 
 
 def test_long_lists_are_smaller_as_columns(monkeypatch):

@@ -23,9 +23,10 @@ from net.errors import ProtocolError, ValueNotSupported
 from net.run.lending import Borrower
 from net.wire import arrays, kinds, registered, values
 from net.wire.limits import Limits
-from net.wire.values import unpack
+from net.wire.values import _path_of, unpack
 from each import each
 from memory import Peak
+from steps import counts_steps, steps_of
 from travel import as_result
 from times import patience
 
@@ -277,6 +278,7 @@ def paths() -> Iterator[Tuple[str, str]]:
     yield f'[{{"!tuple":[1,{gone}]}}]', "result[0][1]"
     yield f'{{"!dict":[1,2,"k",{gone}]}}', "result['k']"
     yield f'{{"!dict":[{gone},2]}}', "result[...]"
+    yield f'{{"!dict":[{{"!tuple":[]}},{gone}]}}', "result[...]"
     yield f'{{"!ordered":[[1],2,[2],{gone}]}}', "result[[2]]"
     yield f'{{"!deque":[null,1,{gone}]}}', "result[1]"
     yield f'{{"!frozenset":[{gone}]}}', "result[0]"
@@ -293,6 +295,17 @@ def test_what_is_lacking_here_says_where_it_was(text, path):
     assert caught.value.path == path
     assert caught.value.reason == \
         "app.Gone arrived, but is not registered with @net.value in this process"
+
+
+@counts_steps
+def test_to_find_the_place_of_what_is_lacking_no_code_runs_for_each_object():
+    """It took three times what reading the message had taken."""
+    def steps(inside: int) -> int:
+        many = ",".join(['{"!tuple":[]}'] * inside)
+        return steps_of(lambda: _path_of(f'[[{many}],{{"!tuple":[]}}]', inside + 1, "result"))
+
+    steps(1)  # what is found once
+    assert steps(1000) - steps(10) < 990
 
 
 def test_in_a_call_the_way_begins_with_the_name_of_the_argument():
