@@ -1,17 +1,15 @@
 """Whatever is public says what it is for: the names of net, and what is public of their classes."""
 from __future__ import annotations
 
-import ast
 import inspect
 import pkgutil
 import re
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
-import pytest
-
 import net
 import net.testing
+from each import each
 
 PAGES = Path(__file__).resolve().parents[2] / "docs"
 
@@ -33,14 +31,12 @@ def public() -> Iterator[Tuple[str, Any]]:
                     yield f"{name}.{member}", getattr(found, member)
 
 
-def test_each_module_says_what_it_is_for():
-    modules = sorted(Path(net.__file__).parent.rglob("*.py"))
-    assert [path.name for path in modules
-            if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+PUBLIC = dict(public())
 
 
-@pytest.mark.parametrize("name, found", [pytest.param(*one, id=one[0]) for one in public()])
-def test_it_has_a_docstring_of_its_own(name, found):
+@each("name", PUBLIC)
+def test_it_has_a_docstring_of_its_own(name):
+    found = PUBLIC[name]
     text = inspect.getdoc(found)
     assert text and text.strip()
     if inspect.isclass(found):

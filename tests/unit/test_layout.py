@@ -128,6 +128,11 @@ def public_names() -> list[str]:
     return sorted(name for name in net.__all__ if not name.startswith("__"))
 
 
+@each("module", MODULES, ids=lambda name: name or "net")
+def test_each_module_says_what_it_is_for(module):
+    assert ast.get_docstring(tree(module))
+
+
 def test_every_module_belongs_to_a_floor():
     strangers = [name for name in MODULES if name and name.split(".")[0] not in FLOORS]
     assert not strangers, "give them a floor in FLOORS, docs/design.rst and CONTRIBUTING.rst"

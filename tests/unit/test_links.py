@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
+from each import each
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.rst"), *(ROOT / "docs").glob("*.rst"), ROOT / "benchmarks" / "README.rst"]
@@ -18,7 +18,7 @@ def test_there_are_pages():
     assert len(PAGES) > 40
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@each("page", PAGES, ids=IDS)
 def test_addresses_can_be(page):
     for found in re.findall(r"\bhttps?://[^\s`\"'<>)\]]*", page.read_text(encoding="utf-8")):
         parts = urlsplit(found.rstrip(".,;:"))
@@ -28,7 +28,7 @@ def test_addresses_can_be(page):
         assert parts.scheme == "https" and "." in host or host in ("127.0.0.1", "localhost"), found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=IDS)
+@each("page", PAGES, ids=IDS)
 def test_files_that_it_names_are_there(page):
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(rf"``((?:{'|'.join(FOLDERS)})/[\w./-]*)``", text))

@@ -84,7 +84,7 @@ def test_limits_that_another_thread_changes_while_they_are_made_are_made_anew(fr
 # ------------------------------------------------------------------------------ variables
 
 
-@pytest.mark.parametrize("name, text, value", [
+@each("name, text, value", [
     ("thread_limit", "12", 12), ("thread_limit", " 12 ", 12), ("thread_limit", "0", 0),
     ("port_start", "1", 1), ("port_start", "65535", 65535), ("port_range", "0", 0),
     ("engine", "zenoh", "zenoh"), ("engine", "", None), ("router", "tls/hub.example:7447",
@@ -111,9 +111,11 @@ def test_limits_that_another_thread_changes_while_they_are_made_are_made_anew(fr
     ("facts", '{"gpus": [1, 2]}', {"gpus": [1, 2]}), ("facts", "", {}), ("max_text", "1024", 1024),
 ])
 def test_a_variable_is_read_by_its_type(fresh_settings, monkeypatch, name, text, value):
-    monkeypatch.setenv(variable(name), text)
-    assert getattr(fresh_settings, name) == value
-    assert type(getattr(fresh_settings, name)) is type(value)
+    with monkeypatch.context() as patch:
+        patch.setenv(variable(name), text)
+        fresh_settings.reset()
+        assert getattr(fresh_settings, name) == value
+        assert type(getattr(fresh_settings, name)) is type(value)
 
 
 def test_an_entry_of_net_peers_without_sense_is_named(fresh_settings, monkeypatch):
@@ -139,7 +141,7 @@ def test_false_means_false(fresh_settings, monkeypatch):
     assert fresh_settings.is_hub is False
 
 
-@pytest.mark.parametrize("name, text", [
+@each("name, text", [
     ("thread_limit", "abc"), ("thread_limit", ""), ("thread_limit", "-1"), ("thread_limit", "1.5"),
     ("thread_limit", "9" * 5000), ("thread_limit", "1025"), ("port_start", "abc"),
     ("port_start", "70000"), ("port_start", "0"), ("port_start", "-3010"), ("port_range", "-1"),
@@ -161,19 +163,20 @@ def test_false_means_false(fresh_settings, monkeypatch):
     ("secret", ""), ("tls_cert", ""),
 ])
 def test_a_bad_value_names_the_variable(fresh_settings, monkeypatch, name, text):
-    monkeypatch.setenv(variable(name), text)
-    with pytest.raises(SettingError, match=f"^{variable(name)} must") as caught:
-        getattr(fresh_settings, name)
+    fresh_settings.reset()
+    with monkeypatch.context() as patch:
+        patch.setenv(variable(name), text)
+        with pytest.raises(SettingError, match=f"^{variable(name)} must") as caught:
+            getattr(fresh_settings, name)
+        # It is not forgotten, and mended without a new process.
+        with pytest.raises(SettingError):
+            getattr(fresh_settings, name)
+    assert getattr(fresh_settings, name) == TABLE[name].default
     assert isinstance(caught.value, ValueError) and isinstance(caught.value, NetError)
     if name == "secret":
         assert "short" not in str(caught.value).replace("shorter", "")
     else:
         assert f"not {text!r}"[:50] in str(caught.value)
-    # It is not forgotten, and mended without a new process.
-    with pytest.raises(SettingError):
-        getattr(fresh_settings, name)
-    monkeypatch.delenv(variable(name))
-    assert getattr(fresh_settings, name) == TABLE[name].default
 
 
 def test_the_old_name_of_the_first_port_is_read_too(fresh_settings, monkeypatch):
@@ -222,7 +225,7 @@ def test_ports_that_do_not_exist_are_refused(fresh_settings):
 # ------------------------------------------------------------------- configure and assignment
 
 
-@pytest.mark.parametrize("name, value, taken", [
+@each("name, value, taken", [
     ("thread_limit", 0, 0), ("thread_limit", "7", 7), ("is_hub", True, True), ("is_hub", "no",
                                                                                False),
     ("is_hub", 1, True), ("is_hub", 0, False), ("group", None, None), ("group", "x", "x"),
@@ -233,12 +236,13 @@ def test_ports_that_do_not_exist_are_refused(fresh_settings):
     ("tls_cert", pathlib.Path("/a/b"), "/a/b"),
 ])
 def test_a_setting_can_be_given_typed_or_as_text(fresh_settings, name, value, taken):
+    fresh_settings.reset()
     fresh_settings.set(name, value)
     assert getattr(fresh_settings, name) == taken
     assert type(getattr(fresh_settings, name)) is type(taken)
 
 
-@pytest.mark.parametrize("name, value", [
+@each("name, value", [
     ("thread_limit", None), ("thread_limit", 1.5), ("thread_limit", True), ("thread_limit", [1]),
     ("thread_limit", 5.0), ("thread_limit", decimal.Decimal("3.5")), ("thread_limit", b"5"),
     ("thread_limit", -1), ("thread_limit", 10 ** 1000), ("is_hub", None), ("is_hub", 2),
@@ -250,6 +254,7 @@ def test_a_setting_can_be_given_typed_or_as_text(fresh_settings, name, value, ta
     ("tls_cert", 5), ("tls_cert", b"x"), ("secret", 5), ("secret", b"x" * 32), ("allow", [5]),
 ])
 def test_a_bad_value_names_the_setting(fresh_settings, name, value):
+    fresh_settings.reset()
     with pytest.raises(SettingError, match=f"^{name.upper()} must"):
         fresh_settings.set(name, value)
     assert getattr(fresh_settings, name) == TABLE[name].default
@@ -360,22 +365,18 @@ def test_what_is_no_name_of_a_group_is_refused(group):
 # --------------------------------------------------------------------------------- loopback
 
 
-@pytest.mark.parametrize("host",
-                         ["127.0.0.1", "127.0.0.2", "127.255.255.254", "localhost", "LOCALHOST",
-                          "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "127.1", "::1%lo"])
+@each("host", ["127.0.0.1", "127.0.0.2", "127.255.255.254", "localhost", "LOCALHOST", "::1",
+               "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "127.1", "::1%lo"])
 def test_loopback_hosts_keep_everything_here(fresh_settings, host):
     assert is_loopback(host)
     fresh_settings.set("host", host)
     assert fresh_settings.loopback_only
 
 
-@pytest.mark.parametrize("host",
-                         ["192.0.2.1", "0.0.0.0", "::", "fe80::1", "127.evil.example", "128.0.0.1",
-                          "127.0.0.1.example", "127.0.0.256", "127.0.0.1.5",
-                          "localhost.example",
-                          "127.", "127", "1270.0.0.1", "::127.0.0.1", "::2", "", "host",
-                                  "%", "a%::1"])
-def test_other_hosts_do_not(fresh_settings, host):
+@each("host", ["192.0.2.1", "0.0.0.0", "::", "fe80::1", "127.evil.example", "128.0.0.1",
+               "127.0.0.1.example", "127.0.0.256", "127.0.0.1.5", "localhost.example", "127.",
+               "127", "1270.0.0.1", "::127.0.0.1", "::2", "", "host", "%", "a%::1"])
+def test_other_hosts_do_not(host):
     assert not is_loopback(host)
 
 

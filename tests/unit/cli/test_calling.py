@@ -9,9 +9,10 @@ import pytest
 
 from net.cli.calling import arguments_of, value_of
 from net.cli.screen import Usage, as_json, plain
+from each import each
 
 
-@pytest.mark.parametrize("word, value", [
+@each("word, value", [
     ("5", 5), ("-5", -5), ("1.5", 1.5), ("1e3", 1000.0), ("true", True), ("True", True),
     ("null", None), ("None", None), ("(1, 2)", (1, 2)), ("[1, null]", [1, None]),
     ("{'a': b'x'}", {"a": b"x"}), ('{"a": false}', {"a": False}), ("b'x'", b"x"),
@@ -24,7 +25,7 @@ def test_a_word_is_json_or_a_python_literal_or_text(word, value):
     assert found == value and type(found) is type(value)
 
 
-@pytest.mark.parametrize("word", ["[1", "{a}", "(", "'x", '"x', "[f(1)]", "[" * 100_000])
+@each("word", ["[1", "{a}", "(", "'x", '"x', "[f(1)]", "[" * 100_000])
 def test_what_begins_like_a_literal_and_is_none_is_no_text(word):
     with pytest.raises(Usage, match="quotation marks"):
         value_of(word)

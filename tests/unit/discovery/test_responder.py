@@ -1,6 +1,7 @@
 """What a peer answers, to whom, and how much."""
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from net.discovery.lan.datagrams import (ANSWER, ASK, ASK_BYTES, BEAT, NOBODY, S
                                          read_said, read_sum)
 from net.discovery.lan.responder import (BURST, MAX_HOSTS, MAX_WATCHERS, MIN_PERIOD,
                                          NEW_PER_SECOND, PER_SECOND, Bucket, Rate, Responder, Self)
+from each import each
 
 NONCE, ME, OTHER = bytes(range(8)), b"m" * 16, b"o" * 16
 ASKER = ("192.168.1.20", 40000)
@@ -35,8 +37,7 @@ def test_an_answer_repeats_the_nonce_and_says_what_the_peer_says_of_itself(make)
     assert read_said(found.body).facts == FACTS
 
 
-@pytest.mark.parametrize("size", [0, 60, 100, 200, 512, 1400])
-@pytest.mark.parametrize("length", [0, 10, 300, 1200, 5000])
+@each("size, length", itertools.product([0, 60, 100, 200, 512, 1400], [0, 10, 300, 1200, 5000]))
 def test_an_answer_is_never_longer_than_its_question(make, size, length):
     asked = question(size=size)
     answer = make(facts=b"f" * length).answer(asked, ASKER, 0)
