@@ -13,8 +13,8 @@ from .addresses import host_port
 from .base import Deadline, LONGEST
 from .tcp import is_own_address, tune
 
-__all__ = ["Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathered", "host_port",
-           "is_own_address", "reset_at_end", "tune"]
+__all__ = ["DONT_WAIT", "Deadline", "LONGEST", "NO_SIGNAL", "Stream", "Timed", "fill", "gathered",
+           "host_port", "is_own_address", "reset_at_end", "tune"]
 
 # A peer that dies must not kill an application that gave SIGPIPE its default action. PyPy does not
 # name the flag; Linux has it all the same.

@@ -13,7 +13,7 @@ from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, P
                       ProtocolError)
 from ..identity import printable
 from ..link.destination import check_destination
-from ..link.streams import Stream
+from ..link.streams import DONT_WAIT, NO_SIGNAL, Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
 from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, Buffer,
@@ -389,12 +389,16 @@ class ServerConnection:
             pass
 
     def refuse(self, problem: NetError) -> None:
-        """End it from another thread, before a request of it was whole."""
+        """End it from another thread, before a request of it was whole. Never waits."""
         if self.terms.known is not None:
             self.stream.abort()  # its TLS belongs to its own thread
             return
         self.deadline = monotonic() + REFUSAL_TIME
-        self._refuse(problem)
+        try:
+            # A client that has left its replies unread has no room for it, and gets none.
+            self.stream.sock.send(b"".join(encode_refusal(0, problem)), NO_SIGNAL | DONT_WAIT)
+        except OSError:
+            pass
         try:
             self.stream.sock.shutdown(socket.SHUT_WR)
         except OSError:

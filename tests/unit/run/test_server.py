@@ -12,6 +12,7 @@ import pytest
 
 import net
 from net.context import caller
+from net.errors import ProtocolError
 from net.dispatch import Dispatch
 from net.settings import settings
 from net.identity import encode_text
@@ -472,6 +473,18 @@ def test_a_request_that_drips_is_closed_at_its_time(functions, monkeypatch):
         assert time.monotonic() - start < patience(3)
     assert not served.tally()
     served.close()
+
+
+def test_a_client_that_reads_no_replies_holds_up_nobody_when_its_time_is_over(server):
+    with Client(server) as client:
+        client.sock.sendall(PREFACE)
+        assert client.ask("add", 1) == (RESULT, 2)
+        (connection,) = server._served
+        client.sock.sendall(request("echo", "x")[:-1])
+        with pytest.raises(BlockingIOError):
+            while True:  # as replies that it does not read
+                connection.stream.sock.send(b"x" * 2 ** 16, socket.MSG_DONTWAIT)
+        in_loop(server, lambda: server._end_early(connection, ProtocolError(None, "too late")))
 
 
 # ---------------------------------------------------------------------------------------- counting
