@@ -67,8 +67,8 @@ class Server:
         self._instance = instance
         self.address: Address = listeners[0].endpoint.address
         self._hand_over = hand_over
-        # Guards what follows, and ServerConnection.admitted.
-        self._lock = threading.Lock()
+        # Guards what follows, and ServerConnection.admitted. Reentrant: a signal handler may close.
+        self._lock = threading.RLock()
         self._served = ServedConnections()
         self._evicted: Dict[ServerConnection, None] = {}
         self._finished = Tally()
@@ -148,6 +148,7 @@ class Server:
 
     def abandon(self) -> None:
         """Close the copies of our sockets in a forked child, where no thread serves them."""
+        self._lock = threading.RLock()  # another thread of the parent's may have held it
         self._closed = True
         self._close_listeners()
         for connection in [*self._served, *self._evicted]:

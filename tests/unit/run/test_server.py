@@ -13,7 +13,7 @@ import pytest
 import net
 from net.context import caller
 from net.errors import ProtocolError
-from net.dispatch import Dispatch
+from net.dispatch import Dispatch, Tally
 from net.settings import settings
 from net.identity import encode_text
 from net.wire import legacy
@@ -578,6 +578,30 @@ def test_closing_ends_idle_and_working_connections(functions):
         release.set()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(served.address)
+
+
+def in_time(function: Callable[[], Any]) -> Any:
+    """What a function gives that may not wait for ever."""
+    given: List[Any] = []
+    thread = threading.Thread(target=lambda: given.append(function()), daemon=True)
+    thread.start()
+    thread.join(patience(5))
+    assert not thread.is_alive()
+    return given[0]
+
+
+def test_a_signal_handler_may_close_a_server_whatever_its_thread_does(functions, monkeypatch):
+    served = serve(Dispatch(functions))
+    monkeypatch.setattr(Tally, "merge", lambda *args: served.close())
+    assert in_time(served.tally) == {}
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(functions):
+    served = serve(Dispatch(functions))
+    served.close()
+    with served._lock:
+        served.abandon()
+        assert in_time(lambda: served.running) == 0
 
 
 class EndsWhenUsed:
