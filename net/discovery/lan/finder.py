@@ -69,8 +69,6 @@ class Lan:
             return lambda: None
 
         def close() -> None:
-            # After the server, so that a peer that checks finds the port closed.
-            beacon.goodbye()
             closed = threading.Event()
 
             def remove() -> None:
@@ -80,6 +78,9 @@ class Lan:
             self._soon(remove)
             if not self._loop.in_loop():
                 closed.wait(CLOSE_SECONDS)
+            # Once the loop says no hello for it any more; and after the server, so that a peer that
+            # checks finds the port closed.
+            beacon.goodbye()
         return close
 
     def _soon(self, action: Callable[[], None]) -> None:

@@ -195,6 +195,17 @@ def test_a_closed_beacon_frees_its_port_and_says_goodbye(make, ports):
         sock.bind((HERE, ports[0]))
 
 
+def test_goodbye_is_said_when_no_hello_can_follow(make, ports):
+    lan = make(watching=False)
+    close = lan.launch(ports[0])
+    until(lambda: lan.node.beacons)
+    (beacon,) = lan.node.beacons
+    greeting: List[bool] = []
+    beacon.goodbye = lambda: greeting.append(beacon in lan.node.beacons)
+    close()
+    assert greeting == [False]
+
+
 def test_a_taken_port_leaves_a_peer_without_datagrams_and_nothing_open(make, ports):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((HERE, ports[0]))
