@@ -90,9 +90,10 @@ class Process:
         # The child can launch its peers again, and then has to forget them in a child of its own.
         self.loop.abandon()
         self._coroutines = None
+        # Before the servers close the listeners of an engine, of which nothing can be used here.
+        self.client.forget()
         for peer in self.peers:
             peer.abandon()
-        self.client.forget()
         for forget in self.forked:
             forget()
 

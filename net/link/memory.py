@@ -111,6 +111,17 @@ class QueueListener:
             while self._waiting:
                 self._waiting.popleft()[0].close()
 
+    def abandon(self) -> None:
+        """Close the copies of the sockets in a forked child, where the threads are missing that may
+        hold a lock."""
+        self._lock = threading.Lock()
+        self._forget = _nobody
+        self.close()
+
+
+def _nobody(_listener: QueueListener) -> None:
+    pass
+
 
 def _refused() -> ConnectionRefusedError:
     return ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there")

@@ -298,6 +298,8 @@ class ZenohCarrier:
         """Close the copies of our sockets in a forked child. The threads of the library are not
         there, so nothing of it may be used, nor be freed."""
         self._closing.set()
+        for listener in self._listeners.values():
+            listener.abandon()
         for circuit in self._circuits.values():
             circuit.sock.close()
 

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, Iterator, List
 
 import pytest
@@ -17,6 +18,7 @@ from net.link.base import Deadline, Endpoint
 from net.link.carriers import Carriers
 from net.link.zenoh import (DATA, END, HEAD, OPEN, RESET, SUFFIX, WINDOW, Presence,
                             Router, ZenohCarrier)
+from net.process import Process
 from net.run.loop import Loop
 from net.settings import Settings
 from service import until
@@ -425,6 +427,32 @@ def test_a_process_that_was_forked_has_no_engine_and_says_so(fresh_settings, mad
     with pytest.raises(OSError, match="spawn"):
         owner.to(("1" * 32 + SUFFIX, 3010))
     engine._closing.clear()
+
+
+def test_a_forked_child_closes_its_listeners_without_the_library_or_other_threads(
+        fresh_settings, made):
+    owner = carriers(engine="zenoh", router="tcp/hub.example:7447", secret=SECRET)
+    listener, engine = owner.listen(3010, 5), owner.engine
+    made.opened.callback(engine.close)
+    engine.wait(PATIENCE)
+    owner._loop.abandon = lambda: None
+    token = engine._tokens[3010]
+    with engine._lock, listener._lock:  # as threads of the parent may do at that moment
+        owner.forget()
+        closing = threading.Thread(target=listener.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        assert not closing.is_alive() and listener.fileno() < 0
+    assert engine._tokens[3010] is token  # which is the parent's
+    engine._closing.clear()
+
+
+def test_a_forked_child_forgets_the_engine_before_its_servers_end(fresh_settings, monkeypatch):
+    process, order = Process(fresh_settings), []
+    monkeypatch.setattr(process.client, "forget", lambda: order.append("engine"))
+    process.peers.append(SimpleNamespace(abandon=lambda: order.append("server")))
+    process.on_fork()
+    assert order == ["engine", "server"]
 
 
 def test_the_end_of_a_process_closes_its_engine(fresh_settings, made):
