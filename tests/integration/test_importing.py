@@ -104,7 +104,7 @@ def standard_modules() -> frozenset[str]:
     """The top-level names of the standard library."""
     known = getattr(sys, "stdlib_module_names", None)  # Python 3.10
     if known is not None:
-        return frozenset(known)
+        return frozenset(known) | {"_missing_stdlib_info"}  # of Python 3.15, which leaves it out
     folder = Path(ast.__file__).parent
     files = [*folder.iterdir(), *folder.glob("lib-dynload/*")]
     return frozenset(sys.builtin_module_names) | {path.name.split(".")[0] for path in files}

@@ -464,6 +464,7 @@ assert next(iterator) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # Python 3.15 raises it
 def test_a_forked_child_leaves_the_stream_of_its_parent_alone(far):
     there = forms.count_to(3000, peer=far.id)
     assert next(there) == 0
