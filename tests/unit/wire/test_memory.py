@@ -17,6 +17,7 @@ import pytest
 import net
 import travel
 from memory import Peak, tracemalloc
+from net.run.lending import Borrower
 from net.wire import kinds, memory
 from net.wire.limits import Limits
 from net.wire.memory import estimate
@@ -146,6 +147,20 @@ def test_every_kind_is_among_the_cases():
     texts = [pack([make(1)], "x", LIMITS).text for make in CASES.values()]
     kinds_here = {name for name in kinds.PUT_TOGETHER if any(f'"{name}"' in text for text in texts)}
     assert kinds_here == set(kinds.PUT_TOGETHER) - {"!lent", "!library", "!columns"}
+
+
+@each("kind, name", [("function", "f{}"), ("function", ""), ("iterator", "i{}")])
+def test_stand_ins_for_what_is_lent_are_counted(kind, name):
+    borrower = Borrower(None, None, None, LIMITS)  # type: ignore[arg-type]
+    text = ("[" + ",".join([f'{{"!lent":[{number},"{kind}","{name.format(number)}"]}}'
+                            for number in range(2000)]) + "]").encode()
+    charged = [estimate(text, True)]
+    unpack(text, True, borrow=borrower.borrow, charge=charged.append)
+    gc.collect()
+    with Peak() as peak:
+        kept = unpack(text, True, borrow=borrower.borrow)
+    assert kept
+    assert peak.bytes / 1.5 < max(itertools.accumulate(charged)) < peak.bytes * 1.5
 
 
 @each("text", [
