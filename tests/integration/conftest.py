@@ -1,14 +1,16 @@
-"""Second processes that run the application of tests/support/sample.py."""
+"""Second processes: with the application of tests/support/sample.py, and any program."""
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from ports import PortRange
-from processes import PeerProcess
+from processes import PeerProcess, environment
 
 SAMPLE = "from sample import *\n"
 FORMS = "from forms import *\n"
@@ -67,3 +69,23 @@ def sample_process(peer_process: Callable[..., PeerProcess]) -> Callable[..., Pe
         return peer_process(SAMPLE + script, **settings)
 
     return start
+
+
+@pytest.fixture
+def program(port_range: range) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start Python with pipes: ``program("-m", "net", "listen", "done")`` gives its process, which
+    ends with the test. Keyword arguments are environment variables, and ``cwd``."""
+    started: List["subprocess.Popen[str]"] = []
+
+    def start(*arguments: str, cwd: Any = None, **settings: object) -> "subprocess.Popen[str]":
+        settings.setdefault("NET_PORT_START", port_range.start)
+        started.append(subprocess.Popen(
+            [sys.executable, *arguments], cwd=cwd, text=True, env=environment(**settings),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator, List, Optional
 
 import pytest
 
@@ -29,6 +29,21 @@ def router(port_range: range) -> Iterator[Router]:
     made = Router(f"tls/127.0.0.1:{port_range.start}")
     yield made
     if made.process.returncode is None:
+        made.end()
+
+
+@pytest.fixture
+def start_router(port_range: range) -> Iterator[Callable[..., Router]]:
+    """Start a further router; the arguments are those of the command, the others settings."""
+    started: List[Router] = []
+
+    def start(*arguments: str, **settings: Optional[str]) -> Router:
+        place = f"tls/127.0.0.1:{port_range[-1 - len(started)]}"
+        started.append(Router(place, *arguments, **settings))
+        return started[-1]
+
+    yield start
+    for made in started:
         made.end()
 
 
@@ -174,52 +189,42 @@ def authority(tmp_path):
 
 
 def test_with_certificate_files_a_router_lets_in_those_that_its_access_list_names(
-        site, authority, port_range):
+        site, authority, start_router):
     files = {name: authority.issue(name, ("peer.app-net",)).variables()
              for name in ("hub", "farm1", "farm2", "guest")}
     late = authority.issue("late", ("peer.app-net",), end=2002).variables()
-    hub = Router(f"tls/127.0.0.1:{port_range[-1]}", "--allow", "farm1", "--allow", "farm2",
-                 NET_SECRET=None, **files["hub"])
-    try:
-        def start(variables):
-            return site(NET_SECRET=None, NET_ROUTER=hub.place, **variables)
-        start(files["farm1"])
-        process, guest, expired = start(files["farm2"]), start(files["guest"]), start(late)
-        meet(process)
-        assert says(process, "double(21, peer=peer)") == "42"
-        assert says(guest, NOTE % "an access list does not have this process") == "None"
-        assert says(guest, f"len(net.peers()), ran(double, 1, peer={says(process, 'str(peer)')})") \
-            == "(0, ('PeerUnreachable', 'no'))"
-        assert says(expired, NOTE % "not valid now") == "None"
-        assert says(process, "len(net.peers(refresh=True))") == "1"
-    finally:
-        hub.end()
+    hub = start_router("--allow", "farm1", "--allow", "farm2", NET_SECRET=None, **files["hub"])
+
+    def start(variables):
+        return site(NET_SECRET=None, NET_ROUTER=hub.place, **variables)
+    start(files["farm1"])
+    process, guest, expired = start(files["farm2"]), start(files["guest"]), start(late)
+    meet(process)
+    assert says(process, "double(21, peer=peer)") == "42"
+    assert says(guest, NOTE % "an access list does not have this process") == "None"
+    assert says(guest, f"len(net.peers()), ran(double, 1, peer={says(process, 'str(peer)')})") \
+        == "(0, ('PeerUnreachable', 'no'))"
+    assert says(expired, NOTE % "not valid now") == "None"
+    assert says(process, "len(net.peers(refresh=True))") == "1"
 
 
-def test_under_a_secret_a_router_lets_in_those_that_come_by_an_interface(site, port_range):
-    hub = Router(f"tls/127.0.0.1:{port_range[-1]}", "--allow", "interface:lo")
-    other = Router(f"tls/127.0.0.1:{port_range[-2]}", "--allow", "interface:eth9")
-    try:
-        site(NET_ROUTER=hub.place)
-        process, stranger = site(NET_ROUTER=hub.place), site(NET_ROUTER=other.place)
-        meet(process)
-        assert says(process, "double(21, peer=peer)") == "42"
-        assert says(stranger, NOTE % "an access list does not have this process") == "None"
-    finally:
-        hub.end()
-        other.end()
+def test_under_a_secret_a_router_lets_in_those_that_come_by_an_interface(site, start_router):
+    hub = start_router("--allow", "interface:lo")
+    other = start_router("--allow", "interface:eth9")
+    site(NET_ROUTER=hub.place)
+    process, stranger = site(NET_ROUTER=hub.place), site(NET_ROUTER=other.place)
+    meet(process)
+    assert says(process, "double(21, peer=peer)") == "42"
+    assert says(stranger, NOTE % "an access list does not have this process") == "None"
 
 
-def test_two_routers_are_one_network(router, site, port_range):
-    second = Router(f"tls/127.0.0.1:{port_range[-1]}", "--connect", router.place)
-    try:
-        second.wait_until("connected to 1 other router")
-        site()
-        process = site(NET_ROUTER=second.place)
-        meet(process)
-        assert says(process, "double(21, peer=peer)") == "42"
-    finally:
-        second.end()
+def test_two_routers_are_one_network(router, site, start_router):
+    second = start_router("--connect", router.place)
+    second.wait_until("connected to 1 other router")
+    site()
+    process = site(NET_ROUTER=second.place)
+    meet(process)
+    assert says(process, "double(21, peer=peer)") == "42"
 
 
 def test_a_peer_of_the_lan_is_reached_directly_and_by_the_router_when_that_fails(

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -35,27 +34,16 @@ IMPORTS = ["import net.context", "import net.cli.top"]
 
 
 @pytest.fixture
-def interrupted(tmp_path: Path, port_range):
+def interrupted(program, tmp_path: Path):
     """Start a command that is interrupted at a moment; its process."""
     (tmp_path / "sitecustomize.py").write_text(SITE)
     (tmp_path / "app-net").write_text(SCRIPT)
     (tmp_path / "app.py").write_text("import sitecustomize\nsitecustomize.interrupt()\n")
-    started = []
+    path = os.pathsep.join((environment()["PYTHONPATH"], str(tmp_path)))
 
-    def start(words, program=(str(tmp_path / "app-net"),), **moment):
-        variables = environment(NET_PORT_START=port_range.start, **moment)
-        variables["PYTHONPATH"] += os.pathsep + str(tmp_path)
-        process = subprocess.Popen(
-            [sys.executable, *program, *words.split()], cwd=tmp_path, text=True, env=variables,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    def start(words, command=(str(tmp_path / "app-net"),), **moment):
+        return program(*command, *words.split(), cwd=tmp_path, PYTHONPATH=path, **moment)
+    return start
 
 
 def look_at(process) -> None:

@@ -4,32 +4,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+from functools import partial
 
 import pytest
 
 from hearing import PUBLISHER, wait_for_subscribers
-from processes import INTERRUPTED, environment
+from processes import INTERRUPTED
 from times import patience
 
 
 @pytest.fixture
-def listen(port_range):
-    started = []
-
-    def start(*arguments: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "net", "listen", *arguments], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-            env=environment(NET_PORT_START=port_range.start), start_new_session=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def listen(program):
+    return partial(program, "-m", "net", "listen")
 
 
 def test_events_are_printed_as_they_come(peer_process, listen):

@@ -3,12 +3,9 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 
-from processes import environment
 from terminal import Terminal, run_net
 
 STUDIO = """
@@ -123,19 +120,9 @@ def test_stats_of_a_peer_are_its_own(studio, command):
     assert "studio.multiply" in shown and "calls now" in shown
 
 
-@pytest.fixture
-def listener(port_range):
-    listening = subprocess.Popen(
-        [sys.executable, "-m", "net", "listen", "done", "--json"], text=True, env=environment(
-            NET_PORT_START=port_range.start), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL, start_new_session=True)
-    listening.stderr.readline()
-    yield listening
-    listening.kill()
-    listening.communicate()
-
-
-def test_what_is_announced_is_heard(listener, port_range):
+def test_what_is_announced_is_heard(program, port_range):
+    listener = program("-m", "net", "listen", "done", "--json")
+    listener.stderr.readline()
     done = run_net("announce", "done", "[1, 2]", "shot=sc01", "--json", "--wait", "30",
                    NET_PORT_START=port_range.start)
     assert done.code == 0 and len(done.json["taken"]) == 1
