@@ -3,56 +3,15 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 
 import pytest
 
+import net.testing
 from processes import INTERRUPTED
 from terminal import Terminal, run_net
 
-STUDIO = """
-    import threading
-    import net
-
-    go_on = threading.Event()
-
-    @net.connect("studio.multiply")
-    def multiply(a, b=2):
-        return a * b
-
-    @net.connect("studio.echo")
-    def echo(*args, **kwargs):
-        return args, kwargs
-
-    @net.connect("studio.count")
-    def count(n):
-        for number in range(n):
-            yield {"number": number}
-            go_on.wait(30)
-
-    @net.connect("studio.fail")
-    def fail(text):
-        raise ValueError(text)
-
-    @net.connect("studio.raw")
-    def raw():
-        return b"\\xff\\x00"
-
-    @net.connect("studio.paint")
-    def paint():
-        return "\\x1b[31mred\\nnext"
-
-    @net.connect("studio.none")
-    async def none():
-        return None
-
-    @net.connect("studio.where")
-    def where():
-        return net.Peer().port
-
-    @net.connect("other.count")
-    def other():
-        return 0
-"""
+STUDIO = "from studio_app import *\n"
 
 
 @pytest.fixture
@@ -60,15 +19,22 @@ def studio(peer_process, port_range):
     return peer_process(STUDIO, NET_NAME="workstation 7")
 
 
+@pytest.fixture(scope="module")
+def peer():
+    """A peer that each test leaves as it is."""
+    with net.testing.peers(1, app="studio_app", name="workstation 7") as [made]:
+        yield made
+
+
 @pytest.fixture
-def call(studio, port_range):
-    def run(*words, **more):
-        return run_net("call", *words, NET_PORT_START=port_range.start, **more)
+def call(peer):
+    def run(*words, port=peer.address[1], **more):
+        return run_net("call", *words, NET_PORT_START=port, **more)
     return run
 
 
-def test_a_peer_is_an_address_or_a_name_or_any(studio, call):
-    for peer in (f"127.0.0.1:{studio.address[1]}", studio.id.decode(), "workstation 7", "any"):
+def test_a_peer_is_an_address_or_a_name_or_any(peer, call):
+    for peer in (f"127.0.0.1:{peer.address[1]}", peer.id.decode(), "workstation 7", "any"):
         for name in ("studio.multiply", "multiply"):
             done = call(peer, name, "5", "b=10")
             assert done == (0, "50\n", ""), done
@@ -79,8 +45,9 @@ def test_arguments_travel_as_they_are(call):
     assert done.code == 0 and done.json == [[1, [2, 3], "text"], {"x": None, "data": [1.5]}]
 
 
-def test_all_peers_answer_with_their_addresses(peer_process, studio, call):
+def test_all_peers_answer_with_their_addresses(peer_process, studio, call, port_range):
     other = peer_process(STUDIO)
+    call = partial(call, port=port_range.start)
     ports = {studio.address[1], other.address[1]}
     done = call("all", "where", "--json")
     assert done.code == 0
@@ -122,12 +89,12 @@ def test_errors_come_with_the_remote_lines(call):
     assert "raise ValueError(text)" in error["traceback"]
 
 
-def test_text_and_bytes_are_themselves_in_a_pipe_and_harmless_in_a_terminal(call, port_range):
+def test_text_and_bytes_are_themselves_in_a_pipe_and_harmless_in_a_terminal(call, peer):
     assert call("any", "paint").out == "\x1b[31mred\nnext\n"
-    with Terminal("call", "any", "paint", NET_PORT_START=port_range.start) as terminal:
+    with Terminal("call", "any", "paint", NET_PORT_START=peer.address[1]) as terminal:
         assert terminal.end() == 0
     assert terminal.text == "\\x1b[31mred\nnext\n"
-    with Terminal("call", "any", "raw", NET_PORT_START=port_range.start) as terminal:
+    with Terminal("call", "any", "raw", NET_PORT_START=peer.address[1]) as terminal:
         assert terminal.end() == 0
     assert terminal.text == "b'\\xff\\x00'\n"
 
@@ -152,6 +119,6 @@ def test_what_makes_no_sense_is_explained(call, words, code, told):
     assert done.code == code and not done.out and told in done.err, done
 
 
-def test_a_timeout_ends_a_call(studio, call):
+def test_a_timeout_ends_a_call(call):
     done = call("any", "studio.count", "2", "--timeout", "0.5")
     assert done.code == 1 and "CallTimeout" in done.err
