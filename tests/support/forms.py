@@ -139,6 +139,15 @@ async def count_async(last: int) -> AsyncIterator[int]:
 
 
 @net.connect
+async def follow(key: str, count: int, timeout: float) -> AsyncIterator[Any]:
+    """What is noted under a key, as it comes."""
+    for number in range(count):
+        found = await asyncio.get_running_loop().run_in_executor(
+            None, notes.get, key, number + 1, timeout)
+        yield found[number]
+
+
+@net.connect
 def endless(key: str, item: Any = None) -> Iterator[Any]:
     """Notes how many items it has made when it ends."""
     made = 0
@@ -395,11 +404,6 @@ async def sleep(seconds: float, value: Any = None, key: str = "") -> Any:
         if key:
             notes.add(key, "cancelled")
         raise
-
-
-@net.connect
-def sleep_in_thread(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 @net.connect
