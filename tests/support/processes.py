@@ -1,13 +1,17 @@
 """Real second Python processes for the tests."""
 from __future__ import annotations
 
+import atexit
 import base64
+import functools
 import importlib.util
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections import deque
@@ -56,11 +60,24 @@ def environment(**settings: object) -> dict[str, str]:
         PYTHONUNBUFFERED="1",
         PYTHONFAULTHANDLER="1",
     )
+    if sys.dont_write_bytecode:
+        # Nothing is written beside the sources; but each of a thousand processes would compile
+        # the whole package, which is more than half of what it takes to start.
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)
+        variables["PYTHONPYCACHEPREFIX"] = _compiled()
     for key, value in settings.items():
         variables.pop(key, None)
         if value is not None:
             variables[key] = str(value)
     return variables
+
+
+@functools.lru_cache(maxsize=None)
+def _compiled() -> str:
+    """A folder where the processes of this run share what they have compiled."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _folder_of_net() -> Path:
