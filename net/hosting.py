@@ -4,9 +4,7 @@ Only loaded modules are checked, so a process without such a server pays for a l
 """
 from __future__ import annotations
 
-import hmac
 import os
-import secrets
 import sys
 from typing import Any, List, Mapping, NamedTuple, Optional
 
@@ -96,7 +94,7 @@ def announce_to_children(port: int, environment: Any = os.environ) -> Optional[s
     """
     if not any(name in sys.modules for name in RELOADED.values()):
         return None
-    token = secrets.token_hex(16)
+    token = os.urandom(16).hex()
     environment[PARENT] = f"{os.getpid()} {port} {token}"
     return token
 
@@ -113,4 +111,6 @@ def stale_parent(environment: Mapping[str, str] = os.environ) -> Optional[Parent
 
 def is_token(given: object, token: str) -> bool:
     """Whether a child gives the token that it was told."""
-    return isinstance(given, str) and hmac.compare_digest(given.encode(), token.encode())
+    from hmac import compare_digest  # loads OpenSSL, as every reloader does
+
+    return isinstance(given, str) and compare_digest(given.encode(), token.encode())

@@ -6,7 +6,6 @@ process that knows the secret, and is none that was recorded earlier.
 """
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import threading
@@ -40,6 +39,8 @@ def make_seal() -> Optional[Seal]:
     credentials = security.credentials()
     if credentials is None or credentials.datagram_key is None:
         return None
+    import hmac  # loaded already, with the credentials; it loads OpenSSL
+
     return Seal(hmac.new(credentials.datagram_key, ENGINE, "sha256").digest())
 
 

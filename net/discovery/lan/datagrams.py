@@ -11,7 +11,6 @@ one that was asked of a single address proves that this address is where it come
 """
 from __future__ import annotations
 
-import hmac
 import os
 import socket
 import struct
@@ -155,7 +154,10 @@ class Seal:
     def _cipher(self, salt: bytes) -> Any:
         cipher = self._ciphers.get(salt)
         if cipher is None:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # a secret needs it
+            # Loaded already, with the credentials. Open mode needs no OpenSSL.
+            import hmac
+
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
             if len(self._ciphers) >= MAX_KEYS:
                 self._ciphers.clear()
