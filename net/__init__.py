@@ -30,17 +30,14 @@ from .context import cancelled, caller, remaining
 from .decorators import connect, flag, value
 from .defaults import (connections, describe, info, invalid_connection, null, null_response,
                        pass_through, subscription_handler)
-from .discovery import get_peers, peer_group, peers, watch
 from .settings import TABLE
 from .settings import settings as _settings
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, InvalidConnection,
                      InvalidPeer, MessageTooLarge, NetError, NoFreePort, PeerBusy, PeerLost,
                      PeerUnreachable, ProtocolError, RemoteError, SettingError, TooFewPeers,
                      ValueNotSupported)
-from .events import event, flush, subscribe, unsubscribe
 from .identity import PeerId
 from .peer import Peer
-from .statistics import stats
 from .wiring import wire as _wire
 
 if TYPE_CHECKING:
@@ -48,15 +45,21 @@ if TYPE_CHECKING:
     from . import metrics as metrics  # noqa: F401
     from . import testing as testing  # noqa: F401
     from .calls.start import Call
+    from .discovery import get_peers, peer_group, peers, watch
+    from .events import event, flush, subscribe, unsubscribe
     from .objects import disconnect, remote
     from .parallel import register_joblib
     from .serving import main_thread, serve, serve_async
     from .settings import Secret
+    from .statistics import stats
 
 #: What is loaded at its first use: public name -> module.
 _LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "objects",
-          "main_thread": "serving", "register_joblib": "parallel",
-          "remote": "objects", "serve": "serving", "serve_async": "serving"}
+          "event": "events", "flush": "events", "get_peers": "discovery",
+          "main_thread": "serving", "peer_group": "discovery", "peers": "discovery",
+          "register_joblib": "parallel", "remote": "objects", "serve": "serving",
+          "serve_async": "serving", "stats": "statistics", "subscribe": "events",
+          "unsubscribe": "events", "watch": "discovery"}
 
 #: Public modules that few programs need, loaded at their first use.
 _MODULES = ("metrics", "testing")

@@ -6,13 +6,13 @@ import functools
 import inspect
 import json
 import os
-import platform
 import socket
 import stat
 import sys
 import threading
 from time import monotonic, sleep
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple, Union
+from typing import (TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple,
+                    Union)
 
 from .context import current
 from .dispatch import Dispatch
@@ -28,7 +28,9 @@ from .link.tcp import TcpCarrier
 from .process import process
 from .wire.legacy import unmarked
 from .wire.memo import Memo
-from .run.server import Server
+
+if TYPE_CHECKING:
+    from .run.server import Server
 
 #: What stands for every address of a host.
 EVERYWHERE = (local.EVERY_ADDRESS, local.EVERY_ADDRESS_6)
@@ -109,7 +111,10 @@ class _Peer:
             _warn_of_readable_secret()
             # Here, so that no thread of ours loads what it needs: where this process forks
             # meanwhile, the child would wait for that for ever.
-            _user()
+            process.load()
+            _user(), _python(), functions_digest([])
+            from .run.server import Server  # with it, as few processes have no peer
+
             listeners = self._listen()
             try:
                 hand_over = None if process.hand_over is None else \
@@ -265,7 +270,7 @@ class _Peer:
             executable=sys.executable or "", user=_user(),
             instance=self.instance, name=socket.gethostname()[:64], pid=os.getpid(),
             program=os.path.basename(sys.argv[0] if sys.argv else "")[:64],
-            python=f"{platform.python_implementation()} {platform.python_version()}",
+            python=_python(),
             platform=sys.platform, version=VERSION, facts=copy.deepcopy(settings.facts),
             digest=functions_digest(function_names()),
             **({"label": settings.name} if settings.name else {}))
@@ -448,6 +453,12 @@ def _user() -> str:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
         return ""  # no name in the environment, and none for the number of the user
+
+
+def _python() -> str:
+    import platform  # nor is it needed where no peer is
+
+    return f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def function_names() -> List[str]:

@@ -30,6 +30,8 @@ class Process:
     :ivar warned: warnings that were given; once is enough.
     :ivar hand_over: takes over the connections on which subscribers want their events, with the
         peer that they have connected to; None without events.
+    :ivar load: loads what a peer needs, in the thread that launches it: while a thread of ours
+        imports, a fork has to wait.
     :ivar launch_hooks: called with each peer that was launched; what they return is called when it
         closes. The floors above add to this what else a running peer does.
     :ivar change_hooks: called when the functions of this process have changed, and it serves them.
@@ -44,6 +46,7 @@ class Process:
         self._coroutines: Optional[Coroutines] = None
         self.peers: List[Any] = []
         self.hand_over: Optional[Callable[..., None]] = None
+        self.load: Callable[[], None] = lambda: None
         self.launch_hooks: List[Callable[[Any], Callable[[], None]]] = []
         self.change_hooks: List[Callable[[], None]] = []
         self.moved: List[Callable[[], None]] = []

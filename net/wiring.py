@@ -1,10 +1,15 @@
-"""What the floors do when a peer is launched, when this process forks, and when it ends."""
+"""What the floors do when a peer is launched, when this process forks, and when it ends.
+
+Discovery, events and statistics are loaded at their first use, and before a peer is launched: no
+thread of a peer ever has to load them.
+"""
 from __future__ import annotations
 
 import atexit
 import logging
+import sys
+from typing import Any
 
-from . import discovery, events
 from .forking import in_child
 from .log import ROOT, LastResort
 from .process import process
@@ -13,16 +18,29 @@ from .process import process
 def wire() -> None:
     """Connect what there is once in this process. :mod:`net` does so when it is imported."""
     logging.getLogger(ROOT).addHandler(LastResort())
-    process.hand_over = events.publisher.adopt
-    process.launch_hooks += [discovery.announce, events.serve_events]
-    process.change_hooks.append(discovery.known_peers.changed)
-    process.client.missed = discovery.doubt
-    process.client.other_way = discovery.other_way
-    process.moved.append(events.move)
-    process.forked += [discovery.known_peers.forget, events.forget]
+    process.load = _load
+    process.client.missed = lambda address: _tell("discovery", "doubt", address)
+    process.client.other_way = lambda address: _tell("discovery", "other_way", address)
+    process.change_hooks.append(lambda: _tell("discovery", "changed"))
+    process.moved.append(lambda: _tell("events", "move"))
+    process.forked += [lambda: _tell("discovery", "forget"), lambda: _tell("events", "forget")]
     in_child(process.on_fork)
     # The last comes first: connections are closed before what may carry them, and events have
     # time to leave before that.
     atexit.register(process.client.carriers.close)
     atexit.register(process.client.close_idle)
-    atexit.register(events.publisher.flush, events.EXIT_TIME)
+    atexit.register(lambda: _tell("events", "flush_at_exit"))
+
+
+def _load() -> None:
+    from . import discovery, events, statistics  # noqa: F401  for the functions that it has
+    from .wire import kinds, memory  # noqa: F401
+
+    process.hand_over = events.publisher.adopt
+    process.launch_hooks = [discovery.announce, events.serve_events]
+
+
+def _tell(floor: str, name: str, *args: Any) -> Any:
+    """Tell a floor, if it is loaded: nothing is known there otherwise."""
+    tell = getattr(sys.modules.get(f"{__package__}.{floor}"), name, None)
+    return None if tell is None else tell(*args)

@@ -9,7 +9,6 @@ from ..calls.ways import kind_of
 from ..decorators import Connected, register
 from ..context import caller
 from ..errors import NetError
-from ..events import accept
 from ..identity import PeerArgument, tag_name
 from ..peer import DEFAULTS, Peer, _Peer, function_names, serving_peer
 from ..process import process
@@ -179,6 +178,8 @@ def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, st
     :raises PeerBusy: too many subscriptions, 256 of one peer or 10,000 of all.
     :raises NetError: the subscribing peer cannot be reached from here.
     """
+    from ..events import accept  # loaded since the peer was launched
+
     return accept(event, peer_id, tag)
 
 

@@ -143,6 +143,16 @@ def other_way(address: Address) -> Optional[Address]:
     return next((other for other in found if other is not None), None)
 
 
+def changed() -> None:
+    """The peer of this process says something else of itself from now on."""
+    known_peers.changed()
+
+
+def forget() -> None:
+    """Start afresh in a forked child."""
+    known_peers.forget()
+
+
 def announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
     closers = [finder.announce(peer) for finder in known_peers.finders]

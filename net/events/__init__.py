@@ -232,6 +232,11 @@ def serve_events(peer: _Peer) -> Callable[[], None]:
     return close
 
 
+def flush_at_exit() -> None:
+    """Give events time to leave before the process ends."""
+    publisher.flush(EXIT_TIME)
+
+
 def forget() -> None:
     publisher.forget()
     subscriber.forget()

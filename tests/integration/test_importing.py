@@ -92,6 +92,46 @@ def test_importing_net_costs_little_more_than_the_standard_modules_it_needs():
     assert min(_until_below(IMPORT_LIMIT, needed)) < IMPORT_LIMIT
 
 
+LATER = """
+import sys
+before = set(sys.modules)
+import net
+later = {"net.discovery", "net.events", "net.run.server", "net.statistics", "net.wire.kinds",
+         "_hashlib", "pathlib", "uuid"}
+print(sorted(later & sys.modules.keys() - before))
+"""
+
+
+def test_importing_net_loads_none_of_what_only_a_peer_or_rare_values_need():
+    assert run_python("-c", LATER).stdout == "[]\n"
+
+
+SERVED = """
+import pathlib, sys, threading
+import net
+
+@net.connect
+def echo(value):
+    return value
+
+late = []
+sys.addaudithook(lambda event, arguments: event == "import" and late.append(
+    (threading.current_thread().name, arguments[0])))
+place = net.Peer().host, net.Peer().port
+for value in (pathlib.PurePath("a"), {"!": (1, 2)}, [1.5] * 100_000, "x" * 100_000):
+    assert echo(value, peer=place) == value
+for ask in (net.info, net.connections, net.describe, net.stats):
+    ask(peer=place)
+print([name for thread, name in late if thread.startswith("net-")])
+"""
+
+
+def test_no_thread_of_a_peer_loads_what_it_needs_to_serve(port_range):
+    # A fork would have to wait for that.
+    done = run_python("-c", SERVED, NET_PORT_START=port_range.start)
+    assert done.stdout == "[]\n"
+
+
 def _until_below(limit: float, needed: str) -> Iterator[float]:
     for _attempt in range(6):
         ratio = float(run_python("-c", TIMED, needed, PYTHONDONTWRITEBYTECODE=None).stdout)

@@ -15,6 +15,7 @@ from typing import Any, Iterator
 import pytest
 
 import net
+from net import discovery
 from net import peer as peer_module
 from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
 from net.identity import Flag, PeerId, encode_text
@@ -350,7 +351,7 @@ def test_a_secret_that_others_can_read_is_a_warning_at_launch(
             self.close = lambda: [one.close() for one in listeners]
 
     # The warning comes with a server of any kind, and without the library that secrets take.
-    monkeypatch.setattr(peer_module, "Server", Server)
+    monkeypatch.setattr("net.run.server.Server", Server)
     path = tmp_path / "net.secret"
     path.write_text("correct horse battery")
     path.chmod(mode)
@@ -560,7 +561,7 @@ def test_without_a_way_it_is_that_of_any_network_and_of_a_bridge_last(
 
 def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
         kept_settings, port_range, own_process):
-    own_process.launch_hooks = [net.discovery.announce]
+    own_process.launch_hooks = [discovery.announce]
     kept_settings.set("port_start", port_range.start)
     kept_settings.set("port_range", 0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
