@@ -18,8 +18,8 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import (DIGITS, Packed, Packer, are_named_scalars, are_scalars, encode_plain, fits,
-                     pack, plain_text, scalar, unpack)
+from .values import (DIGITS, SCALARS, Packed, Packer, are_named_scalars, are_scalars, encode_plain,
+                     fits, lay_out, pack, plain_text, scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -67,7 +67,6 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
-    text = None
     if are_scalars(args) and (not kwargs or are_named_scalars(kwargs)):
         # The common small call: no containers to check.
         try:
@@ -76,17 +75,30 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
             if len(text) < DIGITS:
                 data = text.encode("utf-8", "surrogatepass")
                 return [HEADER.pack(CALL, 0, 0, number, len(data)) + data]
+            if fits(text, limits):
+                return _message(CALL, number, text)
         except ValueError:
             pass  # an int of more digits than Python converts
-    else:
-        of_args = plain_text(args, args, limits)
-        of_kwargs = "{}" if not kwargs else \
-            None if of_args is None else plain_text(kwargs, kwargs, limits)
-        if of_kwargs is not None and of_args is not None:
-            text = f'{_beginnings[tag]}{of_args},"kwargs":{of_kwargs}{end}'
-    if text is not None and (len(text) < DIGITS or fits(text, limits)):
-        return _message(CALL, number, text)
-    return _encode_tagged_call(number, tag, args, kwargs, Packer(limits), seconds)
+    return _encode_quickly(number, tag, args, kwargs, limits, end) or \
+        _encode_tagged_call(number, tag, args, kwargs, Packer(limits), seconds)
+
+
+def _encode_quickly(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
+                    limits: Limits, end: str) -> Optional[List[Buffer]]:
+    """A call whose arguments are plain JSON, or, in part, long texts; None for any other, and for
+    one that is too long."""
+    laid_out = lay_out(args, limits) if not kwargs and SCALARS.issuperset(map(type, args)) else None
+    if laid_out is not None:
+        text = f'{_beginnings[tag]}{laid_out.text},"kwargs":{{}}{end}'
+        if len(text) <= limits.text:
+            return _message(CALL, number, text, True, laid_out.buffers)
+    of_args = plain_text(args, args, limits)
+    of_kwargs = "{}" if not kwargs else \
+        None if of_args is None else plain_text(kwargs, kwargs, limits)
+    if of_kwargs is None or of_args is None:
+        return None
+    text = f'{_beginnings[tag]}{of_args},"kwargs":{of_kwargs}{end}'
+    return _message(CALL, number, text) if len(text) < DIGITS or fits(text, limits) else None
 
 
 def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],

@@ -75,6 +75,8 @@ _STACK = "(all that the stack of a thread bears, see threading.stack_size)"
 MAX_DIGITS = 4000
 # Characters of the path to a value that are shown.
 MAX_PATH = 120
+#: What stands for a long text that is alone.
+LONG_TEXT = '{"!str":0}'
 
 
 class Packed(NamedTuple):
@@ -255,12 +257,33 @@ def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
     text = scalar(value)
     if text is not None:
         return Packed(text)
-    # A text is long then, and travels as a buffer.
+    if type(value) is str:  # a long one then
+        data = value.encode("utf-8", "surrogatepass")
+        if len(data) <= limits.buffers:
+            return Packed(LONG_TEXT, True, [data])
     packed = None if type(value) is str else pack_plain((value,), value, limits)
     if packed is not None:
         return packed
     packer = Packer(limits)
     return packer.packed(packer.under(path, lambda: packer.tag(value, 0)), path)
+
+
+def lay_out(values: Sequence[Any], limits: Limits) -> Optional[Packed]:
+    """Numbers, texts and the like, some of which are long texts, as a list of JSON and buffers;
+    None if they are many, or none is. As :class:`Packer` does, which takes three times as long."""
+    if len(values) > FEW:
+        return None
+    placed: List[Any] = []
+    buffers: List[Buffer] = []
+    for value in values:
+        if type(value) is str and len(value) >= LONG:
+            buffers.append(value.encode("utf-8", "surrogatepass"))
+            value = {"!str": len(buffers) - 1}
+        placed.append(value)
+    if _has_long_int(placed) or sum(map(len, buffers)) > limits.buffers:
+        return None
+    text = encode_plain(placed)
+    return Packed(text, True, buffers) if buffers and len(text) < LONG else None
 
 
 def pack_plain(holder: Any, value: Any, limits: Limits) -> Optional[Packed]:
@@ -666,8 +689,10 @@ def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits,
     try:
         string = text.decode("utf-8", "surrogatepass")
         if tagged:
-            restorer = _Restorer(buffers, len(string), borrow, charge)
-            return _restored(string, restorer, path, side)
+            found = _with_long_texts(string, buffers) \
+                if charge is None and len(text) <= MAX_DIGITS else None
+            return _restored(string, _Restorer(buffers, len(string), borrow, charge), path, side) \
+                if found is None else found
         if len(text) >= fast.LARGE:
             return _decode_large(text, string)
         return _decode_plain(string)
@@ -682,6 +707,36 @@ def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits,
             raise
         raise ProtocolError(None, f"a value cannot be read: {type(problem).__name__}: "
                                   f"{_text_of(problem)}") from None
+
+
+def _with_long_texts(text: str, buffers: Sequence[bytes]) -> Any:
+    """A long text, or a call whose arguments are all plain but for long texts. None for all else:
+    then nothing was done."""
+    if type(buffers) is not list or "\\" in text:
+        return None
+    if text == LONG_TEXT and len(buffers) == 1:
+        return _long_text(buffers, 0)
+    try:
+        value, end = _scan(text, 0)
+    except (ValueError, StopIteration):
+        return None
+    args = value.get("args") if type(value) is dict else None
+    if end != len(text) or type(args) is not list:
+        return None
+    places = [place for place, arg in enumerate(args) if type(arg) is dict and "!str" in arg]
+    # Nothing else is tagged, and each buffer is there and used once.
+    if text.count('"!') != len(places) or len(places) > len(buffers) or not all(
+            [f'{{"!str":{number}}}' in text for number in range(len(places))]):
+        return None
+    for place in places:
+        args[place] = _long_text(buffers, args[place]["!str"])
+    return value
+
+
+def _long_text(buffers: List[Any], number: int) -> str:
+    data = buffers[number]
+    buffers[number] = None  # a large one is freed when its text has been made
+    return str(data, "utf-8", "surrogatepass")
 
 
 def _decode_large(text: bytes, string: str) -> Any:
@@ -726,10 +781,12 @@ class _Restorer:
     def __init__(self, buffers: Sequence[bytes], size: int,
                  borrow: Optional[Callable[[Any], Any]] = None,
                  charge: Optional[Callable[[int], None]] = None) -> None:
+        # Once for each message: an import statement takes a microsecond.
         from .arrays import Types
         from .kinds import PUT_TOGETHER
+        from .memory import size_of, weigh
 
-        self._put_together = PUT_TOGETHER
+        self._put_together, self._weigh, self._size_of = PUT_TOGETHER, weigh, size_of
         self.charge = charge
         self._weight = 0
         self._size = size
@@ -758,10 +815,8 @@ class _Restorer:
         """As :meth:`restore`, where memory is counted."""
         value = self.restore(found)
         if value is not found:
-            from .memory import weigh
-
             (name, content), = found.items()
-            self.weigh_more(weigh(name, value, content))
+            self.weigh_more(self._weigh(name, value, content))
         return value
 
     def weigh_more(self, size: int) -> None:
@@ -831,9 +886,7 @@ class _Restorer:
         self._buffers[content] = None
         if data is None:
             raise Malformed("a buffer that is used twice")
-        from .memory import size_of
-
-        self._weight -= size_of(data)  # it becomes the value, or goes
+        self._weight -= self._size_of(data)  # it becomes the value, or goes
         return data
 
 

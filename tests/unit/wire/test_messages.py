@@ -16,6 +16,8 @@ from net.identity import Flag, encode_text
 from net.wire import messages
 from net.wire.frames import ANSWER, CALL, FAILURE, FLAG, Frame, RESULT
 from net.wire.limits import Limits
+from net.wire.messages import decode_call, encode_call, encode_result
+from net.wire.values import Packer, unpack
 from each import each
 from memory import Peak
 from travel import as_arguments, assert_same, joined, read_call, read_frame
@@ -118,6 +120,62 @@ def test_calls_of_another_form_are_refused(content):
 def test_calls_of_tagged_objects_in_the_wrong_places_are_refused(text):
     with pytest.raises(ProtocolError):
         read_call(Frame(CALL, 7, True, text.encode()))
+
+
+LONG = "x\u00e9\ud800" * 2000
+
+
+ARGUMENTS = dict(enumerate([
+    (LONG,), (LONG, "short", 5, None, LONG + LONG, 1.5), (2 ** 2048, LONG),
+    (2 ** 40000, LONG), (LONG, float("nan")), ("y" * 4000, LONG), ("\\\"!str", LONG),
+    ("!str", LONG), (LONG, True), (LONG, LONG)]))
+
+
+@each("number", list(ARGUMENTS))
+@each("seconds", [None, 2.5])
+def test_long_texts_among_arguments_are_sent_as_any_others_and_arrive(number, seconds):
+    args = ARGUMENTS[number]
+    sent = encode_call(7, b"YQ==", args, {}, seconds=seconds)
+    assert b"".join(sent) == b"".join(encode_call(7, b"YQ==", args, {}, seconds=seconds,
+                                                  packer=Packer()))
+    frame = read_frame(b"".join(sent))
+    assert_same(decode_call(frame), (list(args), {}, seconds))
+
+
+def test_long_texts_among_arguments_are_refused_over_the_limits():
+    for limits in (Limits(buffers=5000), Limits(text=1024)):
+        with pytest.raises(MessageTooLarge):
+            encode_call(7, b"YQ==", (LONG, "y" * 2000), {}, limits)
+    with pytest.raises(MessageTooLarge):
+        encode_result(7, LONG, Limits(buffers=5000))
+
+
+TEXTS = ['{"!str":0}', '{"!str":1}', '{"!str":false}', '{"!str":0.0}', '{"!str":"0"}',
+         '{"!str":2}', '{ "!str":0}', '{"\\u0021str":0}', '{"!str":0,"!str":0}',
+         '{"!str":0,"a":1}', '{"!bytes":0}',
+         '{"!tuple":[{"!str":0}]}', '"!str"', '{"!none":0}', '5', '[{"!str":0}]', '{}', '{"a":{}}']
+
+
+@each("one", TEXTS)
+@each("other", TEXTS)
+def test_what_is_taken_for_long_texts_alone_means_what_it_means_among_others(one, other):
+    def outcome(text, kind):
+        try:
+            return repr(unpack(text.encode(), True, kind((b"a" * 9, b"\xc3\xa9"))))
+        except (ProtocolError, ValueNotSupported) as problem:
+            return str(problem)
+
+    for text in (one, f'{{"tag":"YQ==","args":[{one},{other}],"kwargs":{{}}}}',
+                 f'{{"tag":"YQ==","args":[{one}],"kwargs":{{"k":{other}}}}}',
+                 f'{{"tag":"YQ==","args":[{one}],"args":[{other}]}}', f'{{"args":{one}}}'):
+        # Only a list of buffers, as frames have, is taken so.
+        assert outcome(text, list) == outcome(text, tuple)
+
+
+def test_a_long_text_that_is_no_utf_8_is_refused():
+    for text in (b'{"!str":0}', b'{"tag":"YQ==","args":[{"!str":0}],"kwargs":{}}'):
+        with pytest.raises(ProtocolError):
+            unpack(text, True, [b"\xff"])
 
 
 def test_fields_of_a_call_that_this_version_does_not_know_are_ignored():
