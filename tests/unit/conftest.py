@@ -21,6 +21,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unit")
 
 
+def pytest_collection_finish() -> None:
+    """Let hypothesis look at all characters now. It takes seconds the first time in a clone, which
+    would count as time of the first test that needs that, and tests have a limit."""
+    hypothesis.strategies.text().validate()
+
+
 @pytest.fixture
 def kept_settings() -> Iterator[Settings]:
     """The settings, which a test may change as it likes."""
