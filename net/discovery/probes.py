@@ -405,8 +405,6 @@ class Probe:
         self.deadline = self.started + candidate.seconds
         self.is_connected = False
         self.data = b""
-        self._session = caller_session(LIMITS)
-        self._old = LegacySession(dialect, LIMITS)
         # Whether it has answered our preface as old programs do, which takes until its end.
         self._misread = False
         self._tls: Any = None
@@ -423,9 +421,13 @@ class Probe:
     def connected(self, sock: socket.socket) -> None:
         """The attempt to connect has ended."""
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._sweep.failed(self, code)
+            return
+        # Only now: most ports refuse.
+        self._session = caller_session(LIMITS)
+        self._old = LegacySession(self.dialect, LIMITS)
         try:
-            if code:
-                raise OSError(code, "")
             sock.send(self._first_bytes(), NO_SIGNAL)
         except OSError as exc:
             self._sweep.failed(self, exc.errno or 0)

@@ -78,7 +78,7 @@ class LanQuest:
         self._swept: interfaces.Targets = []
         self._primed: List[str] = []
         self._unsent: List[str] = []
-        # Those that need not be: they have answered, and are asked over TCP like the table's hosts.
+        # Those that need not be: they have answered, and are asked over TCP at once.
         self._passed_by: Set[str] = set()
         self._interfaces: List[interfaces.Interface] = []
         self._chosen: List[interfaces.Interface] = []
@@ -192,7 +192,10 @@ class LanQuest:
                 self._swept = []
         self._undecided = False
         if not self._crowd:
-            self._passed_by = {host for host, _ in self._heard_beyond if ":" not in host}
+            self._passed_by = {host for host, _ in self._heard_beyond if ":" not in host
+                               and (not settings.interfaces or is_in(host, self._chosen))}
+            # They are there for certain: their other ports need not wait for the table.
+            self._fill(self._search.sweep, self._newcomers(self._passed_by))
         for interface, swept in self._swept:
             hosts = [host for host in swept if host not in self._passed_by]
             for unsent in self.asker.prime(interface, hosts):
@@ -297,8 +300,7 @@ class LanQuest:
         if settings.interfaces:
             hosts = {host for host in hosts if is_in(host, self._chosen)}
         self._report.neighbours = max(self._report.neighbours, len(hosts))
-        shares = [(host, True) for host in self._nearest(hosts - self._hosts)]
-        self._hosts |= hosts
+        shares = self._newcomers(hosts)
         # A connection attempt finds out the hardware address as well as a datagram does. A host
         # that shows no life then is either gone, or in the table at the second reading.
         others = self._unsent if table.source or self._undecided else [
@@ -311,6 +313,12 @@ class LanQuest:
             self._fill(self._search.sweep, shares)
         else:
             self._divide(shares)
+
+    def _newcomers(self, hosts: Set[str]) -> List[Tuple[str, bool]]:
+        """Those of some hosts that have not been asked yet."""
+        shares = [(host, True) for host in self._nearest(hosts - self._hosts)]
+        self._hosts |= hosts
+        return shares
 
     def _nearest(self, hosts: Set[str]) -> List[str]:
         room = max(0, MAX_HOSTS - len(self._hosts))

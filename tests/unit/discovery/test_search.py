@@ -328,8 +328,9 @@ def test_a_program_on_this_host_that_has_accepted_may_take_its_time_to_answer(
 def test_who_has_answered_is_not_swept_but_asked_at_its_other_ports(fake, primed):
     fake._heard_beyond.update([("192.168.1.20", 3010), ("fe80::1%eth0", 3010)])
     assert primed() == [[]] and fake._report.primed == 0
-    fake._take_table(neighbours.Table("arp", ["192.168.1.21"], []))
-    assert sorted(fake.started) == [("192.168.1.20", True), ("192.168.1.21", True)]
+    assert fake.started == [("192.168.1.20", True)], "without waiting for the table"
+    fake._take_table(neighbours.Table("arp", ["192.168.1.20", "192.168.1.21"], []))
+    assert fake.started == [("192.168.1.20", True), ("192.168.1.21", True)]
 
 
 @pytest.mark.parametrize("others", [1, 2, 3])
@@ -403,11 +404,12 @@ def test_who_may_take_no_row_out_sweeps_beside_others_only_if_told_to(
         fake, primed, monkeypatch, sweep, swept):
     monkeypatch.setattr(neighbours, "may_forget", lambda: False)
     monkeypatch.setitem(settings.__dict__, "sweep", sweep)
-    fake._heard_beyond.update([("192.168.1.30", 3010), ("192.168.1.31", 3010)])
-    fake._hosts.add("192.168.1.31")
+    fake._heard_beyond.add(("192.168.1.31", 3010))
     touched = []
     monkeypatch.setattr(fake.asker, "touch", touched.extend)
     assert primed() == swept
+    assert fake.started == [("192.168.1.31", True)], "its connections put it into the table"
+    fake._heard_beyond.add(("192.168.1.30", 3010))
     fake.close()
     assert touched == ([] if swept else ["192.168.1.30"]), "old programs here find it in the table"
     assert any("NET_SWEEP=1" in note for note in fake._report.notes) == (not swept)
