@@ -15,6 +15,13 @@ from .base import Deadline, Endpoint, Listener
 KEEP_ALIVE = (("TCP_KEEPIDLE", 9), ("TCP_KEEPALIVE", 9), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3),
               ("TCP_USER_TIMEOUT", 18_000))
 
+# What is set, as far as the platform has it. macOS has SO_NOSIGPIPE instead of MSG_NOSIGNAL.
+_OPTIONS = [
+    (level, getattr(socket, name), value) for level, name, value in (
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1), (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        *((socket.IPPROTO_TCP, name, value) for name, value in KEEP_ALIVE),
+        (socket.SOL_SOCKET, "SO_NOSIGPIPE", 1)) if hasattr(socket, name)]
+
 # The error code of a non-blocking connect that goes on in the background. Windows has its own.
 _STARTED = frozenset({0, errno.EINPROGRESS, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)})
 
@@ -104,15 +111,8 @@ class TcpListener:
 
 def tune(sock: socket.socket) -> None:
     """Set what both ends want of a TCP socket, as far as the platform has it."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE:
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    no_signal = getattr(socket, "SO_NOSIGPIPE", None)  # macOS has this instead of MSG_NOSIGNAL
-    if no_signal is not None:
-        sock.setsockopt(socket.SOL_SOCKET, no_signal, 1)
+    for level, option, value in _OPTIONS:
+        sock.setsockopt(level, option, value)
 
 
 def is_own_address(host: str) -> bool:
