@@ -69,6 +69,7 @@ MAX_STRANGERS = 100
 # On Windows each of these has another number, which errno has under the same name.
 _OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
+_NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH}
 _DENIED = {errno.EPERM, errno.EACCES}
 
 # It takes no descriptor of its own, which may be the very thing that is missing.
@@ -133,21 +134,27 @@ class Sweep:
     :param window: sockets in flight at most.
     :param end: monotonic time from which on nothing new is started.
     :param tried: addresses that were probed by any sweep of the search; shared between threads.
-    :param beside: a sweep of the same thread, whose steps wait for the probes of this one, too.
-    :param doubted: from when on the other ports of hosts that show no life are not, either.
+    :param beside: a sweep of the same thread, whose steps wait for the probes of this one, too. The
+        first port of each host of this one is tried, as long as it does not end.
+    :param seconds: in which hosts that have not shown life are begun with, from the first step
+        after they were added.
     """
 
     def __init__(self, window: int, end: float, tried: Set[Address],
-                 beside: Optional[Sweep] = None, doubted: float = math.inf) -> None:
+                 beside: Optional[Sweep] = None, seconds: float = math.inf) -> None:
         self.findings = Findings()
         self.window = max(1, window)
         self._end = end
-        self._end_of_doubted = doubted
+        self._seconds = seconds
+        self._until = math.inf
+        self._added = False
         self._tried = tried
         self.credentials = security.credentials()
         self._beside = beside
         self._selector: Any = _Selector() if beside is None else beside._selector
         self._urgent: Deque[Candidate] = deque()
+        # The other ports of hosts that have shown life, hosts, and the other ports of silent ones.
+        self._living: Deque[Candidate] = deque()
         self._queue: Deque[Candidate] = deque()
         self._doubted: Deque[Candidate] = deque()
         self._probes: Set[Probe] = set()
@@ -164,6 +171,7 @@ class Sweep:
         target = Host(host, ports, exists)
         first = (host, target.rest.popleft())
         self._queue.append(Candidate(first, found, seconds, target))
+        self._added = True
 
     def prolong(self, address: Address, seconds: float) -> None:
         """Wait so long for an address that is probed, from now: it has shown that it is a peer's.
@@ -179,7 +187,7 @@ class Sweep:
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight and nothing waits."""
-        return not (self._probes or self._urgent or self._queue or self._doubted)
+        return not (self._probes or self._urgent or self._living or self._queue or self._doubted)
 
     @property
     def unsure(self) -> bool:
@@ -234,12 +242,9 @@ class Sweep:
 
     def start(self, most: int = sys.maxsize) -> bool:
         """Start what there is room for, so many at most; whether it was that many."""
-        now = monotonic()
-        if now >= self._end:
-            self._leave_the_rest()
-        elif now >= self._end_of_doubted:
-            self._leave(self._doubted)
         for _ in range(most):
+            # Each time: those that fail at once take no room, and may be thousands.
+            self._leave_what_is_late(monotonic())
             candidate = self._next()
             if candidate is None:
                 return False
@@ -253,6 +258,8 @@ class Sweep:
             except OSError as exc:
                 if exc.errno not in _OUT_OF:
                     self._tried.add(candidate.address)
+                    if exc.errno in _NO_WAY and candidate.host is not None:
+                        candidate.host.rest.clear()  # there is none to its other ports, either
                     self._failed(candidate, exc.errno)
                     continue
                 self._urgent.appendleft(candidate)
@@ -265,12 +272,21 @@ class Sweep:
         """What to probe now; None if there is nothing, or no room for it."""
         if self._urgent and len(self._probes) < 2 * self.window:
             return self._urgent.popleft()
-        if len(self._probes) < self.window and (self._queue or self._doubted):
-            return (self._queue or self._doubted).popleft()
-        return None
+        queue = self._living or self._queue or self._doubted
+        return queue.popleft() if queue and len(self._probes) < self.window else None
+
+    def _leave_what_is_late(self, now: float) -> None:
+        if now >= self._end:
+            self._leave_the_rest()
+        elif self._added:
+            self._added, self._until = False, now + self._seconds
+        elif now >= self._until:
+            self._leave(self._doubted)
+            if self._beside is None:
+                self._leave(self._queue)
 
     def _leave_the_rest(self) -> None:
-        for queue in (self._urgent, self._queue, self._doubted):
+        for queue in (self._urgent, self._living, self._queue, self._doubted):
             self._leave(queue)
 
     def _leave(self, queue: Deque[Candidate]) -> None:
@@ -366,7 +382,7 @@ class Sweep:
         probe.sock.close()
 
     def _alive(self, candidate: Candidate) -> None:
-        self._spread(candidate, self._queue)
+        self._spread(candidate, self._living)
 
     def _no_life(self, candidate: Candidate, outcome: str) -> None:
         exists = candidate.host is None or candidate.host.exists

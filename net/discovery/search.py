@@ -22,11 +22,13 @@ from .report import Report
 
 log = SafeLog(__name__)
 
-# Seconds from the start of the search after which no more ports are asked over TCP of hosts that
-# have shown no life, nor peers that were known before; and after which nothing new is: on a machine
-# that is busy with other things, this process may get its turn as late as that. And how long the
-# search takes at the most, on a network that loses and delays what it carries.
-LAST_DOUBTED, LAST_START, END = 0.6, 3.2, 4.0
+# Seconds from the start of the search after which nothing new is asked over TCP: on a machine that
+# is busy with other things, this process may get its turn as late as that. And how long the search
+# takes at the most, on a network that loses and delays what it carries.
+LAST_START, END = 3.2, 4.0
+# Seconds in which hosts that have not shown life are asked, from when they were named on; and from
+# the start of the search, in which peers that were known before are.
+HOSTS_SECONDS = 0.6
 # Seconds between checks of what neither a socket nor a timer announces.
 LONG_TICK = 0.03
 # For an address that is known to be a peer's, or most likely is.
@@ -114,7 +116,7 @@ class Searching:
 
     def _new_sweep(self, window: int, beside: Optional[Sweep] = None) -> Sweep:
         return Sweep(window, self.started + LAST_START, self.tried, beside,
-                     self.started + LAST_DOUBTED)
+                     HOSTS_SECONDS)
 
     def sweep_beside(self) -> Sweep:
         sweep = self._new_sweep(window(1), self.sweep)
@@ -156,7 +158,7 @@ class Searching:
             if any(address not in self._answers for address in self._known):
                 self.later(when, self._ask_known)
             return
-        if now >= self.started + LAST_DOUBTED:
+        if now >= self.started + HOSTS_SECONDS:
             return
         for address in self._known:
             if address not in self._answers and address not in self.tried:

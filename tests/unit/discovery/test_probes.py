@@ -410,15 +410,49 @@ def test_the_other_ports_of_a_silent_host_are_tried_if_it_exists(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a full backlog refuses on Windows")
-def test_late_in_a_search_the_other_ports_are_tried_only_of_hosts_that_show_life(
-        stranger, unanswered, port_range):
+def test_after_some_time_only_hosts_that_show_life_are_asked_further(
+        stranger, unanswered, port_range, monkeypatch):
     good = stranger(strangers.peer(FACTS))
-    one = Sweep(100, monotonic() + patience(5), set(), doubted=monotonic())
-    one.add_host("127.0.0.1", [unanswered, port_range.start - 1], "test")
-    one.add_host("127.0.0.1", [port_range[1], good[1]], "test")
+    one = Sweep(2, monotonic() + 1e6, set(), seconds=1000.0)
+    for ports in ([unanswered, 1], [port_range[1], good[1]], [port_range[2], port_range[3]]):
+        one.add_host("127.0.0.1", ports, "test")
+    one.start()
+    monkeypatch.setattr(sweep, "monotonic", lambda: monotonic() + 2000.0)
     one.run()
     assert [answer.address for answer in one.findings.answers] == [good]
-    assert one.findings.left == 1
+    assert one.findings.left == 2 and ("127.0.0.1", port_range[2]) not in one.findings.outcomes
+
+
+def test_hosts_without_a_way_to_them_are_tried_once_each_and_not_for_ever(monkeypatch):
+    tried = []
+
+    def no_way(carrier, endpoint):
+        tried.append(endpoint.address)
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr("net.link.tcp.TcpCarrier.start", no_way)
+    one = Sweep(10, monotonic() + patience(30), set(), seconds=patience(30))
+    for number in range(20):
+        one.add_host(f"127.0.0.{number}", [1, 2, 3], "test")
+    one.run()
+    assert len(tried) == 20 and set(one.findings.outcomes.values()) == {"unreachable"}
+    now = itertools.count()
+    monkeypatch.setattr(sweep, "monotonic", lambda: next(now))
+    two = Sweep(10, 5.0, set())
+    for number in range(20):
+        two.add_host(f"127.0.0.{number}", [1, 2, 3], "test")
+    two.run()
+    assert len(tried) < 30 and two.findings.left > 10
+
+
+def test_hosts_that_are_added_late_have_their_time(port_range):
+    one = Sweep(2, monotonic() + patience(30), set(), seconds=0.0)
+    for port in port_range[:3]:
+        one.add_host("127.0.0.1", [port], "test")
+        while not one.idle:
+            one.step(0.01)
+    one.close()
+    assert len(one.findings.outcomes) == 3 and not one.findings.left
 
 
 def test_what_has_come_in_time_counts_however_late_it_is_seen(stranger, monkeypatch):
