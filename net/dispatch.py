@@ -22,6 +22,7 @@ from .settings import settings
 from .wire import messages
 from .wire.frames import Buffer, Fields
 from .wire.memo import Memo
+from .wire.memory import estimate
 from .wire.legacy import LegacySession, is_marked, unmarked
 
 note = RateLimitedLog(logging.getLogger(CALLS))
@@ -259,8 +260,6 @@ class Dispatch:
 
     def _answer_large(self, frame: Fields, context: Context,
                       tally: Tally) -> Union[List[Buffer], Stream]:
-        from .wire.memory import estimate  # loaded since the peer was launched
-
         _, number, tagged, text, _ = frame
         room = Room(self._memory)
         try:

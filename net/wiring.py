@@ -34,7 +34,6 @@ def wire() -> None:
 
 def _load() -> None:
     from . import discovery, events, statistics  # noqa: F401  for the functions that it has
-    from .wire import kinds, memory  # noqa: F401
 
     process.hand_over = events.publisher.adopt
     process.launch_hooks = [discovery.announce, events.serve_events]

@@ -19,6 +19,9 @@ from . import registered
 from .checks import Malformed, a_list, a_text
 from .memory import size_of, weigh_columns, weigh_group
 
+#: Values of a list from which on columns are quicker.
+MANY = 32
+
 Columns = List[List[Any]]
 _STRING = frozenset({str})
 

@@ -5,9 +5,6 @@ library's C encoder. What JSON would bend becomes a tagged object, a dict with o
 ``{"!tuple": [1, 2]}`` (kinds.py lists them); bytes, long text and array data become buffers beside
 the JSON. A message without any of these says so, and then nothing in it is taken for a tagged
 object.
-
-kinds.py, and with it a dozen modules of the standard library, is loaded for the first value that is
-none of the plain ones, or before a peer is launched.
 """
 from __future__ import annotations
 
@@ -23,10 +20,13 @@ from typing import (Any, Callable, Collection, Dict, Iterable, Iterator, List, N
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
-from . import fast
+from . import columns, fast
+from .arrays import Types
 from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
+from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
+from .memory import KEEPS_FRACTIONS, size_of, weigh
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
@@ -41,8 +41,6 @@ PLAIN = SCALARS | CONTAINERS
 LONG = 4 * 1024
 # Values side by side up to which each is looked at alone. Among more, long text hardly matters.
 FEW = 1024
-# Values of a list from which on columns (columns.py) are quicker.
-MANY_ALIKE = 32
 # Ints of more bits travel as hexadecimal: Python refuses decimal digits above 4,300 (640 where an
 # application says so), and takes quadratic time for them.
 BITS = 2048
@@ -176,15 +174,12 @@ def check_weight(roots: Sequence[Any], limits: Limits) -> None:
     :param roots: containers.
     :raises MessageTooLarge: more text than the limit, at least.
     """
-    from .kinds import look_inside
-
-    if _weight(roots, {}, min(limits.depth, levels_here()) + 2, look_inside) > limits.text:
+    if _weight(roots, {}, min(limits.depth, levels_here()) + 2) > limits.text:
         raise MessageTooLarge("JSON text of a message, in bytes", None, limits.text,
                               "NET_MAX_TEXT")
 
 
-def _weight(values: Iterable[Any], known: Dict[int, int], levels: int,
-            look_inside: Callable[[Any], Optional[Iterable[Any]]]) -> int:
+def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
     """Characters of JSON that values take at least; ``known`` are those of containers.
 
     Values nested too deep count as nothing: other checks refuse them, and values that hold
@@ -201,7 +196,7 @@ def _weight(values: Iterable[Any], known: Dict[int, int], levels: int,
                 known[id(value)] = 0
                 inside = look_inside(value)
                 if inside is not None and levels:
-                    known[id(value)] = _weight(inside, known, levels - 1, look_inside)
+                    known[id(value)] = _weight(inside, known, levels - 1)
             weight += known[id(value)]
     return weight
 
@@ -317,9 +312,6 @@ class Packer:
     """Turns values of any kind that may travel into plain JSON values and buffers."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
-        from .kinds import TAKE_APART
-
-        self._take_apart = TAKE_APART
         self._limits = limits
         self._depth = min(limits.depth, SAFE_LEVELS)
         self.buffers: List[Buffer] = []
@@ -385,20 +377,16 @@ class Packer:
             return self.series(value, depth)
         if cls is dict:
             return self._dict(value, depth)
-        kind = self._take_apart.get(cls)
+        kind = TAKE_APART.get(cls)
         if kind is not None:
             return {kind.name: kind.take_apart(self, value, depth)}
-        from .kinds import take_apart_rare
-
         return take_apart_rare(self, value, depth)
 
     def series(self, values: Sequence[Any], depth: int) -> Any:
         """A sequence of values that stand for themselves: as columns, if these are quicker."""
-        if len(values) < MANY_ALIKE or depth >= SAFE_LEVELS \
+        if len(values) < columns.MANY or depth >= SAFE_LEVELS \
                 or SCALARS.issuperset(map(type, values)):
             return self.items(values, depth)
-        from . import columns
-
         self._enter(values, depth)
         try:
             found = columns.take_apart(self, values, depth)
@@ -781,12 +769,6 @@ class _Restorer:
     def __init__(self, buffers: Sequence[bytes], size: int,
                  borrow: Optional[Callable[[Any], Any]] = None,
                  charge: Optional[Callable[[int], None]] = None) -> None:
-        # Once for each message: an import statement takes a microsecond.
-        from .arrays import Types
-        from .kinds import PUT_TOGETHER
-        from .memory import size_of, weigh
-
-        self._put_together, self._weigh, self._size_of = PUT_TOGETHER, weigh, size_of
         self.charge = charge
         self._weight = 0
         self._size = size
@@ -804,7 +786,7 @@ class _Restorer:
         if len(found) != 1:
             return found
         (name, content), = found.items()
-        put_together = self._put_together.get(name)
+        put_together = PUT_TOGETHER.get(name)
         if put_together is not None:
             return put_together(self, content)
         if name[:1] == "!":
@@ -816,7 +798,7 @@ class _Restorer:
         value = self.restore(found)
         if value is not found:
             (name, content), = found.items()
-            self.weigh_more(self._weigh(name, value, content))
+            self.weigh_more(weigh(name, value, content))
         return value
 
     def weigh_more(self, size: int) -> None:
@@ -839,8 +821,6 @@ class _Restorer:
 
     def fraction(self, numerator: int, denominator: int) -> None:
         """Refuse a fraction if there are many others that seem to be the same."""
-        from .memory import KEEPS_FRACTIONS
-
         if not KEEPS_FRACTIONS:
             return
         parts = (numerator, denominator)
@@ -886,7 +866,7 @@ class _Restorer:
         self._buffers[content] = None
         if data is None:
             raise Malformed("a buffer that is used twice")
-        self._weight -= self._size_of(data)  # it becomes the value, or goes
+        self._weight -= size_of(data)  # it becomes the value, or goes
         return data
 
 
@@ -982,8 +962,6 @@ def _steps_of_columns(content: List[Any], group: int,
     if row == "!columns":  # the column itself came as columns
         (inside, _), row = next(found)
         row, parts = _steps_of_columns(inside, row, found)
-    from . import columns
-
     place, part = columns.place_of(content, group, column, row)
     return place, [part, *parts]
 

@@ -26,7 +26,7 @@ UTC = datetime.timezone.utc
 def of_all_lengths() -> Iterator[None]:
     """Shorter lists, too, which are quicker to try."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("net.wire.values.MANY_ALIKE", 2)
+        patch.setattr(columns, "MANY", 2)
         yield
 
 
@@ -192,6 +192,6 @@ def test_no_code_in_python_runs_for_each_value_of_a_group(group):
 def test_long_lists_are_smaller_as_columns(monkeypatch):
     values = [travel.Point(number, (number, NOON)) for number in range(100)]
     small = len(text_of(values))
-    monkeypatch.setattr("net.wire.values.MANY_ALIKE", 1000)
+    monkeypatch.setattr(columns, "MANY", 1000)
     assert small < len(text_of(values)) / 2
     assert json.loads(text_of(values))[0]["!value"]["class"] == "travel.Point"
