@@ -1,9 +1,9 @@
 """The old program of the tests answers as the recorded bytes of the real ones do."""
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
-import sys
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -37,8 +37,8 @@ def records(role: str) -> List[Dict[str, str]]:
 ANYTHING: Tuple[str, ...] = ("connections", "info", "a call that triggers", "a request of over")
 
 
-# From Python 3.14 on base64 ends where its padding does.
-if sys.version_info >= (3, 14):
+# Newer versions of Python, such as 3.13.15 and 3.14, read base64 on behind its padding.
+if base64.b64decode(b"YQ==YQ==") != b"a":
     ANYTHING += ("a good request, then a second one",)
 
 
