@@ -19,6 +19,7 @@ from .identity import (Flag, PeerArgument, address_of, encode_text, make_tag, pu
 from .peer import _Peer, functions_changed, handle_flag, launch_by_decorator
 from .process import process
 from .spreading import OnPeers, make_target, start_there
+from .wire import registered
 
 if TYPE_CHECKING:
     from typing_extensions import Concatenate, ParamSpec
@@ -482,7 +483,5 @@ def value(cls: Any = None, *, pack: Any = None, unpack: Any = None) -> Any:
 
 def _register_value(cls: Any, name: Optional[str], namespace: Mapping[str, Any], pack: Any,
                     unpack: Any) -> Any:
-    from .wire import registered  # few programs have values of their own
-
     at_hand = getattr(cls, "__module__", None) == namespace.get("__name__")
     return registered.register(cls, name, namespace if at_hand else None, pack, unpack)
