@@ -312,9 +312,11 @@ def nobody_around(case: Case) -> Optional[Cause]:
     how = "after a datagram to each address" if report.primed else "after a question to all on " \
         "the link" if all(["::" in text for text in report.interfaces]) else \
         "and NET_SWEEP is off" if settings.sweep is False else "and no network could be swept"
+    more = "NET_SWEEP=1 asks each address of the network once; " if any(
+        "set NET_SWEEP=1" in note for note in report.notes) else ""
     return Cause(f"no neighbours: no other host of the network is known, {how}",
-                 "check the cable and the network; guest and Wi-Fi networks may isolate their "
-                 "clients; across routers, VPN or cloud, name the others in NET_PEERS")
+                 f"{more}check the cable and the network; guest and Wi-Fi networks may isolate "
+                 f"their clients; across routers, VPN or cloud, name the others in NET_PEERS")
 
 
 def tcp_blocked(case: Case) -> Optional[Cause]:

@@ -14,6 +14,7 @@ from typing import Callable, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ...errors import Address
 from ...link import interfaces
+from ...link.addresses import is_link_local
 from ...link.local import named_loopback
 from ...peer import route_address
 from ...process import process
@@ -25,6 +26,7 @@ from ..finder import Search
 from . import neighbours
 from .asker import Asker, Place, lan_places, this_host
 from .datagrams import EVERYWHERE_6, Seal
+from .echo import Echo
 from .node import Node
 from .rounds import Rounds
 
@@ -46,9 +48,6 @@ LATER_LOOKS = (0.03, 0.2, 0.5)
 # questions for the same dead addresses, and those that share a kernel, as containers do, would fill
 # its neighbour table. So they ask when the others have ended, and in the search at the latest:
 FEW, SWEEP_LATE = 3, 0.5
-# When they are asked although what that adds to the neighbour table has to stay there, if nobody
-# has answered until then: broadcasts may be lost here.
-LAST_RESORT = 0.2
 
 # Hosts of the neighbour table that are asked, those of this host's networks first. A larger table
 # is not a LAN's, or was filled on purpose.
@@ -98,6 +97,8 @@ class LanQuest:
         # Whether it is not known yet what to sweep; and what is left to be swept after the search.
         self._undecided = False
         self._owed: List[str] = []
+        # Asks the hosts of each link to show themselves where nothing is swept.
+        self._echo: Optional[Echo] = None
         places = self._own_places() + self._lan_places()
         rounds = Rounds(search.started, crowd=self._crowd, expected=bool(self._chosen))
         self.asker = Asker(places, search.ports, instance, search.sweep.listen, self._heard,
@@ -191,6 +192,9 @@ class LanQuest:
                 self._report.notes.append(f"not swept: {reason}")
                 self._swept = []
         self._undecided = False
+        if not (self._swept or self._heard_beyond or self._crowd) and settings.sweep is not False:
+            # Broadcasts may be lost here.
+            self._open_echo()
         if not self._crowd:
             self._passed_by = {host for host, _ in self._heard_beyond if ":" not in host
                                and (not settings.interfaces or is_in(host, self._chosen))}
@@ -211,6 +215,11 @@ class LanQuest:
 
     def _why_not_swept(self, now: float) -> Tuple[float, str]:
         """Seconds until that is known, or the reason not to sweep; neither to do so now."""
+        if settings.sweep is None and not neighbours.may_forget():
+            self._touching = True
+            return 0.0, ("this user may not take addresses without a host out of the neighbour "
+                         "table again, and searches of an older app-net here would ask each; if "
+                         "one on another host is missing, set NET_SWEEP=1")
         if self._may_show_an_old_one(now):
             return TICK, ""
         if self._has_an_old_one():
@@ -218,25 +227,23 @@ class LanQuest:
             self._touching = True
             return 0.0, ("a program with an older app-net is on this host, and its own searches "
                          "would take very long")
-        if settings.sweep is None and not neighbours.may_forget():
-            if self._heard_beyond or any([answer.old and is_in(answer.address[0], self._chosen)
-                                          for sweep in self._search.sweeps
-                                          for answer in list(sweep.findings.answers)]):
-                self._touching = True
-                return 0.0, ("this user may not take addresses without a host out of the "
-                             "neighbour table again, and searches of an older app-net here would "
-                             "ask each; if one on another host is missing, set NET_SWEEP=1")
-            if now < self._search.started + LAST_RESORT:
-                if not self._looks:
-                    self._read_table()
-                return 2 * TICK, ""
-        elif self._crowd > FEW:
+        if self._crowd > FEW:
             if self._heard_beyond:
                 self._owed = [host for _, hosts in self._swept for host in hosts]
                 return 0.0, f"{self._crowd} others search at the moment; this is done later"
             late = self._search.started + SWEEP_LATE
             return max(0.0, late - now), ""
         return 0.0, ""
+
+    def _open_echo(self) -> None:
+        links = [one for one in self._chosen if is_link_local(one.address)]
+        if links:
+            try:
+                self._echo = Echo(links, self._search.sweep.listen)
+                self._echo.send()
+            except OSError as exc:
+                self._report.notes.append(f"hosts were not asked to answer a ping of IPv6: "
+                                          f"{exc.strerror}")
 
     def _may_show_an_old_one(self, now: float) -> bool:
         """Whether a program on this host may be about to show that it is an old one."""
@@ -263,6 +270,8 @@ class LanQuest:
         if self._looks < len(LATER_LOOKS):
             self._search.later(monotonic() + LATER_LOOKS[self._looks], self._read_table)
         self._looks += 1
+        if self._echo is not None and self._looks > 1 and not self._heard_beyond:
+            self._echo.send()  # once more: the one before may have been lost
         table = neighbours.read_at_once()
         if table is not None:
             self._take_table(table, *self._read_six(neighbours.SOURCES_SIX[:1]))
@@ -292,10 +301,11 @@ class LanQuest:
         """
         self._report.neighbour_source = ", ".join(filter(None, (table.source, source)))
         self._report.notes += [note for note in table.notes if note not in self._report.notes]
+        echoed = self._echo.hosts if self._echo is not None else set()
         # A host that has answered at one of its addresses is not asked at others.
-        heard = {host for host, _ in self._heard_beyond}
+        heard = {host for host, _ in self._heard_beyond} | echoed
         six = {addresses[0] for addresses in in_six if not heard.intersection(addresses)}
-        hosts = six.union(table.hosts).difference(self._search.own)
+        hosts = (echoed | six).union(table.hosts).difference(self._search.own)
         hosts |= self._passed_by
         if settings.interfaces:
             hosts = {host for host in hosts if is_in(host, self._chosen)}
@@ -406,8 +416,8 @@ class LanQuest:
         if left:
             self._report.notes.append(f"{left} addresses without a host stay in the neighbour "
                                       f"table, and a program with an older app-net here would ask "
-                                      f"each: this user may not take them out, NET_SWEEP=0 adds "
-                                      f"none")
+                                      f"each: this user may not take them out, and without "
+                                      f"NET_SWEEP=1 there would be none")
         if self._touching:
             self.asker.touch({host for host, _ in self._heard_beyond
                               if ":" not in host and host not in self._hosts})
@@ -415,6 +425,10 @@ class LanQuest:
             heard = {host for host, _ in self._heard_beyond} | self._hosts
             self._node.sweep_later([host for host in self._owed if host not in heard], self._crowd)
         self.asker.close()
+        if self._echo is not None:
+            self._echo.close()
+            self._report.notes.append(f"all hosts of each link were asked to answer a ping of "
+                                      f"IPv6: {len(self._echo.hosts)} did")
         self._report.heard = len(self._heard_beyond)
         self._report.loss = self.asker.rounds.loss
         self._report.round_trip = self.asker.rounds.mean

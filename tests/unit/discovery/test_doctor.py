@@ -106,6 +106,13 @@ def test_no_neighbours_in_ipv6_where_nothing_is_swept(case):
     assert "no neighbours" in text and "after a question to all on the link" in text
 
 
+def test_no_neighbours_where_this_user_does_not_sweep(case):
+    alone = {"primed": 0, "neighbours": 0, "heard": 0}
+    text = only(case(notes=["not swept: this user may not; set NET_SWEEP=1"], **alone))
+    assert "no neighbours" in text and "NET_SWEEP=1 asks each address" in text
+    assert "NET_SWEEP=1" not in only(case(**alone))
+
+
 def test_a_link_local_address_without_its_interface(case):
     place = ("fe80::7", 3010)
     text = only(case(peer(), outcomes={place: "unreachable"}))

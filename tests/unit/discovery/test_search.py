@@ -400,7 +400,7 @@ def test_a_sweep_that_was_put_off_lists_what_it_finds_while_the_list_is_kept(
 
 
 @pytest.mark.parametrize("sweep, swept", [(None, []), (True, [["192.168.1.20"]])])
-def test_who_may_take_no_row_out_sweeps_beside_others_only_if_told_to(
+def test_who_may_take_no_row_out_sweeps_only_if_told_to(
         fake, primed, monkeypatch, sweep, swept):
     monkeypatch.setattr(neighbours, "may_forget", lambda: False)
     monkeypatch.setitem(settings.__dict__, "sweep", sweep)
@@ -415,17 +415,77 @@ def test_who_may_take_no_row_out_sweeps_beside_others_only_if_told_to(
     assert any("NET_SWEEP=1" in note for note in fake._report.notes) == (not swept)
 
 
-def test_who_may_take_no_row_out_sweeps_where_nobody_is_found_otherwise(fake, primed, monkeypatch):
+class FakeEcho:
+    """Counts how often all hosts were asked, and knows who has answered."""
+
+    def __init__(self, interfaces, listen):
+        self.interfaces, self.sent, self.hosts, self.closed = interfaces, 0, set(), False
+
+    def send(self):
+        self.sent += 1
+
+    def close(self):
+        self.closed = True
+
+
+SIX = interfaces.Interface("eth0", "fe80::10%eth0", 64, 2)
+
+
+@pytest.fixture
+def echo(fake, monkeypatch):
+    """Answers of hosts to a ping are up to the test; this user may take no row out."""
+    monkeypatch.setattr("net.discovery.lan.quest.Echo", FakeEcho)
     monkeypatch.setattr(neighbours, "may_forget", lambda: False)
-    fake._undecided, fake._looks = True, 1
-    assert primed() == "later" and not fake.over(fake.search.started + END)
-    fake._take_table(neighbours.Table("arp", [], []))
-    assert fake._swept
-    fake.search.started -= 1.0
-    assert primed() == [["192.168.1.20"]]
-    old = Answer(("192.168.1.77", 3010), {"group": None}, "neighbour table", 0.1, 0.0, "old")
-    fake.search.sweep.findings.answers.append(old)
-    assert primed() == []
+    monkeypatch.setattr(neighbours, "read_at_once", lambda: neighbours.Table("arp", [], []))
+    monkeypatch.setattr(fake, "_read_six", lambda sources: ("six", [["fd00::20", "fe80::20%eth0"]]))
+    monkeypatch.setattr(fake.search, "later", lambda when, what: None)
+    fake._swept, fake._chosen = [(LAN, ["192.168.1.20"])], [LAN, SIX]
+
+
+def test_who_may_take_no_row_out_asks_hosts_to_show_themselves(fake, echo):
+    fake._prime()
+    assert fake._echo.interfaces == [SIX] and fake._echo.sent == 1 and not fake._primed
+    fake._echo.hosts = {"fe80::20%eth0", "fe80::30%eth0"}
+    fake._read_table()
+    assert sorted(fake.started) == [("fe80::20%eth0", True), ("fe80::30%eth0", True)], \
+        "each at one address"
+    assert fake._report.neighbours == 2 and fake._echo.sent == 1
+    fake._read_table()
+    assert fake._echo.sent == 2, "the first may have been lost"
+    fake.close()
+    assert fake._echo.closed
+    assert any(note.endswith("ping of IPv6: 2 did") for note in fake._report.notes)
+
+
+@pytest.mark.parametrize("heard, crowd, sweep", [
+    ([("192.168.1.20", 3010)], 0, None), ([], 1, None), ([], 0, False), ([], 0, True)])
+def test_no_ping_where_somebody_answers_or_is_asked_otherwise(
+        fake, echo, monkeypatch, heard, crowd, sweep):
+    monkeypatch.setitem(settings.__dict__, "sweep", sweep)
+    monkeypatch.setattr(fake.asker, "prime", lambda interface, hosts: iter(()))
+    fake._heard_beyond.update(heard)
+    fake._crowd = crowd
+    fake._swept = [] if sweep is False else fake._swept
+    fake._prime()
+    assert fake._echo is None
+
+
+def test_an_answer_ends_the_pings(fake, echo):
+    fake._prime()
+    fake._heard_beyond.add(("192.168.1.20", 3010))
+    for _ in range(2):
+        fake._read_table()
+    assert fake._echo.sent == 1
+
+
+def test_who_may_not_ping_either_searches_without(fake, echo, monkeypatch):
+    def refuse(*what):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("net.discovery.lan.quest.Echo", refuse)
+    fake._prime()
+    assert fake._echo is None
+    assert any(note.endswith("ping of IPv6: Permission denied") for note in fake._report.notes)
 
 
 def test_where_no_thread_can_start_the_search_goes_on_in_this_one(fake, monkeypatch):

@@ -1,0 +1,64 @@
+"""One request to all hosts of a link to show that they are there: an ICMPv6 echo, or ping.
+
+It finds hosts that no datagram of ours gets into, and leaves nothing in the neighbour table of
+IPv4. Linux lets the groups of ``net.ipv4.ping_group_range`` send it, which are all on most systems;
+macOS lets everybody.
+"""
+from __future__ import annotations
+
+import socket
+from typing import Callable, Iterable, List, Set
+
+from ...link.addresses import socket_address
+from ...link.interfaces import Interface
+from .sockets import make_room, received
+
+# All hosts of one link.
+ALL_NODES = "ff02::1"
+# Hosts that are believed to have answered. Any link has fewer; more come from a stranger that
+# answers under many names.
+MAX_ANSWERS = 2048
+# Its type, and the number of the request; the system fills in the rest.
+REQUEST = bytes((128, 0, 0, 0, 0, 0, 0, 1))
+
+
+class Echo:
+    """For one thread.
+
+    :param interfaces: where hosts are asked; those with link-local addresses.
+    :param listen: called with the socket and the function to call when it has something.
+    :ivar hosts: that have answered, by their link-local addresses.
+    :raises OSError: this user may not send such requests, or this host has no IPv6.
+    """
+
+    def __init__(self, interfaces: Iterable[Interface],
+                 listen: Callable[[socket.socket, Callable[[socket.socket], None]], None]) -> None:
+        self.hosts: Set[str] = set()
+        self._interfaces: List[Interface] = list(interfaces)
+        self._sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6)
+        try:
+            self._sock.setblocking(False)
+            make_room(self._sock)
+            listen(self._sock, self._receive)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def send(self) -> None:
+        """Ask all hosts."""
+        for one in self._interfaces:
+            try:
+                zone = one.address.partition("%")[2]
+                self._sock.sendto(REQUEST, socket_address((f"{ALL_NODES}%{zone}", 0))[1])
+            except OSError:
+                pass  # that interface has just gone, or a firewall of this host forbids it
+
+    def _receive(self, sock: socket.socket) -> None:
+        own = [one.address for one in self._interfaces]
+        for _, (host, _) in received(sock):
+            if host not in own and len(self.hosts) < MAX_ANSWERS \
+                    and any([one.holds(host) for one in self._interfaces]):
+                self.hosts.add(host)
+
+    def close(self) -> None:
+        self._sock.close()
