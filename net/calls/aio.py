@@ -383,6 +383,8 @@ class _Connection:
         self._tls = tls
         self._in_thread = in_thread
         self._loop = asyncio.get_running_loop()
+        # By its number: asyncio would describe a socket object in text each time it is new to it.
+        self._number = sock.fileno()
         self._poll = poller(sock)
         # Whether the loop looks for what comes, and who waits for it.
         self._is_looking = False
@@ -429,7 +431,7 @@ class _Connection:
         except (BlockingIOError, InterruptedError):
             pass
         if not self._is_looking:
-            self._loop.add_reader(self.sock, self._readable)
+            self._loop.add_reader(self._number, self._readable)
             self._is_looking = True
         self._waiter = self._loop.create_future()
         try:
@@ -453,7 +455,7 @@ class _Connection:
 
     def _look_no_more(self) -> None:
         if self._is_looking and not self._loop.is_closed():
-            self._loop.remove_reader(self.sock)
+            self._loop.remove_reader(self._number)
         self._is_looking = False
 
     async def exchange(self, message: List[Buffer], number: int,
@@ -600,12 +602,14 @@ async def _begun(start: Callable[[], Any]) -> Any:
 
 
 async def _writable(loop: Any, sock: socket.socket) -> None:
-    future = loop.create_future()
-    loop.add_writer(sock, lambda: future.done() or future.set_result(None))
+    if poller(sock, write=True)(0):
+        return  # within a host the other side has answered already
+    future, number = loop.create_future(), sock.fileno()
+    loop.add_writer(number, lambda: future.done() or future.set_result(None))
     try:
         await future
     finally:
-        loop.remove_writer(sock)
+        loop.remove_writer(number)
 
 
 class _Legacy(Exception):
