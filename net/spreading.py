@@ -104,16 +104,22 @@ def make_target(tag: bytes, function: Optional[Callable[..., Any]], there: Way,
         find=functools.partial(functions.peers_with, tag),
         there=lambda peer, *rest: there(peer, tag, *rest), call=call, call_async=call_async,
         several=several, outcome=outcome,
-        start=functools.partial(start_there, tag), balance=process.balance,
+        start=functools.partial(start_on_each, tag), balance=process.balance,
         missed=functions.look_again)
 
 
 def start_there(tag: bytes, peer: PeerArgument, args: Any, kwargs: Any,
                 timeout: Optional[float]) -> Call:
     """Start the function of a tag on a peer."""
+    return start_on_each(tag, (peer,), args, kwargs, timeout)[0]
+
+
+def start_on_each(tag: bytes, peers: Iterable[PeerArgument], args: Any, kwargs: Any,
+                  timeout: Optional[float]) -> List[Call]:
+    """Start the function of a tag on each of some peers."""
     from .calls import start
 
-    def finish(result: Any) -> Any:
+    def finish(peer: PeerArgument, result: Any) -> Any:
         return result if type(result) is not Flag else handle_flag(result, tag, peer)
-    return start.start(process.client, process.coroutines, peer, tag, args, kwargs, timeout,
+    return start.start(process.client, process.coroutines, peers, tag, args, kwargs, timeout,
                        finish)

@@ -36,7 +36,7 @@ LOOK_AHEAD = 8
 
 Groups = Union[None, str, Iterable[str]]
 Peers = Optional[Iterable[PeerArgument]]
-#: Runs or starts it: ``way(peer, args, kwargs, timeout)``.
+#: Runs it: ``way(peer, args, kwargs, timeout)``.
 Way = Callable[[Any, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
 
 
@@ -50,7 +50,7 @@ class Target(NamedTuple):
     :ivar several: the outcomes for the first ones of a list of arguments, for a thread that waits;
         None if the peer, or the arguments, do not allow for it.
     :ivar outcome: makes the value of one of them.
-    :ivar start: a :class:`net.Call`.
+    :ivar start: a :class:`net.Call` on each of some peers, ``start(peers, args, kwargs, timeout)``.
     :ivar missed: called with a peer that does not answer.
     """
 
@@ -64,7 +64,7 @@ class Target(NamedTuple):
     call_async: Way
     several: Callable[[Any, List[Any]], Optional[List[Any]]]
     outcome: Callable[[Any, Any], Any]
-    start: Way
+    start: Callable[[Iterable[Any], Tuple[Any, ...], Dict[str, Any], Optional[float]], List[Call]]
     balance: Balance
     missed: Callable[[Any], object]
 
@@ -178,7 +178,7 @@ class AnyPeer(Generic[P, R_co]):
 
     def _start(self, peers: List[Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
                trial: _Trial) -> List[Call]:
-        return [self._target.start(peer, args, kwargs, trial.left()) for peer in peers]
+        return self._target.start(peers, args, kwargs, trial.left())
 
     def _trial(self) -> _Trial:
         return _Trial(self._target, self._repeatable, self._first, self._timeout)
@@ -301,12 +301,11 @@ class AllPeers(Generic[P]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Results:
         """Start it on all of them at once."""
-        target = self._target
+        target, peers = self._target, dict.fromkeys(self._find())
         if target.kind in (GENERATOR, ASYNC_GENERATOR):
             return Results({peer: _done(peer, target.there(peer, args, kwargs, self._timeout))
-                            for peer in self._find()})
-        return Results({peer: target.start(peer, args, kwargs, self._timeout)
-                        for peer in self._find()})
+                            for peer in peers})
+        return Results(dict(zip(peers, target.start(peers, args, kwargs, self._timeout))))
 
     def __repr__(self) -> str:
         return f"<{self._target.name} on all peers>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import Future
-from typing import Any, Callable, Dict, Generator, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple
 
 from ..context import current
 from ..executors import Coroutines
@@ -65,47 +65,58 @@ class Call(Future):  # type: ignore[type-arg]
         return f"<net.Call on {self.peer!r}: {self._state.lower()}>"
 
 
-def start(client: Client, coroutines: Coroutines, peer: PeerArgument, tag: bytes,
+def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument], tag: bytes,
           args: Tuple[Any, ...], kwargs: Dict[str, Any],
           timeout: Optional[float] = None,
-          finish: Optional[Callable[[Any], Any]] = None) -> Call:
-    """Start a call and return at once.
+          finish: Optional[Callable[[Any, Any], Any]] = None) -> List[Call]:
+    """Start a call on each of some peers and return at once.
 
-    :param finish: makes the result from the reply, as the handler of a flag does.
-    :raises InvalidPeer: not a peer.
+    :param finish: makes the result from the peer and its reply, as the handler of a flag does.
+    :raises InvalidPeer: not a peer. Nothing was started.
     :raises PeerBusy: no thread can be started.
     """
-    address_of(peer)
-    call = Call(peer)
+    calls = []
+    for peer in peers:
+        address_of(peer)
+        calls.append(Call(peer))
     loop = client.own_loop = coroutines.loop()
     context = current()
-    if context is not None:
-        context.add_ending(call.cancel)
-        call.watch(lambda done: context.remove_ending(call.cancel))
-
-    async def run() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        call.watch(lambda done: done.cancelled() and loop.call_soon_threadsafe(task.cancel))
-        try:
-            result = await aio.call(client, peer, tag, args, kwargs, timeout)
-            result = result if finish is None else finish(result)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        except BaseException as problem:
-            _settle(call.set_exception, problem)
-        else:
-            _settle(call.set_result, result)
+    for call in calls if context is not None else ():
+        _end_with(context, call)
     tasks = client.started
 
     def begin() -> None:
-        if not call.cancelled():
-            task = loop.create_task(run())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-    loop.call_soon_threadsafe(begin)
-    return call
+        for call in calls:
+            if not call.cancelled():
+                task = loop.create_task(_run(loop, call, (client, call.peer, tag, args, kwargs,
+                                                          timeout), finish))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+    loop.call_soon_threadsafe(begin)  # waking it for each would take longer
+    return calls
+
+
+def _end_with(context: Any, call: Call) -> None:
+    """Cancel a call when the one that makes it is over."""
+    context.add_ending(call.cancel)
+    call.watch(lambda done: context.remove_ending(call.cancel))
+
+
+async def _run(loop: Any, call: Call, what: Tuple[Any, ...],
+               finish: Optional[Callable[[Any, Any], Any]]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    call.watch(lambda done: done.cancelled() and loop.call_soon_threadsafe(task.cancel))
+    try:
+        result = await aio.call(*what)
+        result = result if finish is None else finish(call.peer, result)
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
+    except BaseException as problem:
+        _settle(call.set_exception, problem)
+    else:
+        _settle(call.set_result, result)
 
 
 def start_here(coroutines: Coroutines, function: Callable[..., Any], args: Tuple[Any, ...],

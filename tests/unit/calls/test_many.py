@@ -66,7 +66,10 @@ class Fake:
     async def call_async(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Any:
         return self.call(peer, args, kwargs, timeout)
 
-    def start(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Call:
+    def start(self, peers: Any, args: Any, kwargs: Any, timeout: Any) -> List[Call]:
+        return [self._started(peer, args, kwargs, timeout) for peer in peers]
+
+    def _started(self, peer: Any, args: Any, kwargs: Any, timeout: Any) -> Call:
         call = Call(peer)
 
         def run() -> None:
