@@ -47,6 +47,10 @@ class OnPeers:
         """
         from .discovery import functions
 
+        if at_least:
+            # Whoever waits for peers is about to call them: what that takes is loaded before.
+            from .calls import many  # noqa: F401
+
         return functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)
 
     @property
