@@ -180,8 +180,8 @@ class Ping:
         for peer, found in times.items():
             found.sort()
             screen.say(f"{peer}: {len(found)} of {done} answered" + (
-                f", {found[0]:.2f} ms at least, {found[len(found) // 2]:.2f} in the middle, "
-                f"{found[-1]:.2f} at most" if found else ""))
+                f", min {found[0]:.2f} ms, median {found[len(found) // 2]:.2f}, "
+                f"max {found[-1]:.2f}" if found else ""))
         return 0 if all(times.values()) else 1
 
 
@@ -212,7 +212,7 @@ def _show_pong(peer: PeerId, pong: Dict[str, Any], screen: Screen) -> None:
         return
     parts = [f"{peer}  {pong['ms']:.2f} ms", f"app-net {pong['version']}"]
     if "calls" in pong:
-        parts.append(f"{pong['calls']} calls, {pong['connections']} connections")
+        parts.append(f"calls {pong['calls']}  connections {pong['connections']}")
     if pong.get("load") is not None:
         parts.append(f"load {pong['load']}")
     screen.write(printable("  ".join(parts)))
