@@ -18,6 +18,7 @@ ASK_SECONDS = 5.0
 
 #: How a command's help explains its PEER.
 PEER_HELP = "host:port, a name (NET_NAME), 'any' or 'all'"
+NO_PEERS = "no peers; the command doctor says why"
 
 
 def is_address(word: str) -> bool:
@@ -50,7 +51,7 @@ def peers_of(word: Optional[str]) -> List[PeerId]:
     if word not in (None, "any", "all"):
         return [_named(str(word), found)]
     if not found:
-        raise Failed("no peers; the command doctor says why")
+        raise Failed(NO_PEERS)
     return list(found[:1] if word == "any" else found)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 from .. import metrics
 from ..errors import NetError
 from ..identity import PeerId
-from .choosing import PEER_HELP, peers_of
+from .choosing import NO_PEERS, PEER_HELP, peers_of
 from .looking import ask_at_once, ask_statistics
 from .screen import Failed, Screen
 
@@ -25,7 +25,7 @@ class Metrics:
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("peer", metavar="PEER", nargs="*", help=PEER_HELP)
+        parser.add_argument("peer", metavar="PEER", nargs="*", default=[], help=PEER_HELP)
         parser.add_argument("--port", type=_port, help="serve http://HOST:PORT/metrics until "
                                                        "Ctrl-C; 0 for any free port")
         parser.add_argument("--host", default="127.0.0.1",
@@ -34,8 +34,12 @@ class Metrics:
     @staticmethod
     def run(options: argparse.Namespace, screen: Screen) -> int:
         if options.port is None:
-            screen.write(collect(options.peer).rstrip("\n"))
-            return 0
+            told = ask(options.peer)
+            screen.write(as_text(told).rstrip("\n"))
+            missing = [peer for peer, facts in told.items() if isinstance(facts, NetError)]
+            if missing or not told:
+                screen.say(f"no answer from {', '.join(map(str, missing))}" if told else NO_PEERS)
+            return 1 if missing or not told else 0
         return _serve(options, screen)
 
 
@@ -45,9 +49,9 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def collect(words: List[str]) -> str:
-    """The metrics of the peers of these words, or of all; ``net_up 0`` for those that do not
-    answer."""
+def ask(words: List[str]) -> Dict[PeerId, Any]:
+    """What the peers of these words, or all, say of themselves, or the NetError of those that do
+    not answer."""
     peers: List[PeerId] = []
     for word in words or [None]:  # type: ignore[list-item]
         try:
@@ -55,14 +59,16 @@ def collect(words: List[str]) -> str:
         except Failed:
             if words:
                 raise
-    found: Dict[str, Any] = {}
-    up = ["# TYPE net_up gauge", "# HELP net_up Whether the peer answers."]
-    if peers:
-        for peer, facts in ask_at_once(ask_statistics, peers):
-            up.append(f'net_up{{peer="{peer}"}} {0 if isinstance(facts, NetError) else 1}')
-            if not isinstance(facts, NetError):
-                found[str(peer)] = facts
-    return "\n".join([*up, metrics.openmetrics(found)])
+    return dict(ask_at_once(ask_statistics, peers)) if peers else {}
+
+
+def as_text(told: Dict[PeerId, Any]) -> str:
+    """The metrics of peers; ``net_up 0`` for those that do not answer."""
+    up = [f'net_up{{peer="{peer}"}} {0 if isinstance(facts, NetError) else 1}'
+          for peer, facts in told.items()]
+    found = {str(peer): facts for peer, facts in told.items() if not isinstance(facts, NetError)}
+    return "\n".join(["# TYPE net_up gauge", "# HELP net_up Whether the peer answers.", *up,
+                      metrics.openmetrics(found)])
 
 
 def _serve(options: argparse.Namespace, screen: Screen) -> int:
@@ -74,7 +80,7 @@ def _serve(options: argparse.Namespace, screen: Screen) -> int:
                 self.send_error(404, "there is /metrics")
                 return
             try:
-                text = collect(options.peer).encode()
+                text = as_text(ask(options.peer)).encode()
             except (NetError, Failed) as problem:
                 self.send_error(503, type(problem).__name__, str(problem))
                 return

@@ -11,7 +11,7 @@ from ..identity import PeerId, printable_block
 from ..objects import remote
 from ..settings import settings
 from ..tables import Column
-from .choosing import PEER_HELP, full_name, peers_of, search
+from .choosing import NO_PEERS, PEER_HELP, full_name, peers_of, search
 from .screen import BOLD, RED, Failed, Screen, error_facts
 from .words import count
 
@@ -69,7 +69,7 @@ class Peers:
             screen.write(titles, BOLD)
             screen.write("\n".join(rows))
         else:
-            screen.say("no peers; the command doctor says why")
+            screen.say(NO_PEERS)
         return 0 if found else 1
 
 

@@ -34,6 +34,19 @@ def test_metrics_of_peers_are_printed_once(peer, port_range):
     assert found["net_call_seconds_count", place, "sample.multiply"] == 1
 
 
+def test_a_peer_that_does_not_answer_is_a_metric_and_a_failure(peer, port_range):
+    place, dead = (f"127.0.0.1:{port}" for port in (peer.address[1], port_range[5]))
+    done = run_net("metrics", place, dead, NET_PORT_START=port_range.start)
+    assert done.code == 1 and f"no answer from {dead}" in done.err
+    found = samples(done.out)
+    assert found["net_up", place, None] == 1 and found["net_up", dead, None] == 0
+
+
+def test_no_peers_are_an_empty_text_and_a_failure(port_range):
+    done = run_net("metrics", NET_PORT_START=port_range.start)
+    assert done.code == 1 and samples(done.out) == {} and "doctor" in done.err
+
+
 def test_metrics_are_served_for_prometheus(peer, port_range):
     place, dead = (f"127.0.0.1:{port}" for port in (peer.address[1], port_range[5]))
     with Terminal("metrics", place, dead, "--port", "0", columns=200,
