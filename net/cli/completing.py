@@ -46,7 +46,7 @@ SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 WORDS = {
     "call": ("peer", "function"), "functions": ("peer", "function"), "ping": ("peer",),
     "stats": ("peer",), "top": ("peer",), "doctor": ("peer",), "metrics": ("peer",),
-    "peers": ("group",), "completion": ("shell",),
+    "listen": ("", "peer"), "peers": ("group",), "completion": ("shell",),
 }
 
 

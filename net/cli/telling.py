@@ -5,6 +5,7 @@ import argparse
 
 from ..settings import settings
 from .calling import arguments_of
+from .choosing import PEER_HELP, peers_of
 from .screen import Screen
 from .words import seconds
 
@@ -51,9 +52,9 @@ class Listen:
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("event", help="name of the event")
-        parser.add_argument("peer", nargs="*", help="host:port of a peer; all peers if none is "
-                                                    "given")
+        parser.add_argument("event", metavar="EVENT", help="name of the event")
+        parser.add_argument("peer", metavar="PEER", nargs="*", default=[],
+                            help=f"{PEER_HELP}; without it all peers, also those that come later")
         parser.add_argument("--group", action="append",
                             help="only of peers of this group; several times for several groups. "
                                  "Without it peers of all groups are heard, also those without one")
@@ -64,8 +65,9 @@ class Listen:
     def run(options: argparse.Namespace, screen: Screen) -> int:
         from . import listening
 
+        peers = [str(peer) for word in options.peer for peer in peers_of(word)]
         settings.set("launch", True)
-        return listening.listen(screen, options.event, options.peer or None, options.group,
+        return listening.listen(screen, options.event, peers or None, options.group,
                                 options.hubs, options.on_host)
 
 

@@ -44,9 +44,9 @@ def test_it_says_whom_it_hears_and_tells_scripts_in_json(peer_process, listen):
 
 
 def test_missed_events_are_reported(peer_process, listen):
-    publisher = peer_process(PUBLISHER)
-    listener = listen("number", f"127.0.0.1:{publisher.address[1]}")
-    listener.stderr.readline()
+    publisher = peer_process(PUBLISHER, NET_NAME="studio")
+    listener = listen("number", "studio")
+    assert f"'number' of 127.0.0.1:{publisher.address[1]};" in listener.stderr.readline()
     wait_for_subscribers(publisher, 1)
     publisher.execute("number(0)")
     assert listener.stdout.readline().endswith("(0,) {}\n")
@@ -71,7 +71,7 @@ def test_it_ends_when_nobody_reads(peer_process, listen):
 
 
 @pytest.mark.parametrize("arguments, error", [
-    (["number", "nonsense"], "InvalidPeer"), (["a\nb"], "printable"), ([], "required: event")])
+    (["number", "here:0"], "InvalidPeer"), (["a\nb"], "printable"), ([], "required: EVENT")])
 def test_wrong_words_are_explained(listen, arguments, error):
     listener = listen(*arguments)
     assert error in listener.communicate(timeout=10)[1]
