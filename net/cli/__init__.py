@@ -17,7 +17,7 @@ from ..interrupts import catch
 from ..peer import VERSION
 from ..settings import settings
 from . import calling, completing, exporting, looking, routing, serving, telling, top
-from .screen import Failed, Screen, Usage
+from .screen import Failed, Screen, Usage, filled, width
 from .words import seconds
 
 #: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it.
@@ -46,13 +46,20 @@ def _program() -> str:
     return "app-net" if name.startswith("app-net") else "python3 -m net"
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help whose text fits the terminal, with examples in lines of their own."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return filled(text, width)
+
+
 class _Parser(argparse.ArgumentParser):
     """The parser of one command, which takes options wherever they stand."""
 
     def __init__(self, name: str, command: Any) -> None:
         super().__init__(prog=f"{_program()} {name}", description=command.__doc__,
                          epilog=getattr(command, "more", None),
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+                         formatter_class=_Help)
         command.arguments(self)
         if command.has_json:
             self.add_argument("--json", action="store_true", help="data as JSON, for scripts")
@@ -68,13 +75,13 @@ class _Parser(argparse.ArgumentParser):
 completing.Completion.commands, completing.Completion.parser = COMMANDS, _Parser
 
 
-def usage() -> str:
-    """What there is, a line each."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join([f"usage: {_program()} [--json] [--timeout SECONDS] COMMAND ...", "", *lines,
-                      "", f"{_program()} COMMAND --help says more, {_program()} --version which "
-                          f"app-net this is."])
+def usage(columns: int) -> str:
+    """What there is, an item each."""
+    longest = max(map(len, COMMANDS))
+    lines = [f"  {name:{longest}}  {command.__doc__}" for name, command in COMMANDS.items()]
+    text = [f"usage: {_program()} [--json] [--timeout SECONDS] COMMAND ...", "", *lines, "",
+            f"{_program()} COMMAND --help says more, {_program()} --version which app-net this is."]
+    return filled("\n".join(text), columns)
 
 
 def program() -> int:
@@ -92,14 +99,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """
     given = _command_first(sys.argv[1:] if arguments is None else list(arguments))
     if not given or given[0] in ("-h", "--help", "help"):
-        print(usage(), file=sys.stdout if given else sys.stderr)
+        stream = sys.stdout if given else sys.stderr
+        print(usage(width(stream)), file=stream)
         return 0 if given else 2
     if given[0] in ("-V", "--version"):
         print(f"app-net {VERSION}")
         return 0
     command = COMMANDS.get(given[0])
     if command is None:
-        print(f"unknown command {printable(given[0])!r}\n\n{usage()}", file=sys.stderr)
+        print(f"unknown command {printable(given[0])!r}\n\n{usage(width(sys.stderr))}",
+              file=sys.stderr)
         return 2
     if given[:3] == ["completion", "words", "--"]:  # they may be any words, options too
         return _run(command, argparse.Namespace(shell="words", word=given[3:]))

@@ -26,9 +26,9 @@ class Call:
 
     has_json = True
     more = """\
-Arguments are JSON or Python literals; anything else is text. An argument
-that is - is read from standard input. NAME is the whole name of the function, as
-the command functions shows it, or the last part of it.
+Arguments are JSON or Python literals; anything else is text. An argument that is
+a hyphen (-) is read from standard input. NAME is the whole name of the function,
+as the command functions shows it, or the last part of it.
 
   call any multiply 5 10
   call 192.0.2.7:3010 studio.render sc01 'layers=["sky", "sea"]'
@@ -42,7 +42,7 @@ it, with 'all' each of them does."""
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("peer", metavar="PEER", help=PEER_HELP)
         parser.add_argument("name", metavar="NAME", help="name of the function")
-        parser.add_argument("argument", metavar="ARG", nargs="*",
+        parser.add_argument("argument", metavar="ARG", nargs="*", default=[],
                             help="an argument; name=value gives it by name")
 
     @staticmethod

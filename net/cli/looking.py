@@ -53,7 +53,8 @@ class Peers:
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("group", nargs="*", help="only peers of these groups")
+        parser.add_argument("group", metavar="GROUP", nargs="*", default=[],
+                            help="only peers of these groups")
         parser.add_argument("--on-host", action="store_true", help="only those on this host")
         parser.add_argument("--hubs", action="store_true", help="only hubs")
 

@@ -24,9 +24,7 @@ class Router:
 
     has_json = False
     more = """\
-  router                                    lets in processes with the same
-                                            NET_SECRET, or a certificate of
-                                            NET_TLS_CA
+  router                                    lets in those of the same NET_SECRET or NET_TLS_CA
   router --connect tls/other.example:7447   joins another router: two sites
   router --allow farm1 --allow farm2        lets in these certificates only
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
-from typing import IO, Any, Dict, Iterable, Sequence
+from typing import IO, Any, Dict, Iterable, List, Sequence
 
 from ..errors import NetError, RemoteError, printable
 from ..identity import printable_block
@@ -43,7 +44,7 @@ class Screen:
     @property
     def width(self) -> int:
         """Columns for data."""
-        return _width(sys.stdout)
+        return width(sys.stdout)
 
     @property
     def is_terminal(self) -> bool:
@@ -109,7 +110,7 @@ class Screen:
     def say(self, text: str, style: str = "") -> None:
         """Words about what happens, in lines that fit."""
         for line in text.split("\n"):
-            wrapped = textwrap.wrap(line, _width(sys.stderr), break_on_hyphens=False)
+            wrapped = textwrap.wrap(line, width(sys.stderr), break_on_hyphens=False)
             for part in wrapped or [""]:
                 print(_styled(part, style, sys.stderr), file=sys.stderr, flush=True)
 
@@ -139,6 +140,24 @@ def error_facts(problem: BaseException) -> Dict[str, Any]:
     return facts
 
 
+def filled(text: str, columns: int) -> str:
+    """Text in lines that fit. A line that begins with a space stays one; where it is too long, it
+    goes on below what stands behind its first gap, as in a list of names and what they mean."""
+    lines: List[str] = []
+    prose: List[str] = []
+    for line in [*text.split("\n"), ""]:
+        if line[:1].strip():
+            prose.append(line)
+            continue
+        lines += textwrap.wrap(" ".join(prose), columns, break_on_hyphens=False)
+        prose = []
+        gap = re.match(r" +\S.*? {2,}(?=\S)", line)
+        indent = " " * (gap.end() if gap and gap.end() <= columns // 2 else 6)
+        lines += textwrap.wrap(line, columns, subsequent_indent=indent,
+                               break_on_hyphens=False) or [""]
+    return "\n".join(lines[:-1])
+
+
 def _is_terminal(stream: IO[str]) -> bool:
     try:
         return stream.isatty()
@@ -146,7 +165,8 @@ def _is_terminal(stream: IO[str]) -> bool:
         return False
 
 
-def _width(stream: IO[str]) -> int:
+def width(stream: IO[str]) -> int:
+    """Columns of what is written to a stream."""
     if os.environ.get("COLUMNS", "").isdecimal():
         return max(20, int(os.environ["COLUMNS"]))
     if not _is_terminal(stream):

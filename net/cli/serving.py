@@ -33,8 +33,7 @@ class Serve:
     has_json = False
     more = """\
   serve studio                 what studio.py, or the package, connects
-  serve studio:scope           the public methods of its object scope, or its
-                               function scope
+  serve studio:scope           the public methods of its object scope, or its function scope
   serve tools/render.py --all  its public functions, connected or not"""
 
     @staticmethod

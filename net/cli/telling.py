@@ -84,7 +84,8 @@ is 0 if a subscriber took it."""
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("event", metavar="EVENT", help="name of the event")
-        parser.add_argument("argument", metavar="ARG", nargs="*", help="an argument of it")
+        parser.add_argument("argument", metavar="ARG", nargs="*", default=[],
+                            help="an argument of it")
         parser.add_argument("--wait", type=seconds, metavar="SECONDS", default=3.0,
                             help="for a subscriber, at most (3)")
 
