@@ -62,9 +62,12 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     :raises ValueNotSupported: an argument cannot travel; says where it is.
     :raises MessageTooLarge: over a limit.
     """
-    if seconds is not None and seconds > MAX_SECONDS:
-        seconds = None
-    end = "}" if seconds is None else f',"seconds":{seconds!r}}}'
+    end = "}"
+    if seconds is not None:
+        if seconds > MAX_SECONDS:
+            seconds = None
+        else:
+            end = f',"seconds":{seconds!r}}}'
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
     if are_scalars(args) and (not kwargs or are_named_scalars(kwargs)):
@@ -93,9 +96,10 @@ def _encode_quickly(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict
         if len(text) <= limits.text:
             return _message(CALL, number, text, True, laid_out.buffers)
     of_args = plain_text(args, args, limits)
-    of_kwargs = "{}" if not kwargs else \
-        None if of_args is None else plain_text(kwargs, kwargs, limits)
-    if of_kwargs is None or of_args is None:
+    if of_args is None:
+        return None
+    of_kwargs = plain_text(kwargs, kwargs, limits) if kwargs else "{}"
+    if of_kwargs is None:
         return None
     text = f'{_beginnings[tag]}{of_args},"kwargs":{of_kwargs}{end}'
     return _message(CALL, number, text) if len(text) < DIGITS or fits(text, limits) else None
