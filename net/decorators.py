@@ -131,16 +131,20 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
     def __call__(self, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, /, *args: Any,
                  peer: PeerArgument, **kwargs: Any) -> R_co: ...
 
-    def __call__(self, /, *args: Any, peer: Any = HERE,  # type: ignore[misc]
-                 **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
         """Run it here, or on a peer."""
-        if peer is not HERE:
+        if not kwargs:
+            # Passing them on copies them, even if there are none.
+            result: Any = self.__wrapped__(*args)  # type: ignore[call-arg]
+        elif "peer" in kwargs:
+            peer = kwargs.pop("peer")
             try:
                 return self.there(peer, self.tag, args, kwargs, None)
             except TypeError as error:
                 self._hint_at_timeout(error, peer, kwargs)
                 raise
-        result: Any = self.__wrapped__(*args, **kwargs)
+        else:
+            result = self.__wrapped__(*args, **kwargs)
         return result if type(result) is not Flag else handle_flag(result, self.tag, None)
 
     def start(self, /, *args: Any, peer: Any = HERE, **kwargs: Any) -> Call:

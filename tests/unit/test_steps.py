@@ -116,7 +116,7 @@ def test_a_call_takes_no_more_steps_than_it_did(function, case):
 def test_a_local_call_takes_few_steps(function):
     steps, _ = steps_of(call_of(function, "numbers", None))
     bare, _ = steps_of(call_of(function.__wrapped__, "numbers", None))
-    assert steps - bare <= 30
+    assert steps - bare <= 20
 
 
 def test_a_call_takes_little_memory_and_leaves_none(function):
