@@ -269,7 +269,7 @@ class _Peer:
             group=self.group, host=without_zone(self.host), port=self.port, hub=self.hub,
             executable=sys.executable or "", user=_user(),
             instance=self.instance, name=socket.gethostname()[:64], pid=os.getpid(),
-            program=os.path.basename(sys.argv[0] if sys.argv else "")[:64],
+            program=_program()[:64],
             python=_python(),
             platform=sys.platform, version=VERSION, facts=copy.deepcopy(settings.facts),
             digest=functions_digest(function_names()),
@@ -453,6 +453,13 @@ def _user() -> str:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
         return ""  # no name in the environment, and none for the number of the user
+
+
+def _program() -> str:
+    """The name of the main program: of its file, or of the package that is run by ``-m``."""
+    path = sys.argv[0] if sys.argv else ""
+    folder, name = os.path.split(path)
+    return os.path.basename(folder) if folder and name == "__main__.py" else name
 
 
 def _python() -> str:

@@ -217,6 +217,14 @@ def test_the_friendly_id_is_a_dict_of_facts(session_peer, kept_settings):
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.parametrize("path, name", [
+    ("/srv/studio.py", "studio.py"), ("/srv/studio/__main__.py", "studio"), ("-c", "-c"),
+    ("__main__.py", "__main__.py"), ("", "")])
+def test_the_program_is_its_file_or_the_package_that_is_run(session_peer, monkeypatch, path, name):
+    monkeypatch.setattr(sys, "argv", [path.replace("/", os.sep)])
+    assert session_peer.friendly_id["program"] == name
+
+
 def test_a_user_without_a_name_has_none(session_peer, monkeypatch):
     import getpass
 
