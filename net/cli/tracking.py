@@ -6,6 +6,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ..statistics import percentile
 
+# The function that a look calls: how often and how quickly we look is no work of the peer.
+LOOK = "net.statistics.stats"
+
 Histogram = Dict[float, int]
 
 
@@ -60,11 +63,12 @@ def row_of(peer: str, name: str, before: Optional[Mapping[str, Any]], now: Mappi
     :param seconds: from that look to this one.
     """
     old = now if before is None else before
-    functions = [_function(one, old.get("connections", {}).get(one), facts, seconds)
-                 for one, facts in now.get("connections", {}).items()]
+    known = old.get("connections", {})
+    ran = {one: facts for one, facts in now.get("connections", {}).items() if one != LOOK}
+    functions = [_function(one, known.get(one), facts, seconds) for one, facts in ran.items()]
     merged: Histogram = {}
-    for one, facts in now.get("connections", {}).items():
-        _add(merged, _new(facts, old.get("connections", {}).get(one)))
+    for one, facts in ran.items():
+        _add(merged, _new(facts, known.get(one)))
     busy, events = now.get("process", {}), now.get("events", {})
     triggered = sum(facts["triggered"] for facts in events.values()) \
         - sum(facts["triggered"] for facts in old.get("events", {}).values())

@@ -35,6 +35,16 @@ def test_what_a_peer_has_done_that_started_anew_is_new():
     assert row.rate == 2.0 and row.errors == 0 and row.events == 0
 
 
+def test_the_looks_themselves_are_no_work_of_a_peer():
+    before, now = stats({0.5: 10}), stats({0.5: 10})
+    for one, calls in ((before, {0.25: 5}), (now, {0.25: 6})):
+        one["connections"]["net.statistics.stats"] = {"calls": 9, "errors": 0, "seconds": 1.0,
+                                                      "latency": calls}
+    row = row_of("p", "n", before, now, 1.0)
+    assert row.rate == row.p50 == row.p99 == 0
+    assert [one.name for one in row.functions] == ["f"]
+
+
 @pytest.mark.parametrize("key", list(ORDERS))
 def test_rows_are_ordered_largest_first_and_silent_peers_last(key):
     attribute = ORDERS[key][0]
