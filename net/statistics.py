@@ -62,7 +62,7 @@ class Stats(Dict[str, Any]):
             for row in counts or [["", "", "", ""]]:
                 events.append([name, triggered, *row])
         calls = [[name, f"{facts['calls']:,}", f"{facts['errors']:,}", f"{facts['seconds']:.3f}",
-                  *(_milliseconds(facts.get("latency"), share) for share in (0.5, 0.99))]
+                  *(_percentile_ms(facts.get("latency"), share) for share in (0.5, 0.99))]
                  for name, facts in sorted(self.get("connections", {}).items())]
         sections = [Section(["event", "triggered", "subscriber", "sent", "queued", "dropped"],
                             events),
@@ -71,8 +71,8 @@ class Stats(Dict[str, Any]):
         return [section for section in sections if section.rows]
 
 
-def _milliseconds(latency: Optional[Dict[float, int]], share: float) -> str:
-    return f"{percentile(latency, share) * 1000:,.3g}" if latency else ""
+def _percentile_ms(latency: Optional[Dict[float, int]], share: float) -> str:
+    return milliseconds(percentile(latency, share)) if latency else ""
 
 
 def _busy(found: Stats) -> List[List[str]]:
@@ -178,6 +178,12 @@ def _connections() -> Dict[str, Any]:
                             "latency": {2.0 ** exponent: number
                                         for exponent, number in sorted(count.latencies.items())}}
             for tag, count in total.by_tag.items()}
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in milliseconds, for a table: three digits, down to a microsecond."""
+    value = seconds * 1000
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.01 else f"{value:.3f}"
 
 
 def percentile(latency: Dict[float, int], share: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import List, Mapping, NamedTuple, Optional, Protocol, Sequence
 
 from ..errors import printable
+from ..statistics import milliseconds
 from ..tables import Column, as_text
 from .screen import RED, Screen
 from .tracking import Row
@@ -106,4 +107,4 @@ def into(row: Row, width: int) -> List[str]:
 
 def ms(value: float) -> str:
     """A time in milliseconds; nothing for none."""
-    return f"{value * 1000:,.3g}" if value else ""
+    return milliseconds(value) if value else ""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from net.dispatch import Tally
 from net.identity import encode_text
 from net.metrics import openmetrics
-from net.statistics import checked, percentile
+from net.statistics import checked, milliseconds, percentile
 
 HISTOGRAM = {0.001953125: 90, 0.125: 10}
 STATS = {
@@ -44,6 +44,13 @@ def test_a_percentile_is_right_within_a_factor_of_two(times, share):
     found = percentile(latency, share)
     true = sorted(times)[min(len(times) - 1, max(0, -int(-share * len(times) // 1) - 1))]
     assert true / 2.001 <= found <= true * 2.001
+
+
+@pytest.mark.parametrize("seconds, text", [
+    (1e-7, "0.000"), (2.27e-6, "0.002"), (1.73e-4, "0.173"), (0.0124, "12.4"), (0.124, "124"),
+    (12.3456, "12,346")])
+def test_times_in_tables_have_three_digits(seconds, text):
+    assert milliseconds(seconds) == text
 
 
 def test_nothing_has_no_percentile():
