@@ -526,10 +526,12 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
         raise PeerUnreachable(address, f"NET_HOST={settings.host} keeps this process on its own "
                                        f"host")
     revision = settings.revision
+    # Making them may take longer than the peer waits for the first bytes of a connection.
+    known = security.credentials()
     sock, led_to = await _connect_any(client, address)
     try:
-        connection: _Connection = await _in_time(_greet(client, address, sock, revision, led_to),
-                                                 GREETING_TIME, address)
+        connection: _Connection = await _in_time(
+            _greet(client, address, sock, revision, known, led_to), GREETING_TIME, address)
         return connection
     except _Legacy as found:
         reset_at_end(sock, True)  # as leave_no_trace() does
@@ -648,9 +650,8 @@ async def _begin(connection: _Connection, preface: bytes) -> None:
         pass  # why the peer takes no more is received next
 
 
-async def _greet(client: Client, address: Address, sock: socket.socket,
-                 revision: int, led_to: Address) -> _Connection:
-    known = security.credentials()
+async def _greet(client: Client, address: Address, sock: socket.socket, revision: int, known: Any,
+                 led_to: Address) -> _Connection:
     session = caller_session(client.settings.limits)
     tls = to = None
     if known is not None:

@@ -640,11 +640,12 @@ class Pool:
         :raises NetError: nothing ran.
         """
         revision = self._settings.revision
+        # Making them may take longer than the peer waits for the first bytes of a connection.
+        known = security.credentials()
         stream, led_to = self._connect(deadline, self._settings.unix)
         to = None
         try:
             patience = Deadline(_within(deadline, GREETING_TIME))
-            known = security.credentials()
             if known is not None:
                 from ..link import tls  # loaded already, with the credentials
 

@@ -32,8 +32,10 @@ from net.wire.frames import FAILURE, HEADER
 from net.wire.limits import Limits
 from net.wire.messages import Call, decode_reply, encode_refusal
 from net.wire.session import Hello, caller_session, encode_preface
-from net.link import destination, tls
+from net.link import destination, security, tls
 from net.link.base import Endpoint
+from net.link.tcp import TcpCarrier
+from net.link.unix import UnixCarrier
 from net.run import server_connection
 from net.run.channel import Receiver, dial
 from net.run.loop import Loop
@@ -127,6 +129,30 @@ def test_a_request_that_came_with_the_end_of_the_handshake_is_not_lost(secured: 
             assert data, "closed before the reply"
             received += session.feed(data)
             raw.send(session.output())
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_credentials_are_there_before_a_peer_begins_to_wait_for_a_handshake(
+        secured: Service, monkeypatch, awaited: bool):
+    order = []
+
+    def noted(what: str, function: Any) -> Any:
+        def run(*args: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                order.append(what)
+            return function(*args)
+        return run
+
+    monkeypatch.setattr(security, "credentials", noted("credentials", security.credentials))
+    for carrier in (TcpCarrier, UnixCarrier):
+        for name in ("connect", "start"):
+            monkeypatch.setattr(carrier, name, noted("connect", getattr(carrier, name)))
+    if awaited:
+        arguments = process.client, secured.address, encode_text("add"), (2, 3), {}, 10
+        assert asyncio.run(aio.call(*arguments)) == 5
+    else:
+        assert secured.call("add", 2, 3) == 5
+    assert order[0] == "credentials" and "connect" in order
 
 
 # ------------------------------------------------------------------------------ one is wrong
