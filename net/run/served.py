@@ -2,9 +2,10 @@
 thread; callers lock."""
 from __future__ import annotations
 
-from collections import Counter
+from heapq import nsmallest
+from operator import itemgetter
 from time import monotonic
-from typing import Dict, Iterator, Optional, Set, Tuple
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from .server_connection import ServerConnection
 
@@ -14,6 +15,48 @@ MAX_RESERVED = 64
 # Seconds that a connection must have been idle to give way to a newcomer. A caller that is about to
 # use it again may lose its call then, without knowing whether it ran.
 IDLE_GRACE = 1.0
+# Idle ones of a source that are found in one look at all of them.
+AT_ONCE = 32
+# Times its age that a connection without a valid preface counts: those who flood with prefaces must
+# not push out whoever has only just connected.
+UNGREETED = 4
+
+
+class _Share:
+    """The connections of one source.
+
+    :ivar unfinished: those that have not brought a whole request yet, in the order in which they
+        came. A flood makes us choose among them hundreds of times a second.
+    :ivar idle: some that were idle when that was last looked at, the last one for longest.
+    :ivar busy_until: monotonic time before which no other can be idle for long enough.
+    """
+
+    def __init__(self) -> None:
+        self.connections: Dict[ServerConnection, None] = {}
+        self.unfinished: Dict[ServerConnection, None] = {}
+        self.idle: List[Tuple[float, ServerConnection]] = []
+        self.busy_until = 0.0
+
+    def candidate(self, now: float) -> Optional[ServerConnection]:
+        """The connection that can be evicted best; None if all have a running call, or had one a
+        moment ago."""
+        if self.unfinished:
+            first = next(iter(self.unfinished))
+            silent = next((one for one in self.unfinished if not one.greeted), first)
+            return silent if UNGREETED * (now - silent.since) > now - first.since else first
+        if not self.idle and now >= self.busy_until:
+            self._look(now)
+        while self.idle:
+            since, one = self.idle.pop()
+            if one in self.connections and one.idle_since() == since:
+                return one
+        return None
+
+    def _look(self, now: float) -> None:
+        idle = [(one.idle_since(), one) for one in self.connections]
+        self.busy_until = min(now, *(since for since, _ in idle)) + IDLE_GRACE
+        self.idle = nsmallest(AT_ONCE, (pair for pair in idle if pair[0] < now - IDLE_GRACE),
+                              key=itemgetter(0))[::-1]
 
 
 class ServedConnections:
@@ -21,10 +64,7 @@ class ServedConnections:
 
     def __init__(self) -> None:
         self._all: Set[ServerConnection] = set()
-        self._counts: Counter[str] = Counter()
-        # Those that have not brought a whole request yet, of each source in the order in which they
-        # came. A flood makes us choose among them hundreds of times a second.
-        self._unfinished: Dict[str, Dict[ServerConnection, None]] = {}
+        self._shares: Dict[str, _Share] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -38,31 +78,27 @@ class ServedConnections:
     def add(self, connection: ServerConnection) -> None:
         """Give a connection its place."""
         self._all.add(connection)
-        self._counts[connection.source] += 1
-        self._unfinished.setdefault(connection.source, {})[connection] = None
+        share = self._shares.setdefault(connection.source, _Share())
+        share.connections[connection] = share.unfinished[connection] = None
 
     def discard(self, connection: ServerConnection) -> bool:
         """Take its place back; False if it has none."""
         if connection not in self._all:
             return False
         self._all.remove(connection)
-        self._finish(connection)
-        self._counts[connection.source] -= 1
-        if not self._counts[connection.source]:
-            del self._counts[connection.source]
+        share = self._shares[connection.source]
+        del share.connections[connection]
+        share.unfinished.pop(connection, None)
+        if not share.connections:
+            del self._shares[connection.source]
         return True
 
     def admit(self, connection: ServerConnection) -> bool:
         """It has brought a whole request; False if it was given up before that."""
         if connection not in self._all:
             return False
-        self._finish(connection)
+        self._shares[connection.source].unfinished.pop(connection, None)
         return True
-
-    def _finish(self, connection: ServerConnection) -> None:
-        unfinished = self._unfinished.get(connection.source, {})
-        if unfinished.pop(connection, self) is not self and not unfinished:
-            del self._unfinished[connection.source]
 
     def has_room(self, source: str, most: int) -> bool:
         """Whether there is a place for one more of a source.
@@ -72,27 +108,22 @@ class ServedConnections:
         reserved = min(most // 8, MAX_RESERVED)
         if len(self._all) < most - reserved:
             return True
-        return len(self._all) < most and self._counts.get(source, 0) < reserved
+        return len(self._all) < most and self._count(source) < reserved
+
+    def _count(self, source: str) -> int:
+        share = self._shares.get(source)
+        return 0 if share is None else len(share.connections)
 
     def eviction_candidate(self, newcomer: Optional[str]) -> Optional[ServerConnection]:
-        """The connection to evict: one that has not sent a whole request yet, or that is idle, of
-        the source that has most. None if all of them have a running call.
+        """The connection to evict: of the source that has most connections one that has not sent a
+        whole request yet, or else one that is idle. None if there is none of a source with as many
+        as the newcomer's.
 
         :param newcomer: the source that needs the place; None if something else than places is
             short.
         """
-        if self._unfinished:
-            # Of the source with most of them; those without a valid preface first, oldest first.
-            pending = max(self._unfinished.values(), key=_urgency)
-            return next((one for one in pending if not one.greeted), next(iter(pending)))
-        idle_before = monotonic() - IDLE_GRACE
-        counts = self._counts
-        own = counts.get(newcomer or "", 0)
-        idle = [one for one in self._all
-                if counts[one.source] >= own and one.idle_since() < idle_before]
-        return min(idle, key=lambda one: (-counts[one.source], one.deadline), default=None)
-
-
-def _urgency(pending: Dict[ServerConnection, None]) -> Tuple[int, bool, float]:
-    first = next(iter(pending))
-    return len(pending), not first.greeted, -first.since
+        now = monotonic()
+        own = 0 if newcomer is None else self._count(newcomer)
+        shares = [share for share in self._shares.values() if len(share.connections) >= own]
+        shares.sort(key=lambda share: -len(share.connections))
+        return next(filter(None, (share.candidate(now) for share in shares)), None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -117,6 +118,47 @@ def test_a_working_connection_gives_way_to_nobody_and_an_idle_one_does():
     found.discard(idle)
     assert found.eviction_candidate("b") is None
     assert not found.admit(idle) and not found.discard(idle)
+
+
+def test_a_flood_of_prefaces_does_not_push_out_whoever_has_just_connected():
+    now = monotonic()
+    flood = [One("a", now - 0.8, True), One("a", now - 0.7, True)]
+    assert served(*flood, One("a", now - 0.1)).eviction_candidate("a") is flood[0]
+    silent = One("a", now - 0.3)
+    assert served(*flood, silent).eviction_candidate("a") is silent
+
+
+def test_only_a_source_with_as_many_gives_way_to_a_newcomer():
+    fresh, works, idle = One("b", 1), One("a", 1), One("a", 2, idle=0.0)
+    found = served(fresh, works, idle)
+    found.admit(works), found.admit(idle)
+    assert found.eviction_candidate("a") is found.eviction_candidate(None) is idle
+    found.discard(idle)
+    idle.idle_since = monotonic  # it has just had a call
+    found.add(idle)
+    found.admit(idle)
+    assert found.eviction_candidate("a") is None
+    assert found.eviction_candidate("c") is found.eviction_candidate(None) is fresh
+
+
+def test_idle_connections_are_looked_at_in_one_go_and_again_when_one_was_used_meanwhile():
+    looks = []
+    flood = [One("a", n, idle=float(n)) for n in range(5)]
+    for one in flood:
+        one.idle_since = lambda one=one: looks.append(one) or one.deadline  # type: ignore
+    found = served(*flood)
+    for one in flood:
+        found.admit(one)
+    for one in flood[:3]:
+        assert found.eviction_candidate("a") is one
+        found.discard(one)
+    assert len(looks) == 8
+    flood[3].deadline = monotonic()
+    assert found.eviction_candidate("a") is flood[4]
+    found.discard(flood[4])
+    for _ in range(3):
+        assert found.eviction_candidate("a") is None
+    assert len(looks) == 11
 
 
 def test_one_source_leaves_some_places_to_others():
