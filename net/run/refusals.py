@@ -102,6 +102,9 @@ class RefusedClients:
         self._loop = loop
         self._waiting: Dict[socket.socket, RefusedClient] = {}
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def refuse(self, sock: socket.socket, problem: NetError, begun: bool = False,
                old: Optional[LegacySession] = None) -> None:
         """Tell a client why it is refused. The socket belongs to us from now on.

@@ -30,6 +30,8 @@ note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 TICK = 0.25
 # Seconds without accepting after an error that another attempt would only meet again.
 PAUSE = 0.25
+# Seconds for the thread of a connection that was evicted to end, and to give its descriptor back.
+END_TIME = 0.02
 # Seconds by which a check of the clock may be late before the whole process counts as held up, and
 # seconds that its connections then get to catch up: what waits in their sockets arrived in time.
 LATE = 1.0
@@ -198,12 +200,12 @@ class Server:
             if self._accepting:  # another thread may have closed them meanwhile
                 raise
 
-    def _pause(self) -> None:
-        if self._listening:
+    def _pause(self, seconds: float) -> None:
+        if self._listening and seconds:
             for listener in self._listeners:
                 self._loop.unregister(listener)
             self._listening = False
-            self._loop.call_later(PAUSE, self._listen)
+            self._loop.call_later(seconds, self._listen)
 
     def _end(self) -> None:
         for listener in self._listeners:
@@ -222,31 +224,46 @@ class Server:
             listener.close()
 
     def _accept(self, listener: Listener, mask: int) -> None:
-        for _ in range(AT_ONCE):
+        for taken in range(AT_ONCE):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as problem:
-                if self._accepting:
+                # Where descriptors lack, this says nothing of whether another client waits.
+                if self._accepting and not taken:
                     note(logging.WARNING, "cannot accept: %s", problem)
-                    if problem.errno not in _OUT_OF or not self._refuse_one(listener, problem):
-                        self._pause()
+                    self._pause(self._make_room(listener, problem) if problem.errno in _OUT_OF
+                                else PAUSE)
                 return
             self._start(sock, address)
 
-    def _refuse_one(self, listener: Listener, problem: OSError) -> bool:
-        """There are no descriptors left: make room, or at least tell one client. False if neither
-        can be done."""
-        if self._evict_one(None):
-            return False  # when its thread has ended there is one
+    def _make_room(self, listener: Listener, problem: OSError) -> float:
+        """There are no descriptors left: give up a connection, or at least tell one client. Seconds
+        until another attempt makes sense."""
+        with self._lock:
+            ending = next((one for one in self._evicted if not one.is_working), None)
+        if ending is not None:
+            ending.stream.abort()  # it has been told, and has to end now
+            return END_TIME
+        if not self._refused:
+            newcomers = len(self._newcomers)
+            if not self._evict_one(None):
+                return self._refuse_one(listener, problem)
+            if len(self._newcomers) == newcomers:
+                return END_TIME
+        self._refused.close()  # their descriptors are needed at once
+        return 0
+
+    def _refuse_one(self, listener: Listener, problem: OSError) -> float:
+        """Tell one client, by the spare descriptor; seconds as above."""
         if self._spare is None:
-            return False
+            return PAUSE
         self._close_spare()
         try:
             sock, _ = listener.accept()
         except OSError:
-            return False
+            return PAUSE
         else:
             try:
                 sock.setblocking(False)
@@ -254,7 +271,7 @@ class Server:
                 self._refused.close()  # its descriptor is needed again at once
             finally:
                 sock.close()
-            return True
+            return 0
         finally:
             self._spare = _open_spare()
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import threading
@@ -685,6 +686,57 @@ def test_a_connection_that_ends_by_itself_while_it_is_evicted_is_forgotten(
     assert not thread.is_alive()
     (count,) = served.tally().values()
     assert count.calls == 1
+    served.close()
+    until(lambda: not served._loop._current)
+
+
+class Crowded:
+    """A listener without a descriptor for another client while as many connections are open."""
+
+    def __init__(self, served: Server, most: int, clients: int) -> None:
+        self._served, self._most = served, most
+        self._listener = listen_in_range(TcpCarrier(), "127.0.0.1", range(0), clients, True)
+        self.clients = [socket.create_connection(self._listener.endpoint.address, 5)
+                        for _ in range(clients)]
+
+    def accept(self) -> Any:
+        if self._served.connections + len(self._served._refused) >= self._most:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+    def close(self) -> None:
+        self._listener.close()
+        for client in self.clients:
+            client.close()
+
+
+def test_without_descriptors_silent_connections_give_way_at_once(server, monkeypatch):
+    pauses: List[float] = []
+    monkeypatch.setattr(server, "_pause", pauses.append)
+    crowded = Crowded(server, 3, 10)
+    crowded.clients[-1].sendall(PREFACE)
+    for _ in range(20):  # as the loop does while clients wait
+        in_loop(server, lambda: server._accept(crowded, 0))
+    assert crowded.clients[-1].recv(1)  # it has its place: HELLO
+    assert set(pauses) == {0} and len(pauses) < 10
+    crowded.close()
+
+
+def test_without_descriptors_a_connection_that_was_told_why_has_to_end(functions, monkeypatch):
+    served = serve(Dispatch(functions))
+    pauses: List[float] = []
+    monkeypatch.setattr(served, "_pause", pauses.append)
+    with Client(served) as client:
+        # A request so large that a thread receives it.
+        client.sock.sendall(PREFACE + request("echo", "x" * 300_000)[:-1])
+        until(lambda: served.connections == 1 and not served._newcomers)
+        crowded = Crowded(served, 0, 1)
+        for _ in range(2):
+            in_loop(served, lambda: served._accept(crowded, 0))
+        assert pauses == [server_module.END_TIME] * 2
+        until(lambda: not served._evicted)  # although the client does not end
+        assert client.event() and client.event().kind == FAILURE
+    crowded.close()
     served.close()
     until(lambda: not served._loop._current)
 
