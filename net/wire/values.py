@@ -24,6 +24,7 @@ from . import columns, fast
 from .arrays import Types
 from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
+from .garbage import collection
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
 from .memory import KEEPS_FRACTIONS, size_of, weigh
@@ -663,7 +664,11 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
                 return value
         except (ValueError, StopIteration, RecursionError):
             pass
-    return _unpack(text, tagged, buffers, limits, path, side, borrow, charge)
+    if len(text) < STEP:
+        return _unpack(text, tagged, buffers, limits, path, side, borrow, charge)
+    # No object has less than a character.
+    return collection.rarer(len(text), lambda: _unpack(
+        text, tagged, buffers, limits, path, side, borrow, charge))
 
 
 def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits, path: str,
