@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from functools import partial
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
@@ -747,13 +746,12 @@ def _decode_large(text: bytes, string: str) -> Any:
 def _restored(text: str, restorer: _Restorer, path: str, side: str) -> Any:
     restore = restorer.restore if restorer.charge is None else restorer.weigh
     hooks = {"parse_int": _short_int} if _has_long_number(text) else {}
-    try:
-        value = _make_decode(restore, **hooks)(text)
-        restorer.settle()
-        return value
-    except Lacking as problem:
-        where = _path_of(text, restorer.count, path)
-        raise ValueNotSupported(where, f"{problem.before} {side}{problem.after}") from None
+    value = _make_decode(restore, **hooks)(text)
+    restorer.settle()
+    if restorer.lacking is not None:
+        before, after = restorer.lacking
+        raise ValueNotSupported(_path_of(value, path), f"{before} {side}{after}")
+    return value
 
 
 def _text_of(problem: Exception) -> str:
@@ -767,7 +765,8 @@ class _Restorer:
     """Puts tagged objects together again, the innermost first.
 
     :param size: characters of JSON text.
-    :ivar count: the objects of JSON so far, the one included that is put together.
+    :ivar lacking: what this process lacks for the first object that cannot be put together. Those
+        after it stay as they came, so that the way to it can be seen.
     :ivar types: of the numpy data so far.
     """
 
@@ -784,24 +783,32 @@ class _Restorer:
         # The frame's own list, so that a large buffer is freed when its value has been made.
         self._buffers: List[Optional[bytes]] = \
             buffers if type(buffers) is list else list(buffers)
-        self.count = 0
+        self.lacking: Optional[Tuple[str, str]] = None
+        self._kinds = PUT_TOGETHER
 
     def restore(self, found: Dict[str, Any]) -> Any:
-        self.count += 1
         if len(found) != 1:
             return found
         (name, content), = found.items()
-        put_together = PUT_TOGETHER.get(name)
+        put_together = self._kinds.get(name)
         if put_together is not None:
-            return put_together(self, content)
-        if name[:1] == "!":
+            try:
+                return put_together(self, content)
+            except Lacking as problem:
+                self.lacking = problem.before, problem.after
+                self._kinds = {}
+                return _HERE
+        if name[:1] == "!" and name not in PUT_TOGETHER:
             raise Malformed(f"unknown tagged object {name[:40]!r}")
         return found
 
     def weigh(self, found: Dict[str, Any]) -> Any:
         """As :meth:`restore`, where memory is counted."""
         value = self.restore(found)
-        if value is not found:
+        if self.lacking is not None:
+            if looks_tagged(found):  # it was not counted, because it does not stay otherwise
+                self.weigh_more(sum(map(size_of, [found, *found.values()])))
+        elif value is not found:
             (name, content), = found.items()
             self.weigh_more(weigh(name, value, content))
         return value
@@ -876,32 +883,23 @@ class _Restorer:
 
 
 class _Here:
-    """Stands for the object that is looked for."""
-
-    def __repr__(self) -> str:
-        return "..."
+    """Stands for the object that cannot be put together."""
 
 
-class _Passed(int):
-    """The number of an object before the one that is looked for: nothing to look into."""
-
-    def __repr__(self) -> str:
-        return "..."
+_HERE = _Here()
 
 
-def _path_of(text: str, number: int, path: str) -> str:
-    """The way to an object of a tagged JSON text, which is read again.
+def _path_of(root: Any, path: str) -> str:
+    """The way to what stands for an object that this process lacks something for.
 
-    :param number: 1 for the object that is whole first.
+    :param root: what was read, where the objects around that one are as they came.
     :param path: what the outermost value is called; if empty, its keys are names themselves.
     """
-    here = _Here()
-    root = _read_up_to(text, number, here)
     keys: List[Any] = []
     trail = [(root, _inside(root))]
-    while trail and root is not here:
+    while trail and root is not _HERE:
         for key, one in trail[-1][1]:
-            if one is here:
+            if one is _HERE:
                 return _cut(path + "".join(_steps(trail, [*keys, key], path)))
             if type(one) in _CONTAINERS and one and _holds_containers(one):
                 trail.append((one, _inside(one)))
@@ -911,14 +909,6 @@ def _path_of(text: str, number: int, path: str) -> str:
             trail.pop()
             del keys[-1:]
     return path  # the whole value, or one in an object with two keys of one name
-
-
-def _read_up_to(text: str, number: int, here: Any) -> Any:
-    """A tagged JSON text as it is, but for the object of a number and those before it."""
-    # next(instead, found): what stands for an object, and when that ends, the object. No code in
-    # Python runs for each.
-    instead = chain(map(_Passed, range(1, number)), (here,))
-    return _make_decode(partial(next, instead))(text)
 
 
 def _inside(value: Any) -> Iterator[Tuple[Any, Any]]:
@@ -975,7 +965,15 @@ def _step(container: Any, key: Any, tag: Optional[str]) -> str:
     if type(container) is dict:
         return f".{key}" if tag == "!value" else f"[{_short(key)}]"
     if tag in _PAIRS:
-        return f"[{_short(container[key - key % 2])}]"
+        return f"[{_short_key(container[key - key % 2])}]"
     if tag == "!deque":
         return f"[{key - 1}]"
     return f"[{key}]" if tag is None or tag in _ITEMS else ""
+
+
+def _short_key(key: Any) -> str:
+    """A key that was read; but for one of a class that has code of its own, or that cannot be
+    shown."""
+    parts = key if type(key) is list else [key]
+    return _short(key) if len(parts) <= FEW_KEYS and SCALARS.issuperset(map(type, parts)) \
+        and not _has_long_int(parts) else "..."
