@@ -1,6 +1,7 @@
 """numpy arrays and scalars as a description and raw data. numpy is used where it is loaded."""
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -8,6 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ..errors import ValueNotSupported
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
+from .memory import size_of_parts
 
 # Dimensions of an array: what numpy itself takes.
 MAX_DIMENSIONS = 64
@@ -15,7 +17,7 @@ MAX_DIMENSIONS = 64
 MAX_FIELDS = 1000
 # Fields of all types of a message that are not the same: making types takes longer than all else.
 # So many are allowed for each MiB of text.
-MAX_FIELDS_IN_ALL = 8192
+MAX_FIELDS_IN_ALL = 4096
 # Fields that may lie over each other, on average. Each is looked at, whatever the others are.
 MAX_VIEWS = 8
 # Bytes of one item: numpy counts them in a C int.
@@ -47,26 +49,39 @@ def take_apart_array(value: Any) -> Tuple[List[Any], Any]:
     return [described, list(value.shape), order], data
 
 
+#: The text of a description: whatever gives the same text is the same.
+_text_of = json.JSONEncoder(check_circular=False).encode
+
+
 class Types:
     """The types of the numpy data in one message. Each is made once.
 
     :param size: characters of JSON text.
+    :ivar gone: bytes of memory of descriptions that were looked at, and go again.
     """
 
     def __init__(self, size: int) -> None:
-        self._made: Dict[Any, Type] = {}
+        self._made: Dict[str, Type] = {}
+        self.gone = 0
         self._left = max(MAX_FIELDS_IN_ALL, MAX_FIELDS_IN_ALL * size >> 20)
 
     def find(self, numpy: Any, described: Any) -> Type:
         """The type of a description."""
+        if type(described) is str:
+            return self._made.get(described) or self._make(numpy, described, described)
+        key = _text_of(a_list(described))
+        found = self._made.get(key) or self._make(numpy, key, described)
+        self.gone += found.described
+        return found
+
+    def _make(self, numpy: Any, key: str, described: Any) -> Type:
         form = _form(described)
-        found = self._made.get(form)
-        if found is None:
-            self._left -= _count_fields(form)
-            if self._left < 0:
-                raise Lacking("more types of numpy data arrived than can be made in time")
-            dtype = _checked_dtype(numpy, form)
-            found = self._made[form] = Type(dtype, _has_kind(dtype, "bU"))
+        self._left -= _count_fields(form)
+        if self._left < 0:
+            raise Lacking("more types of numpy data arrived than can be made in time")
+        dtype = _checked_dtype(numpy, form)
+        size = size_of_parts(described) if type(described) is list else 0
+        found = self._made[key] = Type(dtype, _has_kind(dtype, "bU"), size)
         return found
 
 
@@ -74,10 +89,12 @@ class Type(NamedTuple):
     """A type of numpy data.
 
     :ivar is_checked: whether it has values that are none.
+    :ivar described: bytes of memory of its description.
     """
 
     dtype: Any
     is_checked: bool
+    described: int
 
 
 def put_together_array(types: Types, described: Any, shape: Any, order: Any, data: bytes) -> Any:
@@ -89,18 +106,20 @@ def put_together_array(types: Types, described: Any, shape: Any, order: Any, dat
         raise Malformed("neither row nor column first")
     _check_shape(shape)
     numpy = _needed()
-    dtype, is_checked = types.find(numpy, described)
+    dtype, is_checked, _ = types.find(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
     array = numpy.frombuffer(bytearray(data), dtype=dtype) if data else numpy.empty(0, dtype=dtype)
     if is_checked:
         _check_content(array)
+    if len(shape) == 1:
+        return array
     return array.reshape(shape[::-1]).T if order == "F" else array.reshape(shape)
 
 
 def _check_shape(shape: Any) -> Tuple[int, ...]:
-    if any(size < 0 for size in wholes(shape, 0, MAX_DIMENSIONS)):
+    if wholes(shape, 0, MAX_DIMENSIONS) and min(shape) < 0:
         raise Malformed("a size below zero")
     return tuple(shape)
 
@@ -151,7 +170,7 @@ def put_together_scalar(types: Types, described: Any, data: bytes) -> Any:
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
         return numpy.bytes_(data)
-    dtype, is_checked = types.find(numpy, described)
+    dtype, is_checked, _ = types.find(numpy, described)
     array = numpy.frombuffer(data, dtype=dtype)
     if is_checked:
         _check_content(array)
@@ -191,8 +210,7 @@ def _describe_field(numpy: Any, name: str, field: Tuple[Any, ...]) -> List[Any]:
 
 def _form(described: Any) -> Any:
     """A description as it was checked, in tuples: a text, or ``(size, aligned, fields)``, whose
-    fields are ``(name, offset, form, shape, title)`` and the shape as text: of numbers alone,
-    tuples with the same hash can be chosen."""
+    fields are ``(name, offset, form, shape, title)``."""
     if type(described) is str:
         return described
     size, aligned, fields = a_list(described, 3, 3)
@@ -209,8 +227,7 @@ def _form_of_field(size: int, field: Any) -> Tuple[Any, ...]:
     if not 0 <= a_whole(offset) < size:
         raise Malformed("a field outside of the item")
     sizes = _check_shape(shape)
-    return (a_text(name), offset, _form(inner), sizes, a_text(title[0]) if title else None,
-            str(sizes))
+    return a_text(name), offset, _form(inner), sizes, a_text(title[0]) if title else None
 
 
 def _count_fields(form: Any) -> int:
@@ -248,7 +265,7 @@ def _dtype(numpy: Any, described: Any) -> Any:
 
 
 def _structure(numpy: Any, size: int, aligned: bool, fields: Any) -> Any:
-    names, offsets, forms, shapes, titles, _ = zip(*fields)
+    names, offsets, forms, shapes, titles = zip(*fields)
     return numpy.dtype({
         "names": names, "offsets": offsets, "titles": titles,
         "formats": [(_dtype(numpy, form), shape) for form, shape in zip(forms, shapes)],

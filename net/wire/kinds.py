@@ -283,6 +283,8 @@ PATHS: Dict[str, Type[pathlib.PurePath]] = {
     "pure posix": pathlib.PurePosixPath, "pure windows": pathlib.PureWindowsPath,
 }
 _PATH_NAMES = {cls: name for name, cls in PATHS.items()}
+# Paths of the other family have no file system here.
+_FOREIGN = {"posix", "windows"} - {_PATH_NAMES[type(pathlib.Path())]}
 
 
 def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
@@ -340,9 +342,7 @@ def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:
     name, text = map(a_text, a_list(content, 2, 2))
     if name not in PATHS:
         raise Malformed("not a kind of path")
-    # A path of the other family has no file system here; it arrives as the pure one.
-    foreign = name in ("posix", "windows") and not isinstance(pathlib.Path(), PATHS[name])
-    return PATHS["pure " + name if foreign else name](text)
+    return PATHS["pure " + name if name in _FOREIGN else name](text)
 
 
 def _put_array(restorer: Any, content: Any) -> Any:

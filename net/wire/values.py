@@ -821,7 +821,8 @@ class _Restorer:
 
     def settle(self) -> None:
         """Tell of the memory that has not been told of."""
-        weight, self._weight = self._weight, 0
+        weight = self._weight - self.types.gone
+        self._weight = self.types.gone = 0
         if self.charge is not None and weight:
             self.charge(weight)
 
