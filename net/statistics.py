@@ -9,9 +9,9 @@ from .context import current
 from .decorators import Connected, register
 from .dispatch import Tally
 from .errors import ProtocolError
-from .events import publisher, subscriber
+from .events import publisher_of, subscriber
 from .identity import PeerArgument, address_of, tag_name
-from .peer import existing_peer
+from .peer import called_peer, existing_peer
 from .process import process
 
 
@@ -108,7 +108,7 @@ def stats(*parts: str) -> Dict[str, Any]:
     """
     found: Dict[str, Any] = {}
     if not parts or "events" in parts:
-        found.update(publisher.stats())
+        found.update(publisher_of(called_peer()).stats())
     if not parts or "connections" in parts:
         found["connections"] = _connections()
     if not parts or "process" in parts:
@@ -170,7 +170,7 @@ def _makes_sense(found: Dict[str, Any]) -> bool:
 
 
 def _connections() -> Dict[str, Any]:
-    total, peer = Tally(), existing_peer()
+    total, peer = Tally(), called_peer() or existing_peer()
     if peer is not None and peer.server is not None:
         total.by_tag = peer.server.tally()
     total.merge(subscriber.runner.tally)

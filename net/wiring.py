@@ -35,7 +35,7 @@ def wire() -> None:
 def _load() -> None:
     from . import discovery, events, statistics  # noqa: F401  for the functions that it has
 
-    process.hand_over = events.publisher.adopt
+    process.hand_over = events.adopt
     process.launch_hooks = [discovery.announce, events.serve_events]
 
 

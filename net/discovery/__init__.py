@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 
 from ..calls.ways import place_of
 from ..errors import Address, TooFewPeers
-from ..peer import _Peer
+from ..peer import _Peer, called_peer
 from ..process import process
 from ..settings import settings
 from .cache import Callback, PeerCache
@@ -92,6 +92,10 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
     """
     def look(search: bool) -> Peers:
         found = known_peers.peers(search, on_host)
+        called = called_peer()
+        if called is not None and called.instance != process.instance:
+            own = called.instance  # of a test's, which stands for a process
+            found = found.only(lambda peer: peer.info.get("instance") != own)
         if groups is None and not hubs_only:
             return found
         from .listing import filtered

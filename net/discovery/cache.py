@@ -4,10 +4,11 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from contextlib import contextmanager
 from queue import SimpleQueue
 from time import monotonic
-from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, List, NamedTuple, Optional,
-                    Set, Tuple)
+from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, Iterator, List, NamedTuple,
+                    Optional, Set, Tuple)
 
 from ..errors import Address, CallCancelled, NetError
 from ..identity import PeerId
@@ -108,6 +109,8 @@ class PeerCache:
         self._kept_until = 0.0
         if not hasattr(self, "finders"):
             self.finders: List[Finder] = []
+            # Whether a peer of an address may be listed.
+            self._holds: Callable[[Address], bool] = _anybody
 
     def forget(self) -> None:
         """Start afresh in a forked child: it is another peer, and has none of our threads."""
@@ -173,10 +176,26 @@ class PeerCache:
         with self._lock:
             self._change([], {address})
 
-    def clear(self) -> None:
-        """List no peers any more: this process has gone to another network."""
-        with self._lock:
+    @contextmanager
+    def elsewhere(self, holds: Callable[[Address], bool],
+                  finders: Optional[List[Finder]] = None) -> Iterator[None]:
+        """For its time this process is in another network: what was known before is forgotten, and
+        what was found there is at the end.
+
+        :param holds: whether an address belongs to that network; no others are listed.
+        :param finders: of that network; None for those that there are.
+        """
+        before = self._holds, self.finders
+        self._go(holds, self.finders if finders is None else finders)
+        try:
+            yield
+        finally:
+            self._go(*before)
+
+    def _go(self, holds: Callable[[Address], bool], finders: List[Finder]) -> None:
+        with self._searching, self._lock:
             self._change([], list(self._entries.known))
+            self._holds, self.finders, self._scope = holds, finders, ""
 
     def doubt(self, address: Address) -> None:
         """Find out whether a peer that could not be reached is gone."""
@@ -203,7 +222,8 @@ class PeerCache:
         for address in gone:
             self._remove(address, left)
         came: List[Known] = []
-        merged = merge_answers(answers, process.instance, self._own)
+        merged = merge_answers([answer for answer in answers if self._holds(answer.address)],
+                               process.instance, self._own)
         dropped = merged.dropped
         for answer in merged.answers:
             one = Known(peer_id(answer), answer, identity(answer, self._own))
@@ -360,6 +380,10 @@ class Watch:
             # SystemExit, too: the thread is ours, and still reports the next peer.
             note(logging.ERROR, "watching peers: %r failed",
                  self._callback if function == self._call else function, exc_info=True)
+
+
+def _anybody(_address: Address) -> bool:
+    return True
 
 
 def _is_here(host: str, own: Set[str]) -> bool:

@@ -13,8 +13,9 @@ from ..decorators import Connected, P, R, is_connected, register
 from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
 from ..link.tcp import is_own_address
-from ..peer import _Peer, launch_by_decorator
+from ..peer import _Peer, called_peer, launch_by_decorator
 from ..process import process
+from ..run.server_connection import Handover
 from ..settings import is_loopback, settings
 from ..wire.deliveries import MAX_NAME
 from .handlers import Handler
@@ -54,7 +55,7 @@ def event(name: str) -> Callable[[F], F]:
         @functools.wraps(function)
         def trigger(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            publisher.publish(name, *_arguments(function, result))
+            publisher_of(called_peer()).publish(name, *_arguments(function, result))
             return result
 
         launch_by_decorator()
@@ -182,7 +183,7 @@ def flush(timeout: Optional[float] = None) -> Dict[bytes, Dict[str, int]]:
         some ten seconds.
     :returns: what was not taken: ``{peer id: {event: count}}``, empty if everything was.
     """
-    return publisher.flush(timeout)
+    return publisher_of(called_peer()).flush(timeout)
 
 
 # -------------------------------------------------------- what programs before 1.0 call for events
@@ -221,14 +222,26 @@ def _is_here(host: str) -> bool:
 # ----------------------------------------------------------------------------- the process
 
 
+def publisher_of(peer: Optional[_Peer]) -> Publisher:
+    """What sends the events of a peer; that of this process unless the peer has its own."""
+    found: Publisher = publisher if peer is None or peer.publisher is None else peer.publisher
+    return found
+
+
+def adopt(handover: Handover, owner: _Peer) -> None:
+    """Take over the connection of a subscriber that has connected to a peer."""
+    publisher_of(owner).adopt(handover, owner)
+
+
 def serve_events(peer: _Peer) -> Callable[[], None]:
-    if not peer.test:
+    hears = not peer.test or peer is process.peer
+    if hears:
         subscriber.serve(peer.id, peer.place)
 
     def close() -> None:
-        if not peer.test:
+        if hears:
             subscriber.pause()
-        publisher.close(peer, EXIT_TIME)
+        publisher_of(peer).close(peer, EXIT_TIME)
     return close
 
 

@@ -173,6 +173,10 @@ class Subscriber:
         self.own_id = None
         self._change()
 
+    def leave_network(self) -> None:
+        """This process has gone to another network: whom it has found is not there."""
+        self._call_soon(self._forget_found)
+
     def forget(self) -> None:
         """Start afresh in a forked child: the handlers are the parent's."""
         for target in self._targets.values():
@@ -263,6 +267,13 @@ class Subscriber:
         if not target.found and not self.is_named(target.address):
             target.suspend()
             self._targets.pop(target.address, None)
+
+    def _forget_found(self) -> None:
+        self._given_up.clear()
+        for target in list(self._targets.values()):
+            if target.address != self._own_address:
+                self._lose(target)
+                self._forget(target)
 
     def _find_own(self) -> None:
         """Handlers of all peers hear this process, too, which no search finds."""

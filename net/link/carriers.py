@@ -11,6 +11,7 @@ from .base import Carrier, Endpoint, Listener
 from .tcp import TcpCarrier
 
 if TYPE_CHECKING:
+    from .memory import MemoryCarrier
     from .zenoh import ZenohCarrier
 
 
@@ -26,6 +27,8 @@ class Carriers:
         self._settings = settings
         self._new_loop = new_loop
         self._tcp = TcpCarrier()
+        self._memory: Optional[MemoryCarrier] = None
+        self._memory_host = ""
         self._lock = threading.Lock()  # guards the next two
         self._engine: Optional[ZenohCarrier] = None
         self._loop: Any = None
@@ -39,12 +42,25 @@ class Carriers:
         :raises OSError: this process has none for it.
         """
         if not address[0].endswith(ENGINE_SUFFIX):
+            if self._memory is not None and address[0] == self._memory_host:
+                return self._memory, Endpoint(self._memory.name, *address)
             return self._tcp, Endpoint.of(address)
         engine = self.engine
         if engine is None:
             raise OSError(self.why_none or "it is reached through an engine: set NET_ENGINE and "
                                            "NET_ROUTER")
         return engine, Endpoint(engine.name, *address)
+
+    @property
+    def memory(self) -> MemoryCarrier:
+        """What leads to peers within this process, at a host of its own. Made at the first use, and
+        only tests have any: for other processes that host is one of the network."""
+        with self._lock:
+            if self._memory is None:
+                from .memory import HOST, MemoryCarrier
+
+                self._memory, self._memory_host = MemoryCarrier(), HOST
+            return self._memory
 
     @property
     def why_none(self) -> str:
@@ -111,6 +127,8 @@ class Carriers:
     def forget(self) -> None:
         """Start afresh in a forked child, which can have no engine where the parent had one."""
         self._lock = threading.Lock()
+        if self._memory is not None:
+            self._memory.abandon()
         engine, self._engine = self._engine, None
         if engine is not None:
             self._loop.abandon()

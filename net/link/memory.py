@@ -11,6 +11,8 @@ from typing import Callable, Deque, Dict, Optional, Tuple
 from ..errors import Address
 from .base import Deadline, Endpoint, Listener, connect_patiently
 
+#: The host that peers in memory are at: a loopback address, which stands for this process alone.
+HOST = "127.77.77.77"
 # Where the ports begin that are given to listeners that ask for any, as those of TCP mostly do.
 FIRST_FREE_PORT = 32768
 
@@ -27,6 +29,8 @@ class MemoryCarrier:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _listeners
         self._listeners: Dict[Address, QueueListener] = {}
+        # As with TCP, a port that has just got free is not given to the next one.
+        self._ports = itertools.cycle(range(FIRST_FREE_PORT, 2 ** 16))
 
     def connect(self, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
         return connect_patiently(self, endpoint, deadline)
@@ -49,13 +53,21 @@ class MemoryCarrier:
         with self._lock:
             if not endpoint.port:
                 endpoint = endpoint._replace(port=next(
-                    port for port in itertools.count(FIRST_FREE_PORT)
+                    port for port in self._ports
                     if (endpoint.host, port) not in self._listeners))
             if endpoint.address in self._listeners:
                 raise OSError(errno.EADDRINUSE, f"{endpoint} is listened at already")
             listener = self._listeners[endpoint.address] = \
                 QueueListener(self._forget, endpoint, max(1, backlog))
             return listener
+
+    def abandon(self) -> None:
+        """Close the copies of the sockets in a forked child, where the threads are missing that may
+        hold a lock."""
+        self._lock = threading.Lock()
+        for listener in list(self._listeners.values()):
+            listener.abandon()
+        self._listeners.clear()
 
     def _forget(self, listener: QueueListener) -> None:
         """Take a listener out of the table."""

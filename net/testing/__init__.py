@@ -1,4 +1,5 @@
-"""Peers for the tests of an application: real ones, on this host alone, with faults by name.
+"""Peers for the tests of an application: processes or in memory, on this host alone, with faults by
+name.
 
 ::
 
@@ -6,7 +7,7 @@
         with net.testing.peers(3, app="studio") as [a, b, c]:
             assert render("sc01", peer=a) == "sc01 rendered"
             b.kill()
-            assert len(render.all("sc02")) == 2
+            assert render.any("sc02") == "sc02 rendered"
 """
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ import socket
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from random import SystemRandom
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from .. import discovery
-from ..settings import TABLE, Settings, settings
-from .faults import FaultyPeer
+from .. import discovery, events
+from ..errors import Address, SettingError
+from ..settings import TABLE, Settings, is_loopback, settings
 from .handles import LocalPeer, ProcessPeer, TestPeer
+from .memory import memory_network
 
 __all__ = ["LocalPeer", "ProcessPeer", "TestPeer", "peers"]
 
@@ -37,7 +39,7 @@ OF_ONE = ("name", "facts", "is_hub")
 
 @contextmanager
 def peers(count: int = 1, app: Optional[str] = None, processes: bool = True,
-          **values: Any) -> Iterator[List[TestPeer]]:
+          each: Sequence[Mapping[str, Any]] = (), **values: Any) -> Iterator[List[TestPeer]]:
     """Start peers that run an application, and end them with the block, whatever happens in it.
 
     Nothing leaves this host, and peers that run on it anyway are not seen: the network has ports of
@@ -47,31 +49,67 @@ def peers(count: int = 1, app: Optional[str] = None, processes: bool = True,
 
     :param count: how many.
     :param app: module that each of them imports; None for the functions that every peer has.
-    :param processes: each is a process of its own. False for peers within this one, which start at
-        once and share its functions and variables; they are called with ``peer=``, and are not
-        found by searches, which leave out the process that searches.
+    :param processes: each is a process of its own. False for peers in memory, within this process,
+        which start within milliseconds, open no network socket, and share its functions, variables
+        and settings.
+    :param each: settings of single peers beside those: ``[{"is_hub": True}]`` makes the first one a
+        hub. In memory: ``name``, ``facts``, ``is_hub`` and ``group``.
     :param values: settings of the peers, as :func:`net.configure` takes them, such as
         ``group="farm"``; those of the network count here, too.
     :raises NetError: a peer does not start.
     :raises SettingError: no such setting, or a value that it cannot take.
+    :raises ValueError: settings of single peers for more peers than there are.
     """
+    if len(each) > count:
+        raise ValueError(f"settings of {len(each)} single peers, and {count} peers")
+    own = [dict(one) for one in each] + [{} for _ in range(count - len(each))]
+    with (_processes if processes else _in_memory)(app, values, own) as found:
+        yield found
+
+
+@contextmanager
+def _processes(app: Optional[str], values: Dict[str, Any],
+               each: List[Dict[str, Any]]) -> Iterator[List[TestPeer]]:
+    count = len(each)
     with ExitStack() as stack:
         start = stack.enter_context(_free_ports(max(PORTS, count)))
         network = {"host": "127.0.0.1", "port_start": start, "port_range": max(PORTS, count) - 1}
         stack.enter_context(_only({**values, **network}))
-        if not processes:
-            if app is not None:
-                import_module(app)
-            yield [stack.enter_context(LocalPeer(FaultyPeer(launch=False, test=True)))
-                   for _ in range(count)]
-            return
+        stack.enter_context(_alone(range(start, start + max(PORTS, count))))
         # All of them start at the same time.
-        found = [stack.enter_context(ProcessPeer(app, {**values, **network}))
-                 for _ in range(count)]
+        found = [stack.enter_context(ProcessPeer(app, {**values, **one, **network}))
+                 for one in each]
         for peer in found:
             peer.wait_until_ready(START_SECONDS)
         discovery.peers(refresh=True, at_least=count, timeout=START_SECONDS)
         yield list(found)
+
+
+@contextmanager
+def _in_memory(app: Optional[str], values: Dict[str, Any],
+               each: List[Dict[str, Any]]) -> Iterator[List[TestPeer]]:
+    with ExitStack() as stack:
+        # The ports are those of the peer that this process has had before, which still has them.
+        stack.enter_context(_only({**values, "host": "127.0.0.1", "unix": False,
+                                   "port_start": settings.port_start,
+                                   "port_range": settings.port_range}))
+        make = stack.enter_context(memory_network())
+        if app is not None:
+            import_module(app)
+        of_all = {name: value for name, value in values.items() if name in OF_ONE}
+        yield [stack.enter_context(LocalPeer(make(_own({**of_all, **one})))) for one in each]
+
+
+def _own(values: Dict[str, Any]) -> Dict[str, Any]:
+    """The settings that a peer in memory has for itself.
+
+    :raises SettingError: not one of those, or a value that it cannot take.
+    """
+    for name in values:
+        if name not in (*OF_ONE, "group"):
+            raise SettingError(f"peers in memory share the setting {name!r}: give it to all of "
+                               f"them, or let each be a process")
+    return {name: TABLE[name].read(name, value) for name, value in values.items()}
 
 
 @contextmanager
@@ -82,7 +120,6 @@ def _only(values: Dict[str, Any]) -> Iterator[None]:
     vars(settings).update({name: setting.default for name, setting in TABLE.items()},
                           _checked=True)
     Settings.revision += 1
-    discovery.known_peers.clear()
     try:
         for name, value in values.items():
             if name not in OF_ONE:
@@ -92,7 +129,20 @@ def _only(values: Dict[str, Any]) -> Iterator[None]:
         vars(settings).clear()
         vars(settings).update(before)
         Settings.revision += 1
-        discovery.known_peers.clear()
+
+
+@contextmanager
+def _alone(ports: range) -> Iterator[None]:
+    """Let no peer be found on this host that has none of these ports."""
+    def holds(address: Address) -> bool:
+        return address[1] in ports or not is_loopback(address[0])
+
+    with discovery.known_peers.elsewhere(holds):
+        events.subscriber.leave_network()
+        try:
+            yield
+        finally:
+            events.subscriber.leave_network()
 
 
 @contextmanager

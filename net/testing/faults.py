@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ..discovery import known_peers
+from ..discovery.lan.beacon import Beacon
 from ..discovery.lan.finder import Lan
 from ..discovery.lan.sockets import Sockets
 from ..errors import Address
@@ -174,8 +175,9 @@ class _Pump:
 class _FaultyListener:
     """A listener whose connections go through the network of a peer that has faults."""
 
-    def __init__(self, listener: Listener, faults: Faults) -> None:
+    def __init__(self, listener: Listener, faults: Faults, source: Optional[Address]) -> None:
         self._listener = listener
+        self._source = source
         self._faults = faults
         self.endpoint: Endpoint = listener.endpoint
         self.fileno = listener.fileno
@@ -185,17 +187,17 @@ class _FaultyListener:
         if self._faults.cut:
             sock.close()
             raise ConnectionAbortedError("cut by a fault")
-        return self._faults.carry(sock), address
+        return self._faults.carry(sock), address or self._source
 
     def close(self) -> None:
         self._listener.close()
 
 
-class _FaultySockets(Sockets):
+class FaultySockets(Sockets):
     """The sockets of a beacon, in a network that can be told to be bad."""
 
-    def __init__(self, sockets: Sockets, faults: Faults) -> None:
-        self.all = sockets.all
+    def __init__(self, beacon: Beacon, faults: Faults) -> None:
+        self.all = beacon.sockets.all
         self._faults = faults
 
     def receive(self) -> Iterator[Tuple[bytes, Address]]:
@@ -211,30 +213,24 @@ class _FaultySockets(Sockets):
 
 
 class FaultyPeer(_Peer):
-    """A peer with faults."""
+    """A peer whose connections go through a network that can be told to be bad.
+
+    :cvar source: where connections come from that do not say so; None for this host.
+    """
+
+    source: Optional[Address] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.faults = Faults()
         super().__init__(*args, **kwargs)
 
-    def launch(self) -> _Peer:
-        if not self.launched:
-            super().launch()
-            done = threading.Event()
-            # Behind what adds its beacon, and before anything comes to that.
-            process.loop.call_soon(partial(self._reach_datagrams, done))
-            done.wait(REACH_SECONDS)
-        return self
-
-    def _reach_datagrams(self, done: threading.Event) -> None:
-        for finder in known_peers.finders:
-            for beacon in finder.node.beacons if isinstance(finder, Lan) else ():
-                if beacon.peer is self:
-                    beacon.sockets = _FaultySockets(beacon.sockets, self.faults)
-        done.set()
-
     def _listen(self) -> List[Listener]:
-        return [_FaultyListener(listener, self.faults) for listener in super()._listen()]
+        return [_FaultyListener(listener, self.faults, self.source)
+                for listener in self._endpoints()]
+
+    def _endpoints(self) -> List[Listener]:
+        """Where it listens, if nothing is wrong with its network."""
+        return super()._listen()
 
     def apply(self, fault: str, value: float = 0.0) -> None:
         """Let a fault begin, or, with ``heal``, all of them end."""
@@ -253,3 +249,23 @@ class FaultyPeer(_Peer):
             setattr(faults, *changes[fault])
             if fault == "cut":
                 faults.end_connections()
+
+
+class LanPeer(FaultyPeer):
+    """One on this host's network, through which its datagrams go, too."""
+
+    def launch(self) -> _Peer:
+        if not self.launched:
+            super().launch()
+            done = threading.Event()
+            # Behind what adds its beacon, and before anything comes to that.
+            process.loop.call_soon(partial(self._reach_datagrams, done))
+            done.wait(REACH_SECONDS)
+        return self
+
+    def _reach_datagrams(self, done: threading.Event) -> None:
+        for finder in known_peers.finders:
+            for beacon in finder.node.beacons if isinstance(finder, Lan) else ():
+                if beacon.peer is self:
+                    beacon.sockets = FaultySockets(beacon, self.faults)
+        done.set()

@@ -12,7 +12,8 @@ from typing import Any, Dict, Optional
 from ..errors import Address, NetError
 from ..identity import PeerId
 from ..objects import remote
-from .faults import FaultyPeer
+from ..process import process
+from .memory import MemoryPeer
 
 # Seconds that a process has to end by itself, and for an answer to a command.
 END_SECONDS, COMMAND_SECONDS = 5.0, 10.0
@@ -76,10 +77,14 @@ class TestPeer:
 
 
 class LocalPeer(TestPeer):
-    """A peer within this process. For ``with``."""
+    """A peer within this process. For ``with``.
 
-    def __init__(self, peer: FaultyPeer) -> None:
+    :ivar pid: the id of this process.
+    """
+
+    def __init__(self, peer: MemoryPeer) -> None:
         self._peer = peer
+        self.pid = os.getpid()
 
     def __enter__(self) -> LocalPeer:
         self._peer.launch()
@@ -87,9 +92,16 @@ class LocalPeer(TestPeer):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._peer.launched:
+        if self.alive:
             self._peer.apply("heal")
         self._peer.close()
+        self._peer.faults.end_connections()
+        process.peers.remove(self._peer)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it serves."""
+        return self._peer.launched
 
     def kill(self) -> None:
         self._peer.faults.cut = True  # for its goodbye, too
@@ -97,6 +109,8 @@ class LocalPeer(TestPeer):
         self._peer.close()
 
     def _apply(self, fault: str, value: float = 0.0) -> None:
+        if not self.alive:
+            raise NetError(f"the peer {self.id} was killed")
         self._peer.apply(fault, value)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from ..process import process
 from ..settings import settings
-from .faults import FaultyPeer
+from .faults import LanPeer
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     sys.path[:] = given["path"]
     for name, value in given["settings"].items():
         settings.set(name, value)
-    peer = FaultyPeer(launch=False)
+    peer = LanPeer(launch=False)
     process.peer = peer  # before the first decorated function makes another one
     if given["app"] is not None:
         import_module(given["app"])

@@ -16,8 +16,6 @@ import farm
 import net
 import net.testing
 from net.discovery import known_peers
-from net.discovery.lan.datagrams import GOODBYE, decode
-from net.discovery.lan.sockets import Sockets
 from net.settings import settings
 from processes import environment
 from times import patience
@@ -138,15 +136,6 @@ def test_a_peer_that_is_cut_is_found_by_nobody_until_it_is_healed(net_peers):
     assert [bytes(peer) for peer in net.peers(refresh=True)] == [bytes(b.id)]
     a.heal()
     assert len(net.peers(refresh=True)) == 2
-
-
-def test_a_peer_that_is_killed_says_no_goodbye(monkeypatch):
-    sent = []
-    monkeypatch.setattr(Sockets, "send_from", lambda self, source, data, target, ports:
-                        sent.append((decode(data, None).kind, decode(data, None).port)))
-    with net.testing.peers(2, processes=False) as [a, b]:
-        a.kill()
-    assert (GOODBYE, b.address[1]) in sent and (GOODBYE, a.address[1]) not in sent
 
 
 @BOTH

@@ -4,7 +4,9 @@ from __future__ import annotations
 import pytest
 
 from net.link.base import Endpoint
-from net.link.memory import MemoryCarrier
+from net.link.carriers import Carriers
+from net.link.memory import HOST, MemoryCarrier
+from net.settings import Settings
 
 
 def test_as_many_wait_to_be_accepted_as_the_backlog_says():
@@ -35,3 +37,25 @@ def test_what_listens_on_one_network_is_not_on_another():
     with pytest.raises(ConnectionRefusedError):
         MemoryCarrier().start(listener.endpoint)
     listener.close()
+
+
+def test_a_port_that_has_just_got_free_is_not_given_to_the_next_one():
+    carrier = MemoryCarrier()
+    before = carrier.listen(Endpoint("memory", "studio", 0), 2)
+    before.close()
+    after = carrier.listen(Endpoint("memory", "studio", 0), 2)
+    after.close()
+    assert after.endpoint.port == before.endpoint.port + 1
+
+
+def test_a_host_stands_for_this_process_once_it_has_peers_in_memory():
+    carriers = Carriers(Settings(), lambda: None)
+    assert carriers.to((HOST, 40000))[0].name == "tcp"
+    listener = carriers.memory.listen(Endpoint("memory", HOST, 0), 2)
+    carrier, endpoint = carriers.to(listener.endpoint.address)
+    assert carrier is carriers.memory and endpoint == listener.endpoint
+    assert carriers.to(("127.0.0.1", 40000))[0].name == "tcp"
+    carriers.forget()  # as in a forked child
+    assert listener.fileno() == -1
+    with pytest.raises(ConnectionRefusedError):
+        carrier.start(endpoint)

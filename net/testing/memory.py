@@ -1,0 +1,200 @@
+"""A network within this process: peers in memory, and what finds them."""
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+
+from .. import events
+from ..discovery import known_peers
+from ..discovery.answers import Answer
+from ..discovery.finder import Listing, Search
+from ..errors import Address
+from ..events.publishing import Publisher
+from ..link.base import Endpoint, Listener
+from ..link.memory import HOST
+from ..peer import FriendlyId, _Peer
+from ..process import process
+from ..run.loop import Loop, Timer
+from ..settings import settings
+from .faults import FaultyPeer, Faults
+
+# Seconds until a peer that was killed is missed by itself: on a LAN it takes up to three.
+MISSED_SECONDS = 1.0
+# Seconds that a search waits for answers that are late, as on this host's network.
+PATIENCE = 0.25
+
+
+class MemoryPeer(FaultyPeer):
+    """A peer within this process that stands for a process of its own: it has an instance of its
+    own, what it says about itself, and its own subscribers. Functions, variables and settings are
+    those of this process.
+
+    :param values: settings that are its own.
+    :param instance: its random id; that of this process for the one that stands for the test.
+    """
+
+    source = HOST, 1
+
+    def __init__(self, values: Dict[str, Any], instance: str) -> None:
+        super().__init__(launch=False, test=True, group=values.get("group"))
+        self._values = values
+        self.instance = instance
+        if instance != process.instance:
+            self.SUBSCRIPTIONS = {}
+            self.publisher = Publisher(self.SUBSCRIPTIONS, process.loop, settings, events.places)
+
+    def _endpoints(self) -> List[Listener]:
+        self.bound = [HOST]
+        carrier = process.client.carriers.memory
+        return [carrier.listen(Endpoint(carrier.name, HOST, 0), settings.backlog)]
+
+    @property
+    def hub(self) -> bool:
+        return bool(self._values.get("is_hub", False))
+
+    @property
+    def friendly_id(self) -> FriendlyId:
+        found = super().friendly_id
+        found["facts"] = self._values.get("facts", {})
+        if self._values.get("name") is not None:
+            found["label"] = self._values["name"]
+        return found
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self.publisher is not None:
+            self.publisher.forget()
+
+
+class MemoryFinder:
+    """Finds the peers in memory of one network. See :class:`~net.discovery.finder.Finder`.
+
+    Whoever comes is listed at once, and whoever goes no more, as by the announcements of a LAN. A
+    search asks each, and has to wait as long as its faults make it.
+    """
+
+    def __init__(self, loop: Loop, listing: Listing) -> None:
+        self._loop = loop
+        self._listing = listing
+        self._lock = threading.Lock()  # guards changes of what follows
+        # Replaced, never changed: any thread may look.
+        self.members: Dict[Address, FaultyPeer] = {}
+        self._missed: List[Timer] = []
+
+    def search(self, search: Search) -> MemoryQuest:
+        search.own.append(HOST)
+        return MemoryQuest(search, self.members)
+
+    def announce(self, peer: _Peer) -> Callable[[], None]:
+        if peer is process.peer or peer.place is None or not isinstance(peer, FaultyPeer):
+            return lambda: None  # no search finds the process that searches
+        with self._lock:
+            self.members = {**self.members, peer.place: peer}
+        self._listing.learn([answer_of(peer, peer.place)])
+        return partial(self._leave, peer.place, peer.faults)
+
+    def _leave(self, place: Address, faults: Faults) -> None:
+        with self._lock:
+            self.members = {one: peer for one, peer in self.members.items() if one != place}
+        if not faults.cut:
+            self._listing.drop(place)
+        else:
+            # Its goodbye does not come through.
+            self._missed.append(self._loop.call_later(
+                MISSED_SECONDS, partial(self._listing.drop, place)))
+
+    def close(self) -> None:
+        """Nobody is missed any more."""
+        for timer in self._missed:
+            timer.cancel()
+
+    def watch(self, until: float) -> None:
+        pass  # the list is always kept true
+
+    def listed(self, answers: Iterable[Answer], gone: Iterable[Address]) -> None:
+        pass
+
+    def doubt(self, address: Address) -> None:
+        if address not in self.members:
+            self._listing.drop(address)
+
+    def other_way(self, address: Address) -> Optional[Address]:
+        return None
+
+    def changed(self) -> None:
+        self._listing.learn([answer_of(peer, place) for place, peer in self.members.items()
+                             if peer.launched])
+
+    def forget(self) -> None:
+        self.__init__(self._loop, self._listing)  # type: ignore[misc]
+
+
+class MemoryQuest:
+    """One search of the peers in memory."""
+
+    def __init__(self, search: Search, members: Dict[Address, FaultyPeer]) -> None:
+        self._search = search
+        self._members = members
+        # When the answer of each is there: a question and an answer later.
+        self._coming: List[Tuple[float, Address]] = []
+        for place, peer in members.items():
+            late = peer.faults.lateness() + peer.faults.lateness()
+            if peer.faults.passes_datagrams and late < PATIENCE:
+                self._coming.append((search.started + late, place))
+        self._coming.sort()
+
+    @property
+    def due(self) -> float:
+        return self._coming[0][0] if self._coming else float("inf")
+
+    def step(self, now: float) -> None:
+        while self.due <= now:
+            _, place = self._coming.pop(0)
+            peer = self._members[place]
+            if peer.launched and peer.faults.passes_datagrams:
+                self._search.found(answer_of(peer, place, now - self._search.started))
+
+    def over(self, now: float) -> bool:
+        return not self._coming
+
+    def close(self) -> None:
+        pass
+
+
+def answer_of(peer: FaultyPeer, place: Address, seconds: float = 0.0) -> Answer:
+    """What a peer says about itself, as others read it."""
+    text = json.dumps(peer.friendly_id)
+    return Answer(place, json.loads(text), "memory", seconds, monotonic(), size=len(text))
+
+
+@contextmanager
+def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
+    """A network in memory, and this process in it and in no other. Gives what makes a peer there,
+    of the settings that are its own."""
+    process.load()
+    finder = MemoryFinder(process.loop, known_peers)
+    own = MemoryPeer({}, process.instance)
+    with process.lock:
+        before, process.peer = process.peer, own
+    try:
+        with known_peers.elsewhere(lambda address: address in finder.members, [finder]):
+            own.launch()
+            events.subscriber.leave_network()
+            try:
+                yield lambda values: MemoryPeer(values, os.urandom(16).hex())
+            finally:
+                own.close()
+    finally:
+        finder.close()
+        with process.lock:
+            process.peer = before
+            process.peers.remove(own)
+        if before is not None and before.launched:
+            events.subscriber.serve(before.id, before.place)
+        events.subscriber.leave_network()
+        process.client.close_idle()  # those to peers that have gone
