@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from functools import partial
 from time import monotonic
-from typing import Any, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ..discovery import known_peers
 from ..discovery.lan.beacon import Beacon
@@ -35,8 +35,9 @@ REACH_SECONDS = 10.0
 class Faults:
     """What is wrong with the network of one peer. Any thread may call.
 
-    :ivar delay: seconds that each piece takes longer, either way.
-    :ivar loss: share of the pieces that are lost at first, and so come late, as with TCP.
+    :ivar delay: seconds that each piece, and each datagram, takes longer, either way.
+    :ivar loss: share of the pieces that are lost at first, and so come late, as with TCP; and of
+        the datagrams, which never come.
     :ivar frozen: whether nothing passes.
     :ivar cut: whether connections end as soon as they begin, and no datagrams pass.
     """
@@ -71,6 +72,12 @@ class Faults:
             late += resend
             resend *= 2
         return late
+
+    def fate(self) -> Optional[float]:
+        """Seconds that the next datagram comes late; None if it never comes."""
+        if not self.passes_datagrams or self.loss and random.random() < self.loss:
+            return None
+        return self.delay
 
     def carry(self, outer: socket.socket) -> socket.socket:
         """The other end of a network between a connection and the peer."""
@@ -198,18 +205,46 @@ class FaultySockets(Sockets):
 
     def __init__(self, beacon: Beacon, faults: Faults) -> None:
         self.all = beacon.sockets.all
+        self._beacon = beacon
         self._faults = faults
+        # Datagrams that have come through the network. In the loop.
+        self._come: List[Tuple[bytes, Address]] = []
 
     def receive(self) -> Iterator[Tuple[bytes, Address]]:
-        return (one for one in super().receive() if self._faults.passes_datagrams)
+        for one in super().receive():
+            late = self._faults.fate()
+            if late:
+                process.loop.call_later(late, partial(self._arrive, one))
+            elif late is not None:
+                self._come.append(one)
+        come, self._come = self._come, []
+        yield from come
+
+    def _arrive(self, one: Tuple[bytes, Address]) -> None:
+        """A datagram that was late is there."""
+        self._come.append(one)
+        self._beacon.receive()
 
     def send(self, data: bytes, address: Address) -> None:
-        if self._faults.passes_datagrams:
-            super().send(data, address)
+        self._pass(super().send, data, address)
 
     def send_from(self, source: Interface, data: bytes, target: str, ports: Iterable[int]) -> None:
-        if self._faults.passes_datagrams:
-            super().send_from(source, data, target, ports)
+        for port in ports:
+            self._pass(super().send_from, source, data, target, [port])
+
+    def _pass(self, send: Callable[..., None], *args: Any) -> None:
+        late = self._faults.fate()
+        if late:
+            process.loop.call_later(late, partial(_attempt, send, *args))
+        elif late is not None:
+            send(*args)
+
+
+def _attempt(send: Callable[..., None], *args: Any) -> None:
+    try:
+        send(*args)
+    except OSError:
+        pass  # its sockets are closed by now, or the network refuses: lost, as any may be
 
 
 class FaultyPeer(_Peer):

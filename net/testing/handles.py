@@ -38,12 +38,14 @@ class TestPeer:
         return remote(name).on(self.id)(*args, **kwargs)
 
     def delay(self, seconds: float) -> None:
-        """All that is sent on its connections takes so much longer, either way."""
+        """All that is sent on its connections, and each of its datagrams, takes so much longer,
+        either way. Searches find it later, or miss it."""
         self._apply("delay", seconds)
 
     def loss(self, share: float) -> None:
         """This share of what is sent on its connections is lost. As with TCP it comes all the same,
-        but late: after 0.2 seconds, or more if it is lost again."""
+        but late: after 0.2 seconds, or more if it is lost again. Datagrams that are lost never
+        come: searches find it later, or miss it."""
         if not 0 <= share < 1:
             raise ValueError(f"a share is from 0 to below 1, not {share!r}")
         self._apply("loss", share)

@@ -1,8 +1,10 @@
 """The test kit's peers in memory: found, called, heard, and what goes wrong with them."""
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import select
 import socket
 import threading
 import traceback
@@ -15,10 +17,12 @@ import net
 import net.testing
 from net.discovery import known_peers
 from net.discovery.answers import Answer
+from net.discovery.lan.sockets import Sockets
 from net.events import subscriber
 from net.process import process
 from net.settings import settings
 from net.testing import memory
+from net.testing.faults import Faults, FaultySockets
 from times import patience
 
 WAIT = patience(10)
@@ -258,6 +262,61 @@ def test_loss_makes_a_search_find_one_late_or_not(monkeypatch):
         quest = memory.MemoryQuest(type("Search", (), {"started": 0.0})(),
                                    {a.address: a._peer})
         assert quest.over(0.0)
+
+
+class Beacon:
+    """Takes what has come through its sockets."""
+
+    def __init__(self) -> None:
+        self.sockets = Sockets(["127.0.0.1"], 0)
+        self.received: queue.Queue = queue.Queue()
+
+    def receive(self) -> None:
+        for data, _ in self.sockets.receive():
+            self.received.put(data)
+
+
+def test_datagrams_are_late_or_lost_as_the_faults_say(monkeypatch):
+    beacon, faults = Beacon(), Faults()
+    place = beacon.sockets.all[0].getsockname()
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with contextlib.closing(beacon.sockets), contextlib.closing(other):
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(WAIT)
+        beacon.sockets = FaultySockets(beacon, faults)
+
+        def arrives(data: bytes) -> None:
+            other.sendto(data, place)
+            assert select.select([beacon.sockets.all[0]], [], [], WAIT)[0]
+            beacon.receive()
+
+        arrives(b"at once")
+        assert beacon.received.get_nowait() == b"at once"
+        faults.delay = 0.02
+        arrives(b"late")
+        assert beacon.received.get(timeout=WAIT) == b"late"
+        beacon.sockets.send(b"answer", other.getsockname())
+        assert other.recv(100) == b"answer"
+        faults.heal()
+        faults.loss = 0.5
+        monkeypatch.setattr("net.testing.faults.random.random", lambda: 0.4)
+        arrives(b"lost")
+        beacon.sockets.send(b"lost", other.getsockname())
+        monkeypatch.setattr("net.testing.faults.random.random", lambda: 0.6)
+        arrives(b"not lost")
+        beacon.sockets.send(b"not lost", other.getsockname())
+        assert beacon.received.get_nowait() == b"not lost" == other.recv(100)
+        faults.frozen = True
+        arrives(b"frozen")
+        faults.heal()
+        arrives(b"last")
+        assert beacon.received.get_nowait() == b"last"
+        # What is due when the sockets are closed is lost.
+        faults.delay = 0.01
+        beacon.sockets.send(b"too late", other.getsockname())
+    done = threading.Event()
+    process.loop.call_later(0.03, done.set)
+    assert done.wait(WAIT)
 
 
 def test_what_other_networks_know_is_not_listed():
