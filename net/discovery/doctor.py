@@ -115,8 +115,11 @@ def try_to_connect(peers: Peers) -> None:
     report."""
     asked = {peer.address for peer in peers if peer.info.get("found") == "datagram"}
     findings = look_at(sorted(asked)[:MAX_CONNECTED], CONNECT_SECONDS)
-    silent = {address for address, outcome in findings.outcomes.items() if outcome != "peer"}
+    # What has answered as something else, as a peer at its limit does, is told with its reason.
+    silent = {address for address, outcome in findings.outcomes.items()
+              if outcome not in ("peer", "stranger")}
     peers.report.silent_peers = sorted({*peers.report.silent_peers, *silent})
+    peers.report.strangers += findings.strangers
     peers.report.outcomes.update(findings.outcomes)
     peers.report.probed += len(findings.outcomes)
 
@@ -249,7 +252,8 @@ def no_free_port(case: Case) -> Optional[Cause]:
 
 def strangers_on_our_ports(case: Case) -> Optional[Cause]:
     here = [(address, what) for address, what in case.report.strangers
-            if case.is_own(address[0]) and not _is_secured(what) and not _versions(what)]
+            if case.is_own(address[0]) and not _is_secured(what) and not _versions(what)
+            and not what.startswith("a peer, ")]
     if not here:
         return None
     told = ", ".join(f"{places([address])} ({what})" for address, what in here[:3])

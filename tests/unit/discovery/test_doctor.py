@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 
 from net.discovery import doctor
-from net.discovery.doctor import ROUTER_REMEDIES, Case, causes, describe
+from net.discovery.doctor import ROUTER_REMEDIES, Case, causes, describe, try_to_connect
 from net.discovery.listing import Peers
 from net.discovery.probes import look_at
 from net.discovery.report import Report
-from net.errors import ProtocolError
+from net.errors import PeerBusy, ProtocolError
 from net.link import authority
 from net.link.zenoh import NO_ROUTER, NOT_ALLOWED
 from net.settings import settings
@@ -183,6 +183,26 @@ def test_macos_without_permission_for_the_local_network(case):
 def test_a_web_server_on_our_port(case):
     text = only(case(peer(), strangers=[(("127.0.0.1", 3010), "an HTTP server")]))
     assert "127.0.0.1:3010 (an HTTP server)" in text and "NET_PORT_START" in text
+
+
+def test_a_peer_at_its_limit_is_told_with_its_reason_and_not_as_a_firewall(port_range):
+    busy = PeerBusy(None, "5 connections are open there")
+    full = Stranger(port_range[0], says(b"".join(encode_refusal(0, busy))))
+    host, port = full.address
+    found = Peers([PeerId(make_id(port, host, None), {"found": "datagram"})], Report())
+    try:
+        try_to_connect(found)
+    finally:
+        full.stop()
+    report = found.report
+    assert report.silent_peers == [] and report.outcomes == {full.address: "stranger"}
+    (place, told), = report.strangers
+    assert place == full.address and "5 connections are open there" in told
+
+
+def test_a_peer_at_its_limit_on_this_host_is_nothing_else_than_a_peer(case):
+    full = (("127.0.0.1", 3010), "a peer, but without sense or service: it is busy")
+    assert causes(case(peer(), strangers=[full])) == []
 
 
 def test_peers_of_this_host_that_nobody_else_can_reach(case):
