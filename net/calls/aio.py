@@ -444,7 +444,7 @@ class _Connection:
         then, until somebody does: to begin and to end that for each call would take longer."""
         waiter = self._waiter
         if waiter is None or waiter.done():
-            self._look_no_more()
+            self.look_no_more()
             return
         try:
             waiter.set_result(self.sock.recv(CHUNK))
@@ -453,7 +453,8 @@ class _Connection:
         except OSError as problem:
             waiter.set_exception(problem)
 
-    def _look_no_more(self) -> None:
+    def look_no_more(self) -> None:
+        """Have the loop forget the socket, which may be closed then."""
         if self._is_looking and not self._loop.is_closed():
             self._loop.remove_reader(self._number)
         self._is_looking = False
@@ -501,7 +502,7 @@ class _Connection:
         return bool(self._poll(0))
 
     def close(self) -> None:
-        self._look_no_more()
+        self.look_no_more()
         self.sock.close()
 
 
@@ -659,26 +660,35 @@ async def _greet(client: Client, address: Address, sock: socket.socket, revision
         to = destination(sock, led_to)
     connection = _Connection(address, sock, session, tls, revision,
                              asyncio.get_running_loop() is client.own_loop)
-    await _begin(connection, client.preface(to))
+    try:
+        await _begin(connection, client.preface(to))
+        await _hear_hello(connection, address, known is None)
+    except BaseException:
+        connection.look_no_more()  # or the loop would take the next socket of this number for it
+        raise
+    return connection
+
+
+async def _hear_hello(connection: _Connection, address: Address, is_open: bool) -> None:
     try:
         event = await connection.event()
     except NotAFrame as problem:
-        dialect = likely_dialect(problem.data) if known is None else ""
+        dialect = likely_dialect(problem.data) if is_open else ""
         if dialect:
             raise _Legacy(dialect) from None
         raise ProtocolError(address, problem.reason) from None
     except ProtocolError as problem:
         raise ProtocolError(address, problem.reason) from None
-    if type(event) is not Hello:
-        try:
-            decode_reply(event, address, address, b"")
-        except RemoteError:
-            pass
-        except NetError as problem:
-            problem.ran = "no"  # whatever it says, nothing was asked
-            raise
-        raise ProtocolError(address, "it answers a preface with a reply")
-    return connection
+    if type(event) is Hello:
+        return
+    try:
+        decode_reply(event, address, address, b"")
+    except RemoteError:
+        pass
+    except NetError as problem:
+        problem.ran = "no"  # whatever it says, nothing was asked
+        raise
+    raise ProtocolError(address, "it answers a preface with a reply")
 
 
 class _Begun:

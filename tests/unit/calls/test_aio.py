@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import threading
 import time
 from typing import Any, Iterator, List
 
@@ -216,6 +218,35 @@ def test_what_greets_senselessly_has_run_nothing(client, treat, error, monkeypat
     stranger.stop()
 
 
+@pytest.mark.parametrize("answer", [silence, http])
+def test_a_connection_that_was_given_up_while_it_greets_harms_not_the_next(
+        client, producer, answer):
+    came = threading.Event()
+
+    def treat(sock: Any) -> None:
+        sock.recv(4096, socket.MSG_PEEK)
+        came.set()
+        answer(sock)
+    stranger = Stranger(0, treat)
+
+    async def some() -> None:
+        task = asyncio.ensure_future(aio.call(client, stranger.address[:2], TAG, (), {}, 60))
+        while not came.is_set():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)  # it waits for the answer now
+        if answer is silence:
+            task.cancel()
+        with pytest.raises((asyncio.CancelledError, net.ProtocolError)):
+            await task
+        # Its socket has the number of the other one, as a rule.
+        producer.script = [[(RESULT, b"5")]]
+        assert await call(client, producer, timeout=60) == 5
+    try:
+        asyncio.run(some())
+    finally:
+        stranger.stop()
+
+
 def test_a_place_is_handed_on_in_the_order_of_asking(client, producer, kept_settings):
     kept_settings.set("max_calls", 1)
 
@@ -225,10 +256,13 @@ def test_a_place_is_handed_on_in_the_order_of_asking(client, producer, kept_sett
 
         async def one() -> None:
             order.append(await call(client, producer))
+        pool = pool_of(client, producer)
+        taken = await pool.take()
         tasks = [asyncio.ensure_future(one()) for _ in range(10)]
         await asyncio.sleep(0)
         for task in tasks[3:6]:
             task.cancel()
+        pool.give_back(taken)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == list(range(7))
         assert len(pool_of(client, producer)._open) == 1
