@@ -128,6 +128,7 @@ def _environment() -> Dict[str, str]:
     # The second process loads the same net as this one, wherever that was started.
     here = str(Path(__file__).resolve().parent.parent)
     return {**os.environ, "NET_HOST": "127.0.0.1", "NET_LAUNCH": "1", "NET_GROUP": "",
+            "NET_NAME": "second process",
             "NET_PORT_START": str(settings.port_start),
             "PYTHONPATH": os.pathsep.join([here, *filter(None, sys.path)])}
 
@@ -167,11 +168,11 @@ def _types(echo: Any, peer: PeerId) -> None:
     step("4", "Types stay true", "what goes in comes out, at every depth")
     sent = {"shot": ("sc01", 42), "tags": {"hero", "wet"}, 7: b"\x00\xff", "big": 2 ** 100,
             "when": datetime.datetime(2030, 1, 2, tzinfo=datetime.timezone.utc),
-            "job": Render("forest", range(1, 101), Decimal("12.50"))}
+            "job": Render("fog", range(1, 101), Decimal("12.50"))}
     back = echo(sent, peer=peer)
     for key, item in back.items():
         same = item == sent[key] and type(item) is type(sent[key])
-        line(repr(key), f"{item!r}{'' if same else '   ALTERED'}", " : ")
+        print(f"   {key!r:6} : {item!r}{'' if same else '   ALTERED'}", flush=True)
     if back != sent:
         raise NetError("a value was altered on its way")
 
@@ -181,7 +182,7 @@ def _error(divide: Any, peer: PeerId) -> None:
     try:
         divide(1, 0, peer=peer)
     except ZeroDivisionError as problem:
-        line("divide(1, 0, peer=peer)", f"{type(problem).__name__}: {problem}", " raises ")
+        print(f"   divide(1, 0, peer=peer)  raises {type(problem).__name__}: {problem}")
         if isinstance(problem, RemoteError):
             print(indented(problem.traceback.rstrip(), "      | "))
 

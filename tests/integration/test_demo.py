@@ -46,6 +46,8 @@ def test_the_demo_shows_each_thing_and_exits_with_0():
                   "That is all"):
         assert shown in said
     assert "ALTERED" not in said
+    # But for the lines of a traceback, which has paths.
+    assert max(len(line) for line in said.splitlines() if line[:7] != "      |") <= 80
     assert not done.stderr
     second = next(line for line in said.splitlines() if line.startswith("1. "))
     wait_until_gone(pid_in(second))
