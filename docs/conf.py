@@ -32,7 +32,7 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
 # The copy button takes what one types: no prompts and no output, and whole files as they are.
-copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_text = r"\$ |>>> |\.\.\. ?"
 copybutton_prompt_is_regexp = True
 
 autodoc_member_order = "bysource"
