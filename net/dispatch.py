@@ -394,8 +394,9 @@ class Dispatch:
 
     def _stranger(self, tag: bytes, context: Context) -> AuthenticationError:
         allowed, own = ", ".join(sorted(self._groups[tag])), context.caller.group
+        other = "has none" if own is None else f"is of {own}"
         return AuthenticationError(None, f"{tag_name(tag)!r} is for peers of the group {allowed}, "
-                                         f"and the caller's is {own}; see NET_GROUP")
+                                         f"and the caller {other}; see NET_GROUP")
 
     def _unknown(self, tag: bytes) -> Flag:
         return Flag(INVALID_CONNECTION, self._near(tag))

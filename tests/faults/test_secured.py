@@ -633,7 +633,7 @@ def test_under_certificates_the_group_is_that_of_the_certificate(peer_process, c
     with pytest.raises(net.AuthenticationError):
         call(peer, "render")
     configure(**studio.issue("other", group="lighting")._asdict())
-    with pytest.raises(net.AuthenticationError, match="caller's is lighting"):
+    with pytest.raises(net.AuthenticationError, match="caller is of lighting"):
         call(peer, "render")
     configure(group=None, **studio.issue("right", group="render")._asdict())
     assert call(peer, "render") == "rendered"
@@ -642,7 +642,7 @@ def test_under_certificates_the_group_is_that_of_the_certificate(peer_process, c
 def test_under_a_secret_the_group_in_the_preface_counts_for_nothing(secured: Service):
     claim = encode_preface("render")
     secured.server._dispatch._groups[encode_text("add")] = frozenset({"render"})
-    with pytest.raises(net.AuthenticationError, match="caller's is None"):
+    with pytest.raises(net.AuthenticationError, match="caller has none"):
         exchange(secured, tls.credentials(), claim + ADD)
     assert secured.ran == []
 
