@@ -10,6 +10,7 @@ import itertools
 import socket
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 from ..clock import uptime
@@ -736,7 +737,8 @@ class Pool:
         :raises NetError: the peer refuses the connection, or is none.
         """
         timed = Timed(stream, deadline)
-        timed.send([self._client.preface(to)])
+        with suppress(*_CLOSED):  # why it takes no more may have come
+            timed.send([self._client.preface(to)])
         try:
             event: Any = next_event(timed, session)
         except NotAFrame as problem:

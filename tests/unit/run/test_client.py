@@ -14,7 +14,7 @@ import pytest
 import net
 from net.context import Caller, Context, enter
 from net.identity import make_tag
-from net.link.streams import Deadline
+from net.link.streams import Deadline, reset_at_end
 from net.link.tcp import TcpCarrier
 from net.run import client as module
 from net.run.client import Client
@@ -393,6 +393,30 @@ def test_a_refusal_ends_the_connection(call, peer):
         assert (caught.value.address, caught.value.ran) == (peer.address, "no")
         assert call() == 5
         assert peer.connections == number + 1
+
+
+def test_a_refusal_that_comes_before_the_preface_is_sent_is_raised(monkeypatch):
+    def refuse() -> None:
+        sock, _ = listener.accept()
+        connected.wait(patience(5))
+        sock.sendall(refusal(0))
+        reset_at_end(sock, True)
+        sock.close()
+
+    def preface(to: Any) -> bytes:
+        connected.set()
+        thread.join()  # by now it has closed the connection
+        return encode_preface()
+
+    connected = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        client = Client(settings, Loop("net-test"))
+        monkeypatch.setattr(client, "preface", preface)
+        with pytest.raises(net.PeerBusy, match="512 connections") as caught:
+            client.call(listener.getsockname(), TAG, (), {}, patience(5))
+    assert caught.value.ran == "no"
 
 
 def test_a_refusal_instead_of_hello_is_raised_and_nothing_was_sent(call, peer, pool):
