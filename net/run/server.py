@@ -355,6 +355,7 @@ class Server:
                              name=f"net-{self.address[1]}").start()
         except (RuntimeError, MemoryError) as problem:  # can't start new thread
             self._drop(connection)
+            self._evict_one(connection.source)  # for the next one, when its thread has ended
             newcomer.refuse(PeerBusy(None, str(problem) or "no memory for a thread"))
 
     def _drop(self, connection: ServerConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from typing import Iterator
 
 import pytest
@@ -164,6 +165,30 @@ def test_no_thread_to_be_had_is_busy_for_that_client_only(service: Service, monk
         assert service.call("add", 2, 3) == 5  # on the connection that there is
     with Raw(service.address, greeted(ADD)) as raw:
         assert raw.reply() == 5
+
+
+def test_whoever_takes_all_threads_gives_one_back_to_a_caller_of_another_host(
+        service: Service, monkeypatch):
+    real, name = threading.Thread.start, f"net-{service.address[1]}"
+
+    def count() -> int:
+        return sum(one.name == name for one in threading.enumerate())
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == name and count() == 3:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    large = greeted(request("echo", "x" * 300_000))[:-1]
+    with ExitStack() as opened:
+        for _ in range(3):
+            opened.enter_context(Raw(service.address, large, source="127.0.0.9"))
+        until(lambda: count() == 3)
+        with pytest.raises(net.PeerBusy, match="can't start new thread"):
+            service.call("add", 2, 3)
+        until(lambda: count() < 3)  # although nobody closes that connection
+        assert service.call("add", 2, 3) == 5
 
 
 AT_THE_DESCRIPTOR_LIMIT = """
