@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, TypeVar
 
 from .dispatch import MemoryBudget
 from .run.client import Client
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .executors import Coroutines
     from .run.balance import Balance
 
+T = TypeVar("T")
+
 
 class Process:
     """What there is once in a process.
@@ -24,7 +26,7 @@ class Process:
     :ivar loop: the loop for all sockets that have no thread.
     :ivar client: calls to other peers.
     :ivar memory: the memory for large requests, whatever peers a process has.
-    :ivar lock: guards ``peer`` and ``warned``.
+    :ivar lock: guards ``peer`` and ``warned``, and is held while what is there once is made.
     :ivar peer: that of this process; None until it is made.
     :ivar peers: all peers that were made.
     :ivar warned: warnings that were given; once is enough.
@@ -51,6 +53,7 @@ class Process:
         self.change_hooks: List[Callable[[], None]] = []
         self.moved: List[Callable[[], None]] = []
         self.forked: List[Callable[[], None]] = []
+        self._once: Dict[Callable[[Any], Any], Any] = {}
         self._begin()
         self.warned: Set[str] = set()
 
@@ -82,6 +85,17 @@ class Process:
 
                 self._balance = Balance()
             return self._balance
+
+    def once(self, make: Callable[[Process], T]) -> T:
+        """What a floor above has once in a process, made of it at the first use. Any thread may
+        call."""
+        found: Optional[T] = self._once.get(make)
+        if found is None:
+            with self.lock:
+                found = self._once.get(make)
+                if found is None:
+                    found = self._once[make] = make(self)
+        return found
 
     def event_loop(self) -> Any:
         """The asyncio loop of :attr:`coroutines`, which is started."""

@@ -9,7 +9,7 @@ from .context import current
 from .decorators import Connected, register
 from .dispatch import Tally
 from .errors import ProtocolError
-from .events import publisher_of, subscriber
+from .events import own_events, publisher_of
 from .identity import PeerArgument, address_of, tag_name
 from .peer import called_peer, existing_peer
 from .process import process
@@ -173,7 +173,7 @@ def _connections() -> Dict[str, Any]:
     total, peer = Tally(), called_peer() or existing_peer()
     if peer is not None and peer.server is not None:
         total.by_tag = peer.server.tally()
-    total.merge(subscriber.runner.tally)
+    total.merge(own_events().subscriber.runner.tally)
     return {tag_name(tag): {"calls": count.calls, "errors": count.errors, "seconds": count.seconds,
                             "latency": {2.0 ** exponent: number
                                         for exponent, number in sorted(count.latencies.items())}}

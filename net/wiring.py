@@ -35,6 +35,9 @@ def wire() -> None:
 def _load() -> None:
     from . import discovery, events, statistics  # noqa: F401  for the functions that it has
 
+    # Both are made before any thread of a peer can want them.
+    process.once(discovery.cache_of)
+    process.once(events.Events)
     process.hand_over = events.adopt
     process.launch_hooks = [discovery.announce, events.serve_events]
 

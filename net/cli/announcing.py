@@ -5,7 +5,7 @@ from time import monotonic, sleep
 from typing import Any, Dict, List, Tuple
 
 from ..errors import NetError
-from ..events import EXIT_TIME, event, publisher
+from ..events import EXIT_TIME, event, own_events
 from ..identity import printable
 from ..peer import Peer
 from .screen import Failed, Screen, Usage
@@ -30,6 +30,7 @@ def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str,
     if not _wait_for_subscribers(name, wait):
         raise Failed(f"no peer has subscribed to {name!r} within {wait:g} s")
     trigger(*args, **kwargs)
+    publisher = own_events().publisher
     late = publisher.flush(EXIT_TIME)
     taken: List[str] = []
     for subscriber, counts in publisher.stats()["events"][name]["subscribers"].items():
@@ -50,6 +51,7 @@ def _as_given(*args: Any, **kwargs: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any
 
 
 def _wait_for_subscribers(name: str, wait: float) -> bool:
+    publisher = own_events().publisher
     ends, seen, changed = monotonic() + wait, 0, monotonic()
     while monotonic() < ends:
         with publisher.lock:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
 from ..calls.ways import place_of
 from ..errors import Address, TooFewPeers
 from ..peer import _Peer, called_peer
-from ..process import process
+from ..process import Process, process
 from ..settings import settings
 from .cache import Callback, PeerCache
 from .engine import Engine
@@ -37,6 +37,20 @@ def _groups_may_come_first(function: Callable[..., Peers]) -> Callable[..., Peer
             return function(groups=args[0], **kwargs)
         return function(*args, **kwargs)
     return peers
+
+
+def cache_of(process: Process) -> PeerCache:
+    """What a process knows of peers, with its finders. One more way to find peers is one more of
+    them."""
+    found = PeerCache(process)
+    found.finders += [Lan(process.loop, found), Static(process.loop, found),
+                      Engine(process.loop, found, process.client.carriers)]
+    return found
+
+
+def known_peers() -> PeerCache:
+    """What this process knows of peers."""
+    return process.once(cache_of)
 
 
 # Seconds between the checks of a caller that waits for peers: the list costs nothing, a search of
@@ -91,7 +105,7 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
     :raises SettingError: a setting has a value that it cannot take.
     """
     def look(search: bool) -> Peers:
-        found = known_peers.peers(search, on_host)
+        found = known_peers().peers(search, on_host)
         called = called_peer()
         if called is not None and called.instance != process.instance:
             own = called.instance  # of a test's, which stands for a process
@@ -131,35 +145,35 @@ def watch(callback: Callback, executor: Any = None) -> Callable[[], None]:
     :returns: a function that ends it.
     :raises TypeError: no executor.
     """
-    return known_peers.watch(callback, place_of(process, callback, executor)).stop
+    return known_peers().watch(callback, place_of(process, callback, executor)).stop
 
 
 def doubt(address: Address) -> None:
     """Find out whether a peer that could not be reached is gone. Any thread may call."""
-    if known_peers.knows(address):
-        known_peers.doubt(address)
+    if known_peers().knows(address):
+        known_peers().doubt(address)
 
 
 def other_way(address: Address) -> Optional[Address]:
     """Another address of a peer that cannot be reached at this one, None if none is known. Any
     thread may call."""
-    found = (finder.other_way(address) for finder in known_peers.finders)
+    found = (finder.other_way(address) for finder in known_peers().finders)
     return next((other for other in found if other is not None), None)
 
 
 def changed() -> None:
     """The peer of this process says something else of itself from now on."""
-    known_peers.changed()
+    known_peers().changed()
 
 
 def forget() -> None:
     """Start afresh in a forked child."""
-    known_peers.forget()
+    known_peers().forget()
 
 
 def announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
-    closers = [finder.announce(peer) for finder in known_peers.finders]
+    closers = [finder.announce(peer) for finder in known_peers().finders]
     # The goodbye at exit comes after the port was closed, so that a peer that checks finds it
     # closed.
     atexit.register(peer.close)
@@ -169,9 +183,3 @@ def announce(peer: _Peer) -> Callable[[], None]:
         for end in closers:
             end()
     return close
-
-
-#: The cache of this process, and its finders. One more way to find peers is one more finder here.
-known_peers = PeerCache()
-known_peers.finders += [Lan(process.loop, known_peers), Static(process.loop, known_peers),
-                        Engine(process.loop, known_peers, process.client.carriers)]

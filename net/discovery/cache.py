@@ -13,7 +13,7 @@ from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, Iterator,
 from ..errors import Address, CallCancelled, NetError
 from ..identity import PeerId
 from ..log import DISCOVERY, RateLimitedLog
-from ..process import process
+from ..process import Process
 from ..settings import is_loopback
 from .answers import Answer
 from .finder import Finder
@@ -94,7 +94,8 @@ class Entries:
 class PeerCache:
     """The known peers of this process. Any thread may call."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process) -> None:
+        self._process = process
         # One search at a time. Held while searching: other threads that want the same wait for it.
         self._searching = threading.Lock()
         self._searched_at = 0.0
@@ -114,7 +115,7 @@ class PeerCache:
 
     def forget(self) -> None:
         """Start afresh in a forked child: it is another peer, and has none of our threads."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(self._process)  # type: ignore[misc]
         for finder in self.finders:
             finder.forget()
 
@@ -223,7 +224,7 @@ class PeerCache:
             self._remove(address, left)
         came: List[Known] = []
         merged = merge_answers([answer for answer in answers if self._holds(answer.address)],
-                               process.instance, self._own)
+                               self._process.instance, self._own)
         dropped = merged.dropped
         for answer in merged.answers:
             one = Known(peer_id(answer), answer, identity(answer, self._own))
@@ -239,7 +240,7 @@ class PeerCache:
             self._remove(answer.address, left)
             if self._entries.add(one):
                 came.append(one)
-                process.client.saw(answer.address, answer.dialect)
+                self._process.client.saw(answer.address, answer.dialect)
             else:
                 dropped.append((answer.address, "too many peers, or too much that they say"))
         self._tell(left, came)
@@ -273,7 +274,7 @@ class PeerCache:
         A process that serves no peer has to be asked to, by a watch.
         """
         now = monotonic()
-        peer = process.peer
+        peer = self._process.peer
         if self._kept_until < now + USED_SECONDS / 2 and peer is not None and peer.launched:
             with self._lock:
                 self._keep(max(self._kept_until, now + USED_SECONDS))

@@ -2,6 +2,7 @@
 asked."""
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from time import monotonic
@@ -10,7 +11,7 @@ from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple, Opti
 from ..errors import NetError
 from ..identity import PeerId, address_of, decode_text, functions_digest, make_tag
 from ..peer import DEFAULTS, function_names
-from ..process import process
+from ..process import Process, process
 from . import Groups, doubt, peers, wait_for_peers
 from .listing import Peers
 
@@ -142,12 +143,14 @@ def _key(peer: PeerId) -> str:
     return f"{peer.info.get('instance')} {peer}"
 
 
-def _call(peer: PeerId, tag: bytes) -> Dict[str, Any]:
+def functions_of(process: Process) -> FunctionCache:
+    """What a process knows of the functions of peers."""
+    return FunctionCache(functools.partial(_call, process))
+
+
+def _call(process: Process, peer: PeerId, tag: bytes) -> Dict[str, Any]:
     answer = process.client.call(peer, tag, (), {}, ASK_SECONDS)
     return answer if isinstance(answer, dict) else {}
-
-
-function_cache = FunctionCache(_call)
 
 
 def peers_with(tag: bytes, groups: Groups = None, hubs_only: bool = False, on_host: bool = False,
@@ -157,7 +160,7 @@ def peers_with(tag: bytes, groups: Groups = None, hubs_only: bool = False, on_ho
 
     def look(refresh: bool) -> Peers:
         found = peers(refresh=refresh, groups=groups, on_host=on_host, hubs_only=hubs_only)
-        return function_cache.having(found, name)
+        return process.once(functions_of).having(found, name)
     return wait_for_peers(look, name, at_least, timeout)
 
 

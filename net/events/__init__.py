@@ -14,9 +14,9 @@ from ..errors import Address
 from ..identity import PeerArgument, PeerId, address_of, decode_text, group_named, tag_name
 from ..link.tcp import is_own_address
 from ..peer import _Peer, called_peer, launch_by_decorator
-from ..process import process
+from ..process import Process, process
 from ..run.server_connection import Handover
-from ..settings import is_loopback, settings
+from ..settings import is_loopback
 from ..wire.deliveries import MAX_NAME
 from .handlers import Handler
 from .old import OldSubscribers
@@ -29,12 +29,35 @@ F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
 # Seconds that events have to leave when the process ends.
 EXIT_TIME = 2.0
 
-#: The connections for events, of both halves.
-places = Places(settings)
-publisher = Publisher(_Peer.SUBSCRIPTIONS, process.loop, settings, places)
-subscriber = Subscriber(discovery.watch, process.loop, settings, places, process.client,
-                        _Peer.CONNECTIONS, lambda: process.memory)
-old_subscribers = OldSubscribers(publisher, process.client)
+
+class Events:
+    """The events of a process, of both halves.
+
+    :ivar places: the connections for them.
+    """
+
+    def __init__(self, process: Process) -> None:
+        def watch(callback: Callable[[str, PeerId], None]) -> Callable[[], None]:
+            return process.once(discovery.cache_of).watch(callback, None).stop
+
+        self.places = Places(process.settings)
+        self.publisher = Publisher(_Peer.SUBSCRIPTIONS, process.loop, process.settings,
+                                   self.places)
+        self.subscriber = Subscriber(watch, process.loop, process.settings, self.places,
+                                     process.client, _Peer.CONNECTIONS, lambda: process.memory)
+        self.old_subscribers = OldSubscribers(self.publisher, process.client)
+
+    def forget(self) -> None:
+        """Start afresh in a forked child."""
+        self.publisher.forget()
+        self.subscriber.forget()
+        self.old_subscribers.forget()
+        self.places.clear()
+
+
+def own_events() -> Events:
+    """Those of this process."""
+    return process.once(Events)
 
 
 def event(name: str) -> Callable[[F], F]:
@@ -123,8 +146,9 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
         launch_by_decorator()
         own = _Peer.EXECUTORS.get(connected.tag) if executor is None else executor
         place = place_of(process, connected.__wrapped__, own)
-        subscriber.add(Handler(event, connected.tag, connected.__wrapped__, addresses, group_names,
-                               hubs_only, on_host, on_gap, place))
+        own_events().subscriber.add(
+            Handler(event, connected.tag, connected.__wrapped__, addresses, group_names, hubs_only,
+                    on_host, on_gap, place))
         return connected
     return define
 
@@ -169,7 +193,7 @@ def unsubscribe(event: str, handler: Callable[..., Any]) -> None:
     :raises LookupError: it is not subscribed to that event.
     """
     function = handler.__wrapped__ if is_connected(handler) else handler  # type: ignore
-    if not subscriber.remove(event, function):
+    if not own_events().subscriber.remove(event, function):
         raise LookupError(f"{handler!r} is not subscribed to the event {event!r}")
 
 
@@ -199,7 +223,8 @@ def accept(event: str, peer_id: PeerArgument, tag: Union[str, bytes]) -> bool:
     if len(decode_text(encoded)) > MAX_NAME:
         raise ValueError(f"a tag of more than {MAX_NAME} characters")
     context = current()
-    old_subscribers.subscribe(peer, (event, encoded), "" if context is None else context.dialect)
+    own_events().old_subscribers.subscribe(
+        peer, (event, encoded), "" if context is None else context.dialect)
     return True
 
 
@@ -224,7 +249,8 @@ def _is_here(host: str) -> bool:
 
 def publisher_of(peer: Optional[_Peer]) -> Publisher:
     """What sends the events of a peer; that of this process unless the peer has its own."""
-    found: Publisher = publisher if peer is None or peer.publisher is None else peer.publisher
+    found: Publisher = own_events().publisher if peer is None or peer.publisher is None \
+        else peer.publisher
     return found
 
 
@@ -234,31 +260,31 @@ def adopt(handover: Handover, owner: _Peer) -> None:
 
 
 def serve_events(peer: _Peer) -> Callable[[], None]:
+    events = own_events()
     hears = not peer.test or peer is process.peer
     if hears:
-        subscriber.serve(peer.id, peer.place)
+        events.subscriber.serve(peer.id, peer.place)
 
     def close() -> None:
         if hears:
-            subscriber.pause()
+            events.subscriber.pause()
         publisher_of(peer).close(peer, EXIT_TIME)
     return close
 
 
 def flush_at_exit() -> None:
     """Give events time to leave before the process ends."""
-    publisher.flush(EXIT_TIME)
+    own_events().publisher.flush(EXIT_TIME)
 
 
 def forget() -> None:
-    publisher.forget()
-    subscriber.forget()
-    old_subscribers.forget()
-    places.clear()
+    """Start afresh in a forked child."""
+    own_events().forget()
 
 
 def move() -> None:
     """Hear this process at its new address, and have old programs call us there."""
+    subscriber = own_events().subscriber
     subscriber.moved()
     peer = process.peer
     if peer is not None and peer.launched and subscriber.own_id is not None \

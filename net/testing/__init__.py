@@ -137,12 +137,12 @@ def _alone(ports: range) -> Iterator[None]:
     def holds(address: Address) -> bool:
         return address[1] in ports or not is_loopback(address[0])
 
-    with discovery.known_peers.elsewhere(holds):
-        events.subscriber.leave_network()
+    with discovery.known_peers().elsewhere(holds):
+        events.own_events().subscriber.leave_network()
         try:
             yield
         finally:
-            events.subscriber.leave_network()
+            events.own_events().subscriber.leave_network()
 
 
 @contextmanager

@@ -299,7 +299,7 @@ class LanPeer(FaultyPeer):
         return self
 
     def _reach_datagrams(self, done: threading.Event) -> None:
-        for finder in known_peers.finders:
+        for finder in known_peers().finders:
             for beacon in finder.node.beacons if isinstance(finder, Lan) else ():
                 if beacon.peer is self:
                     beacon.sockets = FaultySockets(beacon, self.faults)

@@ -46,7 +46,8 @@ class MemoryPeer(FaultyPeer):
         self.instance = instance
         if instance != process.instance:
             self.SUBSCRIPTIONS = {}
-            self.publisher = Publisher(self.SUBSCRIPTIONS, process.loop, settings, events.places)
+            self.publisher = Publisher(self.SUBSCRIPTIONS, process.loop, settings,
+                                       events.own_events().places)
 
     def _endpoints(self) -> List[Listener]:
         self.bound = [HOST]
@@ -177,14 +178,14 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
     """A network in memory, and this process in it and in no other. Gives what makes a peer there,
     of the settings that are its own."""
     process.load()
-    finder = MemoryFinder(process.loop, known_peers)
+    finder = MemoryFinder(process.loop, known_peers())
     own = MemoryPeer({}, process.instance)
     with process.lock:
         before, process.peer = process.peer, own
     try:
-        with known_peers.elsewhere(lambda address: address in finder.members, [finder]):
+        with known_peers().elsewhere(lambda address: address in finder.members, [finder]):
             own.launch()
-            events.subscriber.leave_network()
+            events.own_events().subscriber.leave_network()
             try:
                 yield lambda values: MemoryPeer(values, os.urandom(16).hex())
             finally:
@@ -195,6 +196,6 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
             process.peer = before
             process.peers.remove(own)
         if before is not None and before.launched:
-            events.subscriber.serve(before.id, before.place)
-        events.subscriber.leave_network()
+            events.own_events().subscriber.serve(before.id, before.place)
+        events.own_events().subscriber.leave_network()
         process.client.close_idle()  # those to peers that have gone

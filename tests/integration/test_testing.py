@@ -69,8 +69,8 @@ def test_two_networks_do_not_see_each_other():
 
 def test_a_network_has_no_peers_of_the_one_before():
     with net.testing.peers(2) as before:
-        assert all([known_peers.knows(peer.address) for peer in before])
-    assert not any([known_peers.knows(peer.address) for peer in before])
+        assert all([known_peers().knows(peer.address) for peer in before])
+    assert not any([known_peers().knows(peer.address) for peer in before])
 
 
 def test_events_come_through(net_peers):

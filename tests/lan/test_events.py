@@ -22,7 +22,7 @@ def lan(build) -> Iterator[VirtualLan]:
 def connected(process: Any) -> int:
     """How many other publishers' events come to this process."""
     return ask(process, "sum(bool(target.subscription.pairs) for address, target in "
-                        "__import__('net.events').events.subscriber._targets.items() "
+                        "__import__('net.events').events.own_events().subscriber._targets.items() "
                         "if address != net.Peer().id.address)")
 
 

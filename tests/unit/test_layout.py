@@ -323,12 +323,6 @@ def test_the_test_of_stream_sockets_sees_them(text):
 STATE = {
     "process.process": "the one object that holds what there is once; tests make others",
     "settings.settings": "they are set by assignment to net.NAME, before there is anything else",
-    "discovery.known_peers": "net.peers() and net.watch() have no argument that could bring it",
-    "discovery.functions.function_cache": "what is known of their functions, likewise",
-    "events.places": "the connections for events; of both halves",
-    "events.publisher": "decorated events have no argument that could bring it",
-    "events.subscriber": "nor do subscriptions",
-    "events.old_subscribers": "nor do those of old programs",
     "serving.main_thread": "a process has one main thread",
     "forking.fork_lock": "a fork is of the whole process",
     "forking._in_child": "so are its hooks",

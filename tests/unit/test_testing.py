@@ -18,7 +18,7 @@ import net.testing
 from net.discovery import known_peers
 from net.discovery.answers import Answer
 from net.discovery.lan.sockets import Sockets
-from net.events import subscriber
+from net.events import own_events
 from net.process import process
 from net.settings import settings
 from net.testing import memory
@@ -190,7 +190,7 @@ def test_a_process_hears_itself_again_and_nobody_of_a_network_that_it_has_left(h
     done = threading.Event()
     process.loop.call_soon(done.set)
     assert done.wait(WAIT)
-    assert a.address not in subscriber._targets
+    assert a.address not in own_events().subscriber._targets
     until_heard(heard, [net.Peer().id])
 
 
@@ -323,12 +323,12 @@ def test_what_other_networks_know_is_not_listed():
     foreign = Answer(("127.0.0.1", 3010), {"instance": "0" * 32, "group": None}, "test", 0.0, 0.0)
     with in_memory(1) as [a]:
         with in_memory(1) as [b]:
-            known_peers.learn([foreign])
+            known_peers().learn([foreign])
             assert addresses(net.peers(refresh=True)) == [b.address]
             # It can be called all the same.
             assert farm.render("x", peer=a) == "x rendered"
         assert addresses(net.peers()) == [a.address]
-    assert not known_peers.knows(a.address) and not known_peers.knows(b.address)
+    assert not known_peers().knows(a.address) and not known_peers().knows(b.address)
 
 
 def test_threads_may_use_them_at_the_same_time():

@@ -96,7 +96,7 @@ def finder():
 def cache(network, finder, monkeypatch):
     # As in a process that serves no peer.
     monkeypatch.setattr(process, "peer", None)
-    cache = PeerCache()
+    cache = PeerCache(process)
     cache.finders.append(finder)
     return cache
 

@@ -145,5 +145,5 @@ def test_a_peer_is_asked_by_a_call_of_this_process(monkeypatch, answer, facts):
 
     monkeypatch.setattr(functions.process.client, "call", call)
     peer = make_id(3010, "192.0.2.1")
-    assert functions._call(peer, functions.CONNECTIONS) == facts
+    assert functions._call(functions.process, peer, functions.CONNECTIONS) == facts
     assert asked == [(peer, functions.CONNECTIONS, (), {}, functions.ASK_SECONDS)]

@@ -51,7 +51,7 @@ def introduction(port, instance="i"):
 
 def search(on_host=False, known=()):
     """Search with the finders of this process, whose peer is left out."""
-    return search_module.search(known_peers.finders, on_host, known)
+    return search_module.search(known_peers().finders, on_host, known)
 
 
 def addresses(outcome):
@@ -173,7 +173,7 @@ def test_a_second_without_a_turn_hides_nobody(ports, listening, monkeypatch):
     monkeypatch.setattr(search_module, "LAST_START", patience(30.0))
     monkeypatch.setattr(search_module, "END", patience(30.0))
     there = [listening(number, introduction(ports[number], str(number))) for number in range(2)]
-    state = Searching(known_peers.finders, True, [])
+    state = Searching(known_peers().finders, True, [])
     state.sweep.add_host("127.0.0.1", ports, "neighbour table")
     assert addresses(state.run()) == there and state.report.left == 0
 
@@ -204,7 +204,7 @@ class FakeLan(LanQuest):
         self.search = Searching([], False, [])
         self.search.threads = 0
         self.started = []
-        super().__init__(self.search, known_peers.finders[0].node, b"m" * 16, None,
+        super().__init__(self.search, known_peers().finders[0].node, b"m" * 16, None,
                          lambda heard: None)
 
     def _fill(self, sweep, shares):
@@ -511,7 +511,7 @@ def test_the_signature_is_the_documented_one():
 def asked(monkeypatch):
     """What net.peers asks of the cache and of the filter."""
     calls = []
-    monkeypatch.setattr("net.discovery.known_peers.peers",
+    monkeypatch.setattr(known_peers(), "peers",
                         lambda refresh, on_host: calls.append((refresh, on_host)) or "all")
     monkeypatch.setattr("net.discovery.listing.filtered",
                         lambda peers, groups, hubs: calls.append((groups, hubs)) or "some")

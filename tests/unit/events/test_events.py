@@ -48,7 +48,7 @@ class Heard:
                 net.unsubscribe(event, connected)
             except LookupError:
                 pass
-        until(lambda: not _Peer.SUBSCRIPTIONS and not events.subscriber._targets)
+        until(lambda: not _Peer.SUBSCRIPTIONS and not events.own_events().subscriber._targets)
         _Peer.CONNECTIONS.clear()
         _Peer.CONNECTIONS.update(self._connections)
 
@@ -477,11 +477,11 @@ class OldPeers:
 @pytest.fixture
 def old_peers(monkeypatch) -> Iterator[OldPeers]:
     made = OldPeers()
-    monkeypatch.setattr(events.old_subscribers, "_client", made)
+    monkeypatch.setattr(events.own_events().old_subscribers, "_client", made)
     yield made
-    for feed in list(events.old_subscribers._feeds.values()):
-        events.publisher.end(feed, "the test is over")
-    until(lambda: not events.old_subscribers._feeds)
+    for feed in list(events.own_events().old_subscribers._feeds.values()):
+        events.own_events().publisher.end(feed, "the test is over")
+    until(lambda: not events.own_events().old_subscribers._feeds)
 
 
 def ids(count: int, host: str = "198.51.100.7") -> List[str]:
