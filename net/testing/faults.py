@@ -28,6 +28,8 @@ MAX_ON_THE_WAY = 8 * 1024 * 1024
 RESEND = 0.2
 # Seconds between looks whether a fault has begun or ended.
 LOOK = 0.02
+# Seconds to wait for connections that are ended, which takes a look.
+RESET_SECONDS = 5.0
 # Seconds that the loop has to let a peer's datagrams go through its network.
 REACH_SECONDS = 10.0
 
@@ -59,11 +61,14 @@ class Faults:
         self.frozen = self.cut = False
 
     def end_connections(self) -> None:
-        """End all connections by a reset."""
+        """End all connections by a reset, and wait until they have ended: no call may still find
+        one of them good. Not in the loop."""
         with self._lock:
             pumps = list(self._pumps)
         for pump in pumps:
             pump.reset()
+        for pump in pumps:
+            pump.ended.wait(RESET_SECONDS)
 
     def lateness(self) -> float:
         """Seconds that the next piece comes late."""
@@ -85,6 +90,8 @@ class Faults:
         pump = _Pump(self, outer, ours)
         with self._lock:
             self._pumps.add(pump)
+        if self.cut:  # meanwhile
+            pump.reset()
         threading.Thread(target=self._run, args=(pump,), name="net-fault", daemon=True).start()
         return theirs
 
@@ -94,6 +101,7 @@ class Faults:
         finally:
             with self._lock:
                 self._pumps.discard(pump)
+            pump.ended.set()
 
 
 class _Way:
@@ -147,6 +155,7 @@ class _Pump:
         self._outer = outer
         self._inner = inner
         self._reset = False
+        self.ended = threading.Event()
 
     def reset(self) -> None:
         self._reset = True
