@@ -1,6 +1,7 @@
 """A request and the registry in, a reply out. No socket and no thread of its own."""
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import traceback
@@ -272,7 +273,8 @@ class Dispatch:
     def _answer_several(self, frame: Fields, context: Context, tally: Tally,
                         charge: Optional[Callable[[int], None]]) -> List[Buffer]:
         """Run a function for each of some arguments, one after the other. The result is a list of
-        outcomes; what has none did not run. It is null if there is no such function."""
+        outcomes; what has none did not run. It is null if there is no such function, or if its
+        results are streams, each of which takes a connection."""
         number, tag = frame[1], SEVERAL
         try:
             args, _, seconds = messages.decode_call(frame, settings.limits, context.borrow, charge)
@@ -282,7 +284,8 @@ class Dispatch:
         except BaseException as problem:
             return messages.encode_refusal(number, _unreadable(tag, problem))
         known = self._connections.get(tag)
-        if known is None:
+        if known is None or inspect.isgeneratorfunction(known) \
+                or inspect.isasyncgenfunction(known):
             return messages.encode_result(number, None)
         if tag in self._groups and context.caller.group not in self._groups[tag]:
             return messages.encode_refusal(number, self._stranger(tag, context))

@@ -221,6 +221,9 @@ async def async_items(number):
     assert list(items.any.on(peers=[peer])(3)) == [0, 1, 2]
     assert list(items.all.on(peers=[peer])(3)[peer]) == [0, 1, 2]
     assert [list(each) for each in items.map.on(peers=[peer])([3, 2])] == [[0, 1, 2], [0, 1]]
+    # What is not declared as a generator function is one all the same.
+    undeclared = net.remote("items").map.on(peers=[peer])
+    assert [list(each) for each in undeclared([3, 0, 2], chunk=3)] == [[0, 1, 2], [], [0, 1]]
 
     @net.remote("async items")
     async def async_items(number):

@@ -832,6 +832,18 @@ def test_of_several_any_value_is_itself(tally, value):
     assert outcomes(ask_several(dispatch, tally, tag_text("echo"), [[value]] * 3)) == [value] * 3
 
 
+def test_several_that_give_streams_are_asked_for_one_by_one(tally):
+    def items(number: int) -> Any:
+        yield number
+
+    async def async_items(number: int) -> Any:
+        yield number
+
+    dispatch = Dispatch({encode_text("items"): items, encode_text("async"): async_items})
+    for name in ("items", "async"):
+        assert ask_several(dispatch, tally, tag_text(name), [[1], [2]]) is None
+
+
 def test_of_several_flags_and_what_cannot_travel_keep_to_themselves(dispatch, tally):
     assert [type(one) for one in outcomes(
         ask_several(dispatch, tally, tag_text("special"), [[], []]))] == [Flag] * 2
