@@ -710,7 +710,7 @@ class Executor(BaseExecutor):
         :raises RuntimeError: the executor was shut down.
         """
         target_of = getattr(fn, "_target", None)
-        if target_of is None:
+        if not callable(target_of):  # of ``f.any`` it is no function
             raise TypeError(f"peers run connected functions, not {fn!r}; see net.connect")
         job = _Job(Future(), current(), args, kwargs)
         with self._lock:
@@ -735,7 +735,10 @@ class Executor(BaseExecutor):
                        self._at_a_time, repeatable, missed=target.missed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more work, as :meth:`concurrent.futures.Executor.shutdown` says."""
+        """Accept no more work, as :meth:`concurrent.futures.Executor.shutdown` says.
+
+        :raises RuntimeError: a callback of a future's would wait for its own end.
+        """
         with self._lock:
             self._closed = True
             all_workers = list(self._workers.values())

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..context import Context
 from ..errors import (AuthenticationError, InvalidConnection, NetError, PeerBusy, PeerLost,
@@ -82,6 +82,8 @@ class Workers:
         self._spread: Spread[Any] = Spread(at_a_time, repeatable, monotonic())
         self._threads: Counter[Any] = Counter()
         self._count = 0
+        # Numbers of those that work.
+        self._own: Set[int] = set()
         # What wakes a thread that waits for a task, and its peer.
         self._idle: Dict[threading.Condition, Any] = {}
         # Notified when nothing is left to do, and at the end.
@@ -132,8 +134,13 @@ class Workers:
             self._lock.release()
 
     def join(self) -> None:
-        """Wait until all tasks are done."""
+        """Wait until all tasks are done.
+
+        :raises RuntimeError: in a thread that does one.
+        """
         with self._ended:
+            if threading.get_ident() in self._own:
+                raise RuntimeError("a callback cannot wait for the end of what it belongs to")
             self._ended.wait_for(lambda: not self._is_busy())
 
     def _is_busy(self) -> bool:
@@ -222,10 +229,13 @@ class Workers:
 
     def _work(self, peer: Any) -> None:
         more = threading.Condition(self._lock)
+        with self._lock:
+            self._own.add(threading.get_ident())
         while True:
             with self._lock:
                 tasks = self._next(peer, more)
                 if not tasks:
+                    self._own.discard(threading.get_ident())
                     self._count -= 1
                     self._threads[peer] -= 1
                     if not self._threads[peer]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import io
 import gc
 import itertools
@@ -659,8 +660,10 @@ def test_an_executor_runs_what_is_submitted(executor):
 
 
 def test_an_executor_says_what_it_cannot_run(executor):
-    with pytest.raises(TypeError, match="connected functions"):
-        executor.submit(len, [])
+    f = Fake(lambda peer: peer, [A])
+    for what in (len, f.any, functools.partial(f.call, A), None):
+        with pytest.raises(TypeError, match="connected functions"):
+            executor.submit(what, [])
 
 
 def test_an_executor_takes_nothing_after_its_end():
@@ -672,6 +675,25 @@ def test_an_executor_takes_nothing_after_its_end():
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(f)
     executor.shutdown()
+
+
+def test_a_callback_that_would_wait_for_its_own_end_fails():
+    executor = net.Executor()
+    seen: List[Any] = []
+
+    def end(future: Any) -> None:
+        try:
+            executor.shutdown()
+        except BaseException as problem:
+            seen.append(problem)
+    go = threading.Event()
+    f = Fake(lambda peer: go.wait(patience(5)) and peer, [A])
+    future = executor.submit(f)
+    future.add_done_callback(end)  # in the thread that has the value
+    go.set()
+    assert future.result(patience(5)) == A
+    executor.shutdown()
+    assert [type(problem) for problem in seen] == [RuntimeError]
 
 
 def test_an_executor_cancels_what_waits():
