@@ -1,9 +1,10 @@
-"""One call, many peers, between real processes."""
+"""One call, many peers: peers in memory, and processes where one of them is killed."""
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -15,12 +16,13 @@ from typing import Callable, Iterator, List
 import pytest
 
 import net
+import net.testing
 import sample
 from leaks import open_sockets
 from net.calls import aio
 from net.process import process as own
-from ports import PortRange
-from processes import PeerProcess, environment, run_python
+from net.testing import LocalPeer
+from processes import environment, run_python
 from times import patience
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "render_farm.py"
@@ -36,54 +38,61 @@ def no_work(no_leaks: None) -> Iterator[None]:
         time.sleep(0.005)
 
 
-@pytest.fixture
-def others(sample_process: Callable[..., PeerProcess]) -> List[PeerProcess]:
-    return [sample_process() for _ in range(3)]
+@net.connect
+def place() -> int:
+    """The port of the peer that it was called through."""
+    return net.Peer().id.port
 
 
 @pytest.fixture
-def peers(others: List[PeerProcess]) -> List[net.PeerId]:
-    return [net.PeerId(process.id) for process in others]
+def three() -> Iterator[List[LocalPeer]]:
+    with net.testing.peers(3, processes=False) as found:
+        yield found
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[List[net.PeerId]]:
-    """Two peers that the tests leave as they are."""
-    held = PortRange()
-    started = []
-    try:
-        for number in range(2):
-            folder = tmp_path_factory.mktemp(f"pair{number}")
-            started.append(PeerProcess("from sample import *\n", folder,
-                                       {"NET_PORT_START": held.ports.start}))
-        yield [net.PeerId(process.id) for process in started]
-    finally:
-        for process in started:
-            process.stop()
-        held.close()
+@pytest.fixture
+def pair() -> Iterator[List[net.PeerId]]:
+    with net.testing.peers(2, processes=False) as found:
+        yield [peer.id for peer in found]
 
 
-def test_any_takes_peers_by_turns_and_leaves_out_those_that_are_gone(others, peers):
-    pids = {process.pid for process in others}
-    where = sample.where.any.on(peers=peers)
-    assert {where() for _ in range(3)} == pids
-    others[0].kill()
-    assert {where() for _ in range(6)} == pids - {others[0].pid}
+@pytest.fixture
+def connected() -> Iterator[Callable[..., None]]:
+    """Connects functions under a name, until the test ends."""
+    handles = []
+    yield lambda name, function: handles.append(net.connect(name)(function))
+    for handle in handles:
+        net.disconnect(handle)
 
 
-def test_any_gives_a_call_that_a_killed_peer_ran_to_nobody_else(others, peers):
-    found = []
+def test_any_takes_peers_by_turns_and_leaves_out_those_that_are_gone(three):
+    ports = {peer.address[1] for peer in three}
+    where = place.any.on(peers=three)
+    assert {where() for _ in range(3)} == ports
+    three[0].kill()
+    assert {where() for _ in range(6)} == ports - {three[0].address[1]}
+
+
+def test_any_gives_a_call_that_a_killed_peer_ran_to_nobody_else(three, connected):
+    running, go_on, found = threading.Event(), threading.Event(), []
+
+    def hang() -> None:
+        assert not running.is_set()
+        running.set()
+        go_on.wait(patience(10))
+    connected("hang", hang)
 
     def call() -> None:
         try:
-            sample.hang.any.on(peers=[peers[0], peers[1]])(30)
+            net.remote("hang").any.on(peers=three[:2])()
         except net.NetError as problem:
             found.append(problem)
     thread = threading.Thread(target=call)
     thread.start()
-    assert others[0].read_line() == "running"
-    others[0].kill()
+    assert running.wait(patience(10))
+    three[0].kill()
     thread.join(patience(5))
+    go_on.set()
     assert type(found[0]) is net.PeerLost
 
 
@@ -102,13 +111,13 @@ def test_all_takes_as_long_as_one_and_keeps_errors(pair):
         failed[pair[0]]
 
 
-def test_a_peer_that_hangs_delays_nobody(others, peers):
-    others[0].signal(signal.SIGSTOP)
-    results = sample.where.all.on(peers=peers, timeout=1)()
+def test_a_peer_that_hangs_delays_nobody(three):
+    three[0].freeze()
+    results = place.all.on(peers=[peer.id for peer in three], timeout=0.5)()
     first, second, third = results
-    assert third == peers[0] and {results[first], results[second]} == \
-        {others[1].pid, others[2].pid}
-    assert type(results.errors[peers[0]]) is net.CallTimeout
+    assert third == three[0].id
+    assert {results[first], results[second]} == {peer.address[1] for peer in three[1:]}
+    assert type(results.errors[third]) is net.CallTimeout
 
 
 def test_all_awaited(pair):
@@ -125,10 +134,10 @@ def test_connections_of_started_calls_are_closed_when_nobody_uses_them(pair, mon
     opened = [pool for pool in pools.values() if pool._open]
     assert len(opened) == 2
     deadline = time.monotonic() + patience(5)
-    while any(pool._open for pool in opened) and time.monotonic() < deadline:
+    # What wakes the event loop stays.
+    while any(pool._open for pool in opened) or len(open_sockets() - before) > 2:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not any(pool._open for pool in opened)
-    assert len(open_sockets() - before) <= 2  # what wakes the event loop
 
 
 def test_map_spreads_calls_in_order(pair):
@@ -139,74 +148,85 @@ def test_map_spreads_calls_in_order(pair):
     assert list(itertools.islice(multiply(itertools.count()), 3)) == [0, 5, 10]
 
 
-def test_peers_killed_during_a_map_of_repeatable_calls_lose_nothing(others, peers):
-    names = [f"task {number}" for number in range(60)]
-    mapped = sample.count.map.on(repeatable=True, peers=peers)(names, itertools.repeat(0.01))
-    values = [next(mapped) for _ in range(6)]
-    others[0].kill()
-    values += mapped
-    assert values == [1] * 60
-    # On those that are left, none ran twice; what they did not run, the killed one had done.
-    ran = [sum(sample.counted(name, peer=peer) for peer in peers[1:]) for name in names]
-    assert max(ran) == 1 and sum(ran) >= 54 - 1
+def test_peers_killed_during_a_map_of_repeatable_calls_lose_nothing():
+    with net.testing.peers(3, app="sample") as others:
+        names = [f"task {number}" for number in range(60)]
+        mapped = sample.count.map.on(repeatable=True, peers=others)(names, itertools.repeat(0.01))
+        values = [next(mapped) for _ in range(6)]
+        others[0].kill()
+        values += mapped
+        assert values == [1] * 60
+        # On those that are left, none ran twice; what they did not run, the killed one had done.
+        ran = [sum(sample.counted(name, peer=peer) for peer in others[1:]) for name in names]
+        assert max(ran) == 1 and sum(ran) >= 54 - 1
 
 
-def test_what_was_lost_ends_a_map_that_is_not_repeatable(others, peers):
-    mapped = sample.hang.map.on(peers=peers[:1])([30, 30])
-    thread = threading.Thread(target=lambda: (others[0].read_line(), others[0].kill()))
+def test_what_was_lost_ends_a_map_that_is_not_repeatable(three, connected):
+    running, go_on = threading.Event(), threading.Event()
+
+    def hang(_number: int) -> None:
+        running.set()
+        go_on.wait(patience(10))
+    connected("hang", hang)
+    mapped = net.remote("hang").map.on(peers=three[:1])([1, 2])
+
+    def kill() -> None:
+        assert running.wait(patience(10))
+        three[0].kill()
+    thread = threading.Thread(target=kill)
     thread.start()
     with pytest.raises(net.PeerLost):
         next(mapped)
+    go_on.set()
     thread.join()
 
 
-def test_closing_a_map_cancels_what_runs(sample_process):
-    process = sample_process("""
-@net.connect("until cancelled")
-def until_cancelled(number):
-    print("begun", flush=True)
-    while number and not net.cancelled():
-        time.sleep(0.01)
-    print("ended", flush=True)
-""")
-    values = net.remote("until cancelled").map.on(peers=[process.id])(itertools.count())
+def test_closing_a_map_cancels_what_runs(pair, connected):
+    said: queue.Queue = queue.Queue()
+
+    def until_cancelled(number: int) -> None:
+        said.put("begun")
+        while number and not net.cancelled():
+            time.sleep(0.01)
+        said.put("ended")
+    connected("until cancelled", until_cancelled)
+    values = net.remote("until cancelled").map.on(peers=pair[:1])(itertools.count())
     next(values)
-    assert [process.read_line() for _ in range(3)] == ["begun", "ended", "begun"]
+    assert [said.get(timeout=patience(5)) for _ in range(3)] == ["begun", "ended", "begun"]
     values.close()
-    assert process.read_line() == "ended"
+    assert said.get(timeout=patience(5)) == "ended"
 
 
-def test_a_timeout_of_a_map_cancels_what_runs(sample_process):
-    process = sample_process("""
-@net.connect("until cancelled")
-def until_cancelled(number):
-    while not net.cancelled():
-        time.sleep(0.01)
-    print("cancelled", net.remaining(), flush=True)
-""")
-    values = net.remote("until cancelled").map.on(peers=[process.id], timeout=0.3)([1])
+def test_a_timeout_of_a_map_cancels_what_runs(pair, connected):
+    said: queue.Queue = queue.Queue()
+
+    def until_cancelled(number: int) -> None:
+        while not net.cancelled():
+            time.sleep(0.01)
+        said.put(net.remaining())
+    connected("until cancelled", until_cancelled)
+    values = net.remote("until cancelled").map.on(peers=pair[:1], timeout=0.3)([1])
     with pytest.raises(net.CallTimeout):
         next(values)
-    assert process.read_line() == "cancelled 0.0"
+    assert said.get(timeout=patience(5)) == 0.0
 
 
-def test_what_is_lent_and_generators_work_in_all_ways(sample_process):
-    peer = sample_process("""
-@net.connect("count up")
-def count_up(number, progress):
-    for step in range(number):
-        progress(step)
-    return number
+def test_what_is_lent_and_generators_work_in_all_ways(pair, connected):
+    def count_up_there(number, progress):
+        for step in range(number):
+            progress(step)
+        return number
 
-@net.connect("items")
-def items(number):
-    yield from range(number)
+    def items_there(number):
+        yield from range(number)
 
-@net.connect("async items")
-async def async_items(number):
-    for item in range(number):
-        yield item
-""").id
+    async def async_items_there(number):
+        for item in range(number):
+            yield item
+    connected("count up", count_up_there)
+    connected("items", items_there)
+    connected("async items", async_items_there)
+    peer = pair[0]
     steps = []
     count_up = net.remote("count up")
     assert count_up.any.on(peers=[peer])(3, steps.append) == 3
@@ -236,8 +256,7 @@ async def async_items(number):
 
 def test_an_executor_of_peers(pair):
     with net.Executor(peers=pair) as executor:
-        assert {executor.submit(sample.where).result() for _ in range(8)} <= \
-            {sample.where(peer=peer) for peer in pair}
+        assert {executor.submit(place).result() for _ in range(8)} <= {peer.port for peer in pair}
         assert list(executor.map(sample.echo, "abc")) == ["a", "b", "c"]
         with pytest.raises(ZeroDivisionError):
             executor.submit(sample.fail, "ZeroDivisionError").result()
