@@ -2,112 +2,115 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import threading
 import time
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 import forms
 import net
+import net.testing
 from net.calls import aio
-from processes import PeerProcess
 from times import patience
 
-APPLICATION = """
-import concurrent.futures
 
 class Executor(concurrent.futures.ThreadPoolExecutor):
-    given = []  # the futures of all that it was given
+    """Has the futures of all that it was given."""
 
-    def submit(self, *args, **kwargs):
+    def __init__(self) -> None:
+        super().__init__(1, thread_name_prefix="one")
+        self.given: List[Any] = []
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
         self.given.append(super().submit(*args, **kwargs))
         return self.given[-1]
 
-one = Executor(1, thread_name_prefix="one")
-gone = concurrent.futures.ThreadPoolExecutor(1)
-gone.shutdown()
-closed = asyncio.new_event_loop()
-closed.close()
 
-def thread():
+def thread() -> str:
     return threading.current_thread().name
-
-def items(key):
-    notes.add(key, thread())
-    try:
-        while True:
-            yield thread()
-    finally:
-        notes.add(key, thread())
-
-def slow(key):
-    notes.add(key, "began")
-    while not net.cancelled():
-        time.sleep(0.01)
-    notes.get(key + " goes on", 1, 60)
-    notes.add(key, net.cancelled())
-
-async def nothing():
-    notes.add("nothing", "ran")
-
-net.connect("thread", executor=one)(thread)
-net.connect("items", executor=one)(items)
-net.connect("slow", executor=one)(slow)
-net.connect("gone", executor=gone)(lambda: notes.add("gone", "ran"))
-net.connect("closed", executor=closed)(nothing)
-net.connect("main", executor=net.main_thread)(lambda: notes.add("main", "ran"))
-"""
 
 
 @pytest.fixture
-def process(forms_process: Callable[..., PeerProcess]) -> PeerProcess:
-    return forms_process(APPLICATION)
+def served(key) -> Iterator[Callable[..., Any]]:
+    """Has a peer in memory serve a function with an executor; gives the function there."""
+    served: List[Any] = []
+    with net.testing.peers(1, processes=False) as [peer]:
+        def serve(function: Callable[..., Any], executor: Any, timeout: Any = patience(5)) -> Any:
+            name = f"{key} {len(served)}"
+            served.append(net.connect(name, executor=executor)(function))
+            return net.remote(name).on(peer, timeout=timeout)
+        yield serve
+    for function in served:
+        net.disconnect(function)
 
 
-def on(process: PeerProcess, name: str, timeout: Any = 5) -> Any:
-    return net.remote(name).on(process.id, timeout=timeout)
+@pytest.fixture
+def one() -> Iterator[Executor]:
+    with Executor() as executor:
+        yield executor
 
 
-def test_a_function_and_all_of_a_generator_run_in_the_thread_of_their_executor(process, key):
-    assert on(process, "thread")() == "one_0"
-    iterator = on(process, "items")(key)
+def test_a_function_and_all_of_a_generator_run_in_the_thread_of_their_executor(served, one, key):
+    def items() -> Iterator[str]:
+        forms.notes.add(key, thread())
+        try:
+            while True:
+                yield thread()
+        finally:
+            forms.notes.add(key, thread())
+    assert served(thread, one)() == "one_0"
+    iterator = served(items, one)()
     assert [next(iterator), next(iterator)] == ["one_0"] * 2
     iterator.close()
-    assert forms.noted(key, 2, peer=process.id) == ["one_0", "one_0"]
+    assert forms.noted(key, 2) == ["one_0", "one_0"]
 
 
-@pytest.mark.parametrize("name", ["gone", "closed"])
-def test_an_executor_that_takes_nothing_is_busy_and_nothing_ran(process, name):
-    with pytest.raises(net.PeerBusy) as caught:
-        on(process, name)()
-    assert caught.value.ran == "no"
-    assert forms.noted("gone", 1, 0.1, peer=process.id) == []
-    assert forms.noted("nothing", 1, 0.1, peer=process.id) == []
-    assert on(process, "thread")() == "one_0"
+def test_an_executor_that_takes_nothing_is_busy_and_nothing_ran(served, one, key):
+    async def note() -> None:
+        forms.notes.add(key, "ran")
+    gone = concurrent.futures.ThreadPoolExecutor(1)
+    gone.shutdown()
+    closed = asyncio.new_event_loop()
+    closed.close()
+    for function in (served(lambda: forms.notes.add(key, "ran"), gone), served(note, closed)):
+        with pytest.raises(net.PeerBusy) as caught:
+            function()
+        assert caught.value.ran == "no"
+    assert served(thread, one)() == "one_0"
+    assert forms.noted(key, 1, 0.1) == []
 
 
-def test_the_deadline_holds_where_an_executor_never_runs_it(process):
+def test_the_deadline_holds_where_an_executor_never_runs_it(served, key):
+    main = served(lambda: forms.notes.add(key, "ran"), net.main_thread, 0.3)
     started = time.monotonic()
     with pytest.raises(net.CallTimeout):
-        on(process, "main", 0.3)()
+        main()
     assert time.monotonic() - started < patience(1)
-    process.execute(
-        "while not all(waiting[0].cancelled() for waiting in net.main_thread._queue):\n"
-        "    time.sleep(0.01)\n"
-        "net.main_thread.run_pending()")
-    assert forms.noted("main", 1, 0.3, peer=process.id) == []  # what was not started never runs
+    while not all(waiting[0].cancelled() for waiting in net.main_thread._queue):
+        time.sleep(0.01)
+    net.main_thread.run_pending()
+    assert forms.noted(key, 1, 0) == []  # what was not started never runs
 
 
-def test_what_waits_in_an_executor_until_nobody_wants_it_never_runs(process, key):
-    assert on(process, "thread")() == "one_0"
+def test_what_waits_in_an_executor_until_nobody_wants_it_never_runs(served, one, key):
+    def slow() -> None:
+        forms.notes.add(key, "began")
+        while not net.cancelled():
+            time.sleep(0.01)
+        forms.notes.get(key + " goes on", 1, 60)
+        forms.notes.add(key, net.cancelled())
+    assert served(thread, one)() == "one_0"
+    function = served(slow, one, patience(0.3))
     for _ in range(2):
         with pytest.raises(net.CallTimeout):
-            on(process, "slow", patience(0.3))(key)
-    process.execute("while not one.given[2].cancelled():\n"
-                    "    time.sleep(0.01)\n"
-                    f"notes.add({key!r} + ' goes on', True)")
-    assert on(process, "thread", None)() == "one_0"  # it was their turn before
-    assert forms.noted(key, 2, peer=process.id) == ["began", True]
+            function()
+    while not one.given[2].cancelled():
+        time.sleep(0.01)
+    forms.notes.add(key + " goes on", True)
+    assert served(thread, one)() == "one_0"  # it was their turn before
+    assert forms.noted(key, 2) == ["began", True]
 
 
 SECRET = "correct horse battery staple"
