@@ -59,12 +59,13 @@ LOOK_TIME = 0.1
 FIRST_SEARCH, MAX_SEARCH = 1.0, 8.0
 
 
-def wait_for_peers(look: Callable[[bool], Peers], name: str, at_least: int,
+def wait_for_peers(look: Callable[[bool], Peers], name: str, on_host: bool, at_least: int,
                    timeout: Optional[float]) -> Peers:
     """Look until there are enough peers.
 
     :param look: gives those that there are; searches if its argument is true.
     :param name: of the function that they are to have, for the error.
+    :param on_host: whether they are to be on this host, likewise.
     :raises TooFewPeers: there are fewer when the time is over.
     """
     found = look(False)
@@ -75,13 +76,22 @@ def wait_for_peers(look: Callable[[bool], Peers], name: str, at_least: int,
     pause = FIRST_SEARCH
     while len(found) < at_least:
         if timeout is not None and monotonic() - started >= timeout:
-            raise TooFewPeers(name, len(found), at_least, str(found.report))
+            raise TooFewPeers(name, len(found), at_least, _what_is_missing(name, found, on_host))
         time.sleep(LOOK_TIME)
         search = monotonic() - searched >= pause
         found = look(search)
         if search:
             searched, pause = monotonic(), min(2 * pause, MAX_SEARCH)
     return found
+
+
+def _what_is_missing(name: str, found: Peers, on_host: bool) -> str:
+    """Why there are no more peers than these: others that are known, and the last search."""
+    others = len(known_peers().peers(on_host=on_host)) - len(found)
+    if others <= 0:
+        return str(found.report)
+    what = "do not have it, or were not asked for" if name else "were not asked for"
+    return f"others are known that {what}: {others}; the last search {found.report}"
 
 
 @_groups_may_come_first
@@ -116,7 +126,7 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
 
         return filtered(found, groups, hubs_only)
     found = look(refresh)
-    return found if len(found) >= at_least else wait_for_peers(look, "", at_least, timeout)
+    return found if len(found) >= at_least else wait_for_peers(look, "", on_host, at_least, timeout)
 
 
 #: The name that the documentation's first example uses.

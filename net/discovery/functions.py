@@ -161,7 +161,7 @@ def peers_with(tag: bytes, groups: Groups = None, hubs_only: bool = False, on_ho
     def look(refresh: bool) -> Peers:
         found = peers(refresh=refresh, groups=groups, on_host=on_host, hubs_only=hubs_only)
         return process.once(functions_of).having(found, name)
-    return wait_for_peers(look, name, at_least, timeout)
+    return wait_for_peers(look, name, on_host, at_least, timeout)
 
 
 def look_again(peer: PeerId) -> None:

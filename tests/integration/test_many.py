@@ -288,6 +288,13 @@ try:
     sample.echo.peers(at_least=3, timeout={patience(0.3)})
 except net.TooFewPeers as problem:
     print(problem.found, problem.wanted, "found" in str(problem), flush=True)
+    assert "others" not in str(problem)
+for look, why in ((net.remote("nowhere").peers, "that do not have it, or were not asked for: 1; "),
+                  (lambda **terms: net.peers("nobody", **terms), "that were not asked for: 1; ")):
+    try:
+        look(at_least=1, timeout=0.01)
+    except net.TooFewPeers as problem:
+        assert f"others are known {{why}}the last search found " in str(problem), str(problem)
 peers = sample.echo.peers(at_least=2, timeout={patience(15)})
 print(len(peers), sorted(sample.echo.all("x").values()), len(net.peers(at_least=2, timeout=5)))
 """
