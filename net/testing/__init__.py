@@ -72,7 +72,7 @@ def _processes(app: Optional[str], values: Dict[str, Any],
                each: List[Dict[str, Any]]) -> Iterator[List[TestPeer]]:
     count = len(each)
     with ExitStack() as stack:
-        start = stack.enter_context(_free_ports(max(PORTS, count)))
+        start = stack.enter_context(free_ports(max(PORTS, count)))
         network = {"host": "127.0.0.1", "port_start": start, "port_range": max(PORTS, count) - 1}
         stack.enter_context(_only({**values, **network}))
         stack.enter_context(_alone(range(start, start + max(PORTS, count))))
@@ -146,7 +146,7 @@ def _alone(ports: range) -> Iterator[None]:
 
 
 @contextmanager
-def _free_ports(count: int) -> Iterator[int]:
+def free_ports(count: int) -> Iterator[int]:
     """The first of so many free ports in a row, which no other process is given by this function
     meanwhile: the one behind them is bound as long."""
     random = SystemRandom()

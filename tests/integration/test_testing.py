@@ -181,6 +181,14 @@ def test_kill(processes):
         assert farm.render("x", peer=b) == "x rendered"
 
 
+ALONE = """
+import os
+assert os.environ["NET_HOST"] == "127.0.0.1" and "NET_PORT_START" in os.environ, "not alone"
+import net, studio
+assert net.Peer().host == "127.0.0.1" and net.Peer().port >= 20_000
+"""
+
+
 def test_the_suite_of_the_page_is_green(tmp_path: Path):
     page = (Path(__file__).resolve().parents[2] / "docs" / "testing.rst").read_text("utf-8")
     suite, application, block = (
@@ -189,10 +197,12 @@ def test_the_suite_of_the_page_is_green(tmp_path: Path):
     (tmp_path / "test_suite.py").write_text(
         suite + "\ndef test_block():\n" + textwrap.indent(block, "    "))
     (tmp_path / "studio.py").write_text(application)
+    # Which launches the peer of the tests, as early as that may be.
+    (tmp_path / "conftest.py").write_text(ALONE)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "net.testing.plugin", "test_suite.py"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=environment(NET_HOST=None, PYTEST_DISABLE_PLUGIN_AUTOLOAD=1))
+        env=environment(NET_HOST=None, NET_PORT_START=None, PYTEST_DISABLE_PLUGIN_AUTOLOAD=1))
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout
 
 
