@@ -423,9 +423,10 @@ class Settings:
 
     :cvar revision: changes when what connections were opened with no longer holds: how they are
         secured, the group, or whether they may leave this host.
+    :cvar changes: how often any was set.
     """
 
-    revision = 0
+    revision = changes = 0
 
     thread_limit = Setting(5, _whole(0, 1024))
     port_start = Setting(3010, _whole(1, 65535), ("NET_PORT_START", "NET_PORT"))
@@ -516,12 +517,14 @@ class Settings:
             raise SettingError(f"no setting {name!r}{_meant(name)}; there are {', '.join(TABLE)}")
         self.__dict__[name] = setting.read(name.upper(), value)
         self.__dict__.pop("limits", None)
+        Settings.changes += 1
         if name in SECURITY or name in ("group", "host"):
             Settings.revision += 1
 
     def reset(self) -> None:
         """Forget all values: the next use reads the environment again."""
         self.__dict__.clear()
+        Settings.changes += 1
         Settings.revision += 1
 
     @property

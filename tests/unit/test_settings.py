@@ -56,6 +56,15 @@ def test_a_number_of_calls_is_at_least_one(fresh_settings, value):
     assert fresh_settings.max_calls == 1
 
 
+def test_each_value_that_is_set_is_a_change(fresh_settings):
+    seen = [fresh_settings.changes]
+    for act in (lambda: fresh_settings.set("facts", {"gpus": 2}),
+                lambda: fresh_settings.set("name", "node 7"), fresh_settings.reset):
+        act()
+        seen.append(fresh_settings.changes)
+    assert len(set(seen)) == 4
+
+
 def test_every_default_is_a_value_that_the_setting_takes():
     for name, setting in TABLE.items():
         assert setting.parse(setting.default) == setting.default, name

@@ -14,7 +14,7 @@ SETTLE_SECONDS = 0.1
 # Seconds between two looks where the kernel tells no news. A look takes less than a millisecond.
 LOOK_SECONDS = 2.0
 
-State = FrozenSet[Tuple[Interface, bool]]
+State = Tuple[FrozenSet[Tuple[Interface, bool]], Optional[str]]
 
 
 class Following:
@@ -64,5 +64,7 @@ class Following:
 
 
 def state() -> State:
-    """The addresses of this host, and whether something can be sent from each."""
-    return frozenset((one, netlink.is_up(one.name)) for one in interfaces.read()[0])
+    """The addresses of this host and whether something can be sent from each, and which of them is
+    the way out: by that one it is known."""
+    return (frozenset((one, netlink.is_up(one.name)) for one in interfaces.read()[0]),
+            interfaces.way_out())

@@ -111,6 +111,28 @@ def test_a_running_beacon_answers_from_its_port_with_what_its_peer_says(make, po
     assert message.instance == b"\x01" * 16
 
 
+@pytest.mark.parametrize("change", ["setting", "name", "told"])
+def test_a_peer_is_described_anew_only_when_something_has_changed(ports, monkeypatch, change):
+    from net.settings import Settings
+
+    monkeypatch.setattr(module, "SELF_SECONDS", 0.0)
+    peer = FakePeer(ports[0], {})
+    beacon = module.Beacon(peer, [HERE], ports[0], b"a" * 16, lambda: (0, 0), None, None)
+    try:
+        first = beacon._describe()
+        peer.friendly_id = {**peer.friendly_id, "group": "render"}
+        assert beacon._describe() == first
+        if change == "setting":
+            monkeypatch.setattr(Settings, "changes", Settings.changes + 1)
+        elif change == "name":
+            monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+        else:
+            beacon.forget_facts()
+        assert json.loads(beacon._describe().facts)["group"] == "render"
+    finally:
+        beacon.sockets.close()
+
+
 def test_noise_does_not_stop_a_beacon(make, ports):
     make().launch(ports[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -13,9 +13,12 @@ from net.link import netlink
 from net.link.interfaces import Interface
 from net.run.loop import Loop
 
-HOME = frozenset({(Interface("eth0", "10.0.0.5", 24), True)})
-AWAY = frozenset({(Interface("eth0", "10.0.0.6", 24), True)})
-OUT = frozenset({(Interface("eth0", "10.0.0.5", 24), False)})
+HERE = frozenset({(Interface("eth0", "10.0.0.5", 24), True)})
+HOME = HERE, "10.0.0.5"
+AWAY = frozenset({(Interface("eth0", "10.0.0.6", 24), True)}), "10.0.0.6"
+OUT = frozenset({(Interface("eth0", "10.0.0.5", 24), False)}), "10.0.0.5"
+# The same addresses, and what goes out takes another one.
+OTHERWISE = HERE, "10.1.0.5"
 
 
 class System:
@@ -61,7 +64,7 @@ def system(monkeypatch):
     made.end()
 
 
-@pytest.mark.parametrize("state", [AWAY, OUT, frozenset()])
+@pytest.mark.parametrize("state", [AWAY, OUT, OTHERWISE, (frozenset(), None)])
 def test_a_change_is_told_once_however_much_news_it_makes(system, state):
     system.follow()
     system.state = state
@@ -90,6 +93,16 @@ def test_where_the_kernel_tells_nothing_it_looks_by_itself(system, monkeypatch):
     until(lambda: system.looks > 3)
     system.state = AWAY
     until(lambda: system.changes == 1)
+
+
+def test_another_way_out_is_another_state(monkeypatch):
+    found = [Interface("eth0", "10.0.0.5", 24), Interface("eth1", "10.1.0.5", 24)]
+    monkeypatch.setattr(module.interfaces, "read", lambda: (found, ""))
+    states = []
+    for way in ("10.0.0.5", "10.1.0.5", None, "10.0.0.5"):
+        monkeypatch.setattr(module.interfaces, "way_out", lambda: way)
+        states.append(module.state())
+    assert len(set(states)) == 3 and states[0] == states[-1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
