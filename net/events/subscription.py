@@ -41,6 +41,8 @@ class Subscription:
         self._stopped: Dict[Pair, Optional[int]] = {}
         self._requests = itertools.count(1)
         self._pending: Dict[int, Pair] = {}
+        # What the last connection ended before an answer to.
+        self._unanswered: Set[Pair] = set()
         # Of this connection: event -> handler -> the last event that it does not hear.
         self._heard: Dict[str, Dict[Pair, int]] = {}
         # Event -> the number of the last one that came, for each that was ever asked for here.
@@ -67,10 +69,11 @@ class Subscription:
         self.elsewhere.clear()
 
     def follow(self, other: Subscription) -> bool:
-        """The connection of another address has ended. Whether something was heard there that was
-        wanted here, too."""
-        missing = self.elsewhere & other._stopped.keys()
-        self._stopped.update({pair: other._stopped[pair] for pair in missing})
+        """The connection of another address has ended. Whether something was heard there, or about
+        to be, that was wanted here, too."""
+        heard = self.elsewhere & other._stopped.keys()
+        missing = heard | self.elsewhere & other._unanswered
+        self._stopped.update({pair: other._stopped[pair] for pair in heard})
         self.elsewhere -= missing
         return bool(missing)
 
@@ -79,6 +82,7 @@ class Subscription:
         for event, starts in self._heard.items():
             last = self._last[event]
             self._stopped.update({pair: max(last, start) for pair, start in starts.items()})
+        self._unanswered = set(self._pending.values())
         self._pending.clear()
         self._heard.clear()
         self._last.clear()

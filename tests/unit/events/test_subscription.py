@@ -157,6 +157,16 @@ def test_what_is_heard_elsewhere_is_heard_here_when_that_ends():
     assert there.elsewhere == {A}
 
 
+def test_what_another_connection_ended_before_an_answer_to_is_asked_for_here():
+    there, here = subscription(), subscription()
+    there.ask(A)
+    # The publisher has taken it there, and its answer is lost on the way.
+    subscribe(here, A, None)
+    there.end()
+    assert here.follow(there) and not here.elsewhere
+    assert subscribe(here, A, 7) == []
+
+
 def test_a_process_that_is_found_at_another_address_is_known_again():
     there, here = subscription((A, 4)), Subscription()
     there.end()
