@@ -40,6 +40,8 @@ class Sockets:
             except OSError:
                 if not self.all:
                     raise
+        # The first of each; to ask a socket for its family takes longer than to look it up.
+        self._by_family = {sock.family: sock for sock in reversed(self.all)}
 
     def receive(self) -> Iterator[Tuple[bytes, Address]]:
         """What has come, and from where."""
@@ -52,11 +54,10 @@ class Sockets:
         :raises OSError: it cannot be sent, now or at all.
         """
         family, place = socket_address(address)
-        for sock in self.all:
-            if sock.family == family:
-                sock.sendto(data, place)
-                return
-        raise OSError("no socket for such addresses")
+        sock = self._by_family.get(family)
+        if sock is None:
+            raise OSError("no socket for such addresses")
+        sock.sendto(data, place)
 
     def send_from(self, source: Interface, data: bytes, target: str, ports: Iterable[int]) -> None:
         """Send a datagram to each port of a target, from a socket that is bound to the source.
