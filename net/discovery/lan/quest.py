@@ -35,8 +35,8 @@ from .rounds import Rounds
 # For the peers of this host to answer by datagram, before all its ports are asked over TCP.
 HOST_SECONDS = 0.005
 # When the addresses of this host's networks are asked one by one: after the first have answered, so
-# that they need not answer again.
-SWEEP_AT = 0.02
+# that they need not answer again, and with the second question, which must not wait for them.
+SWEEP_AT = 0.026
 # Seconds that this waits for the ports of this host to show whether there are old programs; for
 # those that have accepted a connection it waits longer.
 OLD_SECONDS = 0.06
@@ -200,11 +200,13 @@ class LanQuest:
                                and (not settings.interfaces or is_in(host, self._chosen))}
             # They are there for certain: their other ports need not wait for the table.
             self._fill(self._search.sweep, self._newcomers(self._passed_by))
+        self.asker.step(now)
         for interface, swept in self._swept:
             hosts = [host for host in swept if host not in self._passed_by]
             for unsent in self.asker.prime(interface, hosts):
                 self._unsent += unsent
                 self._search.sweep.step(0)
+                self.asker.step(monotonic())
             self._primed += hosts
             self._report.primed += len(hosts)
         self._report.primed -= len(self._unsent)
