@@ -32,6 +32,9 @@ SLOWER = 1.25
 # Questions in all: at least, and at most. In between, as many as leave this risk of missing a peer
 # that loses as many datagrams as those that have answered.
 MIN_ROUNDS, MAX_ROUNDS, RISK = 2, 24, 0.002
+# Losses that are added to those that were seen: some eighty answers without one are enough to ask
+# no third time.
+UNSEEN = 0.4
 # Seconds that a search asks at all.
 END = 3.5
 
@@ -130,8 +133,8 @@ class Rounds:
         count = len(self._first)
         if not count:
             return len(UNANSWERED)
-        # Few answers say little about loss, so half a loss is added to what they say.
-        loss = min(0.9, (self._vain + 0.5) / (self._tries + 0.5))
+        # Few answers say little about loss, so a part of one is added to what they say.
+        loss = min(0.9, (self._vain + UNSEEN) / (self._tries + UNSEEN))
         # Where many ask, each question costs everybody: a slip is mended by the peers themselves.
         risk = RISK * (1 + self.crowd / 8) / count
         return min(MAX_ROUNDS, max(MIN_ROUNDS, math.ceil(math.log(risk) / math.log(loss))))
