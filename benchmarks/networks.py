@@ -1,21 +1,25 @@
 """Discovery on networks that lose and delay, and among many: ``python -m benchmarks.networks``.
 
 Two tables. The first is of one search among twenty peers on a LAN whose frames a process loses and
-delays; python-zeroconf and Zenoh do the same where they are installed. The second is of many peers
-on a LAN of the kernel's bridges, a real process in a network namespace of its own for each. Linux
-and root; nothing leaves the namespaces. With ``--peers 100`` it takes some 6 GB.
+delays. The second is of many peers on a LAN of the kernel's bridges: one search among a hundred and
+two hundred with a host for each and among 360 on sixty hosts, many searches at once, what watching
+costs and when it notices, and what happens when many processes start, end or come back together.
+python-zeroconf and Zenoh search the same networks where they are installed. Linux and root; nothing
+leaves the namespaces. It takes some 8 GB.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
-from typing import Any, Callable, Iterator, NamedTuple
+from itertools import chain, starmap
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "support")]
@@ -24,9 +28,12 @@ from forwarder import CALM, Weather  # noqa: E402
 from hearing import ask  # noqa: E402
 from virtual_lan import Host, VirtualLan, why_no_firewall, why_no_weather, why_not  # noqa: E402
 
-from . import machine  # noqa: E402
+from . import machine, starts  # noqa: E402
 
 PEERS = 20
+# Peers of one search each: with a host for each of them, and with so many on a host; the goal in
+# seconds.
+ALONE = ((100, 1, 0.2), (200, 1, 0.2), (300, 6, 0.5), (360, 6, 0.5))
 #: Name, what becomes of frames, and the goal in seconds.
 WEATHERS = (
     ("calm", CALM, 0.10), ("5 % lost", Weather(0.05), 1), ("20 % lost", Weather(0.2), 3),
@@ -101,21 +108,22 @@ def watch():
 
 
 class System(NamedTuple):
-    """A way to find others. ``peer`` and ``search`` give programs, for a host."""
+    """A way to find others. ``peer`` and ``search`` give programs, for a host; the latter looks for
+    so many."""
 
     name: str
     module: str
     peer: Callable[[Host], str]
-    search: Callable[[Host], str]
+    search: Callable[[Host, int], str]
 
 
 SYSTEMS = (
-    System("app-net", "net", lambda host: "import net", lambda host: APP_NET),
+    System("app-net", "net", lambda host: "import net", lambda host, count: APP_NET),
     System("zeroconf", "zeroconf",
            lambda host: ZEROCONF_PEER.format(address=host.address, name=f"peer{host.number}"),
-           lambda host: ZEROCONF.format(address=host.address, count=PEERS, limit=LIMIT)),
+           lambda host, count: ZEROCONF.format(address=host.address, count=count, limit=LIMIT)),
     System("zenoh", "zenoh", lambda host: ZENOH_PEER,
-           lambda host: ZENOH.format(count=PEERS, limit=LIMIT)),
+           lambda host, count: ZENOH.format(count=count, limit=LIMIT)),
 )
 
 
@@ -153,7 +161,7 @@ def weathers(rounds: int) -> Iterator[str]:
                 found, seconds = [], []
                 for _ in range(rounds):
                     client.forget_neighbours()
-                    one, took = json.loads(client.python(system.search(client), 60))
+                    one, took = json.loads(client.python(system.search(client, PEERS), 60))
                     found.append(one)
                     seconds.append(took)
                 figures[name].append(f"{min(found)}/{PEERS}, {statistics.median(seconds):.2f} "
@@ -184,14 +192,37 @@ def count_packets(lan: VirtualLan) -> None:
             }""")
 
 
+def alone(peers: int, each: int, goal: float, rounds: int = 5) -> Iterator[str]:
+    """One search among so many peers, some on each host; other systems have one on each."""
+    for system in filter(installed, SYSTEMS):
+        if system.module != "net" and each > 1:
+            continue
+        with tempfile.TemporaryDirectory() as folder, \
+                build(math.ceil(peers / each) + 1, folder) as lan:
+            client, *others = lan.hosts
+            if each > 1:
+                lan.peers(*others, script=starts.CROWD.format(more=each - 1))
+            elif system.module == "net":
+                lan.peers(*others)
+            else:
+                for host in others:
+                    lan.start(host, system.peer(host))
+            time.sleep(3)
+            found, took = [], []
+            for _ in range(rounds):
+                client.forget_neighbours()
+                one, seconds = json.loads(client.python(system.search(client, peers), 60))
+                found.append(one)
+                took.append(seconds)
+        yield f"one searches {peers}, {each} on a host, {system.name}: found {min(found)}, " \
+              f"{statistics.median(took):.2f} s ({max(took):.2f}), goal all, {goal} s"
+
+
 def sizes(peers: int, seconds: float) -> Iterator[str]:
     """The second table, a line at a time."""
     with tempfile.TemporaryDirectory() as folder, build(peers + 1, folder) as lan:
         processes = lan.peers(*lan.hosts[:peers], script=WATCHER)
         time.sleep(3)
-        one, took = zip(*(json.loads(lan.hosts[peers].python(APP_NET)) for _ in range(5)))
-        yield f"one searches {peers}: found {min(one)}, {statistics.median(took):.2f} s " \
-              f"({max(took):.2f}), goal all, 0.2 s"
         for count in sorted({min(50, peers), peers}):
             found, took = herd(processes[:count])
             full = sum(number == peers - 1 for number in found)
@@ -251,12 +282,23 @@ def noticed(lan: VirtualLan, processes: list[Any]) -> str:
            f"the last {max(came, default=0):.2f} s after its launch returned"
 
 
+def tables(options: argparse.Namespace) -> dict[str, Iterable[str]]:
+    """The parts of both tables. Nothing is measured before a line is taken."""
+    return {
+        "networks": weathers(options.rounds),
+        "alone": chain.from_iterable(starmap(alone, ALONE)),
+        "sizes": chain.from_iterable(sizes(peers, options.seconds) for peers in options.peers),
+        "starts": starts.rows(build),
+    }
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="searches on each network")
     parser.add_argument("--peers", type=int, nargs="*", default=[25, 50, 100])
     parser.add_argument("--seconds", type=float, default=60, help="for which packets are counted")
-    parser.add_argument("--table", choices=["networks", "sizes"], help="only this one")
+    parser.add_argument("--table", choices=["networks", "alone", "sizes", "starts"],
+                        help="only this part")
     options = parser.parse_args(arguments)
     reason = why_not() or why_no_weather() or why_no_firewall()
     if reason:
@@ -269,12 +311,10 @@ def main(arguments: list[str]) -> int:
         # As where it is installed: modules are compiled once, not by each of a hundred searches.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = compiled
-        if options.table != "sizes":
-            for line in weathers(options.rounds):
-                print(line, flush=True)
-        for peers in options.peers if options.table != "networks" else ():
-            for line in sizes(peers, options.seconds):
-                print(line, flush=True)
+        for name, lines in tables(options).items():
+            if options.table in (None, name):
+                for line in lines:
+                    print(line, flush=True)
     print(f"load after: {machine.load()}")
     return 0
 
