@@ -399,7 +399,7 @@ def secret_on_one_side(case: Case) -> Optional[Cause]:
     if not found:
         return None
     whats = sorted({what.replace("skipped: ", "") for _, what in found})
-    return Cause(f"one side has a secret or certificates that the other has not, at "
+    return Cause(f"one side has a secret or certificates that the other lacks, at "
                  f"{places(sorted(address for address, _ in found))}: {'; '.join(whats[:2])}",
                  "if these are peers of yours, give both sides the same NET_SECRET, or "
                  "certificates of the other's authority")

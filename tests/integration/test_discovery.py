@@ -358,7 +358,7 @@ def test_a_secret_on_one_side_only_is_skipped_and_named_by_the_doctor(start, por
         assert f"127.0.0.1:{port_range[found]} " in table
         assert f"127.0.0.1:{port_range[skipped]} " not in table
         text = " ".join(told.split())
-        assert f"one side has a secret or certificates that the other has not, at " \
+        assert f"one side has a secret or certificates that the other lacks, at " \
                f"127.0.0.1:{port_range[skipped]}: " in text
         assert secret not in done.stdout + done.stderr
 
