@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from ...errors import Address
 from ...link.addresses import host_port, socket_address
@@ -41,7 +41,8 @@ class Sockets:
                 if not self.all:
                     raise
         # The first of each; to ask a socket for its family takes longer than to look it up.
-        self._by_family = {sock.family: sock for sock in reversed(self.all)}
+        self._by_family: Dict[int, socket.socket] = {
+            sock.family: sock for sock in reversed(self.all)}
 
     def receive(self) -> Iterator[Tuple[bytes, Address]]:
         """What has come, and from where."""
