@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
+from itertools import chain, zip_longest
 from time import monotonic
-from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional
 
 from ..errors import NetError
 from ..identity import PeerId, address_of, decode_text, functions_digest, make_tag
 from ..peer import DEFAULTS, function_names
 from ..process import Process, process
+from ..run.access import share_of
 from . import Groups, doubt, peers, wait_for_peers
 from .listing import Peers
 
@@ -22,6 +24,9 @@ CONNECTIONS = make_tag("net.defaults.handlers", "connections")
 ASK_SECONDS = 1.0
 # Peers that are asked at the same time, each by a thread.
 MAX_THREADS = 16
+# Seconds after which nobody else is asked for now: strangers that do not answer hold up nobody for
+# long. The rest is asked next time.
+TOTAL_SECONDS = 2.0
 # Seconds until a peer without the function is asked again, at first and at most: it may register
 # more functions, mostly while it starts.
 FIRST_WAIT, MAX_WAIT = 1.0, 60.0
@@ -63,14 +68,15 @@ class FunctionCache:
         modern = found.only(lambda peer: "digest" in peer.info)
         if name.startswith(DEFAULTS):
             return modern
+        end = monotonic() + TOTAL_SECONDS
         own = function_names()
         self._sets[functions_digest(own)] = frozenset(own)
         # One peer of each unknown set first: it answers for the others, too.
         first = {self._digest(peer): peer for peer in modern
                  if self._digest(peer) not in self._sets and self._may_ask(peer)}
-        self._ask_all(list(first.values()))
+        self._ask_all(list(first.values()), end)
         self._ask_all([peer for peer in modern
-                       if not self._has(peer, name) and self._may_ask(peer)])
+                       if not self._has(peer, name) and self._may_ask(peer)], end)
         return modern.only(lambda peer: self._has(peer, name))
 
     def _has(self, peer: PeerId, name: str) -> bool:
@@ -85,11 +91,11 @@ class FunctionCache:
         look = self._looks.get(_key(peer))
         return look is None or look.listed != _listed(peer) or monotonic() >= look.at + look.wait
 
-    def _ask_all(self, asked: List[PeerId]) -> None:
-        todo: Deque[PeerId] = deque(asked)
+    def _ask_all(self, asked: List[PeerId], end: float) -> None:
+        todo: Deque[PeerId] = deque(_by_turns(asked))
 
         def work() -> None:
-            while True:
+            while monotonic() < end:
                 try:
                     self._look_at(todo.popleft())
                 except IndexError:
@@ -124,6 +130,14 @@ class FunctionCache:
         if len(self._looks) >= MAX_LOOKS:
             self._looks.clear()
         self._looks[_key(peer)] = _Look(_listed(peer), digest, monotonic(), wait)
+
+
+def _by_turns(found: List[PeerId]) -> Iterator[PeerId]:
+    """The peers in such an order that one of each host comes first."""
+    by_host: Dict[str, List[PeerId]] = {}
+    for peer in found:
+        by_host.setdefault(share_of(peer.host), []).append(peer)
+    return filter(None, chain.from_iterable(zip_longest(*by_host.values())))
 
 
 def _names(said: object) -> FrozenSet[str]:

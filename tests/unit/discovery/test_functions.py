@@ -1,6 +1,7 @@
 """Which peers have a function: who is asked for it, how often, and what is believed."""
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -119,6 +120,28 @@ def test_peers_that_do_not_tell_are_left_out(network):
     old = network.add(1, "app.f")
     del old.info["digest"]
     assert network.having("app.f", old) == "" and network.asked == []
+
+
+def test_those_who_do_not_answer_hold_up_the_others_of_their_host_at_most(network):
+    silent = [network.add(1, f"app.f{number}", instance=f"{number:032}") for number in range(100)]
+    honest = network.add(2, "other.f")
+    answers, lock = network.cache._ask, threading.Lock()
+
+    def ask(peer: Any, tag: bytes) -> Any:
+        if peer is honest:
+            return answers(peer, tag)
+        with lock:
+            network.asked.append(("1", tag))
+            network.now += 1.0
+        raise PeerUnreachable(peer.address, "no answer within 1 s")
+
+    network.cache._ask = ask
+    assert network.having("other.f", *silent, honest) == "2"
+    # Each thread may have been about to ask one more when the time was over.
+    assert len(network.asked) <= functions.TOTAL_SECONDS + functions.MAX_THREADS + 1
+    before = len(network.asked)
+    assert network.having("other.f", *silent, honest) == "2"
+    assert len(network.asked) > before  # the others come next
 
 
 def test_what_every_peer_has_is_not_asked_for(network):
