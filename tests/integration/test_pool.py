@@ -1,4 +1,4 @@
-"""Connections between two real processes: kept, shared, replaced, let go of."""
+"""Connections between two peers: kept, shared, replaced, let go of."""
 from __future__ import annotations
 
 import os
@@ -6,14 +6,16 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 import net
+import net.testing
 import sample
 from net.clock import uptime
 from net.process import process as here
+from net.testing import LocalPeer
 from processes import run_python
 
 
@@ -44,26 +46,29 @@ def at_once(count: int, call: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 # ------------------------------------------------------------------------------------------ reuse
 
-def test_calls_one_after_the_other_share_a_connection(sample_process):
-    process = sample_process()
-    assert [sample.connections_open(peer=process.id) for _ in range(20)] == [1] * 20
+@pytest.fixture
+def peer() -> Iterator[LocalPeer]:
+    with net.testing.peers(1, processes=False) as [peer]:
+        yield peer
 
 
-def test_calls_at_once_take_as_many_and_later_calls_share_them(sample_process):
-    process = sample_process()
-    assert at_once(5, sample.wait, 0.2, "x", peer=process.id) == ["x"] * 5
-    assert sample.connections_open(peer=process.id) == 5
-    assert at_once(5, sample.wait, 0.1, "y", peer=process.id) == ["y"] * 5
+def test_calls_one_after_the_other_share_a_connection(peer):
+    assert [sample.connections_open(peer=peer) for _ in range(20)] == [1] * 20
+
+
+def test_calls_at_once_take_as_many_and_later_calls_share_them(peer):
+    assert at_once(5, sample.wait, 0.2, "x", peer=peer) == ["x"] * 5
+    assert sample.connections_open(peer=peer) == 5
+    assert at_once(5, sample.wait, 0.1, "y", peer=peer) == ["y"] * 5
     for _ in range(20):
-        assert sample.connections_open(peer=process.id) == 5
+        assert sample.connections_open(peer=peer) == 5
 
 
-def test_errors_of_functions_keep_the_connection(sample_process):
-    process = sample_process()
+def test_errors_of_functions_keep_the_connection(peer):
     for _ in range(5):
         with pytest.raises(KeyError):
-            sample.fail("KeyError", "x", peer=process.id)
-        assert sample.connections_open(peer=process.id) == 1
+            sample.fail("KeyError", "x", peer=peer)
+        assert sample.connections_open(peer=peer) == 1
 
 
 def test_a_caller_that_ends_leaves_no_connection_behind(sample_process):
@@ -72,12 +77,11 @@ def test_a_caller_that_ends_leaves_no_connection_behind(sample_process):
     until(lambda: sample.connections_open(peer=process.id) == 1)
 
 
-def test_a_call_that_timed_out_leaves_no_connection_behind(sample_process):
-    process = sample_process()
+def test_a_call_that_timed_out_leaves_no_connection_behind(peer):
     for _ in range(3):
         with pytest.raises(net.CallTimeout):
-            sample.wait.on(process.id, timeout=0.02)(0.1)
-    until(lambda: sample.connections_open(peer=process.id) == 1)
+            sample.wait.on(peer, timeout=0.02)(0.1)
+    until(lambda: sample.connections_open(peer=peer) == 1)
 
 
 # --------------------------------------------------------------------------------------- restarts
@@ -136,12 +140,12 @@ def test_a_peer_that_restarts_again_and_again_runs_each_call_once_at_most(sample
     assert set(outcomes) <= {True, *ENDED}
 
 
-def test_a_connection_that_the_peer_let_go_of_is_replaced(sample_process):
-    process = sample_process(NET_IDLE_TIME=0.1)
-    assert sample.count("idle", peer=process.id) == 1
-    (connection,) = here.client._pools[process.address]._idle
-    until(connection.stream.is_readable)
-    assert sample.count("idle", peer=process.id) == 2
+def test_a_connection_that_the_peer_let_go_of_is_replaced():
+    with net.testing.peers(1, processes=False, idle_time=0.1) as [peer]:
+        before = sample.count("idle", peer=peer)
+        (connection,) = here.client._pools[peer.address]._idle
+        until(connection.stream.is_readable)
+        assert sample.count("idle", peer=peer) == before + 1
 
 
 def test_a_peer_of_another_application_at_the_same_port_says_so(sample_process, peer_process):
