@@ -5,7 +5,7 @@ decides which are peers, and whether two answers come from the same one. A proce
 once: :class:`~net.discovery.lan.finder.Lan`, :class:`~net.discovery.static.Static` and
 :class:`~net.discovery.engine.Engine`. One more is a class with these methods, and its line in
 ``net/discovery/__init__.py``. ``tests/integration/test_finders.py`` runs this contract against
-each.
+each. The test kit has one more, for peers in memory: :class:`~net.testing.memory.MemoryFinder`.
 """
 from __future__ import annotations
 

@@ -40,6 +40,8 @@ class TestPeer:
     def delay(self, seconds: float) -> None:
         """All that is sent on its connections, and each of its datagrams, takes so much longer,
         either way. Searches find it later, or miss it."""
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"a delay is seconds from 0 on, not {seconds!r}")
         self._apply("delay", seconds)
 
     def loss(self, share: float) -> None:

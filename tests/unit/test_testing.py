@@ -264,6 +264,14 @@ def test_a_search_finds_one_that_is_late_later_and_none_that_is_cut_or_stands_st
         assert len(net.peers(refresh=True)) == 4
 
 
+def test_faults_that_make_no_sense_are_refused():
+    with in_memory(1) as [a]:
+        for begin, value in ((a.delay, -1), (a.delay, float("nan")), (a.loss, 1), (a.loss, -0.1)):
+            with pytest.raises(ValueError):
+                begin(value)
+        assert farm.render("x", peer=a) == "x rendered"
+
+
 def test_loss_makes_a_search_find_one_late_or_not(monkeypatch):
     lost = iter([0.0, 0.9, 0.9, 0.0, 0.9, 0.0, 0.9])
     with in_memory(1) as [a]:
