@@ -20,7 +20,7 @@ CTRL_C = "^C"
 # Stands for any number of lines.
 DOTS = "..."
 
-# Seconds until a line of the page must have appeared.
+# Seconds without a new line until a line of the page counts as missing.
 LINE_LIMIT = 20.0
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -112,6 +112,8 @@ class Terminal:
                     f"the page has\n{pattern}\nbut the terminal shows\n{self._unread}")
             shown = os.read(self._master, 65536).decode(errors="replace").replace("\r", "")
             self._unread += _COLOUR.sub("", shown)
+            # A program that goes on printing is slow, not stuck.
+            deadline = time.monotonic() + patience(LINE_LIMIT)
 
     def close(self) -> None:
         """End the shell and all that was started in it."""
