@@ -245,6 +245,7 @@ def _fastest(calls: List[Call]) -> Any:
     """The first value; an error only if all fail."""
     pending: Set[Any] = set(calls)
     try:
+        calls[0].check_wait()
         while True:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             good = [call for call in done if call.exception() is None]
@@ -349,6 +350,8 @@ class Results(Mapping):  # type: ignore[type-arg]
         return peer in self.calls
 
     def __iter__(self) -> Iterator[Any]:
+        for call in self.calls.values():
+            call.check_wait()
         for place in range(len(self.calls)):
             with self._ended:
                 while len(self._order) <= place:

@@ -26,19 +26,32 @@ class Call(Future):  # type: ignore[type-arg]
     :ivar peer: that was called, as it was given; None for this process.
     """
 
-    def __init__(self, peer: Optional[PeerArgument]) -> None:
+    def __init__(self, peer: Optional[PeerArgument], loop: Any = None) -> None:
         super().__init__()
         self.peer = peer
+        self._loop = loop
         self._observed = False
+
+    def check_wait(self) -> None:
+        """Refuse to wait where nothing else could go on.
+
+        :raises RuntimeError: a coroutine would block the very loop that the call needs.
+        """
+        if not self.done() and self._loop is not None \
+                and asyncio._get_running_loop() is self._loop:
+            raise RuntimeError("a coroutine that net runs has to await a started call: to wait "
+                               "for it would block the loop that both need")
 
     def result(self, timeout: Optional[float] = None) -> Any:
         """The value, or what the function raised; waits for it, at most ``timeout`` seconds."""
         self._observed = True
+        self.check_wait()
         return super().result(timeout)
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
         """What the function raised, None if it has a value; waits as :meth:`result` does."""
         self._observed = True
+        self.check_wait()
         return super().exception(timeout)
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
@@ -75,11 +88,11 @@ def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument],
     :raises InvalidPeer: not a peer. Nothing was started.
     :raises PeerBusy: no thread can be started.
     """
-    calls = []
-    for peer in peers:
+    asked = list(peers)
+    for peer in asked:
         address_of(peer)
-        calls.append(Call(peer))
     loop = client.own_loop = coroutines.loop()
+    calls = [Call(peer, loop) for peer in asked]
     context = current()
     for call in calls if context is not None else ():
         _end_with(context, call)
@@ -122,8 +135,8 @@ async def _run(loop: Any, call: Call, what: Tuple[Any, ...],
 def start_here(coroutines: Coroutines, function: Callable[..., Any], args: Tuple[Any, ...],
                kwargs: Dict[str, Any]) -> Call:
     """Start a local call, in a thread of the loop's."""
-    call = Call(None)
     loop = coroutines.loop()
+    call = Call(None, loop)
 
     def run() -> None:
         if not call.set_running_or_notify_cancel():

@@ -126,6 +126,27 @@ def test_all_awaited(pair):
     assert asyncio.run(main()) == {pair[0]: 6, pair[1]: 6}
 
 
+def test_a_coroutine_that_waits_for_its_own_loop_fails(sample_process):
+    process = sample_process("""
+waits = {"start": lambda peers: multiply.start(2, peer=peers[0]).result(),
+         "first": lambda peers: multiply.any.on(peers=[*peers, net.Peer()], first=2)(2),
+         "all": lambda peers: list(multiply.all.on(peers=peers)(2))}
+
+@net.connect("wait")
+async def wait_there(how, peers):
+    return waits[how](peers)
+
+@net.connect("await")
+async def await_there(peers):
+    return len(await multiply.all.on(peers=peers)(2)), await multiply.start(2, peer=peers[0])
+""")
+    peers = [sample_process().id]
+    for how in ("start", "first", "all"):
+        with pytest.raises(RuntimeError, match="has to await"):
+            net.remote("wait").on(process.id, timeout=patience(10))(how, peers)
+    assert net.remote("await")(peers, peer=process.id) == (1, 10)
+
+
 def test_connections_of_started_calls_are_closed_when_nobody_uses_them(pair, monkeypatch):
     monkeypatch.setattr(aio, "IDLE_TIME", 0.2)
     before = open_sockets()
