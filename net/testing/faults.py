@@ -213,7 +213,7 @@ class FaultySockets(Sockets):
     """The sockets of a beacon, in a network that can be told to be bad."""
 
     def __init__(self, beacon: Beacon, faults: Faults) -> None:
-        self.all = beacon.sockets.all
+        vars(self).update(vars(beacon.sockets))  # whatever they are made of
         self._beacon = beacon
         self._faults = faults
         # Datagrams that have come through the network. In the loop.
