@@ -303,7 +303,7 @@ class LanQuest:
         """
         self._report.neighbour_source = ", ".join(filter(None, (table.source, source)))
         self._report.notes += [note for note in table.notes if note not in self._report.notes]
-        echoed = self._echo.hosts if self._echo is not None else set()
+        echoed = self._echo.hosts if self._echo and not self._heard_beyond else set()
         # A host that has answered at one of its addresses is not asked at others.
         heard = {host for host, _ in self._heard_beyond} | echoed
         six = {addresses[0] for addresses in in_six if not heard.intersection(addresses)}

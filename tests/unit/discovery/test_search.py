@@ -470,12 +470,13 @@ def test_no_ping_where_somebody_answers_or_is_asked_otherwise(
     assert fake._echo is None
 
 
-def test_an_answer_ends_the_pings(fake, echo):
+def test_an_answer_ends_the_pings_and_their_answers_count_no_more(fake, echo):
     fake._prime()
-    fake._heard_beyond.add(("192.168.1.20", 3010))
+    fake._echo.hosts = {"fe80::30%eth0"}
+    fake._heard_beyond.update([("192.168.1.20", 3010), ("fd00::20", 3010)])
     for _ in range(2):
         fake._read_table()
-    assert fake._echo.sent == 1
+    assert fake._echo.sent == 1 and not fake.started, "those that peers answer from are enough"
 
 
 def test_who_may_not_ping_either_searches_without(fake, echo, monkeypatch):
