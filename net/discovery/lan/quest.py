@@ -48,6 +48,9 @@ LATER_LOOKS = (0.03, 0.2, 0.5)
 # questions for the same dead addresses, and those that share a kernel, as containers do, would fill
 # its neighbour table. So they ask when the others have ended, and in the search at the latest:
 FEW, SWEEP_LATE = 3, 0.5
+# When all hosts are asked to show themselves, if nothing is swept and nobody has answered until
+# then: broadcasts may be lost here. Each that does takes room in the neighbour tables of IPv6.
+PING_AT = 0.1
 
 # Hosts of the neighbour table that are asked, those of this host's networks first. A larger table
 # is not a LAN's, or was filled on purpose.
@@ -97,8 +100,10 @@ class LanQuest:
         # Whether it is not known yet what to sweep; and what is left to be swept after the search.
         self._undecided = False
         self._owed: List[str] = []
-        # Asks the hosts of each link to show themselves where nothing is swept.
+        # Asks the hosts of each link to show themselves where nothing is swept; whether it is still
+        # to begin.
         self._echo: Optional[Echo] = None
+        self._pinging = False
         places = self._own_places() + self._lan_places()
         rounds = Rounds(search.started, crowd=self._crowd, expected=bool(self._chosen))
         self.asker = Asker(places, search.ports, instance, search.sweep.listen, self._heard,
@@ -193,8 +198,8 @@ class LanQuest:
                 self._swept = []
         self._undecided = False
         if not (self._swept or self._heard_beyond or self._crowd) and settings.sweep is not False:
-            # Broadcasts may be lost here.
-            self._open_echo()
+            self._pinging = True
+            self._search.later(self._search.started + PING_AT, self._ping)
         if not self._crowd:
             self._passed_by = {host for host, _ in self._heard_beyond if ":" not in host
                                and (not settings.interfaces or is_in(host, self._chosen))}
@@ -237,15 +242,20 @@ class LanQuest:
             return max(0.0, late - now), ""
         return 0.0, ""
 
-    def _open_echo(self) -> None:
+    def _ping(self) -> None:
+        self._pinging = False
         links = [one for one in self._chosen if is_link_local(one.address)]
-        if links:
-            try:
-                self._echo = Echo(links, self._search.sweep.listen)
-                self._echo.send()
-            except OSError as exc:
-                self._report.notes.append(f"hosts were not asked to answer a ping of IPv6: "
-                                          f"{exc.strerror}")
+        if self._heard_beyond or self._crowd or not links:
+            return
+        try:
+            self._echo = Echo(links, self._search.sweep.listen)
+        except OSError as exc:
+            self._report.notes.append(f"hosts were not asked to answer a ping of IPv6: "
+                                      f"{exc.strerror}")
+            return
+        self._echo.send()
+        self._looks = 0
+        self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
 
     def _may_show_an_old_one(self, now: float) -> bool:
         """Whether a program on this host may be about to show that it is an old one."""
@@ -407,7 +417,8 @@ class LanQuest:
         if not self._chosen:
             # Each port of this host has answered, refused or had its time.
             return self._probed_own
-        return self._has_looked and not self._undecided and self.asker.over(now)
+        return self._has_looked and not (self._undecided or self._pinging) \
+            and self.asker.over(now)
 
     def close(self) -> None:
         for _, worker in self._workers:

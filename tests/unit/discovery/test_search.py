@@ -432,19 +432,31 @@ SIX = interfaces.Interface("eth0", "fe80::10%eth0", 64, 2)
 
 
 @pytest.fixture
-def echo(fake, monkeypatch):
-    """Answers of hosts to a ping are up to the test; this user may take no row out."""
+def ping(fake, monkeypatch):
+    """Begins a search of a user who may take no row out, and does what that leaves for later, the
+    readings of tables aside. Answers of hosts to a ping are up to the test."""
+    later = []
     monkeypatch.setattr("net.discovery.lan.quest.Echo", FakeEcho)
     monkeypatch.setattr(neighbours, "may_forget", lambda: False)
     monkeypatch.setattr(neighbours, "read_at_once", lambda: neighbours.Table("arp", [], []))
     monkeypatch.setattr(fake, "_read_six", lambda sources: ("six", [["fd00::20", "fe80::20%eth0"]]))
-    monkeypatch.setattr(fake.search, "later", lambda when, what: None)
+    monkeypatch.setattr(fake.search, "later", lambda when, what: later.append(what))
     fake._swept, fake._chosen = [(LAN, ["192.168.1.20"])], [LAN, SIX]
 
+    def begin():
+        fake._prime()
+        while fake._ping in later:
+            fake._looks = 2
+            assert not fake.over(fake.search.started + END), "all hosts are still to be asked"
+            later.remove(fake._ping)
+            fake._ping()
+    return begin
 
-def test_who_may_take_no_row_out_asks_hosts_to_show_themselves(fake, echo):
-    fake._prime()
+
+def test_who_may_take_no_row_out_asks_hosts_to_show_themselves(fake, ping):
+    ping()
     assert fake._echo.interfaces == [SIX] and fake._echo.sent == 1 and not fake._primed
+    assert not fake._looks, "the tables are read anew"
     fake._echo.hosts = {"fe80::20%eth0", "fe80::30%eth0"}
     fake._read_table()
     assert sorted(fake.started) == [("fe80::20%eth0", True), ("fe80::30%eth0", True)], \
@@ -460,18 +472,25 @@ def test_who_may_take_no_row_out_asks_hosts_to_show_themselves(fake, echo):
 @pytest.mark.parametrize("heard, crowd, sweep", [
     ([("192.168.1.20", 3010)], 0, None), ([], 1, None), ([], 0, False), ([], 0, True)])
 def test_no_ping_where_somebody_answers_or_is_asked_otherwise(
-        fake, echo, monkeypatch, heard, crowd, sweep):
+        fake, ping, monkeypatch, heard, crowd, sweep):
     monkeypatch.setitem(settings.__dict__, "sweep", sweep)
     monkeypatch.setattr(fake.asker, "prime", lambda interface, hosts: iter(()))
     fake._heard_beyond.update(heard)
     fake._crowd = crowd
     fake._swept = [] if sweep is False else fake._swept
-    fake._prime()
+    ping()
     assert fake._echo is None
 
 
-def test_an_answer_ends_the_pings_and_their_answers_count_no_more(fake, echo):
+def test_no_ping_where_somebody_answers_before_it_is_time(fake, ping):
     fake._prime()
+    fake._heard_beyond.add(("192.168.1.20", 3010))
+    fake._ping()
+    assert fake._echo is None and not fake._pinging
+
+
+def test_an_answer_ends_the_pings_and_their_answers_count_no_more(fake, ping):
+    ping()
     fake._echo.hosts = {"fe80::30%eth0"}
     fake._heard_beyond.update([("192.168.1.20", 3010), ("fd00::20", 3010)])
     for _ in range(2):
@@ -479,12 +498,12 @@ def test_an_answer_ends_the_pings_and_their_answers_count_no_more(fake, echo):
     assert fake._echo.sent == 1 and not fake.started, "those that peers answer from are enough"
 
 
-def test_who_may_not_ping_either_searches_without(fake, echo, monkeypatch):
+def test_who_may_not_ping_either_searches_without(fake, ping, monkeypatch):
     def refuse(*what):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("net.discovery.lan.quest.Echo", refuse)
-    fake._prime()
+    ping()
     assert fake._echo is None
     assert any(note.endswith("ping of IPv6: Permission denied") for note in fake._report.notes)
 
