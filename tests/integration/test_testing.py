@@ -45,7 +45,10 @@ def test_local_peers_share_the_process():
 def test_settings_are_those_of_the_network_and_go_back(monkeypatch):
     monkeypatch.setenv("NET_GROUP", "of the developer")
     before = dict(vars(settings))
-    with net.testing.peers(1, group="farm", name="one", max_text=5000) as [a]:
+    with net.testing.peers(2, group="farm", max_text=5000,
+                           each=[{"name": "one", "is_hub": True}]) as [a, b]:
+        assert [peer.address for peer in net.peers(hubs_only=True)] == [a.address]
+        assert net.info(peer=b)["group"] == "farm" and "label" not in net.info(peer=b)
         assert net.GROUP == "farm" and net.HOST == "127.0.0.1" and net.NAME is None
         assert net.info(peer=a)["group"] == "farm" and net.info(peer=a)["label"] == "one"
         with pytest.raises(net.MessageTooLarge):
