@@ -15,7 +15,7 @@ from collections import deque
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
-from . import fast
+from . import fast, pieces
 
 # Bytes of text that are looked at together: what they are split into takes some times their memory.
 PIECE = 64 * 1024
@@ -108,6 +108,8 @@ def estimate(text: bytes, tagged: bool = False) -> int:
         if start >= len(text):
             break
     size = counts.size(len(text))
+    if len(text) > pieces.PIECE:  # only the one that is parsed is there as a text
+        return size + 2 * pieces.PIECE
     if text.isascii():
         return len(text) + size
     characters = len(text.translate(None, _CONTINUATIONS))

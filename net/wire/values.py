@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from functools import partial
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
@@ -19,7 +20,7 @@ from typing import (Any, Callable, Collection, Dict, Iterable, Iterator, List, N
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
-from . import columns, fast
+from . import columns, fast, pieces
 from .arrays import Types
 from .checks import Lacking, Malformed, is_of_the_data
 from .frames import Buffer, MAX_BUFFERS
@@ -548,8 +549,12 @@ def depth_of(text: bytes, limit: int) -> int:
     brackets = brackets_of(text)
     depth = _depth(brackets)
     if depth > limit or brackets.count(b"[") != brackets.count(b"]"):
-        raise ProtocolError(None, f"JSON nested deeper than {limit}, or not JSON")
+        raise _too_deep(limit)
     return depth
+
+
+def _too_deep(limit: int) -> ProtocolError:
+    return ProtocolError(None, f"JSON nested deeper than {limit}, or not JSON")
 
 
 def _depth(brackets: bytes) -> int:
@@ -623,7 +628,7 @@ def _short_int(digits: str) -> int:
     return int(digits)
 
 
-def _has_long_number(text: str) -> bool:
+def _has_long_number(text: bytes) -> bool:
     """Whether there may be a number of too many digits: a text may hold some, too."""
     step = MAX_DIGITS // 2
     return len(text) > MAX_DIGITS and any(
@@ -673,22 +678,17 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
 def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits, path: str,
             side: str, borrow: Optional[Callable[[Any], Any]],
             charge: Optional[Callable[[int], None]]) -> Any:
-    each = 2 if tagged else 1  # JSON containers for each container of the value
-    depth = depth_of(text, each * (limits.depth + ENVELOPE))
-    if depth > SAFE_DEPTH and depth > each * levels_here(plain=not tagged):
-        levels = levels_here(plain=not tagged)
-        raise ValueNotSupported(path or _WHOLE, f"nested deeper than {levels} {_STACK} {side}")
+    check = partial(_check_levels, tagged, limits, path, side)
+    if len(text) <= pieces.PIECE:
+        check(depth_of(text, _most_levels(tagged, limits)))
     try:
-        string = text.decode("utf-8", "surrogatepass")
-        if tagged:
-            found = _with_long_texts(string, buffers) \
-                if charge is None and len(text) <= MAX_DIGITS else None
-            return _restored(string, _Restorer(buffers, len(string), borrow, charge), path, side) \
-                if found is None else found
-        if len(text) >= fast.LARGE:
-            return _decode_large(text, string)
-        return _decode_plain(string)
-    except (ValueNotSupported, MemoryError):
+        found = _with_long_texts(text, buffers) \
+            if tagged and charge is None and len(text) <= MAX_DIGITS else None
+        if found is not None:
+            return found
+        restorer = _Restorer(buffers, len(text), borrow, charge) if tagged else None
+        return _read(text, restorer, check, path, side)
+    except (ProtocolError, ValueNotSupported, MemoryError):
         raise
     except RecursionError:
         raise ValueNotSupported(
@@ -701,11 +701,26 @@ def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits,
                                   f"{_text_of(problem)}") from None
 
 
-def _with_long_texts(text: str, buffers: Sequence[bytes]) -> Any:
+def _most_levels(tagged: bool, limits: Limits) -> int:
+    # Tagged, two containers of JSON may be one of the value.
+    return (2 if tagged else 1) * (limits.depth + ENVELOPE)
+
+
+def _check_levels(tagged: bool, limits: Limits, path: str, side: str, depth: int) -> None:
+    """Refuse JSON that is too deep for the limits, or for the stack of this thread."""
+    if depth > _most_levels(tagged, limits):
+        raise _too_deep(_most_levels(tagged, limits))
+    levels = levels_here(plain=not tagged) if depth > SAFE_DEPTH else depth
+    if depth > (2 if tagged else 1) * levels:
+        raise ValueNotSupported(path or _WHOLE, f"nested deeper than {levels} {_STACK} {side}")
+
+
+def _with_long_texts(data: bytes, buffers: Sequence[bytes]) -> Any:
     """A long text, or a call whose arguments are all plain but for long texts. None for all else:
     then nothing was done."""
-    if type(buffers) is not list or "\\" in text:
+    if type(buffers) is not list or b"\\" in data:
         return None
+    text = data.decode("utf-8", "surrogatepass")
     if text == LONG_TEXT and len(buffers) == 1:
         return _long_text(buffers, 0)
     try:
@@ -731,22 +746,34 @@ def _long_text(buffers: List[Any], number: int) -> str:
     return str(data, "utf-8", "surrogatepass")
 
 
-def _decode_large(text: bytes, string: str) -> Any:
-    if _has_long_number(string):
-        return _decode_carefully(string)
-    codec = fast.codec()
-    if codec is not None:
-        try:
-            return codec.decode(text)
-        except ValueError:
-            pass  # the standard library reads it, or raises the error
-    return _decode_plain(string)
+def _by_codec(codec: fast.Codec, text: bytes) -> Any:
+    try:
+        return codec.decode(text)
+    except ValueError:  # the standard library reads it, or raises the error
+        return _decode_plain(text.decode("utf-8", "surrogatepass"))
 
 
-def _restored(text: str, restorer: _Restorer, path: str, side: str) -> Any:
+def _by(decode: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    return lambda text: decode(text.decode("utf-8", "surrogatepass"))
+
+
+def _read(text: bytes, restorer: Optional[_Restorer], check: Callable[[int], None], path: str,
+          side: str) -> Any:
+    """The value of a text.
+
+    :param restorer: for a tagged one.
+    :param check: of how deep it is, where that is not known.
+    """
+    long_number = _has_long_number(text)
+    if restorer is None:
+        codec = fast.codec() if len(text) >= fast.LARGE and not long_number else None
+        parse = partial(_by_codec, codec) if codec is not None else \
+            _by(_decode_carefully if long_number else _decode_plain)
+        return pieces.read(text, parse, lambda found: found, check) \
+            if len(text) > pieces.PIECE else parse(text)
     restore = restorer.restore if restorer.charge is None else restorer.weigh
-    hooks = {"parse_int": _short_int} if _has_long_number(text) else {}
-    value = _make_decode(restore, **hooks)(text)
+    parse = _by(_make_decode(restore, **({"parse_int": _short_int} if long_number else {})))
+    value = pieces.read(text, parse, restore, check) if len(text) > pieces.PIECE else parse(text)
     restorer.settle()
     if restorer.lacking is not None:
         before, after = restorer.lacking

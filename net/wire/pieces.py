@@ -1,0 +1,226 @@
+"""Large JSON read in pieces, so that other threads run in between.
+
+Python's parser lets no other thread run until it is through, which takes seconds for the largest
+messages. So a text is cut at commas. Each piece is made whole by the brackets that it lacks, in
+front for the containers that it goes on with, and behind for those that it leaves open; what the
+parser makes of it is put into the containers that were left open before.
+"""
+from __future__ import annotations
+
+import itertools
+import os
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+from .checks import Malformed
+
+# Bytes that are parsed in one step: some milliseconds.
+PIECE = 128 * 1024
+# Containers in each other up to which it does not matter how many they are.
+FEW = 32
+# Levels that are looked at before all of them are counted.
+TURNS = 6
+
+_SPACE = b" \t\n\r"
+_CLOSING = {"[": "]", "{": "}"}
+# A step of one level deeper, or back, as a signed byte.
+_TO_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+class _Open(NamedTuple):
+    """A container that the pieces so far have left open.
+
+    :ivar key: its place in the one around it.
+    """
+
+    container: Any
+    key: Any
+
+
+def read(text: bytes, parse: Callable[[bytes], Any], close: Callable[[Dict[str, Any]], Any],
+         check: Callable[[int], None]) -> Any:
+    """The value of a JSON text.
+
+    :param parse: makes a value of a text.
+    :param check: is told how many containers are in each other in a piece, with those around it, if
+        these are not few, before it is parsed, and raises if they are too many.
+    :param close: what becomes of an object that is whole; ``parse`` does the same with those within
+        a piece, and leaves any with two keys, or with one of 32 characters, as it is.
+    :raises ValueError: it is no JSON, or what ``parse`` and ``check`` raise.
+    """
+    reader = _Reader(parse, close, check)
+    start = 0
+    while True:
+        end = _cut(text, start)
+        if end == len(text):
+            return reader.last(text[start:])
+        reader.add(text[start:end])
+        start = end + 1
+
+
+def _cut(text: bytes, start: int) -> int:
+    """Where a piece ends: at the last comma in it that is in no string, or with the text."""
+    size = PIECE
+    while start + size < len(text):
+        piece = _without_escapes(text[start:start + size])
+        end = len(piece)
+        if piece.count(b'"') % 2:
+            end = piece.rindex(b'"')  # where the string begins that goes on in the next piece
+        comma = piece.rfind(b",", 0, end)
+        while comma >= 0 and piece.count(b'"', comma, end) % 2:  # it is within a string
+            end = piece.rindex(b'"', 0, comma)
+            comma = piece.rfind(b",", 0, end)
+        if comma >= 0:
+            return start + comma
+        size *= 2
+    return len(text)
+
+
+def _without_escapes(piece: bytes) -> bytes:
+    """As many bytes, in which each quote begins or ends a string."""
+    if b"\\" not in piece:
+        return piece
+    return piece.replace(b"\\\\", b"xx").replace(b'\\"', b"xx")
+
+
+def _brackets(piece: bytes) -> bytes:
+    """The brackets outside of strings."""
+    found = _without_escapes(piece).translate(None, _OTHERS)
+    if found.count(b'"') == len(found):
+        return b""
+    found = found.replace(b'""', b"")
+    return b"".join(found.split(b'"')[::2]) if b'"' in found else found
+
+
+def _unmatched(brackets: bytes, turns: Optional[int] = None) -> bytes:
+    """Those that close what began before, and then those that stay open.
+
+    :param turns: each takes away the innermost level, or two; all of them are where this is None.
+    """
+    before = -1
+    while len(brackets) != before and turns != 0:
+        before = len(brackets)
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        turns = None if turns is None else turns - 1
+    return brackets
+
+
+def _depth(brackets: bytes) -> int:
+    """How many more containers are open at most on the way through them."""
+    steps = memoryview(brackets.translate(_TO_STEPS)).cast("b")
+    return max(itertools.accumulate(steps), default=0)
+
+
+class _Reader:
+    """Puts the pieces of a text together.
+
+    :ivar _mark: a string that nobody can know beforehand, and so is not in the text.
+    """
+
+    def __init__(self, parse: Callable[[bytes], Any], close: Callable[[Dict[str, Any]], Any],
+                 check: Callable[[int], None]) -> None:
+        self._parse = parse
+        self._close = close
+        self._check = check
+        self._mark = os.urandom(16).hex()
+        self._stack: List[_Open] = []
+
+    def add(self, piece: bytes) -> None:
+        """Read the next piece, which a comma follows."""
+        if not piece or piece[-1:] in b"[{" or piece[-1:] in _SPACE \
+                and piece.rstrip(_SPACE)[-1:] in b"[{":
+            raise Malformed("a comma before a value")
+        self._read(piece)
+        if not self._stack:
+            raise Malformed("a comma after the value")
+
+    def last(self, piece: bytes) -> Any:
+        """Read what is left. Gives the value."""
+        value = self._read(piece)
+        if self._stack:
+            raise Malformed("not all brackets are closed")
+        return value
+
+    def _read(self, piece: bytes) -> Any:
+        """Add a piece. Gives the whole value if that ends here."""
+        brackets = _brackets(piece)
+        left = _unmatched(brackets, TURNS)
+        if len(self._stack) + 2 * TURNS + len(left) > FEW:
+            self._check(len(self._stack) + _depth(brackets))
+            left = _unmatched(left)
+        opening = left.lstrip(b"]}").decode()
+        count = len(left) - len(opening)
+        stack = self._stack
+        if opening.strip("[{") or count > len(stack):
+            raise Malformed("brackets that do not match")
+        if stack and piece.lstrip(_SPACE)[:1] in (b"]", b"}"):
+            raise Malformed("a comma after all values")
+        # Those that it closes, and the one around them, which gets what follows.
+        touched = stack[max(0, len(stack) - count - 1):]
+        ends = count == len(stack) and bool(stack)
+        behind = "".join([f',"{self._mark}"]' if one == "[" else f',"{self._mark}":0}}'
+                          for one in reversed(opening)])
+        if touched and not ends:
+            behind += "]" if type(touched[0].container) is list else "}"
+        made = self._parse(b"%b%b%b" % (self._in_front(touched).encode(), piece, behind.encode()))
+        if not touched:
+            if opening:
+                self._stack = [self._unmark(made, None)]
+                self._find_open(opening[1:])
+            return made
+        self._merge(made, touched)
+        value = self._close_all(touched, ends)
+        del stack[len(stack) - count:]
+        self._find_open(opening)
+        return value
+
+    def _in_front(self, touched: List[_Open]) -> str:
+        """The brackets of open containers, each the first within the one before."""
+        kinds = ["[" if type(one.container) is list else "{" for one in touched]
+        return "".join([kind if kind == "[" or place == len(kinds) - 1 else f'{{"{self._mark}":'
+                        for place, kind in enumerate(kinds)])
+
+    def _merge(self, made: Any, touched: List[_Open]) -> None:
+        """Put what is new into the containers, from the outermost on."""
+        for number, (container, _) in enumerate(touched):
+            goes_on = number < len(touched) - 1
+            if type(container) is list:
+                inner = made[0] if goes_on else None
+                container += made[1:] if goes_on else made
+            else:
+                inner = made.pop(self._mark) if goes_on else None
+                container.update(made)
+            made = inner
+
+    def _close_all(self, touched: List[_Open], ends: bool) -> Any:
+        """What becomes of those that are whole now, the innermost first."""
+        for number in range(len(touched) - 1, -1 if ends else 0, -1):
+            container, key = touched[number]
+            value = self._close(container) if type(container) is dict else container
+            if number == 0:
+                return value
+            around = touched[number - 1].container
+            if value is not container and around[key] is container:  # else a later key has its name
+                around[key] = value
+        return None
+
+    def _find_open(self, opening: str) -> None:
+        """Go into the containers that a piece leaves open."""
+        for _ in opening:
+            around = self._stack[-1].container
+            key = len(around) - 1 if type(around) is list else next(
+                key for key in reversed(around) if self._is_marked(around[key]))
+            self._stack.append(self._unmark(around[key], key))
+
+    def _is_marked(self, value: Any) -> bool:
+        if type(value) is dict:
+            return self._mark in value
+        return type(value) is list and bool(value) and type(value[-1]) is str \
+            and value[-1] == self._mark
+
+    def _unmark(self, container: Any, key: Any) -> _Open:
+        if type(container) is list:
+            container.pop()
+        else:
+            del container[self._mark]
+        return _Open(container, key)
