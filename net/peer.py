@@ -25,7 +25,7 @@ from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, fun
 from .link import local
 from .link.base import Deadline, Endpoint, Listener, listen_at, listen_in_range
 from .link.tcp import TcpCarrier
-from .process import process
+from .process import Process, process
 from .wire.legacy import unmarked
 from .wire.memo import Memo
 
@@ -79,6 +79,8 @@ class _Peer:
     SUBSCRIPTIONS: Dict[str, Dict[bytes, Any]] = {}
     #: flag -> handler
     FLAGS: Dict[bytes, Callable[..., Any]] = {}
+    #: What there is once in the process that it belongs to; a test may make another.
+    process: Process = process
     #: What sends its events; None for the one of the process.
     publisher: Any = None
 
@@ -86,7 +88,7 @@ class _Peer:
                  group: Optional[str] = None) -> None:
         self._test = test
         self._group = parse_group(group)
-        if process.peer is not None and not test:
+        if self.process.peer is not None and not test:
             raise RuntimeError("this process has its peer already, which net.Peer() gives; one "
                                "beside it is for tests: test=True")
         # Guards _server and _closers: one launch or close at a time, hooks included. Reentrant: a
@@ -96,8 +98,8 @@ class _Peer:
         self._closers: List[Callable[[], None]] = []
         #: The addresses that it has bound, since it was launched.
         self.bound: List[str] = []
-        self.instance = process.instance
-        process.peers.append(self)
+        self.instance = self.process.instance
+        self.process.peers.append(self)
         if launch:
             self.launch()
 
@@ -113,22 +115,22 @@ class _Peer:
             _warn_of_readable_secret()
             # Here, so that no thread of ours loads what it needs: where this process forks
             # meanwhile, the child would wait for that for ever.
-            process.load()
+            self.process.load()
             _user(), _python(), functions_digest([])
             from .run.server import Server  # with it, as few processes have no peer
 
             listeners = self._listen()
             try:
-                hand_over = None if process.hand_over is None else \
-                    functools.partial(process.hand_over, owner=self)
-                server = self._server = Server(self._dispatch(), listeners, process.loop, settings,
-                                               self.instance, hand_over)
+                hand_over = None if self.process.hand_over is None else \
+                    functools.partial(self.process.hand_over, owner=self)
+                server = self._server = Server(self._dispatch(), listeners, self.process.loop,
+                                               settings, self.instance, hand_over)
             except BaseException:
                 for listener in listeners:
                     listener.close()
                 raise
             try:
-                for hook in list(process.launch_hooks):
+                for hook in list(self.process.launch_hooks):
                     closer = hook(self)
                     self._closers.append(closer)
             except BaseException:
@@ -156,7 +158,8 @@ class _Peer:
     def _listen_at_engine(self, listeners: List[Listener]) -> List[Listener]:
         """Listen for peers that come through the engine, if there is one."""
         try:
-            engine = process.client.carriers.listen(listeners[0].endpoint.port, settings.backlog)
+            engine = self.process.client.carriers.listen(listeners[0].endpoint.port,
+                                                         settings.backlog)
         except BaseException:
             for listener in listeners:
                 listener.close()
@@ -164,8 +167,8 @@ class _Peer:
         return [] if engine is None else [engine]
 
     def _dispatch(self) -> Dispatch:
-        return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, process.memory,
-                        process.event_loop)
+        return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, self.process.memory,
+                        self.process.event_loop)
 
     def close(self, drain: float = 0.0) -> None:
         """Stop serving and end every connection to this peer. May be called again.
@@ -335,7 +338,7 @@ class _Peer:
         :raises NetError: as for any call.
         """
         tag = _tag_of(connection)
-        result = process.client.call(peer, tag, tuple(args), kwargs)
+        result = self.process.client.call(peer, tag, tuple(args), kwargs)
         return handle_flag(result, tag, peer) if type(result) is Flag else result
 
     @staticmethod
@@ -376,7 +379,7 @@ class _Peer:
         if self._server is not None:
             self._server.abandon()
         self._server, self._closers = None, []
-        self.instance = process.instance
+        self.instance = self.process.instance
 
 
 def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:

@@ -8,31 +8,38 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 from .forking import in_child
 from .log import ROOT, LastResort
-from .process import process
+from .process import Process, process
 
 
 def wire() -> None:
-    """Connect what there is once in this process. :mod:`net` does so when it is imported."""
+    """Wire what there is once in this process. :mod:`net` does so when it is imported."""
     logging.getLogger(ROOT).addHandler(LastResort())
-    process.load = _load
-    process.client.missed = lambda address: _tell("discovery", "doubt", address)
-    process.client.other_way = lambda address: _tell("discovery", "other_way", address)
-    process.change_hooks.append(lambda: _tell("discovery", "changed"))
-    process.moved.append(lambda: _tell("events", "move"))
-    process.forked += [lambda: _tell("discovery", "forget"), lambda: _tell("events", "forget")]
+    join(process)
     in_child(process.on_fork)
     # The last comes first: connections are closed before what may carry them, and events have
     # time to leave before that.
     atexit.register(process.client.carriers.close)
     atexit.register(process.client.close_idle)
-    atexit.register(lambda: _tell("events", "flush_at_exit"))
+    atexit.register(lambda: _tell(process, "events", "flush_at_exit"))
 
 
-def _load() -> None:
+def join(process: Process) -> None:
+    """Have the floors above do their part for a process."""
+    process.load = partial(_load, process)
+    process.client.missed = partial(_tell, process, "discovery", "doubt")
+    process.client.other_way = partial(_tell, process, "discovery", "other_way")
+    process.change_hooks.append(partial(_tell, process, "discovery", "changed"))
+    process.moved.append(partial(_tell, process, "events", "move"))
+    process.forked += [partial(_tell, process, "discovery", "forget"),
+                       partial(_tell, process, "events", "forget")]
+
+
+def _load(process: Process) -> None:
     from . import discovery, events, statistics  # noqa: F401  for the functions that it has
 
     # Both are made before any thread of a peer can want them.
@@ -42,7 +49,7 @@ def _load() -> None:
     process.launch_hooks = [discovery.announce, events.serve_events]
 
 
-def _tell(floor: str, name: str, *args: Any) -> Any:
+def _tell(process: Process, floor: str, name: str, *args: Any) -> Any:
     """Tell a floor, if it is loaded: nothing is known there otherwise."""
     tell = getattr(sys.modules.get(f"{__package__}.{floor}"), name, None)
-    return None if tell is None else tell(*args)
+    return None if tell is None else tell(process, *args)

@@ -43,7 +43,7 @@ def cache_of(process: Process) -> PeerCache:
     """What a process knows of peers, with its finders. One more way to find peers is one more of
     them."""
     found = PeerCache(process)
-    found.finders += [Lan(process.loop, found), Static(process.loop, found),
+    found.finders += [Lan(process, found), Static(process.loop, found),
                       Engine(process.loop, found, process.client.carriers)]
     return found
 
@@ -158,32 +158,36 @@ def watch(callback: Callback, executor: Any = None) -> Callable[[], None]:
     return known_peers().watch(callback, place_of(process, callback, executor)).stop
 
 
-def doubt(address: Address) -> None:
+# ------------------------------------------------------------------ what the floors below tell
+
+
+def doubt(process: Process, address: Address) -> None:
     """Find out whether a peer that could not be reached is gone. Any thread may call."""
-    if known_peers().knows(address):
-        known_peers().doubt(address)
+    known = process.once(cache_of)
+    if known.knows(address):
+        known.doubt(address)
 
 
-def other_way(address: Address) -> Optional[Address]:
+def other_way(process: Process, address: Address) -> Optional[Address]:
     """Another address of a peer that cannot be reached at this one, None if none is known. Any
     thread may call."""
-    found = (finder.other_way(address) for finder in known_peers().finders)
+    found = (finder.other_way(address) for finder in process.once(cache_of).finders)
     return next((other for other in found if other is not None), None)
 
 
-def changed() -> None:
-    """The peer of this process says something else of itself from now on."""
-    known_peers().changed()
+def changed(process: Process) -> None:
+    """Its peer says something else of itself from now on."""
+    process.once(cache_of).changed()
 
 
-def forget() -> None:
+def forget(process: Process) -> None:
     """Start afresh in a forked child."""
-    known_peers().forget()
+    process.once(cache_of).forget()
 
 
 def announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
-    closers = [finder.announce(peer) for finder in known_peers().finders]
+    closers = [finder.announce(peer) for finder in peer.process.once(cache_of).finders]
     # The goodbye at exit comes after the port was closed, so that a peer that checks finds it
     # closed.
     atexit.register(peer.close)

@@ -180,4 +180,4 @@ def peers_with(tag: bytes, groups: Groups = None, hubs_only: bool = False, on_ho
 
 def look_again(peer: PeerId) -> None:
     """Find out whether a peer that did not answer is still there; returns at once."""
-    doubt(address_of(peer))
+    doubt(process, address_of(peer))

@@ -248,10 +248,11 @@ def _is_here(host: str) -> bool:
 
 
 def publisher_of(peer: Optional[_Peer]) -> Publisher:
-    """What sends the events of a peer; that of this process unless the peer has its own."""
-    found: Publisher = own_events().publisher if peer is None or peer.publisher is None \
-        else peer.publisher
-    return found
+    """What sends the events of a peer; that of its process unless the peer has its own."""
+    if peer is None:
+        return own_events().publisher
+    found: Optional[Publisher] = peer.publisher
+    return peer.process.once(Events).publisher if found is None else found
 
 
 def adopt(handover: Handover, owner: _Peer) -> None:
@@ -260,31 +261,31 @@ def adopt(handover: Handover, owner: _Peer) -> None:
 
 
 def serve_events(peer: _Peer) -> Callable[[], None]:
-    events = own_events()
-    hears = not peer.test or peer is process.peer
+    subscriber = peer.process.once(Events).subscriber
+    hears = not peer.test or peer is peer.process.peer
     if hears:
-        events.subscriber.serve(peer.id, peer.place)
+        subscriber.serve(peer.id, peer.place)
 
     def close() -> None:
         if hears:
-            events.subscriber.pause()
+            subscriber.pause()
         publisher_of(peer).close(peer, EXIT_TIME)
     return close
 
 
-def flush_at_exit() -> None:
+def flush_at_exit(process: Process) -> None:
     """Give events time to leave before the process ends."""
-    own_events().publisher.flush(EXIT_TIME)
+    process.once(Events).publisher.flush(EXIT_TIME)
 
 
-def forget() -> None:
+def forget(process: Process) -> None:
     """Start afresh in a forked child."""
-    own_events().forget()
+    process.once(Events).forget()
 
 
-def move() -> None:
+def move(process: Process) -> None:
     """Hear this process at its new address, and have old programs call us there."""
-    subscriber = own_events().subscriber
+    subscriber = process.once(Events).subscriber
     subscriber.moved()
     peer = process.peer
     if peer is not None and peer.launched and subscriber.own_id is not None \

@@ -42,6 +42,7 @@ def own_process(monkeypatch: pytest.MonkeyPatch, kept_settings: Any) -> Iterator
     """A process in which nobody has asked for its peer yet."""
     process = Process(kept_settings)
     monkeypatch.setattr(peer_module, "process", process)
+    monkeypatch.setattr(_Peer, "process", process)
     yield process
     for peer in process.peers:
         peer.close()

@@ -12,8 +12,7 @@ from ...errors import Address
 from ...identity import without_zone
 from ...log import DISCOVERY, RateLimitedLog
 from ...peer import _Peer
-from ...process import process
-from ...run.loop import Loop
+from ...process import Process
 from ...settings import ENGINE_SUFFIX
 from ..answers import Answer
 from ..finder import Listing, Search
@@ -35,15 +34,19 @@ CLOSE_SECONDS = 0.5
 class Lan:
     """Peers on this host and on the LAN. See :class:`~net.discovery.finder.Finder`."""
 
-    def __init__(self, loop: Loop, listing: Listing) -> None:
-        self._loop = loop
+    def __init__(self, process: Process, listing: Listing) -> None:
+        self._process = process
+        self._loop = process.loop
         self._listing = listing
         self._looking_around = False
         self._start()
 
     def _start(self) -> None:
-        self.node = Node(self._loop, self._listing, _instance(), read_facts,
+        self.node = Node(self._process, self._listing, self._instance(), read_facts,
                          self._look_around)
+
+    def _instance(self) -> bytes:
+        return bytes.fromhex(self._process.instance)
 
     def forget(self) -> None:
         self.node.abandon()
@@ -53,7 +56,7 @@ class Lan:
     def search(self, search: Search) -> LanQuest:
         from .quest import LanQuest  # with all that only a search needs
 
-        return LanQuest(search, self.node, _instance(), make_seal(), read_facts)
+        return LanQuest(search, self.node, self._instance(), make_seal(), read_facts)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
         if peer.server is None:
@@ -61,7 +64,7 @@ class Lan:
         port = peer.server.address[1]
         node = self.node
         try:
-            beacon = Beacon(peer, peer.bound, port, _instance(),
+            beacon = Beacon(peer, peer.bound, port, self._instance(),
                             node.membership.sum, node.received, node.membership.asked)
             self._loop.call_soon(partial(node.add, beacon))
         except OSError as exc:
@@ -114,7 +117,7 @@ class Lan:
 
         if not self._looking_around:
             self._looking_around = True
-            Around(self._loop, _instance(), make_seal(),
+            Around(self._loop, self._instance(), make_seal(),
                    list(self.node.membership.digests), self.node.found, self._looked_around)
 
     def _looked_around(self) -> None:
@@ -123,10 +126,6 @@ class Lan:
 
 def _is_near(address: Address) -> bool:
     return not address[0].endswith(ENGINE_SUFFIX)
-
-
-def _instance() -> bytes:
-    return bytes.fromhex(process.instance)
 
 
 def read_facts(heard: Heard) -> Optional[Answer]:

@@ -16,7 +16,7 @@ from ...link.base import Endpoint
 from ...link.tcp import TcpCarrier, is_own_address
 from ...log import DISCOVERY, RateLimitedLog
 from ...peer import EVERYWHERE, bind_hosts
-from ...process import process
+from ...process import Process
 from ...run.loop import READ, WRITE, Loop, Timer
 from ...settings import is_loopback, settings
 from ..answers import Answer
@@ -55,10 +55,11 @@ class Node:
     :ivar membership: what it knows of the listed peers.
     """
 
-    def __init__(self, loop: Loop, listing: Listing, instance: bytes,
+    def __init__(self, process: Process, listing: Listing, instance: bytes,
                  decode_facts: Callable[[Heard], Optional[Answer]],
                  look_around: Callable[[], None]) -> None:
-        self._loop = loop
+        self._process = process
+        self._loop = process.loop
         self._listing = listing
         self._instance = instance
         self._decode_facts = decode_facts
@@ -161,8 +162,8 @@ class Node:
         if self.membership.knows_anybody:
             self.membership.awake(now)
         # From an address that has gone nothing is answered any more, and what waits for it hangs.
-        process.client.close_idle()
-        for moved in process.moved:
+        self._process.client.close_idle()
+        for moved in self._process.moved:
             moved()
         self._schedule()
 

@@ -55,15 +55,13 @@ class Listing:
 
 
 @pytest.fixture
-def make(monkeypatch):
+def make():
     """Make processes: each has a loop, a list and peers of its own. Closed with the test."""
     made: List[Any] = []
 
     def make(watching=True):
         loop, listing = Loop("test"), Listing()
-        lan = Lan(loop, listing)
-        lan.node._instance = lan.node.membership._instance = bytes([len(made) + 1]) * 16
-        monkeypatch.setattr("net.discovery.lan.finder._instance", lambda: lan.node._instance)
+        lan = Lan(SimpleNamespace(loop=loop, instance=f"{len(made) + 1:02}" * 16), listing)
         listing.finder = lan
         closers: List[Any] = []
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import threading
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
@@ -379,7 +380,7 @@ def test_a_sweep_that_was_put_off_lists_what_it_finds_while_the_list_is_kept(
             learned.extend(answers)
 
     loop = FakeLoop()
-    node = Node(loop, Listing(), b"m" * 16, lambda heard: None, lambda: None)
+    node = Node(SimpleNamespace(loop=loop), Listing(), b"m" * 16, lambda heard: None, lambda: None)
     node.membership.watching = watching
     found = Findings()
     found.answers.append("an answer")
