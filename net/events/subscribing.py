@@ -49,6 +49,9 @@ GIVE_UP = 600.0
 # Publishers that were found and are tried, and given-up ones of which it is known what was missed.
 MAX_FOUND = 1000
 MAX_GIVEN_UP = 1000
+# Seconds after which a publisher is asked whether it is still no hub, or of none of the groups,
+# that the handlers want.
+UNLIKELY = 15.0
 # Seconds that a handler waits for another connection to what says to be the same process, which may
 # be about to bring it the same events.
 SAME_PROCESS_TIME = 1.0
@@ -208,11 +211,13 @@ class Subscriber:
     def _on_change(self, change: str, peer: PeerId) -> None:
         """Connect to a peer that comes. That one goes is noticed by its connection, unless the
         same process is known to be elsewhere now."""
-        self._call_soon(partial(self._found if change == "came" else self._missed, peer.address))
+        self._call_soon(partial(self._found, peer) if change == "came"
+                        else partial(self._missed, peer.address))
 
     # -------------------------------------------------------------------- in the loop
 
-    def _found(self, address: Address) -> None:
+    def _found(self, peer: PeerId) -> None:
+        address = peer.address
         with self.lock:
             target = self._targets.setdefault(address, Target(self, address))
         if not target.found and not self._finds.take(source_of(address)):
@@ -222,6 +227,7 @@ class Subscriber:
             return
         target.found = True
         target.missed = False
+        target.said = peer.info
         self._given_up.pop(address, None)
         target.sync(at_once=True)
 
@@ -373,6 +379,7 @@ class Target:
 
     :ivar found: whether a search has found it; otherwise it is only named.
     :ivar missed: whether it is gone, as far as discovery can tell.
+    :ivar said: what a search has found that it says of itself; empty if that is not known.
     :ivar subscription: what is heard there.
     :ivar seen_to: the handlers that hear there, or that it is not for.
     :ivar problem: why it could not be reached lately, None if it could.
@@ -381,6 +388,7 @@ class Target:
     def __init__(self, subscriber: Subscriber, address: Address) -> None:
         self.address = address
         self.found = self.missed = False
+        self.said: Dict[str, Any] = {}
         self.subscription = Subscription()
         self.seen_to: List[Handler] = []
         self.problem: Optional[BaseException] = None
@@ -430,6 +438,12 @@ class Target:
             if {one.pair for one in handlers} <= self.subscription.elsewhere:
                 self._tell(handlers)
                 self._subscriber.let_go(self)
+            elif self.said and not any([not one.asks or one.accepts(self.said)
+                                        for one in handlers]):
+                # Those that are wanted come first: where many start together, each would have to
+                # wait for all others.
+                self._tell(handlers)
+                self._retry_after(jitter(UNLIKELY))
             else:
                 self._dial()
 
@@ -556,6 +570,7 @@ class Target:
 
     def _try_again(self) -> None:
         self._retry = None
+        self.said = {}  # it may have changed, and what it says over a connection counts
         if self._connection is not None:
             self._connection.refused.clear()
         self.sync()

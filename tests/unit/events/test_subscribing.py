@@ -430,6 +430,24 @@ def test_groups_and_hubs_are_chosen_by_what_peers_say(network):
     assert (asked(a), asked(b)) == (["hub"], ["done"])
 
 
+@pytest.mark.parametrize("wanted, likely", [({"hubs_only": True}, {"hub": True}),
+                                            ({"groups": {"red"}}, {"group": "red"})])
+def test_those_that_are_found_to_be_wanted_are_asked_before_the_others(network, wanted, likely):
+    network.peers[A] = Peer("a", **likely)
+    network.peers[B] = Peer("b", **likely)  # by now, though not when it was found
+    network.add(**wanted)
+    for place, info in ((B, {"hub": False, "group": "blue"}), (A, likely)):
+        found = make_id(place[1], place[0])
+        found.info = {"instance": "x", **info}
+        network.watching("came", found)
+    until(lambda: asked(network.peers[A]) == ["done"])
+    assert network.dialled == [A]
+    # Later on, what was found does not count any more.
+    other = network.subscriber._targets[B]
+    network.loop.call_soon(lambda: (other._cancel_retry(), other._try_again()))
+    until(lambda: asked(network.peers[B]) == ["done"])
+
+
 @pytest.mark.parametrize("attested, says, hears", [("red", "blue", True), ("blue", "red", False),
                                                    (None, "red", False)])
 def test_a_certificate_tells_the_group(network, monkeypatch, attested, says, hears):
