@@ -89,7 +89,8 @@ def estimate(text: bytes, tagged: bool = False) -> int:
 
     Within a factor of 1.5 of the truth where the values are all of a kind.
     """
-    counts = _Counts(None if tagged else fast.codec())
+    codec = None if tagged else fast.codec()
+    counts = _Counts(codec)
     every = min(MOST, max(1, len(text) // (LEAST * PIECE)))
     secret = hash(text[-PIECE:])  # nobody else knows which pieces it chooses
     chosen = 0
@@ -110,6 +111,8 @@ def estimate(text: bytes, tagged: bool = False) -> int:
     size = counts.size(len(text))
     if len(text) > pieces.PIECE:  # only the one that is parsed is there as a text
         return size + 2 * pieces.PIECE
+    if codec is not None and len(text) >= fast.LARGE:  # it reads the bytes
+        return size
     if text.isascii():
         return len(text) + size
     characters = len(text.translate(None, _CONTINUATIONS))
