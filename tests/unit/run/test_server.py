@@ -600,6 +600,7 @@ def test_a_signal_handler_may_close_a_server_whatever_its_thread_does(functions,
 def test_a_forked_child_waits_for_no_thread_of_its_parent(functions):
     served = serve(Dispatch(functions))
     served.close()
+    until(lambda: served._spare is None)  # a child has no thread that would close it, too
     with served._lock:
         served.abandon()
         assert in_time(lambda: served.running) == 0
