@@ -308,7 +308,7 @@ import net, sample
 try:
     sample.echo.peers(at_least=3, timeout={patience(0.3)})
 except net.TooFewPeers as problem:
-    print(problem.found, problem.wanted, "found" in str(problem), flush=True)
+    said = problem.found, problem.wanted, "found" in str(problem)
     assert "others" not in str(problem)
 for look, why in ((net.remote("nowhere").peers, "that do not have it, or were not asked for: 1; "),
                   (lambda **terms: net.peers("nobody", **terms), "that were not asked for: 1; ")):
@@ -316,6 +316,7 @@ for look, why in ((net.remote("nowhere").peers, "that do not have it, or were no
         look(at_least=1, timeout=0.01)
     except net.TooFewPeers as problem:
         assert f"others are known {{why}}the last search found " in str(problem), str(problem)
+print(*said, flush=True)
 peers = sample.echo.peers(at_least=2, timeout={patience(15)})
 print(len(peers), sorted(sample.echo.all("x").values()), len(net.peers(at_least=2, timeout=5)))
 """
