@@ -158,7 +158,8 @@ def test_texts_and_keys_are_counted_as_they_will_be_made():
         text = json.dumps([value] * 1000).encode()
         for by_msgspec in (False, True):
             with reading(by_msgspec):
-                yield estimate(text)
+                # The standard library makes a text of the bytes first.
+                yield estimate(text) - (0 if by_msgspec else len(text))
 
     for value, more in [("a", sys.getsizeof("a")), ({"k" * 40: 1}, sys.getsizeof("k" * 40)),
                         ({"key": 1}, 0), ("ab", 0)]:
