@@ -141,6 +141,18 @@ def build(hosts: int, folder: str, weather: bool = False) -> VirtualLan:
     return lan
 
 
+def start_peers(system: System, lan: VirtualLan, hosts: list[Host], each: int = 1) -> None:
+    """Start peers on each host, several of app-net only, and let them settle."""
+    if each > 1:
+        lan.peers(*hosts, script=starts.CROWD.format(more=each - 1))
+    elif system.module == "net":
+        lan.peers(*hosts)
+    else:
+        for host in hosts:
+            lan.start(host, system.peer(host))
+    time.sleep(3)
+
+
 def weathers(rounds: int) -> Iterator[str]:
     """The first table, a line at a time."""
     yield f"{'network':20} {'goal':>6}  " + "  ".join(
@@ -150,12 +162,7 @@ def weathers(rounds: int) -> Iterator[str]:
     for system in filter(installed, SYSTEMS):
         with tempfile.TemporaryDirectory() as folder, build(PEERS + 1, folder, True) as lan:
             client, *others = lan.hosts
-            if system.module == "net":
-                lan.peers(*others)
-            else:
-                for host in others:
-                    lan.start(host, system.peer(host))
-            time.sleep(3)
+            start_peers(system, lan, others)
             for name, weather, _ in WEATHERS:
                 lan.weather(weather)
                 found, seconds = [], []
@@ -200,14 +207,7 @@ def alone(peers: int, each: int, goal: float, rounds: int = 5) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder, \
                 build(math.ceil(peers / each) + 1, folder) as lan:
             client, *others = lan.hosts
-            if each > 1:
-                lan.peers(*others, script=starts.CROWD.format(more=each - 1))
-            elif system.module == "net":
-                lan.peers(*others)
-            else:
-                for host in others:
-                    lan.start(host, system.peer(host))
-            time.sleep(3)
+            start_peers(system, lan, others, each)
             found, took = [], []
             for _ in range(rounds):
                 client.forget_neighbours()
