@@ -21,7 +21,6 @@ FEW = 32
 TURNS = 6
 
 _SPACE = b" \t\n\r"
-_CLOSING = {"[": "]", "{": "}"}
 # A step of one level deeper, or back, as a signed byte.
 _TO_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
