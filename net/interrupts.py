@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from _thread import get_ident, interrupt_main, start_new_thread
 # The modules signal and typing take far longer to import, and may be interrupted meanwhile.
 from _signal import (  # type: ignore[import-not-found]
     SIG_DFL, SIGINT, default_int_handler, getsignal, signal)
+if sys.platform != "win32":
+    from _signal import pthread_kill
 from collections.abc import Callable
+
+TYPE_CHECKING = False  # what typing says, without its import
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 # What an installer calls the program; an application may have a name that begins alike.
 _NAMES = ("app-net", "app-net.exe", "app-net-script.py")
@@ -40,9 +48,28 @@ def catch(command: Callable[[], int]) -> int:
     """
     if getsignal(SIGINT) == SIG_DFL:
         signal(SIGINT, default_int_handler)
+    main_thread, before = get_ident(), sys.unraisablehook
+
+    def repeat(unraisable: UnraisableHookArgs) -> None:
+        # Raised in a callback of the garbage collection or of a weak reference, it is dropped.
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            start_new_thread(_interrupt, (main_thread,))
+        else:
+            before(unraisable)
+    sys.unraisablehook = repeat
     try:
         return command()
     except KeyboardInterrupt:
         return 130
     finally:
         leave_to_system()
+        sys.unraisablehook = before
+
+
+def _interrupt(main_thread: int) -> None:
+    """Interrupt the main thread, once it has left the callback that it is in."""
+    time.sleep(0.02)
+    if sys.platform == "win32":
+        interrupt_main()
+    else:  # which ends a wait, too
+        pthread_kill(main_thread, SIGINT)

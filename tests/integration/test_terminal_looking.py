@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import pytest
@@ -93,7 +94,7 @@ def test_ping_goes_on_until_ctrl_c(studio, port_range):
         terminal.wait_for("load")
         terminal.signal(signal.SIGINT)
         assert terminal.end() == 0
-    assert "1 of 1 answered" in terminal.text and "Traceback" not in terminal.text
+    assert re.search(r"\d of \d answered", terminal.text) and "Traceback" not in terminal.text
 
 
 def test_ping_is_a_probe_of_readiness(studio, command, port_range):
