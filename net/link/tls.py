@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 from time import monotonic
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..settings import settings
 from ..identity import without_zone
@@ -581,20 +581,24 @@ def _send_output(session: Union[Session, ClientHandshake], stream: Stream) -> No
             pass  # what the other side said before it closed can still be received
 
 
-def accept(stream: Stream, known: Credentials, address: Optional[Address],
-           data: bytes) -> TlsStream:
+def accept(stream: Stream, known: Credentials, address: Optional[Address], data: bytes,
+           answered: Callable[[], object] = bool) -> TlsStream:
     """Secure a connection that a client has begun with a TLS hello.
 
     :param data: what was received of it so far.
+    :param answered: called once that was answered, which is most of the work.
     :raises AuthenticationError: the client was refused, and was told so if that could be.
     :raises EndOfStream: the client has gone.
     """
     session = Session(known, address, server=True)
     try:
-        while not _accept_step(session, stream, data):
+        ended = _accept_step(session, stream, data)
+        answered()
+        while not ended:
             data = stream.recv(CHUNK)
             if not data:
                 raise EndOfStream(1)
+            ended = _accept_step(session, stream, data)
     except AuthenticationError as problem:
         if session.ready:  # this client considers itself connected
             TlsStream(stream, session).send(encode_refusal(0, problem))

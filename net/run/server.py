@@ -18,6 +18,7 @@ from ..link.streams import Stream, host_port
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import Settings
 from . import access
+from .handshakes import Handshakes
 from .loop import READ, Loop, Timer
 from .newcomers import Newcomer, Rest
 from .refusals import RefusedClients
@@ -73,6 +74,7 @@ class Server:
         self._lock = threading.RLock()
         self._served = ServedConnections()
         self._evicted: Dict[ServerConnection, None] = {}
+        self._handshakes = Handshakes()
         self._finished = Tally()
         self._closed = False
         self._accepting = True
@@ -300,7 +302,7 @@ class Server:
         if problem is None:
             connection = ServerConnection(Stream(sock), address, Terms(
                 self._instance, self._known, self._revision, self._admit, self._hand_over,
-                self._loop), self)
+                self._loop, self._shaken), self)
             problem = self._give_place(connection)
         if problem is not None:
             self._refused.refuse(sock, problem)
@@ -309,7 +311,7 @@ class Server:
             self._ticked = monotonic()
             self._ticking = self._loop.call_later(TICK, self._tick)
         newcomer = self._newcomers[connection] = Newcomer(
-            self._loop, connection, self._refused, self._start_thread, self._drop)
+            self._loop, connection, self._refused, self._go_on, self._drop)
         try:
             newcomer.begin()
         except OSError:  # it has gone already, or the selector can take no more
@@ -342,6 +344,44 @@ class Server:
             self._served.add(connection)
         return None
 
+    def _go_on(self, connection: ServerConnection, rest: Rest, whole: bool) -> None:
+        """A connection needs a thread; as :meth:`_start_thread`, for a TLS handshake when it is its
+        turn."""
+        if connection.terms.known is None:
+            self._start_thread(connection, rest, whole)
+            return
+        with self._lock:
+            self._handshakes.wait(connection, rest)
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        """Go on with the handshakes whose turn it is."""
+        while not self._closed:
+            with self._lock:
+                found = self._handshakes.next()
+            if found is None:
+                return
+            connection, rest = found
+            if connection.stream.has_ended():
+                newcomer = self._newcomers[connection]
+                self._drop(connection)
+                newcomer.close()
+            else:
+                self._start_thread(connection, rest, False)
+
+    def _shaken(self, connection: ServerConnection, proved: bool) -> None:
+        """A handshake has made a step, see Terms. In its thread."""
+        with self._lock:
+            others = (self._handshakes.proved if proved else self._handshakes.worked)(connection)
+        if others:
+            self._call_for_handshakes()
+
+    def _call_for_handshakes(self) -> None:
+        try:
+            self._loop.call_soon(self._shake_hands)
+        except OSError:
+            pass  # there is no loop any more; or no thread to be had, and the next tick does it
+
     def _start_thread(self, connection: ServerConnection, rest: Rest, whole: bool) -> None:
         """Let a thread go on with a connection.
 
@@ -362,6 +402,7 @@ class Server:
         """Take the place of a connection back that has no thread."""
         with self._lock:
             self._served.discard(connection)
+            self._handshakes.over(connection)
         self._newcomers.pop(connection, None)
 
     def _evict_one(self, source: Optional[str]) -> bool:
@@ -383,7 +424,11 @@ class Server:
     def _take_back(self, connection: ServerConnection) -> None:
         """Take the place of a connection back that is about to be ended. Under the lock: its thread
         may end at any time, and forgets it then."""
-        if self._served.discard(connection) and connection not in self._newcomers:
+        if not self._served.discard(connection):
+            return
+        if connection in self._newcomers:
+            self._handshakes.over(connection)
+        else:
             self._evicted[connection] = None
 
     def _end_early(self, connection: ServerConnection, problem: Optional[NetError]) -> None:
@@ -412,6 +457,7 @@ class Server:
             self._patient_until = now + LATE
         self._ticked = now
         self._follow_settings()
+        self._refuse_late_handshakes()
         with self._lock:
             connections = [*self._served, *self._evicted]
         for connection in connections:
@@ -426,6 +472,15 @@ class Server:
                     self._watch(connection, connection.call)
                 connection.seen = connection.call
         self._ticking = self._loop.call_later(TICK, self._tick) if connections else None
+
+    def _refuse_late_handshakes(self) -> None:
+        with self._lock:
+            late = self._handshakes.late()
+            for connection in late:
+                self._take_back(connection)
+        for connection in late:
+            self._end_early(connection, PeerBusy(None, "too many TLS handshakes come at once"))
+        self._shake_hands()
 
     def _watch(self, connection: ServerConnection, call: int) -> None:
         """Find out when the caller of a call that takes long is gone."""
@@ -483,6 +538,9 @@ class Server:
                 self._served.discard(connection)
                 self._evicted.pop(connection, None)
                 self._finished.merge(connection.tally)
+                others = self._handshakes.over(connection)
+            if others:
+                self._call_for_handshakes()
             connection.context.cancel()
             if not connection.handed_over:
                 self._close(connection)

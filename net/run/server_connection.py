@@ -69,6 +69,8 @@ class Terms(NamedTuple):
     :ivar hand_over: takes a connection on which a subscriber wants its events, as
         :class:`Handover`; None where there are no events.
     :ivar loop: sends streamed results.
+    :ivar shaken: called in a TLS handshake, when its first step is done, and with True once the
+        client has proved that it belongs to us.
     """
 
     instance: str
@@ -77,6 +79,7 @@ class Terms(NamedTuple):
     admit: Callable[[ServerConnection], bool]
     hand_over: Optional[Callable[[Handover], None]] = None
     loop: Optional[Loop] = None
+    shaken: Optional[Callable[[ServerConnection, bool], object]] = None
 
 
 class ServerConnection:
@@ -198,7 +201,11 @@ class ServerConnection:
 
         # A Unix socket has no address. By TCP this client would come from the one that it called.
         address = self.address or getattr(self.context.server, "address", None)
-        stream = tls.accept(self.stream, self.terms.known, address, data)
+        shaken = self.terms.shaken
+        assert shaken is not None
+        stream = tls.accept(self.stream, self.terms.known, address, data,
+                            partial(shaken, self, False))
+        shaken(self, True)
         self.stream = stream
         self.context.caller = Caller(self.address, stream.group)
         parser = PrefaceParser()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import net
-from hostile import Publisher, Subscriber, Talk, message
+from hostile import Publisher, Subscriber, Talk, message, tls_hello
 from net.discovery.lan.datagrams import (ASK, ASK_BYTES, DOUBT, GOODBYE, HELLO, LIST, Entry,
                                          Message, decode, encode, encode_list, encode_question,
                                          encode_said)
@@ -108,7 +108,7 @@ SAID = (message(FAILED, 0, {"failures": [["e", "dGFn", "text"]] * 100}) * 10,
 class Strangers:
     """All kinds of strangers, each in a thread, against some addresses.
 
-    :param hosts: loopback addresses that they use, beside 127.0.0.1.
+    :param hosts: loopback addresses that they use; the last one is that of the honest ones.
     """
 
     def __init__(self, targets: List[tuple], hosts: List[str], ports: List[int]) -> None:
@@ -120,7 +120,7 @@ class Strangers:
         self._threads = [threading.Thread(target=self._repeat, args=(number, kind))
                          for number, kind in enumerate((
                              self._connect, self._connect, self._hoard, self._subscribe,
-                             self._drip, self._send_datagrams, self._replay))]
+                             self._drip, self._say_hello, self._send_datagrams, self._replay))]
         for thread in self._threads:
             thread.start()
 
@@ -158,6 +158,16 @@ class Strangers:
                 if self._done.is_set():
                     return
             self._done.wait(2.0)
+
+    def _say_hello(self, chance: random.Random) -> None:
+        """Begin many TLS handshakes, and prove nothing."""
+        hello = tls_hello()
+        with contextlib.ExitStack() as opened:
+            for _ in range(100):
+                raw = opened.enter_context(Raw(chance.choice(self._targets), timeout=2,
+                                               source=chance.choice(self._hosts[:-1])))
+                raw.send(hello)
+            self._done.wait(chance.choice((0.0, 0.5)))
 
     def _subscribe(self, chance: random.Random) -> None:
         """Subscribe, and flood or read nothing."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -38,9 +39,11 @@ from net.link.tcp import TcpCarrier
 from net.link.unix import UnixCarrier
 from net.run import server_connection
 from net.run.channel import Receiver, dial
+from net.run.handshakes import MOST
 from net.run.loop import Loop
 from net.link.authority import make_leaf
 from net.run.server_connection import GREETING_TIME
+from hostile import tls_hello
 from processes import run_python
 from service import Raw, Service, greeted, request, until
 from strangers import Stranger, says
@@ -325,6 +328,19 @@ def test_silent_clients_within_the_handshake_delay_nobody(
         with raw:
             raw.rest()
             assert raw.seconds < 1.5 + 2
+
+
+def test_whole_hellos_of_one_host_have_a_share_and_hold_up_nobody_else(secured: Service):
+    hello = tls_hello()
+    with contextlib.ExitStack() as opened:
+        flood = [opened.enter_context(Raw(secured.address, hello, source="127.0.0.9"))
+                 for _ in range(3 * MOST)]
+        assert secured.call("add", 2, 3) == 5
+        # Those for whom there is no time are told so in the clear.
+        first = [raw.sock.recv(1) for raw in flood]
+    refused = first.count(bytes((FAILURE,)))
+    assert refused + first.count(bytes((tls.HELLO,))) == len(flood)
+    assert refused > MOST
 
 
 def test_a_full_peer_says_so_in_the_clear_and_is_believed(secured: Service, configure):

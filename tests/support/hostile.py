@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from typing import Any, Callable, Iterator, Optional
 
 from net.wire.deliveries import encode_subscribed, encode_taken
@@ -17,6 +18,19 @@ from strangers import Stranger
 def message(kind: int, number: int, content: Any) -> bytes:
     """A frame of plain JSON."""
     return b"".join(pack(kind, number, json.dumps(content).encode()))
+
+
+def tls_hello() -> bytes:
+    """A whole TLS hello, of a client that proves nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    outgoing = ssl.MemoryBIO()
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
 
 
 class Subscriber(Raw):

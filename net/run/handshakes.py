@@ -1,0 +1,114 @@
+"""Whose TLS handshake is next. Each takes milliseconds of work before the client has proved
+anything, so they are shared out by source. No socket, no thread; callers lock."""
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Dict, List, Optional, Tuple
+
+from .server_connection import ServerConnection
+
+# First steps, which are the work, that are done at once.
+AT_ONCE = 2
+# Handshakes that one source may have begun without having proved anything by them, and how many of
+# those that have failed are forgiven in a second.
+MOST, FORGIVEN = 64, 32
+# Seconds that one may wait whose source has taken all of that, and proves nothing; and that any
+# may wait.
+PATIENCE, MAX_WAIT = 0.75, 2.5
+
+
+class _Share:
+    """The handshakes of one source.
+
+    :ivar waiting: in the order in which they came, with the time and what to go on with.
+    :ivar open: how many have begun, and have neither failed nor proved anything.
+    :ivar failed: how many have failed, without those that were forgiven until ``at``.
+    :ivar proved: monotonic time of the last one that has proved something.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: Dict[ServerConnection, Tuple[float, Any]] = {}
+        self.open = 0
+        self.failed = self.at = 0.0
+        self.proved = float("-inf")
+
+    def debt(self, now: float) -> float:
+        self.failed = max(0.0, self.failed - (now - self.at) * FORGIVEN)
+        self.at = now
+        return self.open + self.failed
+
+
+class Handshakes:
+    """The handshakes of a server's clients, by source: the one goes first whose source has the
+    fewest that have proved nothing."""
+
+    def __init__(self) -> None:
+        self._shares: Dict[str, _Share] = {}
+        self._working: Dict[ServerConnection, None] = {}
+        self._open: Dict[ServerConnection, None] = {}
+
+    def wait(self, connection: ServerConnection, rest: Any) -> None:
+        """A client has begun one.
+
+        :param rest: what :meth:`next` gives with it.
+        """
+        share = self._shares.setdefault(connection.source, _Share())
+        share.waiting[connection] = monotonic(), rest
+
+    def next(self) -> Optional[Tuple[ServerConnection, Any]]:
+        """The one to go on with now; None if there is none, or none may. Call :meth:`over` at its
+        end."""
+        if len(self._working) >= AT_ONCE:
+            return None
+        now = monotonic()
+        share = min((one for one in self._shares.values() if one.waiting), default=None,
+                    key=lambda one: one.debt(now))
+        if share is None or share.debt(now) >= MOST:
+            return None
+        connection = next(iter(share.waiting))
+        _, rest = share.waiting.pop(connection)
+        share.open += 1
+        self._working[connection] = self._open[connection] = None
+        return connection, rest
+
+    def worked(self, connection: ServerConnection) -> bool:
+        """Its first step is done; whether another one may be next."""
+        self._working.pop(connection, None)
+        return self._any_waits()
+
+    def proved(self, connection: ServerConnection) -> bool:
+        """The client is one of ours; as :meth:`worked` otherwise."""
+        if connection in self._open:
+            del self._open[connection]
+            share = self._shares[connection.source]
+            share.open -= 1
+            share.proved = monotonic()
+        return self.worked(connection)
+
+    def over(self, connection: ServerConnection) -> bool:
+        """The connection has ended, whatever became of its handshake; may be called again. As
+        :meth:`worked` otherwise."""
+        share = self._shares.get(connection.source)
+        if share is not None:
+            share.waiting.pop(connection, None)
+            if connection in self._open:
+                del self._open[connection]
+                share.debt(monotonic())
+                share.open -= 1
+                share.failed += 1
+        return self.worked(connection)
+
+    def late(self) -> List[ServerConnection]:
+        """Those that have waited for too long; shares that are not needed are forgotten."""
+        now = monotonic()
+        found: List[ServerConnection] = []
+        for source, share in list(self._shares.items()):
+            in_debt = share.debt(now) >= MOST and now - share.proved > PATIENCE
+            found += (one for one, (since, _) in share.waiting.items()
+                      if now - since > (PATIENCE if in_debt else MAX_WAIT))
+            if not share.waiting and not share.debt(now):
+                del self._shares[source]
+        return found
+
+    def _any_waits(self) -> bool:
+        return any(share.waiting for share in self._shares.values())
