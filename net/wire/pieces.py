@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple
 
 from .checks import Malformed
 
@@ -17,6 +17,8 @@ from .checks import Malformed
 PIECE = 128 * 1024
 # Containers in each other up to which it does not matter how many they are.
 FEW = 32
+# Bytes of a piece that are looked through together for a comma.
+WINDOW = 4 * 1024
 # Levels that are looked at before all of them are counted.
 TURNS = 6
 
@@ -58,21 +60,40 @@ def read(text: bytes, parse: Callable[[bytes], Any], close: Callable[[Dict[str, 
 
 
 def _cut(text: bytes, start: int) -> int:
-    """Where a piece ends: at the last comma in it that is in no string, or with the text."""
-    size = PIECE
-    while start + size < len(text):
-        piece = _without_escapes(text[start:start + size])
-        end = len(piece)
-        if piece.count(b'"') % 2:
-            end = piece.rindex(b'"')  # where the string begins that goes on in the next piece
-        comma = piece.rfind(b",", 0, end)
-        while comma >= 0 and piece.count(b'"', comma, end) % 2:  # it is within a string
-            end = piece.rindex(b'"', 0, comma)
-            comma = piece.rfind(b",", 0, end)
+    """Where a piece ends: at the last comma in it that is in no string, or with the text. It is
+    longer than others only where there is no such comma."""
+    inside = False
+    while start + PIECE < len(text):
+        piece = text[start:start + PIECE]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes comes with it
+            piece = text[start:start + PIECE + 1]
+        start += len(piece)
+        piece = _without_escapes(piece)
+        ends_inside = inside ^ (piece.count(b'"') % 2 == 1)
+        comma = _last_comma(piece, ends_inside)
         if comma >= 0:
-            return start + comma
-        size *= 2
+            return start - len(piece) + comma
+        inside = ends_inside
     return len(text)
+
+
+def _last_comma(piece: bytes, inside: bool) -> int:
+    """Where the last comma is that is in no string; -1 where there is none.
+
+    :param inside: whether the piece ends within a string.
+    """
+    end = len(piece)
+    while end > 0:
+        start = max(0, end - WINDOW)
+        parts = piece[start:end].split(b'"')
+        inside ^= len(parts) % 2 == 0  # now of where the window begins
+        outside = parts[inside::2]
+        if b"," in b"".join(outside):
+            last = max(number for number, part in enumerate(outside) if b"," in part)
+            before = parts[:2 * last + inside]
+            return start + sum(map(len, before)) + len(before) + outside[last].rfind(b",")
+        end = start
+    return -1
 
 
 def _without_escapes(piece: bytes) -> bytes:
@@ -84,30 +105,50 @@ def _without_escapes(piece: bytes) -> bytes:
 
 def _brackets(piece: bytes) -> bytes:
     """The brackets outside of strings."""
-    found = _without_escapes(piece).translate(None, _OTHERS)
-    if found.count(b'"') == len(found):
-        return b""
-    found = found.replace(b'""', b"")
-    return b"".join(found.split(b'"')[::2]) if b'"' in found else found
+    found = _without_escapes(piece).translate(None, _OTHERS).replace(b'""', b"")
+    if b'"' not in found:
+        return found
+    outside, inside = [], False
+    for start in range(0, len(found), PIECE):  # what it is split into takes 17 times its memory
+        parts = found[start:start + PIECE].split(b'"')
+        outside.append(b"".join(parts[inside::2]))
+        inside ^= len(parts) % 2 == 0
+    return b"".join(outside)
 
 
-def _unmatched(brackets: bytes, turns: Optional[int] = None) -> bytes:
-    """Those that close what began before, and then those that stay open.
-
-    :param turns: each takes away the innermost level, or two; all of them are where this is None.
-    """
+def _shallow(brackets: bytes) -> bytes:
+    """Those that are left without the innermost levels, one or two for each turn."""
     before = -1
-    while len(brackets) != before and turns != 0:
+    turns = TURNS
+    while len(brackets) != before and turns:
         before = len(brackets)
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        turns = None if turns is None else turns - 1
+        turns -= 1
     return brackets
 
 
-def _depth(brackets: bytes) -> int:
-    """How many more containers are open at most on the way through them."""
+def _levels(brackets: bytes) -> List[int]:
+    """How many more containers are open before each of them, and behind the last."""
     steps = memoryview(brackets.translate(_TO_STEPS)).cast("b")
-    return max(itertools.accumulate(steps), default=0)
+    return list(itertools.accumulate(steps, initial=0))
+
+
+def _unmatched(brackets: bytes, levels: List[int]) -> bytes:
+    """Those that close what began before, and then those that stay open. Whether others match is
+    left to the parser."""
+    lowest, last = min(levels), levels[-1]
+    found = [brackets[place - 1] for place in _firsts(levels, range(-1, lowest - 1, -1))]
+    back = levels[::-1]
+    opening = [brackets[-place] for place in _firsts(back, range(last - 1, lowest - 1, -1))]
+    return bytes(found + opening[::-1])
+
+
+def _firsts(levels: List[int], wanted: Iterable[int]) -> Iterator[int]:
+    """The first place of each of some levels, which come in this order."""
+    place = 0
+    for level in wanted:
+        place = levels.index(level, place)
+        yield place
 
 
 class _Reader:
@@ -143,10 +184,11 @@ class _Reader:
     def _read(self, piece: bytes) -> Any:
         """Add a piece. Gives the whole value if that ends here."""
         brackets = _brackets(piece)
-        left = _unmatched(brackets, TURNS)
+        left = _shallow(brackets)
         if len(self._stack) + 2 * TURNS + len(left) > FEW:
-            self._check(len(self._stack) + _depth(brackets))
-            left = _unmatched(left)
+            levels = _levels(brackets)
+            self._check(len(self._stack) + max(levels))
+            left = _unmatched(brackets, levels)
         opening = left.lstrip(b"]}").decode()
         count = len(left) - len(opening)
         stack = self._stack

@@ -8,10 +8,12 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from each import each
+from memory import Peak
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import pieces, values
 from net.wire.limits import Limits
 from net.wire.values import pack, unpack
+from steps import counts_steps, steps_of
 
 SPICE = [1, -2.5, None, True, "", "a", "x,y", "[", "]{", '"', "\\", '\\"', "\u20ac", "\ud800",
          "a\\\\", ",", '["', 10 ** 30, [], {}]
@@ -123,3 +125,33 @@ def test_a_string_longer_than_a_piece_is_read_at_once(monkeypatch):
     for value in (["x,[" * 50, "y"], {"a": "," * 99, "b" * 70: ['"' * 30, 1]}, "z," * 50):
         found: Dict[str, Any] = unpack(json.dumps(value).encode())
         assert found == value
+
+
+@counts_steps
+@each("text", [b'","' * 200_000, b'[","' * 150_000])
+def test_commas_within_strings_are_passed_over_without_a_step_for_each(text):
+    """There was one, backwards from the end of a piece that became longer and longer."""
+    def refuse() -> None:
+        with pytest.raises(ProtocolError):
+            unpack(text)
+
+    values.fast.codec()  # which is found once
+    assert steps_of(refuse) < 50_000
+
+
+@counts_steps
+def test_deep_nesting_takes_no_more_steps_than_other_brackets():
+    """A turn through the whole piece took away one level of it."""
+    def steps(depth: int) -> int:
+        text = b"[%b]" % b",".join([b"[" * depth + b"]" * depth] * (400_000 // depth))
+        return steps_of(lambda: unpack(text))
+
+    steps(50)  # what is found once
+    assert steps(90) < 1.5 * steps(24)
+
+
+def test_brackets_in_strings_are_found_at_little_memory():
+    text = b'["]"]' * 400_000
+    with Peak() as peak:
+        found = pieces._brackets(text)
+    assert found == b"[]" * 400_000 and peak.bytes < 4 * len(text) + 2 ** 20
