@@ -14,8 +14,8 @@ from .handles import Handle, methods_of
 from .log import warn
 from .settings import is_address
 from .errors import RemoteError
-from .identity import (Flag, PeerArgument, address_of, encode_text, make_tag, public_module,
-                       remember_program, tag_name)
+from .identity import (Flag, PeerArgument, address_of, encode_text, module_of, remember_program,
+                       tag_name, tag_of_function)
 from .peer import _Peer, functions_changed, handle_flag, launch_by_decorator
 from .process import process
 from .spreading import OnPeers, make_target, start_there
@@ -405,17 +405,10 @@ def _tag_of(function: Any, tag: Optional[str]) -> bytes:
         if not tag:
             raise TypeError("a tag must not be empty")
         return encode_text(tag)
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    if not isinstance(name, str):
+    found = tag_of_function(function)
+    if found is None:
         raise TypeError(f"{function!r} has no __name__; give it a tag: net.connect('Tag')")
-    # A nested function is known by its own name, one in a class by the names of both.
-    return make_tag(_module_of(function) or "builtins", name.rpartition("<locals>.")[2])
-
-
-def _module_of(function: Any) -> Optional[str]:
-    module = getattr(function, "__module__", None)
-    return public_module(module, getattr(function, "__globals__", None)) \
-        if isinstance(module, str) else None
+    return found
 
 
 def _is_defined_again(known: Any, function: Any) -> bool:
@@ -427,7 +420,7 @@ def _is_defined_again(known: Any, function: Any) -> bool:
         return bool(known == function)  # the same one of the same object
     name = getattr(known, "__qualname__", "<")
     return isinstance(function, types.FunctionType) and "<" not in name \
-        and (_module_of(known), name) == (_module_of(function), function.__qualname__)
+        and (module_of(known), name) == (module_of(function), function.__qualname__)
 
 
 def is_connected(function: Any) -> bool:

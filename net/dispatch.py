@@ -17,14 +17,15 @@ from typing import (Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
 from .context import Context, current
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
                      ProtocolError, ValueNotSupported)
-from .identity import Flag, encode_text, place_text, tag_name, tag_of_old_peer
+from .identity import (Flag, encode_text, old_tag_of_function, place_text, tag_name,
+                       tag_of_function, tag_of_old_peer)
 from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
 from .wire.frames import Buffer, Fields
 from .wire.memo import Memo
 from .wire.memory import estimate
-from .wire.legacy import LegacySession, is_marked, unmarked
+from .wire.legacy import PLAIN, LegacySession, is_marked, unmarked
 
 note = RateLimitedLog(logging.getLogger(CALLS))
 
@@ -370,7 +371,7 @@ class Dispatch:
         assert session.request is not None
         tag, args, kwargs, _ = session.request
         if tag not in self._connections:
-            tag = tag_of_old_peer(tag)
+            tag = self._meant(tag, session.dialect)
         function = self._connections.get(tag)
         if function is None:
             # An event for a subscription that has ended is no error for its publisher.
@@ -390,10 +391,41 @@ class Dispatch:
             return session.fail(_legacy_traceback(error))
         tally.add(counted, False, perf_counter() - started)
         try:
-            return session.reply(result, list(self._connections))
+            if not session.searches or session.dialect != PLAIN:
+                return session.reply(result)
+            return session.reply(result, [*self._connections, *self._old_tags(PLAIN)])
         except Exception as error:  # changed by another thread while it was read
             _log_failure(tag, error)
             return session.fail(_legacy_traceback(error))
+
+    def _meant(self, tag: bytes, dialect: str) -> bytes:
+        """The tag here of what an old program means by one that is not."""
+        tag = tag_of_old_peer(tag)
+        if tag in self._connections:
+            return tag
+        return self._old_tags(dialect, tag_name(tag).rpartition(".")[2]).get(tag, tag)
+
+    def _old_tags(self, dialect: str, name: Optional[str] = None) -> Dict[bytes, bytes]:
+        """What old programs call functions of ours that have another tag here: that tag -> ours.
+
+        Theirs leave out the class of a static method. In 0.6 a function with a tag of its own has
+        that of its name as well, in 0.3 and 0.4 it has not. What several functions would have, none
+        has: it would be a matter of luck which one runs.
+
+        :param name: only of functions with this one.
+        """
+        found: Dict[bytes, bytes] = {}
+        several = set()
+        for tag, function in list(self._connections.items()):
+            if name is not None and getattr(function, "__name__", None) != name:
+                continue
+            old = None if is_marked(tag) else old_tag_of_function(function)
+            if old is None or old in self._connections \
+                    or dialect != PLAIN and tag != tag_of_function(function):
+                continue
+            if self._connections.get(found.setdefault(old, tag)) is not function:
+                several.add(old)
+        return {old: tag for old, tag in found.items() if old not in several}
 
     def _stranger(self, tag: bytes, context: Context) -> AuthenticationError:
         allowed, own = ", ".join(sorted(self._groups[tag])), context.caller.group

@@ -202,6 +202,28 @@ def _module_of_file(path: str) -> str:
     return "__main__" if not name or name.startswith("<") else name
 
 
+def module_of(function: Any) -> Optional[str]:
+    """The name by which others know the module of a function; None if it has none."""
+    module = getattr(function, "__module__", None)
+    return public_module(module, getattr(function, "__globals__", None)) \
+        if isinstance(module, str) else None
+
+
+def tag_of_function(function: Any) -> Optional[bytes]:
+    """The tag of a function that was given none; None if it has no name. A nested function is known
+    by its own name, one in a class by the names of both."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        return None
+    return make_tag(module_of(function) or "builtins", name.rpartition("<locals>.")[2])
+
+
+def old_tag_of_function(function: Any) -> Optional[bytes]:
+    """The tag that peers of the old dialects give to it: they leave out the class around it."""
+    name = getattr(function, "__name__", None)
+    return make_tag(module_of(function) or "builtins", name) if isinstance(name, str) else None
+
+
 def tag_of_old_peer(tag: bytes) -> bytes:
     """The tag that a peer of the old dialect means: it calls any main program ``__main__``."""
     return _moved(tag, "__main__", main_program())

@@ -21,7 +21,8 @@ from .settings import parse_group, settings
 from .hosting import announce_to_children, is_token, stale_parent, why_not_here
 from .errors import Address, NetError, NoFreePort, ValueNotSupported
 from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
-                       make_id, make_tag, place_text, printable, tag_name, without_zone)
+                       make_id, make_tag, old_tag_of_function, place_text, printable, tag_name,
+                       tag_of_function, without_zone)
 from .link import local
 from .link.base import Deadline, Endpoint, Listener, listen_at, listen_in_range
 from .link.tcp import TcpCarrier
@@ -471,6 +472,14 @@ def _python() -> str:
     import platform  # nor is it needed where no peer is
 
     return f"{platform.python_implementation()} {platform.python_version()}"
+
+
+def tag_for_old_peers(tag: bytes) -> bytes:
+    """The tag that old programs have for a function of this process; any other is given back."""
+    function = _Peer.CONNECTIONS.get(tag)
+    if function is None or tag_of_function(function) != tag:
+        return tag
+    return old_tag_of_function(function) or tag
 
 
 def function_names() -> List[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .forking import in_child
 from .log import ROOT, LastResort
+from .peer import tag_for_old_peers
 from .process import Process, process
 
 
@@ -31,6 +32,7 @@ def wire() -> None:
 def join(process: Process) -> None:
     """Have the floors above do their part for a process."""
     process.load = partial(_load, process)
+    process.client.old_tag = tag_for_old_peers
     process.client.missed = partial(_tell, process, "discovery", "doubt")
     process.client.other_way = partial(_tell, process, "discovery", "other_way")
     process.change_hooks.append(partial(_tell, process, "discovery", "changed"))

@@ -92,6 +92,8 @@ class Client:
         self.missed: Callable[[Address], None] = lambda address: None
         #: Gives another address of a peer that cannot be reached at this one; None for none.
         self.other_way: Callable[[Address], Optional[Address]] = lambda address: None
+        #: Gives the tag that old programs have for a function of this process.
+        self.old_tag: Callable[[bytes], bytes] = lambda tag: tag
         #: The asyncio loop of started calls; None until there is one.
         self.own_loop: Any = None
         #: Its tasks, which the loop itself does not hold.
@@ -631,7 +633,8 @@ class Pool:
     def old_peer(self, dialect: str) -> OldPeer:
         """The old program there, to call it."""
         return OldPeer(self.address, dialect, self._settings,
-                       lambda deadline: self._connect(deadline, False)[0])
+                       lambda deadline: self._connect(deadline, False)[0],
+                       self._client.old_tag)
 
     # ------------------------------------------------------------------ opening one
 

@@ -31,15 +31,18 @@ class OldPeer:
     """An old program at an address. Any thread may call.
 
     :param connect: gives a new connection to it.
+    :param old_tag: gives the tag that old programs have for a function of this process.
     :ivar dialect: that it speaks.
     """
 
     def __init__(self, address: Address, dialect: str, settings: Settings,
-                 connect: Callable[[Optional[Deadline]], Stream]) -> None:
+                 connect: Callable[[Optional[Deadline]], Stream],
+                 old_tag: Callable[[bytes], bytes] = lambda tag: tag) -> None:
         self.address = address
         self.dialect = dialect
         self._settings = settings
         self._connect = connect
+        self._old_tag = old_tag
         self._look_at = monotonic() + OLD_TIME
 
     def seen(self, dialect: str) -> None:
@@ -87,11 +90,12 @@ class OldPeer:
 
     def _other_tags(self, tag: bytes) -> Iterator[bytes]:
         """What it may know a function by besides its tag."""
-        if self.dialect == BASE64:
+        old = self._old_tag(tag)
+        if old == tag and self.dialect == BASE64:
             yield legacy.wrapped(tag)
-        in_main = tag_for_old_peer(tag)
-        if in_main != tag:
-            yield in_main
+        for other in dict.fromkeys((old, tag_for_old_peer(old))):
+            if other != tag:
+                yield other
 
     def _ask(self, peer: object, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
              deadline: Optional[Deadline], again: bool) -> Any:

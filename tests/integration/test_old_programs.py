@@ -93,6 +93,24 @@ def test_an_old_program_calls_what_has_a_tag_of_its_own(old, other):
     assert old.do("call", *other.address, "sample upper", ["x"], {}, own) == "X"
 
 
+def test_in_0_6_it_has_the_tag_of_its_name_as_well(dialect, start_old, other):
+    old = start_old(dialect)
+    renamed = functools.partial(old.call, other.address, "sample.renamed", "x")
+    if dialect == "0.6":
+        assert renamed() == ["renamed", "x"]
+        # As its search lists it, too.
+        assert old.do("named_method", *other.address, "renamed", ["x"]) == ["renamed", "x"]
+        assert old.do("named_method", *other.address, "above", [1]) == 2
+    else:
+        with pytest.raises(OldError, match="Peer does not have the connection"):
+            renamed()
+
+
+def test_an_old_program_calls_a_static_method_without_the_name_of_its_class(old, other):
+    assert old.call(other.address, "sample.above", 1) == 2
+    assert old.call(other.address, "sample.below", 1) == 0
+
+
 @ALSO_ON_OLD_PYTHONS
 def test_flags_and_errors_come_to_an_old_program_in_its_dialect(old, other):
     assert old.call(other.address, "net.defaults.handlers.null") == "NULL"
@@ -166,6 +184,21 @@ def test_what_has_a_tag_of_its_own_there_is_called(old):
     assert call(old, "Tagged", "x") == "x"
     # 0.4 knows it under another tag; asking for the plain one has run nothing.
     assert len(old.requests) == (3 if old.dialect == "0.4" else 2)
+
+
+def test_a_static_method_there_is_called_although_its_tag_has_no_class(old, monkeypatch):
+    monkeypatch.setattr(net.peer._Peer, "CONNECTIONS", dict(net.peer._Peer.CONNECTIONS))
+
+    def lift(value: Any) -> Any:
+        """As the method of a class Box in a module app."""
+        return None
+
+    lift.__module__, lift.__qualname__ = "app", "Box.lift"
+    connected = net.connect(lift)
+    assert connected(5, peer=old.address) == ["lifted", 5]
+    # The greeting, then each name once; nothing has run under the first.
+    assert len(old.requests) == 3
+    assert connected.start(6, peer=old.address).result(10) == ["lifted", 6]
 
 
 def test_coroutines_and_started_calls_come_to_an_old_program(old, monkeypatch):

@@ -90,8 +90,8 @@ def info(*args, **kwargs):
     if DIALECT != "0.3":
         facts.update(executable="/opt/python/bin/python", user="root")
     if PLAIN:
-        tag = "<net.Peer h:%s p:%s g:%s c:%s s:0 f:3>" % (HOST, PORT, GROUP, len(FUNCTIONS))
-        facts.update(tag=tag, connections=sorted(FUNCTIONS), subscriptions=sorted(SUBSCRIPTIONS),
+        tag = "<net.Peer h:%s p:%s g:%s c:%s s:0 f:3>" % (HOST, PORT, GROUP, len(known()))
+        facts.update(tag=tag, connections=sorted(known()), subscriptions=sorted(SUBSCRIPTIONS),
                      flags=FLAGS)
     return facts
 
@@ -148,6 +148,16 @@ def answer_busy():
     return "BUSY" if PLAIN else Flag("BUSY")
 
 
+@connected("app.lift")  # of a class; the real ones leave that out
+def lift(value):
+    return ["lifted", value]
+
+
+def tagged(value):
+    """Has a tag of its own, ``Tagged``; in 0.6 that of its name as well."""
+    return value
+
+
 @connected("app.fail")
 def fail(kind):
     raise {"ValueError": ValueError, "KeyError": KeyError}[kind]("no such frame: 7")
@@ -165,6 +175,16 @@ def on_tick(*args, **kwargs):
     time.sleep(kwargs.get("sleep", 0))
 
 
+def known():
+    """The functions by their tags."""
+    found = dict((tag_of(name), one) for name, one in FUNCTIONS.items())
+    if DIALECT != "0.3":  # which has no tags of an application's own
+        found[own_tag("Tagged")] = tagged
+    if PLAIN:
+        found["app.tagged"] = tagged
+    return found
+
+
 def answer(data):
     if not data:
         return encode(Flag("NULL")) if not PLAIN else b"NULL"
@@ -172,10 +192,7 @@ def answer(data):
         request = decode(data)
         if not request:
             return encode(Flag("NULL")) if not PLAIN else b"NULL"
-        known = dict((tag_of(name), one) for name, one in FUNCTIONS.items())
-        if DIALECT != "0.3":  # which has no such tags
-            known[own_tag("Tagged")] = echo
-        function = known.get(request["connection"])
+        function = known().get(request["connection"])
         if function is None:
             return b"INVALID_CONNECTION" if PLAIN else b64("INVALID_CONNECTION")
         return encode(function(*request["args"], **request["kwargs"]))
@@ -245,6 +262,15 @@ def call(host, port, name, args, kwargs, own=False):
 def method(host, port, name, args, kwargs):
     """A call as a method of an object of 0.6."""
     return request(host, port, tag_of(name), args, kwargs)
+
+
+def named_method(host, port, name, args):
+    """The same of an object that a search of 0.6 has made: by the end of a tag that it lists."""
+    listed = call(host, port, HANDLERS + "info", [], {"time_out": 5})["connections"]
+    tags = dict((tag.rsplit(".")[-1], tag) for tag in listed)
+    if name not in tags:
+        raise AttributeError("'Peer' object has no attribute %r" % name)
+    return method(host, port, tags[name], args, {})
 
 
 def subscribe(host, port, event, name):
@@ -317,7 +343,7 @@ def forget():
 
 
 COMMANDS = dict((one.__name__, one) for one in (
-    call, method, subscribe, scan, state, forget))
+    call, method, named_method, subscribe, scan, state, forget))
 
 
 def main():

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -164,9 +164,10 @@ def ask_raw(dispatch: Dispatch, tally: Tally, text: Any, tagged: bool = False) -
     return messages.decode_reply(answer, ("192.0.2.1", 1), "192.0.2.1:1", b"")
 
 
-def ask_old(dispatch: Dispatch, tally: Tally, name: str, *args: Any, **kwargs: Any) -> Any:
+def ask_old(dispatch: Dispatch, tally: Tally, name: str, *args: Any,
+            dialect: str = legacy.BASE64, **kwargs: Any) -> Any:
     session = LegacySession()
-    session.receive(LegacySession(legacy.BASE64).call(encode_text(name), args, kwargs))
+    session.receive(LegacySession(dialect).call(encode_text(name), args, kwargs))
     data = dispatch.answer_legacy(session, context(), tally)
     assert len(data) <= 1024
     return data
@@ -733,6 +734,69 @@ def test_an_event_for_a_subscription_that_is_over_is_no_error(dispatch, tally):
     assert ask_old(dispatch, tally, name, 5) == b"eyJyYXciOiBudWxsfQ=="
     assert ask_old(dispatch, tally, "app.hear", 5) == encode_text("INVALID_CONNECTION")
     assert not tally.by_tag
+
+
+class Box:
+    """Has a static method, whose tag in old programs is without the name of the class."""
+
+    @staticmethod
+    def lift(x: Any) -> Any:
+        return ["lifted", x]
+
+
+class Crate:
+    @staticmethod
+    def lift(x: Any) -> Any:
+        return ["another", x]
+
+
+def registry_of(*functions: Any, **own: Any) -> Dict[bytes, Any]:
+    return {**{encode_text(f"{__name__}.{one.__qualname__}"): one for one in functions},
+            **{encode_text(tag): one for tag, one in own.items()}}
+
+
+def value_of(answer: bytes, dialect: str) -> Any:
+    found = legacy.Reply(dialect, answer).value("peer", b"")
+    return "INVALID_CONNECTION" if found == dispatch_module.INVALID_CONNECTION else found
+
+
+@pytest.mark.parametrize("dialect", [legacy.BASE64, legacy.PLAIN])
+def test_an_old_program_names_a_static_method_without_its_class(tally, dialect):
+    def ask(dispatch: Dispatch) -> Any:
+        return value_of(ask_old(dispatch, tally, f"{__name__}.lift", 5, dialect=dialect), dialect)
+
+    assert ask(Dispatch(registry_of(Box.lift))) == ["lifted", 5]
+    assert tally.by_tag[encode_text(f"{__name__}.Box.lift")].calls == 1
+    # Which of two is meant cannot be known; a function of that very name is.
+    both = registry_of(Box.lift, Crate.lift)
+    assert ask(Dispatch(both)) == "INVALID_CONNECTION"
+    assert ask(Dispatch({**both, encode_text(f"{__name__}.lift"): lambda x: x})) == 5
+    # For some groups only, it is so under each of its names.
+    tag = encode_text(f"{__name__}.Box.lift")
+    refused = Dispatch(registry_of(Box.lift), {tag: frozenset({"render"})})
+    with pytest.raises(RemoteError, match="for peers of the group render"):
+        ask(refused)
+    assert tally.by_tag[tag].calls == 1
+
+
+def test_what_has_a_tag_of_its_own_has_that_of_its_name_in_0_6_only(tally):
+    dispatch = Dispatch({**registry_of(own=Box.lift, again=Box.lift),
+                         legacy.marked(encode_text("own"), "0" * 12): Crate.lift})
+    for dialect, expected in ((legacy.PLAIN, ["lifted", 5]),
+                              (legacy.BASE64, "INVALID_CONNECTION")):
+        found = ask_old(dispatch, tally, f"{__name__}.lift", 5, dialect=dialect)
+        assert value_of(found, dialect) == expected
+        assert value_of(ask_old(dispatch, tally, "own", 5, dialect=dialect), dialect) \
+            == ["lifted", 5]
+
+
+def test_the_search_of_0_6_is_told_both_names(tally):
+    dispatch = Dispatch({**registry_of(own=Box.lift), legacy.INFO: lambda **kwargs: {
+        "host": "192.0.2.1", "port": 3010}})
+    found = ask_old(dispatch, tally, "net.defaults.handlers.info", dialect=legacy.PLAIN)
+    names = json.loads(found)["connections"]
+    assert f"{__name__}.lift" in names and "own" in names
+    assert f"c:{len(names)} " in json.loads(found)["tag"]
 
 
 def test_no_answer_to_a_search_is_better_than_another_one(tally):

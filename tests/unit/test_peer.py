@@ -18,9 +18,9 @@ import net
 from net import discovery
 from net import peer as peer_module
 from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
-from net.identity import Flag, PeerId, encode_text
+from net.identity import Flag, PeerId, encode_text, make_tag
 from net.link import interfaces
-from net.peer import FriendlyId, _Peer
+from net.peer import FriendlyId, _Peer, tag_for_old_peers
 from net.process import Process
 from each import each
 from service import until
@@ -685,3 +685,15 @@ def answers(address):
         return True
     except OSError:
         return False
+
+
+def test_old_programs_know_a_static_method_without_its_class(monkeypatch):
+    def lift() -> None:
+        """As the method of a class Box in a module app."""
+
+    lift.__module__, lift.__qualname__ = "app", "Box.lift"
+    monkeypatch.setattr(_Peer, "CONNECTIONS", {make_tag("app", "Box.lift"): lift,
+                                               encode_text("Own"): lift})
+    assert tag_for_old_peers(make_tag("app", "Box.lift")) == make_tag("app", "lift")
+    for other in ("Own", "app.Box.other"):
+        assert tag_for_old_peers(encode_text(other)) == encode_text(other)

@@ -119,6 +119,24 @@ def test_a_function_of_the_main_program_is_asked_for_by_its_old_name(program, ol
     assert call(plain) == 5
 
 
+@pytest.mark.parametrize("dialect", [BASE64, PLAIN])
+def test_a_static_method_is_asked_for_without_its_class(program, clock, monkeypatch, dialect):
+    def old_tag(tag: bytes) -> bytes:
+        return encode_text("app.lift") if tag == encode_text("app.Box.lift") else tag
+
+    old = OldPeer(ADDRESS, dialect, Settings(), program.connect, old_tag)
+    invalid = INVALID if dialect == BASE64 else b"INVALID_CONNECTION"
+    program.replies = [invalid, base({"raw": 5}) if dialect == BASE64 else b"5"]
+    tag = encode_text("app.Box.lift")
+    assert old.call("peer", tag, (1,), {}, None) == 5
+    assert program.requests == [legacy.LegacySession(dialect).call(encode_text(name), [1], {})
+                                for name in ("app.Box.lift", "app.lift")]
+    # In the main program, and there neither.
+    monkeypatch.setattr(old_peers, "tag_for_old_peer", lambda tag: encode_text("__main__.lift"))
+    program.replies = [invalid] * 3
+    assert old.call("peer", tag, (1,), {}, None) == INVALID
+
+
 def test_what_is_not_there_under_either_is_not_there(program, old):
     program.replies = [INVALID, INVALID]
     found = call(old)
