@@ -47,7 +47,8 @@ SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
 #: What a search of old programs needs in an info: it ends where one of these is missing. All else
-#: is left out, the last of it first, where the whole would be too long for them.
+#: is left out where the whole would be too long for them: the facts of the application first, then
+#: the last of the rest.
 NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
           PLAIN: ("tag", "host", "port", "user", "executable", "group", "hub", "connections",
                   "subscriptions", "flags")}
@@ -477,8 +478,9 @@ def encode_info(facts: Dict[str, Any], tags: Iterable[bytes], dialect: str) -> b
     del names[MAX_MESSAGE // 5:]
     needed["connections"] = names
     content = {name: needed[name] for name in NEEDED[dialect]}
-    more = [(name, value) for name, value in facts.items()
-            if name not in content and name not in NEEDLESS]
+    more = sorted(((name, value) for name, value in facts.items()
+                   if name not in content and name not in NEEDLESS),
+                  key=lambda one: one[0] == "facts")
     while True:
         try:
             data = _encode({**content, **dict(more)}, dialect)

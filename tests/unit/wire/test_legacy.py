@@ -305,7 +305,10 @@ def test_an_info_leaves_out_what_an_old_program_could_not_receive(dialect, facts
 
 @BOTH
 def test_an_info_leaves_out_facts_first_and_never_what_a_search_needs(dialect):
-    facts = {**FACTS, "program": "p" * 400, "python": "q" * 400, "facts": {}}
+    facts = {**FACTS, "facts": {"x": "y" * 800}, "digest": "d" * 16, "label": "Anna"}
+    found = info(facts, dialect)
+    assert found["digest"] == "d" * 16 and found["label"] == "Anna" and "facts" not in found
+    facts = {**FACTS, "program": "p" * 400, "facts": {}, "python": "q" * 400}
     found = info(facts, dialect, [f"app.function_{number}" for number in range(1000)])
     assert set(found) >= set(legacy.NEEDED[dialect])
     assert "facts" not in found and "python" not in found
