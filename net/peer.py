@@ -296,13 +296,16 @@ class _Peer:
     @classmethod
     def encode(cls, obj: Any) -> bytes:
         """Encode an object for delivery in the documented dialect: base64 of its JSON text if it
-        is a dict, else of ``{"raw": obj}``. A flag stays as it is.
+        is a dict, else of ``{"raw": obj}``, and so of a dict that has a member ``raw`` itself.
+        :meth:`decode`, here and in older versions, gives back any JSON value. A flag stays as it
+        is.
 
         :raises TypeError: JSON has no such type.
         """
         if type(obj) is Flag:
             return bytes(obj)
-        return encode_text(json.dumps(obj if isinstance(obj, dict) else {"raw": obj}))
+        whole = isinstance(obj, dict) and "raw" not in obj
+        return encode_text(json.dumps(obj if whole else {"raw": obj}))
 
     @staticmethod
     def decode(byte_string: Union[bytes, str]) -> Any:

@@ -428,7 +428,8 @@ def _old_subscription(args: List[Any], dialect: str) -> List[Any]:
 
 
 def encode_result(value: Any, limits: Limits = Limits(), dialect: str = BASE64) -> bytes:
-    """The reply with a value. 0.4 has a flag bare, a dict as it is, anything else under ``raw``.
+    """The reply with a value. 0.4 has a flag bare, a dict as it is, anything else under ``raw``. Of
+    a dict with such a member it would take that alone, so this goes under ``raw``, too.
 
     A reply that an old program could not receive whole becomes an error that it can.
     """
@@ -437,7 +438,7 @@ def encode_result(value: Any, limits: Limits = Limits(), dialect: str = BASE64) 
         if dialect == BASE64:
             return bytes(value)
         content = decode_text(value)
-    elif dialect == BASE64 and not isinstance(value, dict):
+    elif dialect == BASE64 and (not isinstance(value, dict) or "raw" in value):
         content = {"raw": value}
     try:
         _check_shape(content, limits.depth)

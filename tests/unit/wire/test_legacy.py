@@ -519,7 +519,9 @@ def test_any_bytes_are_a_request_or_unfinished_or_refused(data):
     ("é\ud800", coded({"raw": "é\ud800"})),
     ({}, b"e30="),
     ({"a": 1}, b"eyJhIjogMX0="),
-    ({"raw": 1}, coded({"raw": 1})),
+    # Otherwise 0.4 would take them for what is in them.
+    ({"raw": 1}, coded({"raw": {"raw": 1}})),
+    ({"raw": 1, "b": 2}, coded({"raw": {"raw": 1, "b": 2}})),
     ({1: 2}, b"eyIxIjogMn0="),
     (Flag(b"TlVMTA=="), b"TlVMTA=="),
     (Flag(b"SU5WQUxJRF9DT05ORUNUSU9O", ("near",)), b"SU5WQUxJRF9DT05ORUNUSU9O"),
@@ -734,11 +736,12 @@ def test_more_members_than_documented_are_let_be():
 
 
 @each("value", [None, 0, 1.5, "", "text", "é\ud800", [], [1, {"a": None}], {},
-                {"a": 1}, {"raw": 1, "b": 2}, {"payload": "data"}, "TlVMTA==",
+                {"a": 1}, {"raw": 1, "b": 2}, {"raw": 1}, {"payload": "data"}, "TlVMTA==",
                 {"payload": {"error": 1}}], ids=repr)
 def test_what_an_old_peer_answers_is_the_value(value):
     data = coded(value if isinstance(value, dict) else {"raw": value})
-    assert_same(old_reply(data), value)
+    if value != {"raw": 1}:  # they send a number in the same way
+        assert_same(old_reply(data), value)
     assert_same(old_reply(legacy.encode_result(value)), value)
 
 
