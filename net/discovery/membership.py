@@ -104,7 +104,8 @@ FEW = 8
 # With more loss than this, doubts are told twice, so many seconds apart.
 LOSSY, TELL_AGAIN = 0.01, 0.2
 
-# A peer that was heard this recently is not asked because another one has doubts.
+# A peer that was heard less than so many seconds ago is asked this late because another one has
+# doubts: it may have died just after.
 RECENT = 0.3
 
 NO_PERMIT = bytes(NONCE_BYTES)
@@ -1004,5 +1005,7 @@ class Membership:
             return
         for address, instance in listed.entries[:MAX_DOUBTS]:
             member = self.members.get(address)
-            if instance != self._instance[:4] and (member is None or now - member.heard > RECENT):
-                self._hint(address, source[0], now, self._spread(0.02))
+            if instance != self._instance[:4]:
+                heard = -math.inf if member is None else member.heard
+                self._hint(address, source[0], now,
+                           max(0.0, heard + RECENT - now) + self._spread(0.02))

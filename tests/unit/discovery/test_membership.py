@@ -127,6 +127,19 @@ def test_a_killed_peer_is_noticed_by_all_within_three_seconds(count):
         assert not wrong(nodes)
 
 
+def test_doubts_about_one_that_was_heard_just_before_it_died_are_looked_after():
+    """What notices the death at once is a connection, of a subscriber or a call."""
+    nodes = settled(5, 5.0)
+    network, victim, *others = nodes[0].network, *nodes[1:]
+    for node in others:
+        node.membership.members[victim.address].heard = network.now
+    victim.kill()
+    others[0].membership.doubt(victim.address, network.now, tell=True)
+    others[0].wake()
+    network.run(0.8)
+    assert not wrong(nodes)
+
+
 def test_several_that_are_killed_at_once_are_noticed_as_soon():
     nodes = settled(30, 5.0)
     for node in nodes[10:16]:
