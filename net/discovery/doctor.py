@@ -18,6 +18,7 @@ from ..identity import PeerId, make_tag, printable, without_zone
 from ..link.addresses import is_link_local
 from ..link.authority import NO_TLS, NOT_NOW, OTHER_SECRET
 from ..link.base import listen_at
+from ..link.interfaces import TOO_LARGE
 from ..link.zenoh import NO_ROUTER, NOT_ALLOWED
 from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
@@ -311,7 +312,7 @@ def local_network_permission(case: Case) -> Optional[Cause]:
 def nobody_around(case: Case) -> Optional[Cause]:
     report = case.report
     if not report.interfaces or report.neighbours or report.heard or case.remote \
-            or only_containers(case):
+            or only_containers(case) or network_too_large(case):
         return None
     how = "after a datagram to each address" if report.primed else "after a question to all on " \
         "the link" if all(["::" in text for text in report.interfaces]) else \
@@ -321,6 +322,32 @@ def nobody_around(case: Case) -> Optional[Cause]:
     return Cause(f"no neighbours: no other host of the network is known, {how}",
                  f"{more}check the cable and the network; guest and Wi-Fi networks may isolate "
                  f"their clients; across routers, VPN or cloud, name the others in NET_PEERS")
+
+
+def network_too_large(case: Case) -> Optional[Cause]:
+    partly = [note for note in case.report.notes if TOO_LARGE in note]
+    if not partly or case.report.heard or case.ended("peer"):
+        return None
+    interface, _, rest = partly[0].partition(TOO_LARGE)
+    return Cause(f"{interface.rstrip(': ')} is too large for each of its addresses to be asked, "
+                 f"and nobody answers the question to all: peers beyond "
+                 f"{rest.partition(' is swept')[0]} are not found",
+                 f"name them in NET_PEERS, or have the network carry broadcasts of UDP {_ports()}, "
+                 f"which many filter between their parts")
+
+
+def nobody_at_our_ports(case: Case) -> Optional[Cause]:
+    refusing = sorted({host for host, _ in case.ended("refused")}, key=_numbers)
+    if not refusing or case.report.heard or case.ended("peer", "stranger", "silent") \
+            or in_a_container(case) or in_wsl(case):
+        return None
+    shown = f"{', '.join(refusing[:5])}{' ...' if len(refusing) > 5 else ''}"
+    hosts = "the only other host" if len(refusing) == 1 else f"all {len(refusing)} other hosts"
+    return Cause(f"{hosts} that can be seen answered, but no peer is at ports {_ports()} there: "
+                 f"{shown}",
+                 "start one there, with this NET_PORT_START and NET_PORT_RANGE and without a "
+                 "loopback NET_HOST. If one runs, a firewall refuses in its place: open TCP and "
+                 "UDP of these ports on that host")
 
 
 def tcp_blocked(case: Case) -> Optional[Cause]:
@@ -554,10 +581,10 @@ def table_unread(case: Case) -> Optional[Cause]:
 
 RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     bound_to_loopback, no_network, only_containers, in_a_container, in_wsl, sending_denied,
-    local_network_permission, secret_on_one_side, other_version, tcp_blocked, nobody_around,
-    udp_blocked, advertised_in_vain, no_router, behind_a_nat, not_reached_back,
-    wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback, named_not_asked,
-    zone_missing, table_unread, hosts_silent, lossy, slow,
+    local_network_permission, secret_on_one_side, other_version, tcp_blocked, network_too_large,
+    nobody_around, nobody_at_our_ports, udp_blocked, advertised_in_vain, no_router, behind_a_nat,
+    not_reached_back, wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback,
+    named_not_asked, zone_missing, table_unread, hosts_silent, lossy, slow,
 )
 
 

@@ -25,8 +25,9 @@ _ELSEWHERE = ("203.0.113.1", 9)
 # breaks the traffic of others.
 MAX_SWEEP = 512
 
-# The part of a larger network that is swept: the /24 around this host's address.
-NEAR_PREFIX = 24
+# The part of a larger network that is swept: the /24 around this host's address. And what a note on
+# that says between the network and this part of it.
+NEAR_PREFIX, TOO_LARGE = 24, "too large, only "
 
 # Tunnels have no neighbours to ask for: the packets would travel to the far end one by one.
 _TUNNEL = re.compile(r"(tun|utun|wg|ppp|ipsec|tailscale|gre|gif|stf|sit|ipip)", re.IGNORECASE)
@@ -267,7 +268,7 @@ def targets(swept: Iterable[Interface], own: Iterable[str]) -> Tuple[Targets, Li
         network = interface.network
         if network.num_addresses > MAX_SWEEP:
             network = IPv4Network((interface.address, NEAR_PREFIX), strict=False)
-            notes.append(f"{interface}: too large, only {network} is swept; NET_PEERS names peers "
+            notes.append(f"{interface}: {TOO_LARGE}{network} is swept; NET_PEERS names peers "
                          f"beyond that broadcasts do not reach")
         first, last = int(network.network_address) + 1, int(network.broadcast_address)
         hosts = [text for text in (socket.inet_ntoa(number.to_bytes(4, "big"))

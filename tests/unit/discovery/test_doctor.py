@@ -13,6 +13,7 @@ from net.discovery.probes import look_at
 from net.discovery.report import Report
 from net.errors import PeerBusy, ProtocolError
 from net.link import authority
+from net.link.interfaces import Interface, targets
 from net.link.zenoh import NO_ROUTER, NOT_ALLOWED
 from net.settings import settings
 from net.identity import PeerId, make_id
@@ -97,6 +98,22 @@ def test_a_network_that_loses_or_delays_is_named_with_its_figures(case):
 def test_no_neighbours(case):
     text = only(case(neighbours=0, heard=0, outcomes={("127.0.0.1", 3010): "refused"}))
     assert "no neighbours" in text and "NET_PEERS" in text
+
+
+def test_a_network_that_is_too_large_to_ask_each_address(case):
+    wide = Interface("eth0", "10.60.0.1", 16)
+    text = only(case(neighbours=0, heard=0, notes=targets([wide], ())[1]))
+    assert "eth0 10.60.0.1/16 is too large" in text and "peers beyond 10.60.0.0/24" in text
+    assert "name them in NET_PEERS" in text
+    assert causes(case(peer(), notes=targets([wide], ())[1])) == []
+
+
+def test_hosts_that_are_there_and_have_no_peer(case):
+    refused = {(host, port): "refused" for host, _ in OTHERS for port in range(3010, 3016)}
+    text = only(case(heard=0, outcomes=refused))
+    assert "all 2 other hosts" in text and "no peer is at ports 3010-3015" in text
+    assert "192.168.1.30, 192.168.1.31" in text and "NET_PORT_START" in text
+    assert causes(case(peer(), outcomes={**refused, ("192.168.1.20", 3010): "peer"})) == []
 
 
 def test_no_neighbours_in_ipv6_where_nothing_is_swept(case):
