@@ -24,6 +24,8 @@ from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
 from ..process import process
 from ..wire.session import OTHER_VERSION
+from .lan.beacon import make_seal
+from .lan.losses import Losses, measure
 from .listing import Peers
 from .probes import look_at
 from .report import Report, places
@@ -37,8 +39,9 @@ MAX_ADVERTISED = 16
 # Peers of other hosts that are asked to connect to one of this host, and seconds for each.
 MAX_BACK, BACK_SECONDS = 8, 5.0
 REACH_BACK = make_tag("net.defaults.handlers", "reach_back")
-# The share of lost questions that is named, from so many answers on, and seconds for an answer.
-LOSSY, FEW_ANSWERS, SLOW_SECONDS = 0.03, 4, 0.1
+# Peers of other hosts that are asked by datagram again and again; the share of lost questions that
+# is named, from so many lost ones on; and seconds for an answer.
+MAX_LOSSES, LOSSY, FEW_LOST, SLOW_SECONDS = 16, 0.03, 2, 0.1
 # Columns of the text.
 WIDTH = 96
 
@@ -73,6 +76,7 @@ class Case(NamedTuple):
     :ivar place: ``container``, ``WSL``, ``macOS`` or empty.
     :ivar advertised: where peers of this host advertise themselves, and what is wrong there.
     :ivar back: what peers of other hosts said who were asked to connect to one of this host.
+    :ivar losses: of datagrams to peers of other hosts, and back.
     """
 
     peers: Peers
@@ -81,6 +85,7 @@ class Case(NamedTuple):
     place: str
     advertised: Dict[Address, str] = {}
     back: Sequence[Back] = ()
+    losses: Losses = Losses(0, 0)
 
     @property
     def report(self) -> Report:
@@ -108,7 +113,7 @@ def examine(peers: Peers) -> Case:
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
     return Case(peers, host, [port for port in settings.ports if is_free(bind_hosts(), port)],
-                place(), try_advertised(peers), try_back(peers))
+                place(), try_advertised(peers), try_back(peers), try_losses(peers))
 
 
 def try_to_connect(peers: Peers) -> None:
@@ -182,6 +187,13 @@ def _ask_back(port: int, peer: PeerId) -> Optional[Back]:
     except (NetError, TypeError, ValueError):
         return None  # it does not know that question, or answers something else
     return Back(peer.address, port, printable(str(seen)), printable(str(problem), 300))
+
+
+def try_losses(peers: Peers) -> Losses:
+    """Ask peers of other hosts by datagram until it shows how many get lost."""
+    found = {peer.host: peer.address for peer in peers
+             if peer.info.get("found") == "datagram" and peer.host not in peers.report.own}
+    return measure(list(found.values())[:MAX_LOSSES], peers.report.round_trip, make_seal())
 
 
 def is_place(host: object, port: object) -> bool:
@@ -394,11 +406,11 @@ def hosts_silent(case: Case) -> Optional[Cause]:
 
 
 def lossy(case: Case) -> Optional[Cause]:
-    report = case.report
-    if report.heard < FEW_ANSWERS or report.loss < LOSSY:
+    asked, lost = case.losses
+    if lost < FEW_LOST or lost < LOSSY * asked:
         return None
-    return Cause(f"the network loses what it carries: {report.loss:.0%} of the questions to those "
-                 f"that answered came to nothing, or their answers did",
+    return Cause(f"the network loses what it carries: of {asked} questions to peers that answer, "
+                 f"{lost} ({lost / asked:.0%}) came to nothing, or their answers did",
                  "searches ask again and find everybody, but calls stall for a second now and "
                  "then; look at the cable, the Wi-Fi signal, or what overloads this host")
 

@@ -79,6 +79,12 @@ def test_all_are_found_whatever_the_network_does(twenty, search, weather):
     assert len(search(twenty.hosts[0])["peers"]) == PEERS
 
 
+def test_the_doctor_names_a_network_that_loses_frames(twenty):
+    twenty.weather(WEATHERS["20 % lost"])
+    told = twenty.hosts[0].python("from net.cli import main; main(['doctor'])")
+    assert "the network loses what it carries" in told
+
+
 @pytest.mark.parametrize("name", ["calm", "5 % lost", "20 % lost", "round trip 400 ms"])
 def test_all_are_found_by_ipv6_whatever_the_network_does(twenty_six, search, name):
     twenty_six.weather(WEATHERS[name])

@@ -8,6 +8,7 @@ import pytest
 
 from net.discovery import doctor
 from net.discovery.doctor import ROUTER_REMEDIES, Case, causes, describe, try_to_connect
+from net.discovery.lan.losses import Losses
 from net.discovery.listing import Peers
 from net.discovery.probes import look_at
 from net.discovery.report import Report
@@ -88,11 +89,12 @@ def test_a_firewall_that_drops_or_rejects_everything_is_named(case):
 
 
 def test_a_network_that_loses_or_delays_is_named_with_its_figures(case):
-    text = only(case(peer(), heard=5, loss=0.12))
-    assert "12% of the questions" in text
+    text = only(case(peer())._replace(losses=Losses(100, 12)))
+    assert "of 100 questions to peers that answer, 12 (12%) came to nothing" in text
     text = only(case(peer(), round_trip=0.25))
     assert "250 ms on average" in text
-    assert causes(case(peer(), heard=1, loss=0.5, round_trip=0.02)) == []
+    for few in (Losses(16, 1), Losses(256, 7), Losses(0, 0)):
+        assert causes(case(peer(), round_trip=0.02)._replace(losses=few)) == []
 
 
 def test_no_neighbours(case):
