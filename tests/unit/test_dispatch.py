@@ -367,6 +367,13 @@ def test_names_near_an_unknown_tag_have_the_same_last_part_first(tally):
     assert ask(dispatch, tally, "studio.run").details[0] == "__main__.run"
 
 
+def test_names_near_an_unknown_tag_do_not_tell_how_old_publishers_call_a_handler(tally):
+    handler = encode_text("app.hear")
+    dispatch = Dispatch({handler: print, legacy.marked(handler, "0123456789ab"): print})
+    for wrong in ("app.hear~", "hear", "app.hear~0123456789ac"):
+        assert set(ask(dispatch, tally, wrong).details) <= {"app.hear"}
+
+
 def test_of_many_functions_few_are_compared_with_a_wrong_tag_letter_by_letter(tally, monkeypatch):
     """Among a thousand, each wrong tag cost 20 ms."""
     registry = {encode_text(f"studio.tasks{number % 7}.render_{number:04}"): len
