@@ -12,7 +12,6 @@ import ast
 import contextlib
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,10 +22,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 import net
-from hostile import Publisher, Subscriber, Talk, message, tls_hello
+from hostile import Publisher, Searcher, Subscriber, Talk, message, tls_hello
 from net.discovery.lan.datagrams import (ASK, ASK_BYTES, DOUBT, GOODBYE, HELLO, LIST, Entry,
-                                         Message, decode, encode, encode_list, encode_question,
-                                         encode_said)
+                                         encode_list, encode_question, encode_said)
 from net.identity import encode_text
 from net.process import process
 from net.settings import settings
@@ -197,34 +195,26 @@ class Strangers:
     def _send_datagrams(self, chance: random.Random) -> None:
         """Say hello for processes that are not there, goodbye and doubts for those that are."""
         instance = bytes(chance.randrange(256) for _ in range(16))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind((chance.choice(self._hosts), 0))
+        with Searcher(chance.choice(self._hosts), instance=instance) as one:
             for target in self._targets:
                 entry = Entry((chance.choice(self._hosts), chance.choice(self._ports)), instance)
                 for kind, body in (
                         (HELLO, encode_said(b"", bytes(8), 0)), (GOODBYE, b""),
                         (ASK, encode_question(size=ASK_BYTES)),
                         (DOUBT, encode_list([entry])[0]), (LIST, encode_list([entry])[0])):
-                    port = chance.choice(self._ports)
-                    sock.sendto(encode(Message(kind, 0, port, os.urandom(8), instance, body)),
-                                target)
-                sock.sendto(os.urandom(chance.randrange(1, 1500)), target)
+                    one.say(kind, target, body, chance.choice(self._ports))
+                one.sock.sendto(os.urandom(chance.randrange(1, 1500)), target)
 
     def _replay(self, chance: random.Random) -> None:
         """Ask who is there, and say goodbye in the name of who answers."""
         for target in self._targets:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(0.2)
-                sock.sendto(encode(Message(ASK, 0, 0, os.urandom(8), os.urandom(16),
-                                           encode_question(size=ASK_BYTES))), target)
-                answer = decode(sock.recv(2000))
+            with Searcher() as one:
+                answer = one.ask(target, 0.2)
             assert answer is not None
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                # From the address of that process, as on a network where sources can be forged.
-                sock.bind((target[0], 0))
+            # From the address of that process, as on a network where sources can be forged.
+            with Searcher(target[0], instance=answer.instance) as one:
                 for other in self._targets:
-                    sock.sendto(encode(Message(GOODBYE, 0, target[1], os.urandom(8),
-                                               answer.instance)), other)
+                    one.say(GOODBYE, other, port=target[1])
 
 
 def be_strangers() -> int:

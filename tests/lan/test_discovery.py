@@ -385,6 +385,39 @@ print(all(net.pass_through(n, peer=peer) == n for n, peer in enumerate(net.peers
     assert text.strip() == "True"
 
 
+def test_forged_questions_keep_nobody_from_an_answer(lan):
+    """From source port 0, from an address off the link, and from neighbours that are not there."""
+    text = lan.hosts[0].python("""
+import os, socket, struct, threading, time
+from net.discovery.lan.datagrams import ASK, ASK_BYTES, HELLO, Message, encode, encode_question
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+target = socket.inet_aton("10.77.5.2")
+question = encode_question(size=ASK_BYTES)
+def forge():
+    for number in range(300):
+        source, port = (("10.77.5.9", 0), ("198.51.100.7", 3010),
+                        ("10.77.5.%d" % (50 + number % 200), 3010))[number % 3]
+        data = encode(Message((ASK, HELLO)[number % 2], 2, 3010, os.urandom(8), os.urandom(16),
+                              question))
+        raw.sendto(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(data), 0, 0, 64, 17, 0,
+                               socket.inet_aton(source), target)
+                   + struct.pack("!HHHH", port, 3010, 8 + len(data), 0) + data,
+                   ("10.77.5.2", 0))
+        time.sleep(1 / 120)
+threading.Thread(target=forge, daemon=True).start()
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(5)
+answered = 0
+while threading.active_count() > 1:
+    nonce = os.urandom(8)
+    sock.sendto(encode(Message(ASK, 0, 0, nonce, body=question)), ("10.77.5.2", 3010))
+    answered += nonce in sock.recv(2048)
+    time.sleep(0.1)
+print(answered > 3)
+""")
+    assert text.strip() == "True"
+
+
 def test_a_responder_floods_nobody(lan):
     text = lan.hosts[0].python("""
 import socket, time

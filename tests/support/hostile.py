@@ -1,11 +1,17 @@
-"""Subscribers and publishers that say what none of ours would, in a few lines each."""
+"""Subscribers, publishers and searchers that say what none of ours would, in a few lines each.
+Callers are ``Raw`` of service.py, peers that answer wrongly those of strangers.py."""
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
-from typing import Any, Callable, Iterator, Optional
+import threading
+from typing import Any, Callable, Iterator, Optional, Tuple
 
+from net.discovery.lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, HELLO, MAX_FACTS,
+                                         Message, decode, encode, encode_question, encode_said,
+                                         facts_digest)
 from net.wire.deliveries import encode_subscribed, encode_taken
 from net.wire.frames import CALL, EVENT, SUBSCRIBE, Frame, FrameParser, KNOWN, pack
 from net.wire.limits import Limits
@@ -31,6 +37,72 @@ def tls_hello() -> bytes:
     except ssl.SSLWantReadError:
         pass
     return outgoing.read()
+
+
+class Searcher:
+    """A socket for datagrams, as of a process that searches or says that it serves. In ``with``.
+
+    :param host: loopback address that it sends from.
+    :param port: likewise; 0 for any.
+    :ivar instance: the id that it claims.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, instance: bytes = b"") -> None:
+        self.instance = instance or os.urandom(16)
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((host, port))
+        self.address: Tuple[str, int] = self.sock.getsockname()
+        self._thread: Optional[threading.Thread] = None
+
+    def say(self, kind: int, to: Any, body: bytes = b"", port: Optional[int] = None,
+            nonce: bytes = b"") -> None:
+        """Send a datagram.
+
+        :param port: at which it says to serve; that which it sends from by default.
+        """
+        port = self.address[1] if port is None else port
+        self.sock.sendto(encode(Message(kind, 0, port, nonce or os.urandom(8), self.instance,
+                                        body)), to)
+
+    def ask(self, to: Any, seconds: float = 0.5) -> Optional[Message]:
+        """Ask a peer what it is; None if no answer comes."""
+        nonce = os.urandom(8)
+        self.say(ASK, to, encode_question(size=ASK_BYTES), 0, nonce)
+        self.sock.settimeout(seconds)
+        try:
+            while True:
+                found = decode(self.sock.recv(2000))
+                if found is not None and found.nonce == nonce:
+                    return found
+        except socket.timeout:
+            return None
+
+    def pretend(self, to: Any, facts: bytes = b"{}") -> None:
+        """Say hello, and answer whoever asks, as if a peer were there, until it is closed."""
+        self.say(HELLO, to, encode_said(facts, facts_digest(facts), 0))
+        self.sock.settimeout(None)
+        self._thread = threading.Thread(target=self._answer, args=(facts[:MAX_FACTS],))
+        self._thread.start()
+
+    def _answer(self, facts: bytes) -> None:
+        while True:
+            data, source = self.sock.recvfrom(2000)
+            if not data:
+                return
+            asked = decode(data)
+            if asked is not None and asked.kind == ASK:
+                self.say(ANSWER, source, encode_said(facts, bytes(8), len(data) - ANSWER_BYTES),
+                         nonce=asked.nonce)
+
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._thread is not None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"", self.address)
+            self._thread.join()
+        self.sock.close()
 
 
 class Subscriber(Raw):
