@@ -13,7 +13,8 @@ from ..errors import Address, MessageTooLarge, ProtocolError
 from .frames import EVENT, FAILED, RESULT, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame
 from .frames import pack as pack_frame
 from .limits import Limits
-from .values import DIGITS, Packed, Packer, encode_plain, fits, plain_text, unpack
+from .values import (DIGITS, Packed, Packer, are_named_scalars, are_scalars, encode_plain, fits,
+                     plain_text, unpack)
 
 # Bytes of the text of several events in one frame. More would not make it cheaper, and a subscriber
 # would get them later.
@@ -103,12 +104,22 @@ def pack_arguments(args: Sequence[Any], kwargs: Dict[str, Any],
 
 def _pack_plain(args: Sequence[Any], kwargs: Dict[str, Any],
                 limits: Limits) -> Optional[Packed]:
-    of_args = plain_text(args, args, limits)
-    of_kwargs = None if of_args is None else plain_text(kwargs, kwargs, limits)
+    of_args = _container(args, are_scalars(args), limits)
+    of_kwargs = None if of_args is None else "{}" if not kwargs else \
+        _container(kwargs, are_named_scalars(kwargs), limits)
     if of_args is None or of_kwargs is None:
         return None
     text = f"{of_args},{of_kwargs}"
     return Packed(text) if len(text) < DIGITS or fits(text, limits) else None
+
+
+def _container(values: Any, scalars: bool, limits: Limits) -> Optional[str]:
+    if not scalars:
+        return plain_text(values, values, limits)
+    try:  # the common small event: no containers to check
+        return encode_plain(values)
+    except ValueError:
+        return None  # an int of more digits than Python converts
 
 
 def size_of(values: Packed) -> int:
