@@ -1,8 +1,9 @@
 """Calls and searches through a router, beside Zenoh itself: ``python -m benchmarks.engine``.
 
 One router between, processes of their own for both sides, all on 127.0.0.1. app-net has a secret,
-so its bytes are encrypted from peer to peer and on the links; Zenoh's are plain. Needs
-eclipse-zenoh and cryptography.
+so its bytes are encrypted from peer to peer, and on the links to the router. Zenoh is measured
+twice: over links that are encrypted likewise, and over plain ones. Needs eclipse-zenoh and
+cryptography.
 """
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from . import machine
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 LARGE, MIB = 16, 2 ** 20
 EVENTS = 5000
-#: Name, seconds that are the goal, or the ratio to Zenoh's figure.
+#: Name, seconds that are the goal, or the ratio to Zenoh's figure over the same links.
 GOALS = {"small call": 500e-6, "events": 0.1, "search": 0.05, "large": 2.5}
 
 PEER = """
@@ -55,11 +56,8 @@ sys.stdin.read()
 ZENOH = """
 import sys, zenoh
 from zenoh.handlers import Callback
-config = zenoh.Config()
-for name, value in (("mode", '"client"'), ("connect/endpoints", '["{place}"]'),
-                    ("scouting/multicast/enabled", "false")):
-    config.insert_json5(name, value)
-session = zenoh.open(config)
+from benchmarks.engine import session_at
+session = session_at("{place}")
 answer = Callback(lambda query: query.reply("bench/echo", b"%d" % len(query.payload)),
                   indirect=False)
 session.declare_queryable("bench/echo", answer)
@@ -103,7 +101,8 @@ class Network:
         self.settings.update(NET_ENGINE="zenoh", NET_ROUTER=self.place)
         for _ in range(peers):
             self._start("-c", PEER, NET_PORT_START=str(next(ports)))
-        self._start("-c", ZENOH.replace("{place}", self.plain))
+        for place in (self.place, self.plain):
+            self._start("-c", ZENOH.replace("{place}", place))
         self.settings["NET_PORT_START"] = str(next(ports))
 
     def _start(self, *words: str, **settings: str) -> None:
@@ -126,15 +125,22 @@ def seconds(work: Callable[[], object], rounds: int) -> list[float]:
     return sorted(taken)
 
 
-def raw(network: Network, calls: int, rounds: int) -> dict[str, float]:
-    """What Zenoh takes for a query that is answered."""
+def session_at(place: str) -> Any:
+    """A session of Zenoh alone with a router, whose links are secured as those of app-net are."""
     import zenoh
 
+    from net.link.tls import link_security
     from net.link.zenoh import Router, configuration
 
-    protocol, _, address = network.plain.partition("/")
-    place = Router(protocol, "127.0.0.1", int(address.rpartition(":")[2]))
-    session = zenoh.open(configuration(zenoh, "client", {}, connect=(place,)))
+    protocol, _, address = place.partition("/")
+    router = Router(protocol, "127.0.0.1", int(address.rpartition(":")[2]))
+    tls = link_security("connect") if protocol == "tls" else {}
+    return zenoh.open(configuration(zenoh, "client", tls, connect=(router,)))
+
+
+def raw(place: str, calls: int, rounds: int) -> dict[str, float]:
+    """What Zenoh takes for a query that is answered."""
+    session = session_at(place)
 
     def query(payload: bytes) -> None:
         reply, = session.get("bench/echo", payload=payload)
@@ -148,9 +154,8 @@ def raw(network: Network, calls: int, rounds: int) -> dict[str, float]:
         session.close()
 
 
-def ours(network: Network, peers: int, calls: int, rounds: int) -> dict[str, float]:
+def ours(peers: int, calls: int, rounds: int) -> dict[str, float]:
     """What app-net takes for the same, for events, and for a search."""
-    os.environ.update(network.settings)
     import net
 
     echo, size, burst = net.remote("echo"), net.remote("size"), net.remote("burst")
@@ -189,13 +194,16 @@ def run(peers: int, calls: int, rounds: int) -> Iterator[str]:
     yield f"load {machine.load()}, router between, {peers} peers, medians"
     with ExitStack() as opened:
         network = Network(opened, peers)
-        zenoh, net = raw(network, calls, rounds), ours(network, peers, calls, rounds)
-    yield f"{'':24} {'app-net':>10} {'Zenoh':>10} {'goal':>10}"
+        os.environ.update(network.settings)
+        zenoh, plain = (raw(place, calls, rounds) for place in (network.place, network.plain))
+        net = ours(peers, calls, rounds)
+    yield f"{'':24} {'app-net':>10} {'Zenoh':>10} {'plain':>10} {'goal':>10}"
     for name, label in (("small call", "small call"), ("large", f"{LARGE} MiB"),
                         ("events", f"{EVENTS:,} events"), ("search", f"search, {peers} peers")):
-        goal = GOALS[name] * (zenoh["large"] if name == "large" else 1)
-        beside = f"{zenoh[name] * 1000:7.2f} ms" if name in zenoh else ""
-        yield f"{label:24} {net[name] * 1000:7.2f} ms {beside:>10} {goal * 1000:7.2f} ms"
+        figures = net[name], zenoh.get(name), plain.get(name), \
+            GOALS[name] * (zenoh["large"] if name == "large" else 1)
+        yield f"{label:24} " + " ".join(
+            " " * 10 if taken is None else f"{taken * 1000:7.2f} ms" for taken in figures)
     yield f"load {machine.load()}"
 
 
