@@ -22,6 +22,7 @@ from .identity import (Flag, encode_text, old_tag_of_function, place_text, tag_n
 from .log import CALLS, RateLimitedLog
 from .settings import settings
 from .wire import messages
+from .wire.failures import from_the_function
 from .wire.frames import Buffer, Fields
 from .wire.memo import Memo
 from .wire.memory import estimate
@@ -590,8 +591,7 @@ _GIVEN_UP = frozenset({CallCancelled, CallTimeout})
 def _legacy_traceback(error: BaseException) -> str:
     if settings.traceback == "none":
         return type(error).__name__
-    called = error.__traceback__.tb_next if error.__traceback__ else None
-    shown = called if settings.traceback == "full" else None
+    shown = from_the_function(error.__traceback__) if settings.traceback == "full" else None
     try:
         return "".join(traceback.format_exception(type(error), error, shown))
     except BaseException:  # its class may do anything when it is looked at

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import traceback
+from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import RemoteError
@@ -48,6 +49,8 @@ MAX_NOTES = 1000
 _RESERVED = frozenset(dir(RemoteError)) | {"add_note", "_described"}
 _POSITIONS = ("lineno", "offset", "end_lineno", "end_offset")
 _NO_TEXT = "<its text cannot be made"
+# Packages whose code may stand between us and the function that was called.
+_CALLERS = (__name__.partition(".")[0] + ".", "asyncio.", "concurrent.futures.")
 _UNICODE_ERRORS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 
 
@@ -190,10 +193,21 @@ def _repr_of(error: BaseException) -> Optional[str]:
         return None
 
 
+def from_the_function(found: Optional[TracebackType]) -> Optional[TracebackType]:
+    """A traceback without what comes before the function that was called: lines of ours, and of
+    the executor or loop that ran it."""
+    called = place = found.tb_next if found else None  # the first one is ours for certain
+    while place is not None and _is_a_caller(place.tb_frame.f_globals.get("__name__")):
+        place = place.tb_next
+    return place or called
+
+
+def _is_a_caller(module: object) -> bool:
+    return type(module) is str and module.startswith(_CALLERS)
+
+
 def _traceback_of(error: BaseException) -> str:
-    # The first entry is the line of ours that called the function.
-    found = traceback_of(error)
-    called = found.tb_next if found else None
+    called = from_the_function(traceback_of(error))
     try:
         if _is_too_much_to_show(error):
             text = "".join(["Traceback (most recent call last):\n", *traceback.format_tb(called),

@@ -89,6 +89,17 @@ def test_errors_come_with_the_remote_lines(call):
     assert "raise ValueError(text)" in error["traceback"]
 
 
+@pytest.mark.parametrize(
+    "kind", ["coroutine", "stream", "async_stream", "executor", "executed_stream"])
+def test_the_remote_lines_begin_with_the_function_whatever_runs_it(call, kind):
+    done = call("any", f"studio.fail_in.{kind}", "bad shot")
+    assert done.code == 1 and done.out == ("1\n" if "stream" in kind else "")
+    first, second = done.err.splitlines()[:2]
+    assert first == "Traceback (most recent call last):"
+    assert second.endswith(f"in fail_in_{kind}") and "studio_app.py" in second, done.err
+    assert done.err.endswith("ValueError: bad shot\n")
+
+
 def test_text_and_bytes_are_themselves_in_a_pipe_and_harmless_in_a_terminal(call, peer):
     assert call("any", "paint").out == "\x1b[31mred\nnext\n"
     with Terminal("call", "any", "paint", NET_PORT_START=peer.address[1]) as terminal:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import net
 
@@ -27,6 +28,34 @@ def count(n):
 
 @net.connect("studio.fail")
 def fail(text):
+    raise ValueError(text)
+
+
+@net.connect("studio.fail_in.coroutine")
+async def fail_in_coroutine(text):
+    raise ValueError(text)
+
+
+@net.connect("studio.fail_in.stream")
+def fail_in_stream(text):
+    yield 1
+    raise ValueError(text)
+
+
+@net.connect("studio.fail_in.async_stream")
+async def fail_in_async_stream(text):
+    yield 1
+    raise ValueError(text)
+
+
+@net.connect("studio.fail_in.executor", executor=ThreadPoolExecutor(1))
+def fail_in_executor(text):
+    raise ValueError(text)
+
+
+@net.connect("studio.fail_in.executed_stream", executor=ThreadPoolExecutor(1))
+def fail_in_executed_stream(text):
+    yield 1
     raise ValueError(text)
 
 
