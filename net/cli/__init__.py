@@ -110,8 +110,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"unknown command {printable(given[0])!r}\n\n{usage(width(sys.stderr))}",
               file=sys.stderr)
         return 2
-    if given[:3] == ["completion", "words", "--"]:  # they may be any words, options too
-        return _run(command, argparse.Namespace(shell="words", word=given[3:]))
+    if given[:3] in (["completion", "words", "--"], ["completion", "line", "--"]):
+        # What follows may be any words, options too.
+        return _run(command, argparse.Namespace(shell=given[1], word=given[3:]))
     options = _Parser(given[0], command).parse_intermixed_args(given[1:])
     return _run(command, options)
 

@@ -87,14 +87,19 @@ def full_name(name: str, peers: List[PeerId]) -> Optional[str]:
     :raises Usage: it may be one of several.
     """
     found: Set[str] = set()
-    one_of_each: Dict[Any, PeerId] = {}
-    for peer in peers:
-        one_of_each.setdefault(peer.info.get("digest") or peer, peer)
-    for peer in one_of_each.values():
+    for peer in one_of_each(peers):
         found |= {known for known in names_at(peer) if known.endswith("." + name)}
     if len(found) > 1:
         raise Usage(f"{name!r} may be {_some(sorted(found))}; give the whole name")
     return found.pop() if found else None
+
+
+def one_of_each(peers: List[PeerId]) -> List[PeerId]:
+    """One of the peers that have the same functions, as far as that is known, for all of them."""
+    found: Dict[Any, PeerId] = {}
+    for peer in peers:
+        found.setdefault(peer.info.get("digest") or peer, peer)
+    return list(found.values())
 
 
 def names_at(peer: PeerId) -> List[str]:

@@ -74,6 +74,10 @@ class Screen:
         """A line of data for people, made by this program and so safe to print."""
         print(_styled(text, style, sys.stdout), flush=True)
 
+    def put(self, text: str) -> None:
+        """Data for other programs, which is never broken into lines."""
+        print(text, flush=True)
+
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Data for people as a table."""
         titles, *lines = as_text(columns, list(rows), self.width).split("\n")
@@ -83,7 +87,7 @@ class Screen:
 
     def put_json(self, value: Any) -> None:
         """A line of JSON."""
-        print(as_json(value), flush=True)
+        self.put(as_json(value))
 
     def show(self, value: Any) -> None:
         """A value that a function gave: JSON, or as Python shows it. Text and bytes are themselves

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import pytest
 import farm
 import net.testing
 from net import cli
-from processes import environment
-from terminal import run_net
+from terminal import Emulated, Terminal, run_net
 
 
 def words(*given, **settings):
@@ -50,16 +48,48 @@ def program(tmp_path: Path):
     return tmp_path
 
 
-@pytest.mark.parametrize("shell, ask", [
-    ("bash", "source <(app-net completion bash); COMP_WORDS=(app-net pi); COMP_CWORD=1; _app_net; "
-             "echo \"${COMPREPLY[@]}\""),
-    ("zsh", "autoload -U compinit; compinit -D; source <(app-net completion zsh); "
-            "compadd() { shift; print -r -- $@ }; words=(app-net pi); CURRENT=2; _app_net"),
-    ("fish", "app-net completion fish | source; complete -C 'app-net pi'")])
-def test_the_shells_take_what_is_printed_for_them(program, shell, ask):
+# Takes the pseudo-terminal as its own, and becomes a shell.
+SHELL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+STARTS = {
+    "bash": (["--noprofile", "--norc", "-i"], "source <(app-net completion bash)"),
+    "zsh": (["-f", "-i"], "autoload -U compinit; compinit -D; source <(app-net completion zsh)"),
+    "fish": (["--no-config", "-i"], "app-net completion fish | source"),
+}
+# What is typed before the Tab key, and the end of the line behind it.
+PRESSES = [
+    ("app-net call 127.0.0.1:PO", "RT"),
+    ("app-net --timeout 5 functions wor", "kstation\\ 7"),
+    ("app-net call \"wor", "kstation 7\""),
+    ("app-net ping --timeout 5 wor", "kstation\\ 7"),
+    ("app-net call workstation\\ 7 farm.re", "nder"),
+    ("app-net serve tools/ren", "der.py"),
+]
+
+
+@pytest.mark.parametrize("shell", STARTS)
+def test_the_tab_key_completes_in_a_shell(program, shell):
+    pytest.importorskip("pyte")
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell}")
-    path = os.pathsep.join((str(program), os.environ["PATH"]))
-    done = subprocess.run([shell, "-c", ask], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, env=environment(PATH=path, HOME=str(program)))
-    assert done.stdout.split() == ["ping"] and not done.stderr, done
+    (program / "tools").mkdir()
+    (program / "tools" / "render.py").touch()
+    options, setup = STARTS[shell]
+    with net.testing.peers(1, app="farm", name="workstation 7") as [a]:
+        port = str(a.address[1])
+        settings = {"NET_PORT_START": port, "NET_PORT_RANGE": 0, "HOME": program, "PS1": "$ ",
+                    "PATH": os.pathsep.join((str(program), os.environ["PATH"]))}
+        with Terminal(shell, *options, columns=100, program=("-c", SHELL), folder=program,
+                      **settings) as terminal:
+            shown = Emulated(terminal, 100)
+            terminal.type(f"{setup}; echo rea''dy\r")
+            shown.wait_for(lambda lines: "ready" in lines)
+            for typed, more in PRESSES:
+                typed = typed.replace("PO", port[:2])
+                terminal.type(typed + "\t")
+                whole = typed + more.replace("RT", port[2:])
+                shown.wait_for(lambda lines: any(line.endswith(whole) for line in lines))
+                terminal.type("\x15")  # takes the line away

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 
 import pytest
 
@@ -12,8 +11,7 @@ import farm
 import net
 import net.testing
 from processes import environment
-from terminal import Terminal, run_net
-from times import patience
+from terminal import Emulated, Terminal, run_net
 
 
 @pytest.fixture
@@ -58,31 +56,6 @@ def test_it_prints_tables_into_a_pipe(network):
     lines = done.out.splitlines()
     assert done.code == 0 and lines[0].split()[:2] == ["peer", "calls/s"]
     assert any(f"127.0.0.1:{network[0].address[1]}" in line for line in lines)
-
-
-class Emulated:
-    """What a terminal emulator shows of a terminal."""
-
-    def __init__(self, terminal: Terminal, columns: int) -> None:
-        pyte = pytest.importorskip("pyte")
-        self._terminal = terminal
-        self.screen = pyte.Screen(columns, 24)
-        self._stream = pyte.Stream(self.screen)
-        self._seen = 0
-
-    def lines(self) -> list:
-        text = self._terminal.text
-        self._stream.feed(text[self._seen:].replace("\n", "\r\n"))
-        self._seen = len(text)
-        return [line.rstrip() for line in self.screen.display]
-
-    def wait_for(self, check) -> list:
-        ends = time.monotonic() + patience(20)
-        while True:
-            lines = self.lines()
-            if check(lines):
-                return lines
-            assert self._terminal._read(ends), lines
 
 
 @pytest.fixture(params=["rich", "plain"])

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import termios
 import time
-from typing import Any, List, NamedTuple, Optional
+from pathlib import Path
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from processes import environment
 from times import patience
@@ -47,10 +48,13 @@ def run_net(*arguments: str, stdin: str = "", **settings: object) -> Done:
 class Terminal:
     """``python -m net`` in a pseudo-terminal of so many columns. For ``with``.
 
+    :param program: what the interpreter runs instead.
+    :param folder: that it starts in.
     :ivar text: what it has shown so far.
     """
 
     def __init__(self, *arguments: str, columns: int = 80, rows: int = 24,
+                 program: Sequence[str] = ("-m", "net"), folder: Optional[Path] = None,
                  **settings: object) -> None:
         self.text = ""
         self._ours, theirs = os.openpty()
@@ -59,8 +63,8 @@ class Terminal:
         settings.setdefault("NO_COLOR", None)
         settings.setdefault("TERM", "xterm-256color")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "net", *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
-            env=environment(**settings), start_new_session=True)
+            [sys.executable, *program, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
+            env=environment(**settings), start_new_session=True, cwd=folder)
         os.close(theirs)
 
     def _read(self, ends: float) -> bool:
@@ -115,3 +119,31 @@ class Terminal:
             self._process.kill()
         self._process.wait()
         os.close(self._ours)
+
+
+class Emulated:
+    """What a terminal emulator shows of a terminal; needs pyte."""
+
+    def __init__(self, terminal: Terminal, columns: int) -> None:
+        import pyte
+
+        self._terminal = terminal
+        self.screen = pyte.Screen(columns, 24)
+        self._stream = pyte.Stream(self.screen)
+        self._seen = 0
+
+    def lines(self) -> List[str]:
+        """The lines of the screen, without the space behind them."""
+        text = self._terminal.text
+        self._stream.feed(text[self._seen:].replace("\n", "\r\n"))
+        self._seen = len(text)
+        return [line.rstrip() for line in self.screen.display]
+
+    def wait_for(self, check: Callable[[List[str]], object]) -> List[str]:
+        """Read until the lines are so; gives them."""
+        ends = time.monotonic() + patience(20)
+        while True:
+            lines = self.lines()
+            if check(lines):
+                return lines
+            assert self._terminal._read(ends), lines
