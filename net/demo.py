@@ -16,7 +16,7 @@ import sys
 import time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Protocol, Tuple
 
 from .decorators import connect, value
 from .settings import settings
@@ -26,6 +26,7 @@ from .identity import PeerId
 from .link.base import Endpoint, Listener
 from .link.tcp import TcpCarrier
 from .peer import Peer
+from .tables import WIDTH
 
 # Calls that are timed one by one, and warm-up calls before them.
 TIMED_CALLS = 2000
@@ -93,18 +94,76 @@ def serve() -> None:
     sys.stdin.read()
 
 
-def tell() -> int:
+class Screen(Protocol):
+    """What the demo shows itself on: see :class:`net.cli.screen.Screen`."""
+
+    json: bool
+
+    @property
+    def width(self) -> int: ...
+
+    def write(self, text: str, style: str = "", further: str = "  ") -> None: ...
+
+    def put_json(self, value: Any) -> None: ...
+
+
+class Steps:
+    """The steps of the demo: line by line for people, an object of each for scripts."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._step: Dict[str, Any] = {}
+        self._results: Dict[str, Any] = {}
+
+    def begin(self, number: int, title: str, remark: str) -> None:
+        """Begin a step."""
+        self.end()
+        self._results = {}
+        self._step = {"step": number, "title": title, "text": remark, "results": self._results}
+        self.write(f"\n{number}. {title}: {remark}")
+
+    def end(self) -> None:
+        """End a step; for scripts this shows it."""
+        if self._screen.json and self._step:
+            self._screen.put_json(self._step)
+        self._step = {}
+
+    @property
+    def width(self) -> int:
+        """Columns for lines."""
+        return min(self._screen.width, WIDTH)
+
+    def write(self, text: str, further: str = "  ") -> None:
+        """Lines for people alone; ``further`` as the screen has it."""
+        if not self._screen.json:
+            self._screen.write(text, "", further)
+
+    def result(self, name: str, value: Any, text: str) -> None:
+        """What something gave: a line for people, the value for scripts."""
+        self._results[name] = value
+        self.write(indented(text))
+
+    def line(self, name: str, value: Any) -> None:
+        """What a call gave."""
+        self.result(name, value, f"{name:38}  ->  {value!r}")
+
+    def cost(self, name: str, seconds: float, text: str) -> None:
+        """What something took; in seconds for scripts."""
+        self.result(name, seconds, f"{name:38}   {text}")
+
+
+def tell(screen: Screen) -> int:
     """Run the demo.
 
     :returns: 0, or 1 when something in it did not work.
     """
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     settings.set("host", "127.0.0.1")
     settings.set("launch", True)
     settings.set("port_start", free_range(settings.port_range + 1))
     settings.set("group", None)
+    steps = Steps(screen)
     began = time.perf_counter()
-    print("app-net: the same application in two Python processes, calling each other")
+    steps.write("app-net: the same application in two Python processes, calling each other")
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         # Ctrl-C in the terminal is for this process, which ends the other.
@@ -112,16 +171,13 @@ def tell() -> int:
     try:
         assert child.stdout is not None
         if child.stdout.readline().strip() != "ready":
-            print("the second process did not start", file=sys.stderr)
-            return 1
-        step("1", "A second process", f"started in {since(began)}, process {child.pid}")
-        return _show(child.pid)
-    except NetError as problem:
-        print(f"\n{type(problem).__name__}: {problem}", file=sys.stderr)
-        return 1
+            raise NetError("the second process did not start")
+        steps.begin(1, "A second process", f"started in {since(began)}, process {child.pid}")
+        _show(child.pid, steps)
     finally:
         child.kill()
         child.communicate()
+    return 0
 
 
 def _environment() -> Dict[str, str]:
@@ -133,105 +189,110 @@ def _environment() -> Dict[str, str]:
             "PYTHONPATH": os.pathsep.join([here, *filter(None, sys.path)])}
 
 
-def _show(pid: int) -> int:
+def _show(pid: int, steps: Steps) -> None:
     functions = application()
-    peer = _find(functions[0], pid)
-    if peer is None:
-        print("   the second process was not found", file=sys.stderr)
-        return 1
-    _calls(functions, peer)
-    _types(functions[1], peer)
-    _error(functions[2], peer)
-    _tag(functions[3], peer)
-    _event(functions[4], peer)
-    _cost(functions[0], functions[1], peer)
-    print("\nThat is all: no broker, no configuration. Now decorate a function of your own.")
-    return 0
+    peer = _find(functions[0], pid, steps)
+    _calls(functions[0], peer, steps)
+    _types(functions[1], peer, steps)
+    _error(functions[2], peer, steps)
+    _tag(functions[3], peer, steps)
+    _event(functions[4], peer, steps)
+    _cost(functions[0], functions[1], peer, steps)
+    steps.end()
+    steps.write("\nThat is all: no broker, no configuration. Now decorate a function of your own.")
 
 
-def _find(multiply: Any, pid: int) -> Optional[PeerId]:
+def _find(multiply: Any, pid: int, steps: Steps) -> PeerId:
     began = time.perf_counter()
     found = multiply.peers(on_host=True)
-    step("2", "Find it", f"multiply.peers() found {len(found)} peer in {since(began)}")
-    print(indented(repr(found)))
-    return next((one for one in found if one.info.get("pid") == pid), None)
+    steps.begin(2, "Find it", f"multiply.peers() found {len(found)} peer in {since(began)}")
+    steps.result("multiply.peers()", list(map(str, found)), found.table(steps.width - 3))
+    peer: Optional[PeerId] = next((one for one in found if one.info.get("pid") == pid), None)
+    if peer is None:
+        raise NetError("the second process was not found")
+    return peer
 
 
-def _calls(functions: List[Any], peer: PeerId) -> None:
-    multiply = functions[0]
-    step("3", "Call its functions", "same name, same call, there instead of here")
-    line("multiply(5, some_kwarg=10)", multiply(5, some_kwarg=10))
-    line("multiply(5, some_kwarg=10, peer=peer)", multiply(5, some_kwarg=10, peer=peer))
+def _calls(multiply: Any, peer: PeerId, steps: Steps) -> None:
+    steps.begin(3, "Call its functions", "same name, same call, there instead of here")
+    steps.line("multiply(5, some_kwarg=10)", multiply(5, some_kwarg=10))
+    steps.line("multiply(5, some_kwarg=10, peer=peer)", multiply(5, some_kwarg=10, peer=peer))
 
 
-def _types(echo: Any, peer: PeerId) -> None:
-    step("4", "Types stay true", "what goes in comes out, at every depth")
+def _types(echo: Any, peer: PeerId, steps: Steps) -> None:
+    steps.begin(4, "Types stay true", "what goes in comes out, at every depth")
     sent = {"shot": ("sc01", 42), "tags": {"hero", "wet"}, 7: b"\x00\xff", "big": 2 ** 100,
             "when": datetime.datetime(2030, 1, 2, tzinfo=datetime.timezone.utc),
             "job": Render("fog", range(1, 101), Decimal("12.50"))}
     back = echo(sent, peer=peer)
     for key, item in back.items():
         same = item == sent[key] and type(item) is type(sent[key])
-        print(f"   {key!r:6} : {item!r}{'' if same else '   ALTERED'}", flush=True)
+        steps.result(str(key), item, f"{key!r:6} : {item!r}{'' if same else '   ALTERED'}")
     if back != sent:
         raise NetError("a value was altered on its way")
 
 
-def _error(divide: Any, peer: PeerId) -> None:
-    step("5", "Errors match", "caught by the same except, with the lines of the other process")
+def _error(divide: Any, peer: PeerId, steps: Steps) -> None:
+    steps.begin(5, "Errors match", "caught by the same except, with the lines of the other process")
     try:
         divide(1, 0, peer=peer)
     except ZeroDivisionError as problem:
-        print(f"   divide(1, 0, peer=peer)  raises {type(problem).__name__}: {problem}")
-        if isinstance(problem, RemoteError):
-            print(indented(problem.traceback.rstrip(), "      | "))
+        lines = problem.traceback.rstrip() if isinstance(problem, RemoteError) else ""
+        steps.result("divide(1, 0, peer=peer)",
+                     {"raises": type(problem).__name__, "text": str(problem), "traceback": lines},
+                     f"divide(1, 0, peer=peer)  raises {type(problem).__name__}: {problem}")
+        steps.write(indented(lines, "      | "), further="|   ")
 
 
-def _tag(who: Any, peer: PeerId) -> None:
-    step("6", "A name of your own", 'registered there as @net.connect("who are you")')
-    line("local_name()", repr(who()))
-    line("local_name(peer=peer)", repr(who(peer=peer)))
+def _tag(who: Any, peer: PeerId, steps: Steps) -> None:
+    steps.begin(6, "A name of your own", 'registered there as @net.connect("who are you")')
+    steps.line("local_name()", who())
+    steps.line("local_name(peer=peer)", who(peer=peer))
 
 
-def _event(render: Any, peer: PeerId) -> None:
-    step("7", "Hear its events", "it announces, subscribers hear, nobody waits")
+def _event(render: Any, peer: PeerId, steps: Steps) -> None:
+    steps.begin(7, "Hear its events", "it announces, subscribers hear, nobody waits")
     heard: "queue.Queue[str]" = queue.Queue()
 
     def on_frame(number: int, by: int) -> None:
         heard.put(f"frame {number}, from process {by}")
 
     subscribe("frame done", peer)(on_frame)
-    line("render(3, peer=peer)", repr(render(3, peer=peer)))
+    steps.line("render(3, peer=peer)", render(3, peer=peer))
+    subscribed = '@net.subscribe("frame done", peer)'
+    frames: List[str] = []
     try:
         for _ in range(3):
-            line('@net.subscribe("frame done", peer)', heard.get(timeout=EVENT_TIME), "  heard  ")
+            frames.append(heard.get(timeout=EVENT_TIME))
+            steps.result(subscribed, frames, f"{subscribed:38}  heard  {frames[-1]}")
     except queue.Empty:
         raise NetError("an event did not arrive") from None
     unsubscribe("frame done", on_frame)
 
 
-def _cost(multiply: Any, echo: Any, peer: PeerId) -> None:
-    step("8", "What a call costs", f"the median of {TIMED_CALLS:,}")
+def _cost(multiply: Any, echo: Any, peer: PeerId, steps: Steps) -> None:
+    steps.begin(8, "What a call costs", f"the median of {TIMED_CALLS:,}")
     for _ in range(WARM_UP):
         multiply(5, 10, peer=peer)
-    line("a small call to the other process", f"{median(multiply, 5, 10, peer=peer):.0f} \u00b5s",
-         "   ")
-    line("the same function here", f"{median(multiply, 5, 10):.2f} \u00b5s", "   ")
+    there, here = median(multiply, 5, 10, peer=peer), median(multiply, 5, 10)
+    steps.cost("a small call to the other process", there, f"{there * 1e6:.0f} \u00b5s")
+    steps.cost("the same function here", here, f"{here * 1e6:.2f} \u00b5s")
     block = bytes(16_000_000)
     began = time.perf_counter()
     echo(block, peer=peer)
-    line("16 MB there and back", since(began), "   ")
+    spent = time.perf_counter() - began
+    steps.cost("16 MB there and back", spent, as_time(spent))
 
 
 def median(function: Any, *args: Any, **kwargs: Any) -> float:
-    """Median microseconds of a call."""
+    """Median seconds of a call."""
     clock = time.perf_counter
     taken = []
     for _ in range(TIMED_CALLS):
         began = clock()
         function(*args, **kwargs)
         taken.append(clock() - began)
-    return statistics.median(taken) * 1e6
+    return statistics.median(taken)
 
 
 def free_range(count: int) -> int:
@@ -251,18 +312,13 @@ def free_range(count: int) -> int:
     raise NetError(f"no {count} free ports side by side on this host")
 
 
-def step(number: str, title: str, remark: str) -> None:
-    print(f"\n{number}. {title}: {remark}", flush=True)
-
-
-def line(left: str, right: Any, between: str = "  ->  ") -> None:
-    print(f"   {left:38}{between}{right}", flush=True)
-
-
 def indented(text: str, by: str = "   ") -> str:
     return "\n".join(by + one for one in text.splitlines())
 
 
 def since(began: float) -> str:
-    seconds = time.perf_counter() - began
+    return as_time(time.perf_counter() - began)
+
+
+def as_time(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"

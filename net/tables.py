@@ -68,6 +68,47 @@ def _pad(text: str, room: int) -> str:
     return text + " " * (room - display_width(text))
 
 
+def folded(text: str, width: int, further: str = "  ") -> str:
+    """Text in lines of at most so many columns, broken between words where that is possible.
+
+    :param further: what the rest of a line begins with, behind the indent of the line.
+    """
+    return "\n".join([part for line in text.split("\n") for part in _parts(line, width, further)])
+
+
+def _parts(line: str, width: int, further: str) -> List[str]:
+    if 2 * len(line) <= width or display_width(line) <= width:
+        return [line]
+    begin = line[:len(line) - len(line.lstrip(" "))]
+    begin = begin if len(begin) <= width // 2 else ""
+    rest = begin + further if len(begin + further) <= width // 2 else begin
+    parts: List[str] = []
+    words = line.lstrip(" ")
+    at = 0
+    while at < len(words):
+        end = _end(words, at, width - len(begin))
+        parts.append((begin + words[at:end]).rstrip())
+        begin = rest
+        while words[end:end + 1] == " ":
+            end += 1
+        at = end
+    return parts
+
+
+def _end(words: str, at: int, room: int) -> int:
+    """Where a line that begins at one place of a text ends."""
+    end, taken = at, 0
+    while end < len(words):
+        taken += display_width(words[end])
+        if taken > room:
+            break
+        end += 1
+    else:
+        return end
+    gap = words.rfind(" ", at + 1, end + 1)
+    return gap if gap > at else max(end, at + 1)
+
+
 def display_width(text: str) -> int:
     """How many columns of a terminal a text takes."""
     if text.isascii():

@@ -7,6 +7,7 @@ What a command was asked for goes to stdout, all else to stderr. The exit code i
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from typing import Any, Dict, List, NoReturn, Optional
@@ -16,6 +17,7 @@ from ..identity import printable
 from ..interrupts import catch
 from ..peer import VERSION
 from ..settings import settings
+from ..tables import folded
 from . import calling, completing, exporting, looking, routing, serving, telling, top
 from .screen import Failed, Screen, Usage, filled, width
 from .words import seconds
@@ -52,6 +54,10 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return filled(text, width)
 
+    def _format_usage(self, *args: Any) -> str:
+        # argparse leaves some lines longer; which ones, depends on the version of Python.
+        return folded(super()._format_usage(*args), self._width, " " * 6)
+
 
 class _Parser(argparse.ArgumentParser):
     """The parser of one command, which takes options wherever they stand."""
@@ -60,6 +66,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(prog=f"{_program()} {name}", description=command.__doc__,
                          epilog=getattr(command, "more", None),
                          formatter_class=_Help)
+        self.color = False  # Python 3.14 has its own; there is one rule for all that is said
         command.arguments(self)
         if command.has_json:
             self.add_argument("--json", action="store_true", help="data as JSON, for scripts")
@@ -67,8 +74,9 @@ class _Parser(argparse.ArgumentParser):
                               help="for each call (NET_TIMEOUT)")
 
     def error(self, message: str) -> NoReturn:
-        # The arguments may hold escape sequences.
-        self.exit(2, f"{self.format_usage()}{self.prog}: {printable(message, 1000)}\n")
+        self.print_usage(sys.stderr)
+        Screen(False).say(f"{self.prog}: {message}")
+        self.exit(2)
 
 
 # It completes the words of all of them.
@@ -97,6 +105,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
     :returns: the exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     given = _command_first(sys.argv[1:] if arguments is None else list(arguments))
     if not given or given[0] in ("-h", "--help", "help"):
         stream = sys.stdout if given else sys.stderr
@@ -107,8 +118,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return 0
     command = COMMANDS.get(given[0])
     if command is None:
-        print(f"unknown command {printable(given[0])!r}\n\n{usage(width(sys.stderr))}",
-              file=sys.stderr)
+        Screen(False).say(f"unknown command {printable(given[0])!r}\n\n{usage(width(sys.stderr))}")
         return 2
     if given[:3] in (["completion", "words", "--"], ["completion", "line", "--"]):
         # What follows may be any words, options too.

@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from .. import statistics
 from ..errors import InvalidConnection, NetError, printable
-from ..identity import PeerId, printable_block
+from ..identity import PeerId
 from ..objects import remote
 from ..settings import settings
 from ..tables import Column
 from .choosing import NO_PEERS, PEER_HELP, full_name, peers_of, search
-from .screen import BOLD, RED, Failed, Screen, error_facts
+from .screen import BOLD, RED, Failed, Screen, error_facts, safe
 from .words import count
 
 DESCRIBE = remote("net.defaults.handlers.describe")
@@ -138,11 +138,10 @@ def _show_function(peers: List[PeerId], name: str, screen: Screen) -> int:
             screen.put_json({"peer": str(peer), "name": whole, **facts})
             return 0
         kind = {"coroutine": "async ", "generator": "stream ", "async": "async stream "}
-        screen.write(kind.get(facts["kind"], "") + printable_block(whole + str(facts["signature"])),
-                     BOLD)
+        screen.write(kind.get(facts["kind"], "") + safe(whole + str(facts["signature"])), BOLD)
         if facts["groups"] is not None:
             screen.write(printable(f"for peers of the group {', '.join(facts['groups'])}"))
-        screen.write(printable_block(f"\n{facts['doc'] or 'no description'}"))
+        screen.write(safe(f"\n{facts['doc'] or 'no description'}"), further="")
         return 0
     raise Failed(f"no peer has a function {name!r}" if len(peers) > 1 else
                  f"{peers[0]} has no function {name!r}")

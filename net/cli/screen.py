@@ -11,8 +11,7 @@ import textwrap
 from typing import IO, Any, Dict, Iterable, List, Sequence
 
 from ..errors import NetError, RemoteError, printable
-from ..identity import printable_block
-from ..tables import WIDTH, Column, as_text
+from ..tables import WIDTH, Column, as_text, folded
 
 # Columns of what goes into a pipe or a file: nothing is cut there.
 UNLIMITED = 100_000
@@ -70,9 +69,14 @@ class Screen:
         """Text in a colour or another style, where the terminal shows it and the user wants it."""
         return _styled(text, style, sys.stdout)
 
-    def write(self, text: str, style: str = "") -> None:
-        """A line of data for people, made by this program and so safe to print."""
-        print(_styled(text, style, sys.stdout), flush=True)
+    def write(self, text: str, style: str = "", further: str = "  ") -> None:
+        """Data for people, made by this program and so safe to print. On a terminal in lines that
+        fit.
+
+        :param further: what the rest of a line begins with.
+        """
+        for line in _fitting(text, sys.stdout, further).split("\n"):
+            print(_styled(line, style, sys.stdout), flush=True)
 
     def put(self, text: str) -> None:
         """Data for other programs, which is never broken into lines."""
@@ -102,35 +106,33 @@ class Screen:
             print(self.text_of(value), flush=True)
 
     def text_of(self, value: Any) -> str:
-        """A value as text for people."""
-        if isinstance(value, str):
-            return printable_block(value, MAX_SHOWN) if self.is_terminal else value
+        """A value as text for people, on a terminal in lines that fit."""
         if not self.is_terminal:
-            return repr(value)
+            return value if isinstance(value, str) else repr(value)
         import pprint  # only for a terminal
 
-        return printable_block(pprint.pformat(value, width=self.width, sort_dicts=False), MAX_SHOWN)
+        text = value if isinstance(value, str) \
+            else pprint.pformat(value, width=self.width, sort_dicts=False)
+        return _fitting(safe(text), sys.stdout, "")
 
     def say(self, text: str, style: str = "") -> None:
         """Words about what happens, in lines that fit."""
-        for line in text.split("\n"):
-            wrapped = textwrap.wrap(line, width(sys.stderr), break_on_hyphens=False)
-            for part in wrapped or [""]:
-                print(_styled(part, style, sys.stderr), file=sys.stderr, flush=True)
+        for line in folded(safe(text), width(sys.stderr), "").split("\n"):
+            print(_styled(line, style, sys.stderr), file=sys.stderr, flush=True)
 
     def say_error(self, problem: BaseException) -> None:
         """What went wrong; of a function's error the lines of the other side, too."""
         if self.json:
             print(as_json({"error": error_facts(problem)}), file=sys.stderr, flush=True)
             return
-        text = printable_block(str(problem))
+        text = safe(str(problem))
         if not isinstance(problem, (Usage, Failed)):
             text = f"{type(problem).__name__}: {text}"
         lines = problem.traceback.rstrip() if isinstance(problem, RemoteError) else ""
         if lines.endswith(text):
             lines = lines[:-len(text)].rstrip()
         if lines:
-            print(printable_block(lines), file=sys.stderr, flush=True)
+            self.say(lines)
         self.say(text, RED)
 
 
@@ -160,6 +162,19 @@ def filled(text: str, columns: int) -> str:
         lines += textwrap.wrap(line, columns, subsequent_indent=indent,
                                break_on_hyphens=False) or [""]
     return "\n".join(lines[:-1])
+
+
+def safe(text: str) -> str:
+    """Foreign text of several lines for a terminal, which obeys nothing in it. Keeps its end when
+    it is cut."""
+    cut = text if len(text) <= MAX_SHOWN else "...\n" + text[-MAX_SHOWN:]
+    return "\n".join([printable(line, 8 * MAX_SHOWN)
+                      for line in cut.replace("\r\n", "\n").expandtabs().split("\n")])
+
+
+def _fitting(text: str, stream: IO[str], further: str) -> str:
+    """Text in lines that fit a terminal; as it is where the stream goes elsewhere."""
+    return folded(text, width(stream), further) if _is_terminal(stream) else text
 
 
 def _is_terminal(stream: IO[str]) -> bool:

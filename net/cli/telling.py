@@ -6,7 +6,7 @@ import argparse
 from ..settings import settings
 from .calling import arguments_of
 from .choosing import PEER_HELP, peers_of
-from .screen import Screen
+from .screen import Screen, as_json
 from .words import seconds
 
 
@@ -23,7 +23,7 @@ class Demo:
     def run(options: argparse.Namespace, screen: Screen) -> int:
         from .. import demo
 
-        return demo.tell()
+        return demo.tell(screen)
 
 
 class NewSecret:
@@ -41,7 +41,7 @@ class NewSecret:
 
         # 256 bits. It is never typed: it goes into a file or an environment.
         made = secrets.token_urlsafe(32)
-        screen.show({"secret": made} if screen.json else made)
+        screen.put(as_json({"secret": made}) if screen.json else made)
         return 0
 
 

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import sys
-import textwrap
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +22,7 @@ from ..link.zenoh import NO_ROUTER, NOT_ALLOWED
 from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
 from ..process import process
+from ..tables import folded
 from ..wire.session import OTHER_VERSION
 from .lan.beacon import make_seal
 from .lan.losses import Losses, measure
@@ -607,27 +607,15 @@ def _ports() -> str:
 # ------------------------------------------------------------------ the text
 
 def describe(case: Case, width: int = WIDTH) -> str:
-    """The whole diagnosis as text, in lines of at most so many characters."""
-    width = min(width, WIDTH)
+    """The whole diagnosis as text, in lines of at most so many columns."""
     found = causes(case)
     lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case),
              *this_host(case), *advertised(case), ""]
     if not found:
         lines.append("no cause for trouble found")
     for cause in found:
-        lines += textwrap.wrap(cause.cause, width, initial_indent="* ", subsequent_indent="  ")
-        lines += textwrap.wrap(cause.remedy, width, initial_indent="  -> ",
-                               subsequent_indent="     ")
-    return "\n".join(_fold(line, width) for line in "\n".join(lines).split("\n"))
-
-
-def _fold(line: str, width: int) -> str:
-    """A line in as many as it takes, those after the first one further in."""
-    if len(line) <= width:
-        return line
-    indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.fill(line.strip(), width, initial_indent=indent,
-                         subsequent_indent=indent + "  ")
+        lines += [f"* {cause.cause}", folded(f"  -> {cause.remedy}", width, "   ")]
+    return folded("\n".join(lines), width)
 
 
 def probes(case: Case) -> List[str]:

@@ -1,8 +1,11 @@
 """Tables for people: they fit the terminal, and nothing in them can steer it."""
 from __future__ import annotations
 
+import pytest
+from hypothesis import given, strategies as st
+
 from net.statistics import Stats
-from net.tables import Column, as_html, as_text, display_width, terminal_width
+from net.tables import Column, as_html, as_text, display_width, folded, terminal_width
 from each import each
 
 COLUMNS = [Column("name", 4), Column("number", 6), Column("remark", 3)]
@@ -65,3 +68,24 @@ def test_statistics_are_tables_of_events_and_functions():
         ["subscribers", "cut", "off:", "1"]]
     assert stats._repr_html_().count("<table>") == 2
     assert repr(Stats({"events": {}, "cut off": 0, "connections": {}})) == "subscribers cut off: 0"
+
+
+@pytest.mark.parametrize("text, width, lines", [
+    ("some words of a text", 10, ["some words", "  of a", "  text"]),
+    ("  an item  of a list", 12, ["  an item", "    of a", "    list"]),
+    ("unbroken", 5, ["unbro", "  ken"]), ("\n a\n\n", 5, ["", " a", "", ""]),
+    ("界界界 界界", 5, ["界界", "  界", "  界", "  界"]),
+    ("            deeply indented", 8, ["deeply", "  indent", "  ed"])])
+def test_text_is_folded_between_words_where_that_is_possible(text, width, lines):
+    assert folded(text, width).split("\n") == lines
+
+
+@given(st.text(alphabet="ab 界\u0301\n"), st.integers(4, 20), st.sampled_from(["", "  "]))
+def test_folded_text_fits_and_has_all_letters(text, width, further):
+    shown = folded(text, width, further)
+    assert max(map(display_width, shown.split("\n"))) <= width
+    assert "".join(shown.split()) == "".join(text.split())
+
+
+def test_long_text_is_folded_quickly():
+    assert len(folded("界" * 100_000, 80).split("\n")) > 2000
