@@ -58,14 +58,14 @@ class FriendlyId(Dict[str, Any]):
 class _Peer:
     """A peer: what other processes call.
 
-    Use :func:`net.Peer` for the one of this process. A second one is for tests; it shares the
-    registries, which belong to the class.
+    :func:`net.Peer` makes the one of this process, and nothing else does. Others are for tests; they
+    share the registries, which belong to the class.
 
     :param launch: start serving at once.
     :param test: a second peer within one process: on loopback only, and on any free port if the
         range is taken.
     :param group: group of this peer; the setting ``NET_GROUP`` if None.
-    :raises RuntimeError: this process has its peer, and this is not for a test.
+    :raises RuntimeError: this is not for a test.
     :raises NoFreePort: every port of the range is taken.
     :raises ValueError: not a group's name.
     """
@@ -87,11 +87,14 @@ class _Peer:
 
     def __init__(self, launch: bool = True, test: bool = False,
                  group: Optional[str] = None) -> None:
+        if not test and (type(self) is _Peer or self.process.peer is not None):
+            raise RuntimeError("the peer of this process is net.Peer(); one beside it is for tests: "
+                               "test=True")
+        self._begin(launch, test, group)
+
+    def _begin(self, launch: bool = True, test: bool = False, group: Optional[str] = None) -> None:
         self._test = test
         self._group = parse_group(group)
-        if self.process.peer is not None and not test:
-            raise RuntimeError("this process has its peer already, which net.Peer() gives; one "
-                               "beside it is for tests: test=True")
         # Guards _server and _closers: one launch or close at a time, hooks included. Reentrant: a
         # hook or a signal handler may close, too.
         self._changing = threading.RLock()
@@ -542,7 +545,7 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
             process.peer._change(*args, **kwargs)
         else:
             launch = kwargs.pop("launch", args[0] if args else True)
-            peer = _Peer(False, *args[1:], **kwargs)
+            peer = make_own_peer(False, *args[1:], **kwargs)
             # The next call through a hook gets this one.
             process.peer = peer
             try:
@@ -559,6 +562,13 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
                 process.peers.remove(peer)
                 raise
         return process.peer
+
+
+def make_own_peer(*args: Any, **kwargs: Any) -> _Peer:
+    """A peer that is not for tests, with the arguments of :class:`_Peer`."""
+    peer = _Peer.__new__(_Peer)
+    peer._begin(*args, **kwargs)
+    return peer
 
 
 def launch_by_decorator() -> None:
