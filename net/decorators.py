@@ -432,8 +432,10 @@ def flag(name: str) -> Callable[[T], T]:
     """Define a flag: its handler runs on the calling side when a function returns
     ``net.Peer().get_flag(name)``, and the handler's return value is the result of the call.
 
-    The handler takes up to three arguments: the tag that was called, the peer as it was given (None
-    for a local call), and the details that came with the flag (a JSON value, usually None).
+    The handler takes up to three arguments: the tag that was called, the peer as it was given, and
+    the details that came with the flag (a JSON value, usually None). An id and ``(host, port)``
+    have ``peer.host`` and ``peer["host"]``, and likewise the port; so has what stands for this
+    process after a local call, its :attr:`~net.peer._Peer.friendly_id`.
 
     :raises TypeError: the name is not text, or the handler cannot be called.
     """

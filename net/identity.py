@@ -31,11 +31,30 @@ MAX_HOST = 253
 MAX_ID = 2048
 
 
-class PeerId(bytes):
+class _ByName:
+    """Gives host, port and group by name, too, as in ``peer["host"]``: programs that were written
+    for 0.3 and 0.4 read them so in handlers of flags."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is not str:
+            return super().__getitem__(key)  # type: ignore[misc]
+        if key not in self.keys():
+            raise KeyError(key)
+        return getattr(self, key)
+
+    @staticmethod
+    def keys() -> Tuple[str, ...]:
+        """The names."""
+        return "host", "port", "group"
+
+
+class PeerId(_ByName, bytes):
     """The documented peer id: base64 of ``host:port -> group``, as bytes. An IPv6 address stands in
     brackets: ``[fd00::1]:3010 -> group``.
 
-    It equals the plain bytes and can be used wherever they can.
+    It equals the plain bytes and can be used wherever they can. ``peer["host"]`` is ``peer.host``.
 
     :ivar host: str
     :ivar port: int
@@ -79,6 +98,30 @@ class PeerId(bytes):
 
     def __reduce__(self) -> Any:
         return PeerId, (bytes(self), self.info)
+
+
+class Place(_ByName, Tuple[str, int]):
+    """``(host, port)``, with both as attributes and by name, and no group, as ids have them."""
+
+    group = None
+
+    @property
+    def host(self) -> str:
+        return self[0]
+
+    @property
+    def port(self) -> int:
+        return self[1]
+
+
+def by_name(peer: Any) -> Any:
+    """A ``peer=`` argument whose host and port can be had by name, equal to it if it was an id in
+    bytes or ``(host, port)``; another one as it is."""
+    if type(peer) is tuple:
+        return Place(peer)
+    if type(peer) is str and ":" not in peer:
+        peer = peer.encode("ascii")
+    return PeerId(peer) if type(peer) is bytes else peer
 
 
 class Flag(bytes):

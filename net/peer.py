@@ -10,6 +10,7 @@ import socket
 import stat
 import sys
 import threading
+from operator import itemgetter
 from time import monotonic, sleep
 from typing import (TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple,
                     Union)
@@ -20,13 +21,14 @@ from .log import warn
 from .settings import parse_group, settings
 from .hosting import announce_to_children, is_token, stale_parent, why_not_here
 from .errors import Address, NetError, NoFreePort, ValueNotSupported
-from .identity import (Flag, PeerArgument, PeerId, decode_text, encode_text, functions_digest,
-                       make_id, make_tag, old_tag_of_function, place_text, printable, tag_name,
-                       tag_of_function, without_zone)
+from .identity import (Flag, PeerArgument, PeerId, Place, by_name, decode_text, encode_text,
+                       functions_digest, make_id, make_tag, old_tag_of_function, place_text,
+                       printable, tag_name, tag_of_function, without_zone)
 from .link import local
 from .link.base import Deadline, Endpoint, Listener, listen_at, listen_in_range
 from .link.tcp import TcpCarrier
 from .process import Process, process
+from .wire import kinds
 from .wire.legacy import unmarked
 from .wire.memo import Memo
 
@@ -41,7 +43,15 @@ PING_TIME = 0.25
 
 
 class FriendlyId(Dict[str, Any]):
-    """What a peer says about itself: a dict, and as ``str()`` a line of text."""
+    """What a peer says about itself: a dict, and as ``str()`` a line of text.
+
+    :ivar host: as in the dict; likewise ``port``, ``group`` and ``hub``.
+    """
+
+    host = property(itemgetter("host"))
+    port = property(itemgetter("port"))
+    group = property(itemgetter("group"))
+    hub = property(itemgetter("hub"))
 
     def __str__(self) -> str:
         place = place_text((str(self.get("host")), self.get("port", 0)))
@@ -58,8 +68,8 @@ class FriendlyId(Dict[str, Any]):
 class _Peer:
     """A peer: what other processes call.
 
-    :func:`net.Peer` makes the one of this process, and nothing else does. Others are for tests; they
-    share the registries, which belong to the class.
+    :func:`net.Peer` makes the one of this process, and nothing else does. Others are for tests;
+    they share the registries, which belong to the class.
 
     :param launch: start serving at once.
     :param test: a second peer within one process: on loopback only, and on any free port if the
@@ -88,8 +98,8 @@ class _Peer:
     def __init__(self, launch: bool = True, test: bool = False,
                  group: Optional[str] = None) -> None:
         if not test and (type(self) is _Peer or self.process.peer is not None):
-            raise RuntimeError("the peer of this process is net.Peer(); one beside it is for tests: "
-                               "test=True")
+            raise RuntimeError("the peer of this process is net.Peer(); one beside it is for "
+                               "tests: test=True")
         self._begin(launch, test, group)
 
     def _begin(self, launch: bool = True, test: bool = False, group: Optional[str] = None) -> None:
@@ -400,12 +410,14 @@ def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
             return flag.text
         raise ValueNotSupported("result", f"the flag {tag_name(flag)!r} is not defined in this "
                                           f"process with @net.flag", "yes")
-    given = (tag, peer, flag.details)
     try:
         count = _counts[handler]
     except TypeError:  # it has no hash
         count = _positional(handler)
-    return handler(*given[:count])
+    if count > 1 and getattr(handler, "__module__", None) != DEFAULT_FLAGS:
+        # Those of older versions read its host and port, or were given this process as a dict.
+        peer = serving_peer().friendly_id if peer is None else by_name(peer)
+    return handler(*(tag, peer, flag.details)[:count])
 
 
 def _positional(handler: Callable[..., Any]) -> int:
@@ -422,6 +434,8 @@ def _positional(handler: Callable[..., Any]) -> int:
 
 
 _counts = Memo(_positional, 256)
+# A handler may return what it was given.
+kinds.let_travel_as_tuple(Place)
 
 
 VERSION = "1.0.0"
@@ -429,6 +443,8 @@ VERSION = "1.0.0"
 LEAVE = make_tag("net.defaults.handlers", "leave")
 # Seconds for that.
 LEAVE_TIME = 2.0
+#: Where the flags are handled that every peer knows.
+DEFAULT_FLAGS = "net.defaults.flags"
 #: How the names of the functions begin that every peer has.
 DEFAULTS = ("net.defaults.", "net.events.", "net.statistics.")
 

@@ -309,7 +309,7 @@ def test_a_call_goes_through_several_peers(here, other, sample_process):
 
 def test_a_flag_is_handled_on_the_calling_side_local_and_remote_alike(other):
     tag = sample.flagged.tag
-    assert sample.flagged("SAMPLE") == ("handled", tag, None, os.getpid())
+    assert sample.flagged("SAMPLE") == ("handled", tag, net.Peer().friendly_id, os.getpid())
     assert sample.flagged("SAMPLE", peer=other.id) == ("handled", tag, other.id, os.getpid())
     assert sample.flagged("NULL") == sample.flagged("NULL", peer=other.id) == "NULL"
     assert sample.flagged.on(other.id)("SAMPLE") == ("handled", tag, other.id, os.getpid())

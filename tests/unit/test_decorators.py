@@ -17,7 +17,7 @@ import net
 from net import decorators
 from net.decorators import handle_flag, is_connected, register
 from net.errors import InvalidConnection, InvalidPeer, RemoteError, ValueNotSupported
-from net.identity import Flag, encode_text
+from net.identity import Flag, Place, encode_text, make_id
 from net.peer import _Peer
 from net.run.client import Pool
 from net.wire.messages import encode_result
@@ -574,7 +574,7 @@ def test_the_handler_of_a_flag_gives_the_result_of_a_call():
     def work():
         return net.Peer().get_flag("DONE")
 
-    assert work() == (encode_text("Working"), None)
+    assert work() == (encode_text("Working"), net.Peer().friendly_id)
 
 
 def test_a_flag_that_came_from_a_peer_is_handled_with_that_peer(monkeypatch):
@@ -613,7 +613,46 @@ def test_a_handler_gets_as_many_arguments_as_it_takes(handler, count):
     net.flag("COUNTED")(handler)
     flag = Flag(encode_text("COUNTED"), "details")
     for _ in range(2):
-        assert handle_flag(flag, b"tag", "peer") == (b"tag", "peer", "details")[:count]
+        assert handle_flag(flag, b"tag", "192.0.2.1:1") == \
+            (b"tag", "192.0.2.1:1", "details")[:count]
+
+
+PLACE = ("192.0.2.1", 3010)
+
+
+@each("peer", [make_id(3010, PLACE[0]), bytes(make_id(3010, PLACE[0])),
+               make_id(3010, PLACE[0]).decode(), PLACE, Place(PLACE)], ids=repr)
+def test_a_handler_of_an_older_program_is_told_who_was_called(peer):
+    # As it was written for 0.4, and for 0.6.
+    net.flag("BY_NAME")(lambda connection, peer: f"{peer['host']}:{peer['port']} "
+                                                 f"{sorted(dict(peer))}")
+    net.flag("BY_ATTRIBUTE")(lambda connection, peer: (peer.host, peer.port, peer.group))
+    net.flag("SELF")(lambda connection, peer: peer)
+    assert handle_flag(Flag(encode_text("BY_NAME")), b"tag", peer) == \
+        "192.0.2.1:3010 ['group', 'host', 'port']"
+    assert handle_flag(Flag(encode_text("BY_ATTRIBUTE")), b"tag", peer) == (*PLACE, None)
+    given = handle_flag(Flag(encode_text("SELF")), b"tag", peer)
+    assert given == (peer.encode() if type(peer) is str else peer)
+    with pytest.raises(KeyError):
+        given["user"]
+    if given == PLACE:
+        host, port = given
+        assert isinstance(given, tuple) and (host, port) == (given[0], given[1]) == PLACE
+        assert net.pass_through(given, peer=net.Peer()) == PLACE
+    else:
+        assert given[0] == given[:1][0] == ord("M")
+
+
+def test_after_a_local_call_it_is_told_about_this_process():
+    net.flag("HERE")(lambda connection, peer: (peer["host"], peer.port, peer.hub, peer.group,
+                                               peer["user"]))
+    own = net.Peer().friendly_id
+    assert handle_flag(Flag(encode_text("HERE")), b"tag", None) == \
+        (own["host"], own["port"], False, None, own["user"])
+    # The errors of app-net itself name what was given.
+    with pytest.raises(InvalidConnection) as caught:
+        handle_flag(Flag(encode_text("INVALID_CONNECTION")), encode_text("a"), None)
+    assert caught.value.peer is None
 
 
 def test_a_flag_that_is_defined_again_takes_the_place_of_the_old_one():
