@@ -90,7 +90,7 @@ class _Peer:
     SUBSCRIPTIONS: Dict[str, Dict[bytes, Any]] = {}
     #: flag -> handler
     FLAGS: Dict[bytes, Callable[..., Any]] = {}
-    #: What there is once in the process that it belongs to; a test may make another.
+    # What there is once in the process that it belongs to; a test may make another.
     process: Process = process
     #: What sends its events; None for the one of the process.
     publisher: Any = None
