@@ -22,7 +22,8 @@ from . import calling, completing, exporting, looking, routing, serving, telling
 from .screen import Failed, Screen, Usage, filled, width
 from .words import seconds
 
-#: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it.
+#: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it;
+#: ``json`` and ``timeout`` say what these options do, and are None where they would do nothing.
 COMMANDS: Dict[str, Any] = {
     "demo": telling.Demo,
     "serve": serving.Serve,
@@ -68,14 +69,16 @@ class _Parser(argparse.ArgumentParser):
                          formatter_class=_Help)
         self.color = False  # Python 3.14 has its own; there is one rule for all that is said
         command.arguments(self)
-        if command.has_json:
-            self.add_argument("--json", action="store_true", help="data as JSON, for scripts")
-            self.add_argument("--timeout", type=seconds, metavar="SECONDS",
-                              help="for each call (NET_TIMEOUT)")
+        if command.json is not None:
+            self.add_argument("--json", action="store_true", help=command.json)
+        if command.timeout is not None:
+            self.add_argument("--timeout", type=seconds, metavar="SECONDS", help=command.timeout)
+        self.screen = Screen(False)
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        Screen(False).say(f"{self.prog}: {message}")
+        if not self.screen.json:
+            self.print_usage(sys.stderr)
+        self.screen.say_error(Usage(f"{self.prog}: {message}"))
         self.exit(2)
 
 
@@ -117,14 +120,20 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(f"app-net {VERSION}")
         return 0
     command = COMMANDS.get(given[0])
+    screen = Screen("--json" in given)
     if command is None:
-        Screen(False).say(f"unknown command {printable(given[0])!r}\n\n{usage(width(sys.stderr))}")
+        screen.say_error(Usage(f"unknown command {printable(given[0])!r}"))
+        if not screen.json:
+            screen.say(f"\n{usage(width(sys.stderr))}")
         return 2
     if given[:3] in (["completion", "words", "--"], ["completion", "line", "--"]):
         # What follows may be any words, options too.
-        return _run(command, argparse.Namespace(shell=given[1], word=given[3:]))
-    options = _Parser(given[0], command).parse_intermixed_args(given[1:])
-    return _run(command, options)
+        return _run(command, argparse.Namespace(shell=given[1], word=given[3:]), Screen(False))
+    parser = _Parser(given[0], command)
+    parser.screen = screen
+    options = parser.parse_intermixed_args(given[1:])
+    screen.json = getattr(options, "json", False)  # behind -- it is an argument
+    return _run(command, options, screen)
 
 
 def _command_first(given: List[str]) -> List[str]:
@@ -138,8 +147,7 @@ def _command_first(given: List[str]) -> List[str]:
     return [given[place], *given[:place], *given[place + 1:]]
 
 
-def _run(command: Any, options: argparse.Namespace) -> int:
-    screen = Screen(getattr(options, "json", False))
+def _run(command: Any, options: argparse.Namespace, screen: Screen) -> int:
     # A command asks; it does not take a port from an application.
     settings.set("launch", False)
     try:

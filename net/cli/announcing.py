@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from time import monotonic, sleep
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import NetError
 from ..events import EXIT_TIME, event, own_events
@@ -15,9 +15,11 @@ CALM, LOOK = 0.5, 0.02
 
 
 def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any],
-             wait: float) -> int:
+             wait: float, timeout: Optional[float]) -> int:
     """Send an event to its subscribers, and print the peers that took it.
 
+    :param wait: seconds for a subscriber to come.
+    :param timeout: seconds for them to take it; None for as long as at the end of a process.
     :raises NetError: no port is free, or the arguments cannot travel.
     :raises Failed: there is no subscriber.
     """
@@ -31,7 +33,8 @@ def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str,
         raise Failed(f"no peer has subscribed to {name!r} within {wait:g} s")
     trigger(*args, **kwargs)
     publisher = own_events().publisher
-    late = publisher.flush(EXIT_TIME)
+    patience = EXIT_TIME if timeout is None else timeout
+    late = publisher.flush(patience)
     taken: List[str] = []
     for subscriber, counts in publisher.stats()["events"][name]["subscribers"].items():
         if counts["sent"] and not late.get(subscriber):
@@ -42,7 +45,7 @@ def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str,
         for one in sorted(taken):
             screen.write(f"taken by {one}")
     if not taken:
-        raise NetError(f"no subscriber took the event within {EXIT_TIME:g} s")
+        raise NetError(f"no subscriber took the event within {patience:g} s")
     return 0
 
 

@@ -16,6 +16,7 @@ from ..identity import PeerId
 from ..run.streaming import RemoteIterator
 from .choosing import PEER_HELP, full_name, is_address, peer_at, peers_of, search
 from .screen import Failed, Screen, Usage, error_facts
+from .words import AS_JSON, EACH_CALL
 
 # Items of all streams that may wait to be printed; beyond that the streams wait.
 MAX_WAITING = 1000
@@ -24,7 +25,7 @@ MAX_WAITING = 1000
 class Call:
     """run a function on a peer, and print what it gives"""
 
-    has_json = True
+    json, timeout = AS_JSON, EACH_CALL
     more = """\
 Arguments are JSON or Python literals; anything else is text. An argument that is
 a hyphen (-) is read from standard input. NAME is the whole name of the function,
@@ -104,8 +105,7 @@ def _call_all(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any], screen: 
             what = error_facts(said.what) if said.kind == "error" else said.what
             screen.put_json({"peer": str(said.peer), said.kind: what})
         elif said.kind == "error":
-            screen.say(f"{said.peer}:")
-            screen.say_error(said.what)
+            screen.say_error(said.what, said.peer)
         else:
             text = screen.text_of(said.what)
             screen.write(f"{said.peer}: {text}" if "\n" not in text else f"{said.peer}:\n{text}")

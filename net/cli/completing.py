@@ -75,7 +75,7 @@ _PLAIN = re.compile(r"[\w./:@%+,=-]")
 class Completion:
     """print what makes bash, zsh or fish complete the words of app-net"""
 
-    has_json = False
+    json = timeout = None  # what it prints is for a shell, and it calls nobody
     more = """\
   bash   source <(app-net completion bash)             in ~/.bashrc
   zsh    source <(app-net completion zsh)              in ~/.zshrc, after compinit

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 from ..errors import (AuthenticationError, CallTimeout, InvalidConnection, NetError,
                       PeerUnreachable, ProtocolError)
@@ -27,15 +27,16 @@ class Direction(NamedTuple):
     remedy: str = ""
 
 
-def examine(peer: PeerId, screen: Screen) -> int:
+def examine(peer: PeerId, screen: Screen, timeout: Optional[float]) -> int:
     """Try both directions, and say what was seen.
 
+    :param timeout: seconds for each of them, if not the usual ones.
     :returns: 0 if both are open.
     """
-    there = _there(peer)
+    there = _there(peer, SECONDS if timeout is None else timeout)
     found: List[Direction] = [there]
     if not there.problem:
-        found.append(_back(peer))
+        found.append(_back(peer, BACK_SECONDS if timeout is None else timeout))
     if screen.json:
         screen.put_json({"peer": str(peer), "directions": [one._asdict() for one in found]})
     else:
@@ -49,11 +50,11 @@ def examine(peer: PeerId, screen: Screen) -> int:
     return 1 if any(one.problem for one in found) else 0
 
 
-def _there(peer: PeerId) -> Direction:
+def _there(peer: PeerId, seconds: float) -> Direction:
     name = f"from this host to {peer}"
     began = perf_counter()
     try:
-        connection = process.client.connect(peer.address, SECONDS)
+        connection = process.client.connect(peer.address, seconds)
     except NetError as problem:
         return Direction(name, "", f"{type(problem).__name__}: {problem}",
                          _remedy(problem, "there"))
@@ -64,13 +65,12 @@ def _there(peer: PeerId) -> Direction:
     return Direction(name, f"a peer answers, in {spent:.1f} ms")
 
 
-def _back(peer: PeerId) -> Direction:
+def _back(peer: PeerId, seconds: float) -> Direction:
     settings.set("launch", True)
     own = Peer().launch()
     name = f"from {peer} to this host, port {own.port}"
     try:
-        seen, said = remote("net.defaults.handlers.reach_back").on(str(peer),
-                                                                   BACK_SECONDS)(own.port)
+        seen, said = remote("net.defaults.handlers.reach_back").on(str(peer), seconds)(own.port)
     except InvalidConnection:
         return Direction(name, "not tried: an older app-net cannot be asked")
     except NetError as problem:

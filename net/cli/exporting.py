@@ -4,14 +4,15 @@ from __future__ import annotations
 import argparse
 import signal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Type
 
 from .. import metrics
 from ..errors import NetError
 from ..identity import PeerId
 from .choosing import NO_PEERS, PEER_HELP, peers_of
 from .looking import ask_at_once, ask_statistics
-from .screen import Failed, Screen
+from .screen import Failed, Screen, error_facts
+from .words import AS_JSON, EACH_CALL
 
 # Seconds that a client has to send its request and to take each piece of the reply.
 CLIENT_SECONDS = 10.0
@@ -20,7 +21,7 @@ CLIENT_SECONDS = 10.0
 class Metrics:
     """statistics of peers as OpenMetrics text, once or at a port"""
 
-    has_json = False
+    json, timeout = AS_JSON, EACH_CALL
     more = "Without PEER, those of all peers that are found."
 
     @staticmethod
@@ -35,10 +36,14 @@ class Metrics:
     def run(options: argparse.Namespace, screen: Screen) -> int:
         if options.port is None:
             told = ask(options.peer)
-            screen.write(as_text(told).rstrip("\n"))
+            if screen.json:
+                screen.put_json([_facts(str(peer), facts) for peer, facts in told.items()])
+            else:
+                screen.write(as_text(told).rstrip("\n"))
             missing = [peer for peer, facts in told.items() if isinstance(facts, NetError)]
             if missing or not told:
-                screen.say(f"no answer from {', '.join(map(str, missing))}" if told else NO_PEERS)
+                screen.say_error(Failed(
+                    f"no answer from {', '.join(map(str, missing))}" if told else NO_PEERS))
             return 1 if missing or not told else 0
         return _serve(options, screen)
 
@@ -62,6 +67,13 @@ def ask(words: List[str]) -> Dict[PeerId, Any]:
     return dict(ask_at_once(ask_statistics, peers)) if peers else {}
 
 
+def _facts(peer: str, told: Any) -> Dict[str, Any]:
+    """The same of one peer, for scripts."""
+    if isinstance(told, NetError):
+        return {"peer": peer, "up": False, "error": error_facts(told)}
+    return {"peer": peer, "up": True, **told}
+
+
 def as_text(told: Dict[PeerId, Any]) -> str:
     """The metrics of peers; ``net_up 0`` for those that do not answer."""
     up = [f'net_up{{peer="{peer}"}} {0 if isinstance(facts, NetError) else 1}'
@@ -71,7 +83,8 @@ def as_text(told: Dict[PeerId, Any]) -> str:
                       metrics.openmetrics(found)])
 
 
-def _serve(options: argparse.Namespace, screen: Screen) -> int:
+def _handler(words: List[str]) -> Type[BaseHTTPRequestHandler]:
+    """What answers each request for the metrics of peers."""
     class Handler(BaseHTTPRequestHandler):
         timeout = CLIENT_SECONDS
 
@@ -80,7 +93,7 @@ def _serve(options: argparse.Namespace, screen: Screen) -> int:
                 self.send_error(404, "there is /metrics")
                 return
             try:
-                text = as_text(ask(options.peer)).encode()
+                text = as_text(ask(words)).encode()
             except (NetError, Failed) as problem:
                 self.send_error(503, type(problem).__name__, str(problem))
                 return
@@ -93,13 +106,21 @@ def _serve(options: argparse.Namespace, screen: Screen) -> int:
         def log_message(self, *args: Any) -> None:
             """Log nothing: there is a request every few seconds."""
 
+    return Handler
+
+
+def _serve(options: argparse.Namespace, screen: Screen) -> int:
     try:
-        server = ThreadingHTTPServer((options.host, options.port), Handler)
+        server = ThreadingHTTPServer((options.host, options.port), _handler(options.peer))
     except OSError as problem:
         raise Failed(f"cannot serve at {options.host}:{options.port}: {problem}") from None
     server.daemon_threads = True
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    screen.say(f"metrics at http://{options.host}:{server.server_port}/metrics; Ctrl-C ends it")
+    url = f"http://{options.host}:{server.server_port}/metrics"
+    if screen.json:
+        screen.put_json({"url": url})
+    else:
+        screen.say(f"metrics at {url}; Ctrl-C ends it")
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -14,6 +14,8 @@ from .screen import Screen, Usage
 
 # Lines that wait to be printed. When the queue is full, this process counts as a slow subscriber.
 MAX_LINES = 1000
+# Seconds that one wait for an event takes: nothing interrupts one without a limit on Windows.
+LOOK = 1.0
 # Characters of an event that are shown.
 MAX_SHOWN = 2000
 
@@ -28,9 +30,11 @@ Line = Tuple[str, Dict[str, Any]]
 
 
 def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optional[List[str]],
-           hubs_only: bool, on_host: bool) -> int:
+           hubs_only: bool, on_host: bool, timeout: Optional[float]) -> int:
     """Show events until interrupted.
 
+    :param timeout: seconds without an event after which it ends; None for never.
+    :returns: 0 if there were events.
     :raises NetError: not a peer, or no port is free to be delivered to.
     """
     lines: queue.Queue[Line] = queue.Queue(MAX_LINES)
@@ -57,12 +61,24 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
         raise Usage(str(problem)) from None
     whose = printable(publishers(peers, groups, hubs_only, on_host))
     screen.say(f"listening to {event!r} of {whose}; Ctrl-C ends it")
+    return _print(lines, screen, timeout)
+
+
+def _print(lines: queue.Queue[Line], screen: Screen, timeout: Optional[float]) -> int:
+    """Print lines as they come, until none has come for so many seconds.
+
+    :returns: 0 if there were any.
+    """
+    last, code = time.monotonic(), 1
     while True:
+        left = LOOK if timeout is None else min(LOOK, last + timeout - time.monotonic())
         try:
-            # With a limit, since nothing interrupts a wait without one on Windows.
-            text, facts = lines.get(timeout=1.0)
+            text, facts = lines.get(timeout=max(0.0, left))
         except queue.Empty:
+            if left < LOOK:
+                return code
             continue
+        last, code = time.monotonic(), 0
         if screen.json:
             screen.put_json(facts)
         else:

@@ -6,14 +6,14 @@ from time import monotonic, perf_counter, sleep
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from .. import statistics
-from ..errors import InvalidConnection, NetError, printable
+from ..errors import InvalidConnection, NetError, TooFewPeers, printable
 from ..identity import PeerId
 from ..objects import remote
 from ..settings import settings
 from ..tables import Column
 from .choosing import NO_PEERS, PEER_HELP, full_name, peers_of, search
 from .screen import BOLD, RED, Failed, Screen, error_facts, safe
-from .words import count
+from .words import AS_JSON, EACH_CALL, count
 
 DESCRIBE = remote("net.defaults.handlers.describe")
 NULL = remote("net.defaults.handlers.null")
@@ -49,7 +49,7 @@ def facts_of(peer: PeerId) -> Dict[str, Any]:
 class Peers:
     """the peers on this host and on the LAN, as a table"""
 
-    has_json = True
+    json, timeout = AS_JSON, "to wait for a first one where there is none"
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,22 +62,29 @@ class Peers:
     def run(options: argparse.Namespace, screen: Screen) -> int:
         from .. import discovery
 
-        found = discovery.peers(True, options.group or None, options.on_host, options.hubs)
+        which = {"groups": options.group or None, "on_host": options.on_host,
+                 "hubs_only": options.hubs}
+        found = discovery.peers(True, **which)
+        if not found and options.timeout is not None:
+            try:
+                found = discovery.peers(**which, at_least=1, timeout=options.timeout)
+            except TooFewPeers:
+                pass
         if screen.json:
             screen.put_json([facts_of(peer) for peer in found])
         elif found:
             titles, *rows = found.table(screen.width).split("\n")
             screen.write(titles, BOLD)
             screen.write("\n".join(rows))
-        else:
-            screen.say(NO_PEERS)
+        if not found:
+            screen.say_error(Failed(NO_PEERS))
         return 0 if found else 1
 
 
 class Functions:
     """the functions of peers: signatures, descriptions, groups"""
 
-    has_json = True
+    json, timeout = AS_JSON, EACH_CALL
     more = "With NAME, the whole description of one function."
 
     @staticmethod
@@ -150,7 +157,7 @@ def _show_function(peers: List[PeerId], name: str, screen: Screen) -> int:
 class Ping:
     """call peers again and again: round trip, version, load"""
 
-    has_json = True
+    json, timeout = AS_JSON, EACH_CALL
     more = "The exit code is 0 if each of the peers has answered at least once."
 
     @staticmethod
@@ -228,7 +235,7 @@ def _say_no_answer(peer: PeerId, problem: NetError, screen: Screen) -> None:
 class Stats:
     """what peers have done: events, functions, how busy they are"""
 
-    has_json = True
+    json, timeout = AS_JSON, EACH_CALL
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -266,16 +273,15 @@ def _ask_all(peers: List[PeerId], ask: Callable[[PeerId], Any],
     told = dict(ask_at_once(ask, peers))
     problems = {peer: facts for peer, facts in told.items() if isinstance(facts, NetError)}
     for peer, problem in problems.items():
-        old = " (it has an older app-net)" if isinstance(problem, InvalidConnection) else ""
-        screen.say(f"{peer}{old}:")
-        screen.say_error(problem)
+        old = "it has an older app-net" if isinstance(problem, InvalidConnection) else ""
+        screen.say_error(problem, peer, old)
     return {peer: facts for peer, facts in told.items() if peer not in problems}, bool(problems)
 
 
 class Doctor:
     """search for peers, and say what keeps them from being found"""
 
-    has_json = True
+    json, timeout = AS_JSON, "for each connection that is tried, there and back"
     more = "With PEER, whether that peer is reached from here, and this host from there."
 
     @staticmethod
@@ -287,11 +293,11 @@ class Doctor:
         if options.peer is not None:
             from . import directions
 
-            return directions.examine(peers_of(options.peer)[0], screen)
+            return directions.examine(peers_of(options.peer)[0], screen, options.timeout)
         from ..discovery import doctor
 
         found = search()
-        case = doctor.examine(found)
+        case = doctor.examine(found, options.timeout)
         if screen.json:
             screen.put_json({"peers": [facts_of(peer) for peer in found],
                              "causes": [cause._asdict() for cause in doctor.causes(case)],

@@ -4,12 +4,16 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from typing import Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ..errors import SettingError
 from ..identity import printable
 from ..settings import is_loopback, parse_router, settings
 from .screen import Failed, Screen, Usage
+from .words import AS_JSON
+
+if TYPE_CHECKING:
+    from ..link.zenoh import Hub, Status
 
 # Where it listens if nothing else is said, and on a host that keeps to itself.
 EVERYWHERE, ALONE = "tls/0.0.0.0:7447", "tls/127.0.0.1:7447"
@@ -22,7 +26,7 @@ Place = Tuple[str, str, int]
 class Router:
     """carry connections between networks, for peers with NET_ENGINE=zenoh"""
 
-    has_json = False
+    json, timeout = AS_JSON, None  # it calls nobody
     more = """\
   router                                    lets in those of the same NET_SECRET or NET_TLS_CA
   router --connect tls/other.example:7447   joins another router: two sites
@@ -57,7 +61,7 @@ they say to each other the router cannot read. Ctrl-C or SIGTERM ends it."""
         except OSError as problem:
             raise Failed(f"cannot listen at {_named(listen)}: {problem}") from None
         try:
-            _look(hub, screen, _named(listen))
+            _look(hub, screen, listen)
         finally:
             hub.close()
         return 0
@@ -104,19 +108,28 @@ def _named(places: List[Place]) -> str:
     return ", ".join(f"{protocol}/{host}:{port}" for protocol, host, port in places)
 
 
-def _look(hub: Any, screen: Screen, where: str) -> None:
+def _look(hub: Hub, screen: Screen, listen: List[Place]) -> None:
     """Say what is connected, whenever it changes, until a signal ends it."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set())
               for number in (signal.SIGINT, signal.SIGTERM)}
-    said = ""
+    said: Optional[Status] = None
     try:
         while not stop.is_set():
             status = hub.status()
             if status != said:
                 said = status
-                screen.say(f"router at {where}: {status}")
+                _tell(status, screen, listen)
             stop.wait(LOOK)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tell(status: Status, screen: Screen, listen: List[Place]) -> None:
+    if screen.json:
+        screen.put_json({"listen": [_named([place]) for place in listen], **status._asdict()})
+        return
+    processes, routers = status
+    screen.say(f"router at {_named(listen)}: {processes} process{'' if processes == 1 else 'es'} "
+               f"on all routers, connected to {routers} other router{'' if routers == 1 else 's'}")

@@ -28,7 +28,12 @@ class Usage(Exception):
 
 
 class Failed(Exception):
-    """A command did not find or do what it was asked for; the text says what."""
+    """A command did not find or do what it was asked for; the text says what.
+
+    :ivar traceback: the lines of the application that it comes from; none if it does not.
+    """
+
+    traceback = ""
 
 
 class Screen:
@@ -120,15 +125,22 @@ class Screen:
         for line in folded(safe(text), width(sys.stderr), "").split("\n"):
             print(_styled(line, style, sys.stderr), file=sys.stderr, flush=True)
 
-    def say_error(self, problem: BaseException) -> None:
-        """What went wrong; of a function's error the lines of the other side, too."""
+    def say_error(self, problem: BaseException, peer: object = None, remark: str = "") -> None:
+        """What went wrong; of a function's error the lines of the other side, too.
+
+        :param peer: what it is about, where that is one of several peers.
+        :param remark: more about that peer.
+        """
         if self.json:
-            print(as_json({"error": error_facts(problem)}), file=sys.stderr, flush=True)
+            whose = {} if peer is None else {"peer": str(peer)}
+            print(as_json({**whose, "error": error_facts(problem)}), file=sys.stderr, flush=True)
             return
+        if peer is not None:
+            self.say(f"{peer}{remark and f' ({remark})'}:")
         text = safe(str(problem))
         if not isinstance(problem, (Usage, Failed)):
             text = f"{type(problem).__name__}: {text}"
-        lines = problem.traceback.rstrip() if isinstance(problem, RemoteError) else ""
+        lines = problem.traceback.rstrip() if isinstance(problem, (RemoteError, Failed)) else ""
         if lines.endswith(text):
             lines = lines[:-len(text)].rstrip()
         if lines:
@@ -138,10 +150,11 @@ class Screen:
 
 def error_facts(problem: BaseException) -> Dict[str, Any]:
     """An error for scripts: ``type``, ``text`` and, of a call, ``ran`` and the ``traceback``."""
-    facts: Dict[str, Any] = {"type": type(problem).__name__, "text": str(problem)}
+    kind = Failed if isinstance(problem, Failed) else type(problem)
+    facts: Dict[str, Any] = {"type": kind.__name__, "text": str(problem)}
     if isinstance(problem, NetError):
         facts["ran"] = problem.ran
-    if isinstance(problem, RemoteError):
+    if isinstance(problem, RemoteError) or isinstance(problem, Failed) and problem.traceback:
         facts["traceback"] = problem.traceback
     return facts
 

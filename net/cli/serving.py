@@ -18,8 +18,9 @@ from ..objects import Remote
 from ..peer import Peer, function_names
 from ..serving import run
 from ..settings import settings
+from .looking import facts_of
 from .screen import RED, Failed, Screen, Usage
-from .words import count
+from .words import AS_JSON, count
 
 # Seconds between looks at the files.
 LOOK = 0.5
@@ -30,7 +31,7 @@ MAX_NAMES = 20
 class Serve:
     """serve the functions of modules or files, until Ctrl-C or SIGTERM"""
 
-    has_json = False
+    json, timeout = AS_JSON, "for each call of the functions that are served (NET_TIMEOUT)"
     more = """\
   serve studio                 what studio.py, or the package, connects
   serve studio:scope           the public methods of its object scope, or its function scope
@@ -84,13 +85,13 @@ class _NotLoaded(Failed):
     files: List[str]
 
 
-def _print_own_lines(problem: BaseException) -> None:
-    """Print a traceback without the lines of this program and of the import system."""
+def _own_lines(problem: BaseException) -> str:
+    """A traceback without the lines of this program and of the import system."""
     place = problem.__traceback__
     while place is not None and ("importlib" in place.tb_frame.f_code.co_filename
                                  or place.tb_frame.f_code.co_filename == __file__):
         place = place.tb_next
-    traceback.print_exception(type(problem), problem, place)
+    return "".join(traceback.format_exception(type(problem), problem, place))
 
 
 def _load_all(options: argparse.Namespace) -> List[str]:
@@ -104,8 +105,8 @@ def _load_all(options: argparse.Namespace) -> List[str]:
     except Usage:
         raise
     except Exception as problem:
-        _print_own_lines(problem)
         failed = _NotLoaded(f"{word} cannot be loaded: {type(problem).__name__}")
+        failed.traceback = _own_lines(problem)
         failed.files = [frame.filename for frame in traceback.extract_tb(problem.__traceback__)]
         failed.files.append(getattr(problem, "filename", None) or word)
         raise failed from None
@@ -120,11 +121,17 @@ def _serve(names: List[str], screen: Screen, watch: Optional[_Watch]) -> None:
     settings.set("launch", True)
 
     def tell() -> None:
+        if screen.json:
+            screen.put_json({**facts_of(Peer().id), "pid": os.getpid(), "functions": names})
+        else:
+            tell_people()
+        if watch is not None:
+            threading.Thread(target=watch.close_peer, name="net-reload", daemon=True).start()
+
+    def tell_people() -> None:
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         screen.say(f"serving at {Peer().id}: "
                    f"{printable(', '.join(names[:MAX_NAMES]), 2000)}{more}; Ctrl-C ends it")
-        if watch is not None:
-            threading.Thread(target=watch.close_peer, name="net-reload", daemon=True).start()
 
     run(None, tell)
 

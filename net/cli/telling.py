@@ -7,13 +7,13 @@ from ..settings import settings
 from .calling import arguments_of
 from .choosing import PEER_HELP, peers_of
 from .screen import Screen, as_json
-from .words import seconds
+from .words import AS_JSON, EACH_CALL, seconds
 
 
 class Demo:
     """two Python processes call each other's functions"""
 
-    has_json = False
+    json, timeout = AS_JSON, EACH_CALL
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ class Demo:
 class NewSecret:
     """print a new secret for NET_SECRET"""
 
-    has_json = True
+    json, timeout = AS_JSON, None  # it calls nobody
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,8 @@ class NewSecret:
 class Listen:
     """print the events of a name as they come, until Ctrl-C"""
 
-    has_json = True
+    json = AS_JSON
+    timeout = "end when no event has come for so long; the exit code is 1 if there was none at all"
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,13 +69,13 @@ class Listen:
         peers = [str(peer) for word in options.peer for peer in peers_of(word)]
         settings.set("launch", True)
         return listening.listen(screen, options.event, peers or None, options.group,
-                                options.hubs, options.on_host)
+                                options.hubs, options.on_host, options.timeout)
 
 
 class Announce:
     """send an event to its subscribers"""
 
-    has_json = True
+    json, timeout = AS_JSON, "for the subscribers to take it (2)"
     more = """\
 Arguments are those of call: JSON or Python literals, name=value, - for standard
 input. Programs that hear all peers find this one and subscribe; the event is
@@ -95,4 +96,5 @@ is 0 if a subscriber took it."""
 
         args, kwargs = arguments_of(options.argument)
         settings.set("launch", True)
-        return announcing.announce(screen, options.event, args, kwargs, options.wait)
+        return announcing.announce(screen, options.event, args, kwargs, options.wait,
+                                   options.timeout)

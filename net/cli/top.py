@@ -18,7 +18,7 @@ from .looking import ask_at_once, ask_statistics
 from .screen import BOLD, Failed, Screen
 from .tracking import ORDERS, Row, ordered, row_of
 from .views import PlainView, Shown, View, slowest, table
-from .words import count, seconds
+from .words import AS_JSON, EACH_CALL, count, seconds
 
 # Seconds from one look to the next.
 INTERVAL = 1.0
@@ -33,7 +33,7 @@ MAX_RATES = 120
 class Top:
     """a live view of peers: calls, errors, latency, load, events"""
 
-    has_json = True
+    json, timeout = AS_JSON, EACH_CALL
     more = """\
 Keys: c e l r u q v order by calls, errors, latency, running, load, queued, events;
 up and down (or k and j) choose a peer, Enter looks into it and back; x ends it.

@@ -3,6 +3,11 @@ from __future__ import annotations
 
 import argparse
 
+#: What --json does.
+AS_JSON = "data as JSON, for scripts"
+#: What --timeout is for where nothing else is said.
+EACH_CALL = "for each call (NET_TIMEOUT)"
+
 
 def seconds(text: str) -> float:
     """A time."""

@@ -61,6 +61,8 @@ def _command(options: argparse.Namespace) -> List[str]:
     words = [sys.executable, "-m", __name__.partition(".")[0], "serve", "--with-parent"]
     words += ["--all"] if options.all else []
     words += ["--reload"] if options.reload else []
+    words += ["--json"] if options.json else []
+    words += ["--timeout", str(options.timeout)] if options.timeout is not None else []
     return [*words, "--", *options.module]
 
 

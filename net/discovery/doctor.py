@@ -107,20 +107,25 @@ class Case(NamedTuple):
         return [address for address in self.remote if self.report.outcomes[address] in outcomes]
 
 
-def examine(peers: Peers) -> Case:
-    """The case of a search that was just made. Serves nothing; connects to what was found."""
-    try_to_connect(peers)
+def examine(peers: Peers, timeout: Optional[float] = None) -> Case:
+    """The case of a search that was just made. Serves nothing; connects to what was found.
+
+    :param timeout: seconds for these connections, if not the usual ones.
+    """
+    seconds = CONNECT_SECONDS if timeout is None else timeout
+    try_to_connect(peers, seconds)
     host = settings.host or route_address()
     host = "127.0.0.1" if host == "localhost" else host
     return Case(peers, host, [port for port in settings.ports if is_free(bind_hosts(), port)],
-                place(), try_advertised(peers), try_back(peers), try_losses(peers))
+                place(), try_advertised(peers, seconds),
+                try_back(peers, BACK_SECONDS if timeout is None else timeout), try_losses(peers))
 
 
-def try_to_connect(peers: Peers) -> None:
+def try_to_connect(peers: Peers, seconds: float = CONNECT_SECONDS) -> None:
     """Ask over TCP the peers that answered by datagram only, and put the outcomes into the
     report."""
     asked = {peer.address for peer in peers if peer.info.get("found") == "datagram"}
-    findings = look_at(sorted(asked)[:MAX_CONNECTED], CONNECT_SECONDS)
+    findings = look_at(sorted(asked)[:MAX_CONNECTED], seconds)
     # What has answered as something else, as a peer at its limit does, is told with its reason.
     silent = {address for address, outcome in findings.outcomes.items()
               if outcome not in ("peer", "stranger")}
@@ -130,7 +135,7 @@ def try_to_connect(peers: Peers) -> None:
     peers.report.probed += len(findings.outcomes)
 
 
-def try_advertised(peers: Peers) -> Dict[Address, str]:
+def try_advertised(peers: Peers, seconds: float = CONNECT_SECONDS) -> Dict[Address, str]:
     """Connect to where peers of this host advertise themselves, and say what is wrong there: no
     text if it is that peer that answers.
     """
@@ -144,7 +149,7 @@ def try_advertised(peers: Peers) -> Dict[Address, str]:
         host, port = settings.advertise
         wanted |= {(host, port)} if port else {place for place in said.values() if place[0] == host}
     asked: List[Address] = sorted([place for place in wanted if is_place(*place)])[:MAX_ADVERTISED]
-    findings = look_at(asked, CONNECT_SECONDS)
+    findings = look_at(asked, seconds)
     told: Dict[Address, str] = {}
     for place in asked:
         instances = {peer.info.get("instance") for peer in peers if said[peer] == place}
@@ -162,7 +167,7 @@ def try_advertised(peers: Peers) -> Dict[Address, str]:
     return told
 
 
-def try_back(peers: Peers) -> List[Back]:
+def try_back(peers: Peers, seconds: float = BACK_SECONDS) -> List[Back]:
     """Ask peers of other hosts to connect to a peer of this host: whether it is reached from there
     as they are from here. Without a peer on this host that serves others there is none to try.
     """
@@ -177,13 +182,13 @@ def try_back(peers: Peers) -> List[Back]:
         return []
     asked = list(others.values())[:MAX_BACK]
     with ThreadPoolExecutor(len(asked), "net-back") as executor:
-        told = executor.map(partial(_ask_back, here[0]), asked)
+        told = executor.map(partial(_ask_back, here[0], seconds), asked)
         return [one for one in told if one is not None]
 
 
-def _ask_back(port: int, peer: PeerId) -> Optional[Back]:
+def _ask_back(port: int, seconds: float, peer: PeerId) -> Optional[Back]:
     try:
-        seen, problem = process.client.call(peer, REACH_BACK, (port,), {}, BACK_SECONDS)
+        seen, problem = process.client.call(peer, REACH_BACK, (port,), {}, seconds)
     except (NetError, TypeError, ValueError):
         return None  # it does not know that question, or answers something else
     return Back(peer.address, port, printable(str(seen)), printable(str(problem), 300))

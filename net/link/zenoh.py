@@ -917,6 +917,17 @@ class Presence:
             return {instance for instance, _ in self._tokens}
 
 
+class Status(NamedTuple):
+    """What is connected to a router.
+
+    :ivar processes: how many there are on all routers.
+    :ivar routers: how many others it is connected to.
+    """
+
+    processes: int
+    routers: int
+
+
 class Hub:
     """A router, in this process.
 
@@ -950,12 +961,10 @@ class Hub:
         if token is not None:
             self._present.change(*token, sample.kind == self._put)
 
-    def status(self) -> str:
-        """What is connected, for people."""
-        processes = len(self._present.processes())
-        routers = len(list(self._session.info.routers_zid()))
-        return (f"{processes} process{'' if processes == 1 else 'es'} on all routers, connected to "
-                f"{routers} other router{'' if routers == 1 else 's'}")
+    def status(self) -> Status:
+        """What is connected."""
+        return Status(len(self._present.processes()),
+                      len(list(self._session.info.routers_zid())))
 
     def close(self) -> None:
         """End it; nothing is left running."""

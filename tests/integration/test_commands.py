@@ -4,14 +4,16 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import pytest
 
 import net.testing
-from net.cli import COMMANDS
-from processes import INTERRUPTED
-from terminal import Terminal, run_net
+from net.cli import COMMANDS, main
+from processes import INTERRUPTED, environment
+from terminal import Done, Terminal, run_net
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs a pseudo-terminal")
 
@@ -56,10 +58,22 @@ DATA: Dict[str, tuple[str, Callable[[List[Any]], bool]]] = {
     "functions": ("any farm.render", lambda said: said[0]["signature"] == "(shot: str) -> str"),
     "call": ("any farm.frames 2", lambda said: said == [0, 1]),
     "ping": ("any -n 1", lambda said: said[0]["ms"] > 0),
-    "stats": ("any", lambda said: "farm.render" in said[0][0]["connections"]),
+    "stats": ("any", lambda said: said[0][0]["process"]["calls"] == 0),
     "top": ("-n 1 --every 0.1", lambda said: said[0][0]["peer"].startswith("127.0.0.1:")),
     "doctor": ("", lambda said: len(said[0]["peers"]) == 1),
     "secret": ("", lambda said: len(said[0]["secret"]) >= 40),
+    "metrics": ("any", lambda said: said[0][0]["up"] and said[0][0]["process"]["calls"] == 0),
+    "demo": ("--timeout 30", lambda said: [one["step"] for one in said] == list(range(1, 9))
+             and said[2]["results"]["multiply(5, some_kwarg=10, peer=peer)"] == 50
+             and 0 < said[7]["results"]["a small call to the other process"] < 30),
+}
+#: The same of those that go on until Ctrl-C: what they say once they are up.
+RUNNING: Dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "serve": ("json:dumps --timeout 5", lambda said: said["functions"] == ["json.dumps"]
+              and said["address"].endswith(str(said["port"])) and said["pid"] > 0),
+    "metrics": ("--port 0", lambda said: said["url"].startswith("http://127.0.0.1:")),
+    "router": ("--listen tcp/127.0.0.1:FREE", lambda said: said["routers"] == 0
+               and said["listen"][0].startswith("tcp/127.0.0.1:")),
 }
 #: These two talk to each other.
 PAIR = {"listen", "announce"}
@@ -74,7 +88,8 @@ def port() -> Iterator[int]:
 
 def test_none_is_left_out():
     assert list(SESSIONS) == list(COMMANDS)
-    assert {*DATA, *PAIR} == {name for name, command in COMMANDS.items() if command.has_json}
+    assert {*DATA, *RUNNING, *PAIR} == {
+        name for name, command in COMMANDS.items() if command.json is not None}
 
 
 @pytest.mark.parametrize("name", SESSIONS)
@@ -99,6 +114,85 @@ def test_for_a_script(port, name):
     words, is_right = DATA[name]
     done = run_net(name, *words.split(), "--json", NET_PORT_START=port, NET_PORT_RANGE=5)
     assert done.code == 0 and is_right(done.lines), done
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_for_a_script_that_waits_for_it(port, name):
+    if name == "router":
+        pytest.importorskip("zenoh")
+    words, is_right = RUNNING[name]
+    words = words.replace("FREE", str(port + 5))
+    with Terminal(name, *words.split(), "--json", NET_PORT_START=port,
+                  NET_PORT_RANGE=5) as terminal:
+        terminal.wait_for("}\n")
+        terminal.signal(signal.SIGINT)
+        assert terminal.end() == 0
+    assert is_right(json.loads(terminal.text.splitlines()[0])), terminal.text
+
+
+#: Commands for which it would do nothing.
+NO_TIMEOUT = {"router", "secret", "completion"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_is_there_where_it_does_something(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    said = capsys.readouterr().out
+    assert ("--json" in said) == (name != "completion")
+    assert ("--timeout SECONDS" in said) == (name not in NO_TIMEOUT)
+
+
+#: What goes wrong -> the exit code and the type of the error.
+WRONG = {
+    "nonsense": (2, "Usage"), "peers --nonsense": (2, "Usage"), "call any": (2, "Usage"),
+    "call any echo [1": (2, "Usage"), "peers nobody": (1, "Failed"),
+    "call any nonsense": (1, "TooFewPeers"), "functions any nonsense": (1, "Failed"),
+    "functions DEAD": (1, "PeerUnreachable"), "stats DEAD": (1, "PeerUnreachable"),
+    "metrics DEAD": (1, "Failed"), "top host:x": (2, "InvalidPeer"),
+    "announce done --wait 0.1": (1, "Failed"), "serve no_module": (2, "Usage"),
+    "serve broken_app": (1, "Failed"), "router --listen tls/127.0.0.1:1": (2, "SettingError"),
+    "metrics --host nonsense.invalid --port 0": (1, "Failed"),
+}
+# Runs the commands that stand as JSON in its argument; prints what each has given.
+PROGRAM = """
+import contextlib, io, json, sys
+from net.cli import main
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([*words.split(), "--json"])
+        except SystemExit as ended:
+            code = ended.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+def test_with_json_errors_are_json_and_data_is_apart(port, tmp_path):
+    (tmp_path / "broken_app.py").write_text("1 / 0\n")
+    words = [one.replace("DEAD", f"127.0.0.1:{port + 4}") for one in WRONG]
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(words)], cwd=tmp_path, text=True, check=True,
+        env=environment(NET_PORT_START=port, NET_PORT_RANGE=5), stdout=subprocess.PIPE)
+    lines = ran.stdout.splitlines()
+    assert len(lines) == len(WRONG)
+    for (given, (code, kind)), line in zip(WRONG.items(), lines):
+        done = Done(*json.loads(line))
+        *more, error = done.err.splitlines()
+        assert done.code == code and json.loads(error)["error"]["type"] == kind, (given, done)
+        assert all(line.startswith("waiting for") for line in more), (given, done)
+        assert not done.out or json.loads(done.out) is not None
+        if given in ("functions DEAD", "stats DEAD"):
+            assert done.out == "[]\n" and json.loads(error)["peer"]
+        if given == "serve broken_app":
+            assert "ZeroDivisionError" in json.loads(error)["error"]["traceback"]
+
+
+def test_listening_ends_when_nothing_comes_for_so_long(port):
+    done = run_net("listen", "nothing of that name", "--timeout", "0.2", NET_PORT_START=port,
+                   NET_PORT_RANGE=5)
+    assert done.code == 1 and not done.out
 
 
 def test_events_for_a_script(port):

@@ -66,7 +66,7 @@ def test_colour_is_for_terminals_without_no_color(peer, port_range):
 
 @pytest.mark.parametrize("words", [
     ["peers", "--nonsense"], ["nonsense"], ["peers", "--timeout", "0"], ["peers", "--timeout", "x"],
-    ["listen"], ["--timeout", "1"], ["demo", "--json"]])
+    ["listen"], ["--timeout", "1"], ["secret", "--timeout", "1"]])
 def test_words_that_make_no_sense_give_2_and_no_data(words):
     done = run_net(*words)
     assert done.code == 2 and not done.out and "usage:" in done.err
