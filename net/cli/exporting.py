@@ -117,11 +117,12 @@ def _serve(options: argparse.Namespace, screen: Screen) -> int:
     server.daemon_threads = True
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     url = f"http://{options.host}:{server.server_port}/metrics"
-    if screen.json:
-        screen.put_json({"url": url})
-    else:
-        screen.say(f"metrics at {url}; Ctrl-C ends it")
     try:
+        # Whoever reads it may end this at once.
+        if screen.json:
+            screen.put_json({"url": url})
+        else:
+            screen.say(f"metrics at {url}; Ctrl-C ends it")
         server.serve_forever()
     except KeyboardInterrupt:
         pass
