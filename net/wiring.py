@@ -34,6 +34,7 @@ def join(process: Process) -> None:
     process.load = partial(_load, process)
     process.client.old_tag = tag_for_old_peers
     process.client.missed = partial(_tell, process, "discovery", "doubt")
+    process.client.answered = partial(_tell, process, "events", "answered")
     process.client.other_way = partial(_tell, process, "discovery", "other_way")
     process.change_hooks.append(partial(_tell, process, "discovery", "changed"))
     process.moved.append(partial(_tell, process, "events", "move"))

@@ -533,6 +533,7 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
     try:
         connection: _Connection = await _in_time(
             _greet(client, address, sock, revision, known, led_to), GREETING_TIME, address)
+        client.saw(address, "")
         return connection
     except _Legacy as found:
         reset_at_end(sock, True)  # as leave_no_trace() does

@@ -273,6 +273,13 @@ def serve_events(peer: _Peer) -> Callable[[], None]:
     return close
 
 
+def answered(process: Process, address: Address) -> None:
+    """A peer has just answered in our dialect, where an old program may have been."""
+    own = process.once(Events)
+    own.subscriber.answered(address)
+    own.old_subscribers.doubt(address[1], address[0])
+
+
 def flush_at_exit(process: Process) -> None:
     """Give events time to leave before the process ends."""
     process.once(Events).publisher.flush(EXIT_TIME)

@@ -67,6 +67,7 @@ class OldSubscribers:
     def __init__(self, publisher: Publisher, client: Client) -> None:
         self._publisher = publisher
         self._client = client
+        publisher.arrived = self.doubt
         self._begin()
 
     def _begin(self) -> None:
@@ -92,17 +93,26 @@ class OldSubscribers:
             feed = self._feeds.get(subscriber)
             if feed is not None and pair[1] in feed.tags.get(pair[0], ()):
                 self._publisher.end(feed, "it subscribes anew")
-            if not self._add(subscriber, pair):
-                old = self._client.old_peer(subscriber.address, dialect)
-                self._start(OldFeed(subscriber, old), pair)
+            if feed is None or feed.ended:
+                self._start(OldFeed(subscriber, self._client.old_peer(subscriber.address, dialect)),
+                            pair)
+            else:
+                self._publisher.subscribe(feed, pair)
 
-    def _add(self, subscriber: PeerId, pair: Pair) -> bool:
-        """Let one hear that hears us already; False if it does not."""
-        feed = self._feeds.get(subscriber)
-        if feed is None or feed.ended:
-            return False
-        self._publisher.subscribe(feed, pair)
-        return True
+    def doubt(self, port: int, host: Optional[str] = None) -> None:
+        """A newer program is at a port now. Old peers that were there are looked at, at once and
+        before they get another event.
+
+        :param host: of the port; None for any, since a host has more names than we can tell.
+        """
+        if not self._feeds:
+            return
+        with self._publisher.changed:
+            for feed in self._feeds.values():
+                address = feed.subscriber.address
+                if address[1] == port and host in (None, address[0]):
+                    feed.old.doubt()
+            self._publisher.changed.notify_all()
 
     def _start(self, feed: OldFeed, pair: Pair) -> None:
         if not self._threads.take(feed.source):
@@ -135,45 +145,64 @@ class OldSubscribers:
     def _serve_frame(self, feed: OldFeed) -> bool:
         publisher = self._publisher
         with publisher.changed:
-            publisher.changed.wait_for(lambda: feed.ended or feed.busy)
+            publisher.changed.wait_for(lambda: feed.ended or feed.busy or feed.old.doubted)
             frame = [] if feed.ended else feed.next_events()
         try:
-            dropped = [self._call(feed, events) for events in frame]
+            if not frame:
+                self._reach(feed, lambda: None)
+            dropped = [self._bring(feed, events) for events in frame]
         except NetError as problem:
             publisher.end(feed, str(problem))
         with publisher.changed:
             if feed.ended:
                 return False
-            feed.acknowledged(feed.sent, monotonic(), dropped)
-            publisher.changed.notify_all()
+            if frame:
+                feed.acknowledged(feed.sent, monotonic(), dropped)
+                publisher.changed.notify_all()
             return True
 
-    def _call(self, feed: OldFeed, events: Events) -> int:
-        """Call with events of one name; the number of those that did not arrive.
-
-        :raises PeerUnreachable: no peer answers there, or a newer program.
-        """
+    def _bring(self, feed: OldFeed, events: Events) -> int:
+        """Call with events of one name; the number of those that did not arrive."""
         dropped = 0
         for name, _, args, kwargs in values_of(events, self._publisher.settings.limits):
             for tag in list(feed.tags.get(name, ())):
+                problem = self._reach(feed, lambda: self._call(
+                    feed, (name, tag), tuple(args), kwargs))
+                if problem is not None:
+                    dropped += 1
+                    log_refused(feed.subscriber, events._replace(total=1), problem)
+        return dropped
+
+    def _reach(self, feed: OldFeed, do: Callable[[], Optional[str]]) -> Optional[str]:
+        """Do something with an old peer, once it is sure to be there; what was wrong, None if
+        nothing. A feed whose peer is gone ends."""
+        try:
+            while not feed.ended:
                 if feed.old.is_gone(None):
                     raise PeerUnreachable(feed.subscriber.address, "a newer program is there")
-                try:
-                    result = feed.old.call(feed.subscriber, tag, tuple(args), kwargs, None)
-                except PeerUnreachable:
-                    raise
-                except RemoteError as problem:
-                    log_failure(feed.subscriber, (name, tag), str(problem))
-                except NetError as problem:  # it cannot carry that, or the connection broke
-                    dropped += 1
-                    log_refused(feed.subscriber, events._replace(total=1), str(problem))
-                else:
-                    if type(result) is Flag and result == INVALID_CONNECTION:
-                        with self._publisher.lock:
-                            self._publisher.registry.unsubscribe(feed, (name, tag))
-        if not feed.tags:
-            self._publisher.end(feed, "its handlers are gone")
-        return dropped
+                if not feed.old.doubted:  # else it has not answered
+                    return do()
+        except PeerUnreachable as problem:
+            self._publisher.end(feed, str(problem))
+        return "nobody answers"
+
+    def _call(self, feed: OldFeed, pair: Pair, args: Tuple[Any, ...],
+              kwargs: Dict[str, Any]) -> Optional[str]:
+        try:
+            result = feed.old.call(feed.subscriber, pair[1], args, kwargs, None)
+        except PeerUnreachable:
+            raise
+        except RemoteError as problem:
+            log_failure(feed.subscriber, pair, str(problem))
+        except NetError as problem:  # it cannot carry that, or the connection broke
+            return str(problem)
+        else:
+            if type(result) is Flag and result == INVALID_CONNECTION:
+                with self._publisher.lock:
+                    self._publisher.registry.unsubscribe(feed, pair)
+                    if not feed.tags:
+                        self._publisher.end(feed, "its handlers are gone")
+        return None
 
 
 class Visit(NamedTuple):
@@ -215,7 +244,7 @@ class OldPublishers:
         return bool(self._client.dialect(address))
 
     def saw(self, address: Address, dialect: str) -> None:
-        """An old peer has just answered there."""
+        """A peer has just answered there, in an old dialect or, where it is empty, in ours."""
         self._client.saw(address, dialect)
 
     def visit(self, visit: Visit) -> None:

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from time import monotonic
-from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from ..errors import NetError, PeerBusy, ProtocolError
 from ..identity import PeerId, make_id, printable, tag_name
@@ -70,6 +70,8 @@ class Publisher:
         self.loop = loop
         self.settings = settings
         self.registry = Registry(subscriptions)
+        #: Called with the port that a new subscriber serves at.
+        self.arrived: Callable[[int], None] = lambda port: None
         self._places = places
         self._begin()
 
@@ -411,6 +413,7 @@ class SubscriberConnection(Receiver):
         if self._feed is None:
             self._feed = Feed(self._subscriber_id(request.port), self._source)
             self._publisher.add(self._feed, self)
+            self._publisher.arrived(self._feed.subscriber.address[1])
         try:
             with self._publisher.lock:
                 heard = self._publisher.registry.hears(request.places, request.pair)

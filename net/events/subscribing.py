@@ -246,6 +246,12 @@ class Subscriber:
                 if target.missed:
                     target.doubt()
 
+    def answered(self, address: Address) -> None:
+        """A peer has just answered in our dialect. Any thread may call."""
+        target = self._targets.get(address)
+        if target is not None and target.is_old:
+            self._call_soon(target.modernise)
+
     def moved(self) -> None:
         """Addresses of this host have gone: what was connected from there will never be heard."""
         for target in list(self._targets.values()):
@@ -414,6 +420,11 @@ class Target:
         return self._connection is not None and self._connection.is_open
 
     @property
+    def is_old(self) -> bool:
+        """Whether an old peer is there, as far as is known. Any thread may ask."""
+        return self._old is not None
+
+    @property
     def place(self) -> Optional[Address]:
         """Our end of the connection, as the other side sees it."""
         return None if self._connection is None else self._connection.place
@@ -430,7 +441,7 @@ class Target:
             self._cancel_retry()
         if self.is_open:
             self._ask(handlers)
-        elif self._is_old():
+        elif self._learn_old():
             assert self._old is not None
             self._visit(self._old, handlers)
         elif self._connection is None and self._retry is None:
@@ -447,13 +458,19 @@ class Target:
             else:
                 self._dial()
 
-    def _is_old(self) -> bool:
+    def _learn_old(self) -> bool:
         """Whether an old peer is there: what it cannot read is an error on its console."""
         subscriber = self._subscriber
         idle = self._old is None and self._connection is None and self._retry is None
         if idle and not subscriber.settings.secured and subscriber.old.knows(self.address):
             self._old = set()
-        return self._old is not None
+        return self.is_old
+
+    def modernise(self) -> None:
+        """A newer program has taken the place of an old one."""
+        if self.is_old:
+            self._old = None
+            self.sync(at_once=True)
 
     def suspend(self) -> None:
         """Stop hearing for now."""
@@ -497,6 +514,7 @@ class Target:
 
     def opened(self, instance: str) -> None:
         """A process has greeted us."""
+        self._subscriber.old.saw(self.address, "")
         self.subscription.begin(instance, self._subscriber.subscriptions())
         self._subscriber.opened()
 

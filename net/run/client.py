@@ -90,6 +90,8 @@ class Client:
         self._numbers = numbers()
         #: Called with the address of a peer that nobody could connect to. Any thread calls.
         self.missed: Callable[[Address], None] = lambda address: None
+        #: Called with the address of a peer that has just answered in our dialect. Likewise.
+        self.answered: Callable[[Address], None] = lambda address: None
         #: Gives another address of a peer that cannot be reached at this one; None for none.
         self.other_way: Callable[[Address], Optional[Address]] = lambda address: None
         #: Gives the tag that old programs have for a function of this process.
@@ -205,6 +207,8 @@ class Client:
             pool = self._pools.setdefault(address, Pool(self, address))
         if pool is not None:
             pool.saw(dialect)
+        if not dialect:
+            self.answered(address)
 
     def connect(self, address: Address, timeout: float) -> Optional[Connection]:
         """A separate connection, in no pool; None if an old peer is there.
@@ -659,7 +663,7 @@ class Pool:
             answer = self._greet(stream, session, patience, to)
             if isinstance(answer, Hello):
                 stream.sock.settimeout(None)
-                self.old = None
+                self._client.saw(self.address, "")
                 return Connection(self.address, stream, session, answer, revision)
         except BaseException as problem:
             stream.close()

@@ -33,6 +33,7 @@ class OldPeer:
     :param connect: gives a new connection to it.
     :param old_tag: gives the tag that old programs have for a function of this process.
     :ivar dialect: that it speaks.
+    :ivar doubted: whether a newer one is there, as far as was seen since it was looked at.
     """
 
     def __init__(self, address: Address, dialect: str, settings: Settings,
@@ -44,6 +45,11 @@ class OldPeer:
         self._connect = connect
         self._old_tag = old_tag
         self._look_at = monotonic() + OLD_TIME
+        self.doubted = False
+
+    def doubt(self) -> None:
+        """A newer program seems to be there: look before anything else."""
+        self.doubted = True
 
     def seen(self, dialect: str) -> None:
         """It has answered in this dialect just now."""
@@ -51,19 +57,23 @@ class OldPeer:
         self._look_at = monotonic() + OLD_TIME
 
     def is_gone(self, deadline: Optional[Deadline]) -> bool:
-        """Whether a newer program may have taken its place. Looks now and then; nothing runs there.
+        """Whether a newer program may have taken its place. Looks now and then, and when there is
+        doubt, which an answer ends; nothing runs there.
 
         :raises PeerUnreachable: no peer answers there.
         """
         if self._settings.secured:
             return True  # what is sent now is for others of ours only
-        if monotonic() < self._look_at:
+        # Before it is asked: another thread may doubt meanwhile.
+        doubted, self.doubted = self.doubted, False
+        if monotonic() < self._look_at and not doubted:
             return False
         self._look_at = monotonic() + OLD_TIME
         try:
             seconds = LOOK_TIME if deadline is None else min(LOOK_TIME, deadline.remaining())
             info = self._ask(self.address, INFO, (), {}, Deadline(seconds), True)
-        except socket.timeout:
+        except (socket.timeout, CallTimeout):
+            self.doubted |= doubted
             return False  # the call itself will say so
         except PeerUnreachable:
             raise

@@ -520,6 +520,66 @@ def test_an_old_subscriber_that_is_gone_is_forgotten(old, publisher):
     until(lambda: ask(publisher, "len(net.Peer().SUBSCRIPTIONS)") == 0)
 
 
+HEARS = """
+import net
+heard = []
+def subscribe(peer):
+    @net.subscribe("number", peers=peer)
+    def on_tick(value):
+        heard.append(value)
+@net.connect("app.on_tick")
+def called(value):
+    heard.append(value)
+net.Peer()
+"""
+
+
+SEARCH = "[peer.port for peer in net.peers(refresh=True)]"
+
+
+def start_in_place_of(old: OldProgram, peer_process: Any, code: str) -> Any:
+    old.stop()
+    return peer_process(code, NET_PORT_START=old.address[1], NET_PORT_RANGE=0)
+
+
+def test_an_old_subscriber_that_is_replaced_and_subscribes_hears_each_event_once(
+        old, publisher, peer_process):
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    publisher.execute("number(0)")
+    until(lambda: old.heard == [0])
+    new = start_in_place_of(old, peer_process, HEARS)
+    new.execute(f"subscribe({publisher.address!r})")
+    assert ask(new, "heard") == []  # it has subscribed
+    publisher.execute("many(1, 6)")
+    assert wait_until_heard(new, 5) == [1, 2, 3, 4, 5]
+    assert ask(publisher, "net.flush(5)") == {}
+    assert ask(new, "heard") == [1, 2, 3, 4, 5]
+
+
+def test_an_old_subscriber_that_is_replaced_is_no_longer_called_once_that_shows(
+        old, publisher, peer_process):
+    old.do("subscribe", *publisher.address, "number", "app.on_tick")
+    new = start_in_place_of(old, peer_process, HEARS)
+    assert new.address[1] in ask(publisher, SEARCH)
+    until(lambda: ask(publisher, "len(net.Peer().SUBSCRIPTIONS)") == 0)
+    publisher.execute("number(1)")
+    assert ask(publisher, "net.flush(5)") == {} and ask(new, "heard") == []
+
+
+def test_an_old_publisher_that_is_replaced_is_heard_at_once_when_that_shows(
+        old, peer_process):
+    process = peer_process(
+        "from net.events import subscribing\nsubscribing.OLD_LOOK_TIME = 1e6\n"
+        + SUBSCRIBER.format(options=f"peers={old.address!r}, "))
+    until(lambda: "number" in old.state()["subscriptions"])
+    new = start_in_place_of(old, peer_process, PUBLISHER)
+    assert new.address[1] in ask(process, SEARCH)
+    until(lambda: ask(new, "len(net.Peer().SUBSCRIPTIONS)") == 1)
+    new.execute("many(0, 5)")
+    assert wait_until_heard(process, 5) == list(range(5))
+    assert ask(process, "heard") == list(range(5))
+
+
 def test_idle_subscribers_do_not_fill_the_console_of_an_old_program(old, peer_process):
     process = peer_process(
         "from net.events import subscribing\nsubscribing.OLD_LOOK_TIME = 0.1\n"

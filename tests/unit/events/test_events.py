@@ -6,9 +6,10 @@ import base64
 import functools
 import signal
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 
@@ -20,6 +21,7 @@ from net.events.feeds import MAX_BYTES, MAX_EVENTS
 from net.events.old import OldFeed
 from net.identity import make_id
 from net.peer import _Peer
+from net.process import process
 from net.wire.deliveries import Events
 from net.wire.legacy import BASE64
 from each import each
@@ -449,29 +451,48 @@ class OldPeers:
 
     :ivar known: addresses of those that it was to call.
     :ivar called: whom it has called, with what.
-    :ivar problems: what calls raise, one after the other.
-    :ivar gone: whether a newer program has taken their places.
+    :ivar problems: what calls raise, one after the other; what is no exception is done.
+    :ivar gone: whether a newer program has taken their places; None if nothing tells.
+    :ivar looks: how often they were looked at.
+    :ivar doubts: how often that was asked for.
     """
 
     def __init__(self) -> None:
         self.known: List[Any] = []
         self.called: List[Any] = []
-        self.problems: List[Exception] = []
-        self.gone = False
+        self.problems: List[Any] = []
+        self.gone: Optional[bool] = False
+        self.looks = self.doubts = 0
+        self.doubted = False
 
     def old_peer(self, address: Any, dialect: str) -> Any:
         assert dialect == BASE64
         self.known.append(address)
         return self
 
+    def seen(self, dialect: str) -> None:
+        assert dialect == BASE64
+
+    def doubt(self) -> None:
+        self.doubts += 1
+        self.doubted = True
+
     def is_gone(self, deadline: Any) -> bool:
+        self.looks += 1
+        if self.gone is None:
+            time.sleep(0.01)
+            return False
+        self.doubted = False
         return self.gone
 
     def call(self, peer: Any, tag: bytes, args: Any, kwargs: Any, deadline: Any) -> Any:
         assert deadline is None  # however long its handler takes
         self.called.append((peer, tag, args, kwargs))
         if self.problems:
-            raise self.problems.pop(0)
+            problem = self.problems.pop(0)
+            if isinstance(problem, Exception):
+                raise problem
+            return problem()
 
 
 @pytest.fixture
@@ -551,20 +572,20 @@ def test_an_old_peer_that_subscribes_anew_takes_its_own_place(from_elsewhere, ol
 def test_an_event_that_does_not_arrive_at_an_old_peer_is_dropped_and_the_next_one_sent(
         from_elsewhere, old_peers, problem):
     peer, = ids(1)
-
-    def dropped() -> int:
-        counts = net.stats()["events"]["unit test"]["subscribers"].get(peer.encode(), {})
-        return int(counts.get("dropped", 0))
-
     trigger(0)
-    before = dropped()
+    before = dropped(peer)
     net.subscription_handler("unit test", peer, TAG)
     old_peers.problems.append(problem)
     trigger(1)
     trigger(2)
     until(lambda: [args for _, _, args, _ in old_peers.called] == [(1,), (2,)])
     until(lambda: net.flush(1) == {})
-    assert dropped() == before + 1
+    assert dropped(peer) == before + 1
+
+
+def dropped(peer: str) -> int:
+    counts = net.stats()["events"]["unit test"]["subscribers"].get(peer.encode(), {})
+    return int(counts.get("dropped", 0))
 
 
 def test_an_old_peer_that_does_not_answer_any_more_is_forgotten(from_elsewhere, old_peers):
@@ -580,6 +601,35 @@ def test_so_is_one_whose_place_a_newer_program_has_taken(from_elsewhere, old_pee
     trigger(1)
     until(lambda: "unit test" not in _Peer.SUBSCRIPTIONS)
     assert old_peers.called == []
+
+
+def test_it_is_so_at_once_when_one_shows(from_elsewhere, old_peers):
+    publisher = events.own_events().publisher
+    for show in (lambda: publisher.arrived(1),
+                 lambda: events.answered(process, ("198.51.100.7", 1))):
+        old_peers.gone = False
+        net.subscription_handler("unit test", ids(1)[0], TAG)
+        old_peers.gone = True
+        show()
+        until(lambda: "unit test" not in _Peer.SUBSCRIPTIONS)
+
+
+def test_another_newer_program_changes_nothing(from_elsewhere, old_peers):
+    net.subscription_handler("unit test", ids(1)[0], TAG)
+    events.own_events().publisher.arrived(2)
+    events.answered(process, ("198.51.100.8", 1))
+    assert old_peers.doubts == 0
+
+
+def test_nothing_is_sent_before_a_doubt_is_over(from_elsewhere, old_peers):
+    net.subscription_handler("unit test", ids(1)[0], TAG)
+    old_peers.gone = None
+    events.own_events().publisher.arrived(1)
+    trigger(1)
+    until(lambda: old_peers.looks > 5)
+    assert old_peers.called == []
+    old_peers.gone = False
+    until(lambda: [args for _, _, args, _ in old_peers.called] == [(1,)])
 
 
 def test_an_old_peer_is_never_cut_off_and_loses_what_finds_no_room():

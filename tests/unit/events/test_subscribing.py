@@ -954,6 +954,21 @@ def test_an_old_peer_that_is_a_modern_one_now_is_heard_as_such(network, monkeypa
     assert network.dialects[A] == ""
 
 
+def test_it_is_so_at_once_when_it_answers_anything_else(network):
+    network.peers[A] = Peer(None)
+    network.add(A)
+    until(lambda: network.called)
+    peer = network.peers[A] = Peer("a")
+    peer.info["instance"] = "a"
+    network.dialects[A] = ""
+    network.subscriber.answered(A)
+    until(lambda: asked(peer) == ["done"])
+    calls = len(network.called)
+    network.subscriber.answered(A)
+    network.subscriber.answered(B)
+    assert asked(peer) == ["done"] and len(network.called) == calls
+
+
 def test_what_knows_no_events_is_tried_again(network, caplog):
     caplog.set_level(logging.INFO)
     network.peers[A] = Peer(None)

@@ -243,6 +243,18 @@ def test_after_a_loss_the_next_call_looks_first(program, old, clock):
     assert old.is_gone(None)
 
 
+def test_where_there_is_doubt_it_is_asked_at_once_and_until_it_answers(program, old, clock):
+    program.replies = [None, OLD_INFO]
+    old.doubt()
+    assert not old.is_gone(Deadline(0.05)) and old.doubted
+    assert not old.is_gone(None) and not old.doubted
+    # And not again.
+    assert not old.is_gone(None)
+    program.replies = [NEW_INFO]
+    old.doubt()
+    assert old.is_gone(None)
+
+
 def test_what_has_just_answered_is_not_looked_at(program, old, clock):
     clock(old_peers.OLD_TIME)
     old.seen(PLAIN)
