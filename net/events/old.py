@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..dispatch import INVALID_CONNECTION
 from ..errors import Address, NetError, PeerBusy, PeerUnreachable, ProtocolError, RemoteError
-from ..identity import Flag, PeerId
+from ..identity import Flag, PeerId, tag_name
 from ..run.client import Client
 from ..run.loop import Loop
 from ..run.old_peers import OldPeer
@@ -41,11 +41,13 @@ class OldFeed(Feed):
     for which there is no room meanwhile are dropped, and it is never cut off.
 
     :param old: calls it.
+    :ivar requests: how often it has subscribed.
     """
 
     def __init__(self, subscriber: PeerId, old: OldPeer) -> None:
         super().__init__(subscriber, source_of(subscriber.address))
         self.old = old
+        self.requests = 0
 
     def put(self, events: Events, now: float) -> None:
         if self.waiting >= MAX_EVENTS or self._bytes >= MAX_BYTES:
@@ -77,10 +79,7 @@ class OldSubscribers:
     forget = _begin
 
     def subscribe(self, subscriber: PeerId, pair: Pair, dialect: str) -> None:
-        """Let a handler of an old peer hear an event.
-
-        One that subscribes to what it has subscribed to already is a new process at the same
-        address, and starts anew.
+        """Let a handler of an old peer hear an event. Nothing changes if it does.
 
         :param dialect: that it has asked in; empty for ours.
         :raises PeerBusy: too many subscriptions.
@@ -91,13 +90,13 @@ class OldSubscribers:
                            f"net.subscribe there")
         with self._publisher.lock:
             feed = self._feeds.get(subscriber)
-            if feed is not None and pair[1] in feed.tags.get(pair[0], ()):
-                self._publisher.end(feed, "it subscribes anew")
             if feed is None or feed.ended:
                 self._start(OldFeed(subscriber, self._client.old_peer(subscriber.address, dialect)),
                             pair)
             else:
                 self._publisher.subscribe(feed, pair)
+                feed.old.seen(dialect)
+                feed.requests += 1
 
     def doubt(self, port: int, host: Optional[str] = None) -> None:
         """A newer program is at a port now. Old peers that were there are looked at, at once and
@@ -176,6 +175,7 @@ class OldSubscribers:
     def _reach(self, feed: OldFeed, do: Callable[[], Optional[str]]) -> Optional[str]:
         """Do something with an old peer, once it is sure to be there; what was wrong, None if
         nothing. A feed whose peer is gone ends."""
+        requests = feed.requests
         try:
             while not feed.ended:
                 if feed.old.is_gone(None):
@@ -183,7 +183,10 @@ class OldSubscribers:
                 if not feed.old.doubted:  # else it has not answered
                     return do()
         except PeerUnreachable as problem:
-            self._publisher.end(feed, str(problem))
+            with self._publisher.lock:
+                # One that has started again meanwhile may have subscribed already.
+                if feed.requests == requests:
+                    self._publisher.end(feed, str(problem))
         return "nobody answers"
 
     def _call(self, feed: OldFeed, pair: Pair, args: Tuple[Any, ...],
@@ -198,10 +201,8 @@ class OldSubscribers:
             return str(problem)
         else:
             if type(result) is Flag and result == INVALID_CONNECTION:
-                with self._publisher.lock:
-                    self._publisher.registry.unsubscribe(feed, pair)
-                    if not feed.tags:
-                        self._publisher.end(feed, "its handlers are gone")
+                # A program that has just started there: it subscribes once it has the function.
+                return f"it has no function {tag_name(pair[1])} now"
         return None
 
 

@@ -19,11 +19,11 @@ from net.context import Caller, Context, enter
 from net.events import publishing
 from net.events.feeds import MAX_BYTES, MAX_EVENTS
 from net.events.old import OldFeed
-from net.identity import make_id
+from net.identity import Flag, make_id
 from net.peer import _Peer
 from net.process import process
 from net.wire.deliveries import Events
-from net.wire.legacy import BASE64
+from net.wire.legacy import BASE64, INVALID_CONNECTION
 from each import each
 from hearing import until
 
@@ -568,6 +568,7 @@ def test_an_old_peer_that_subscribes_anew_takes_its_own_place(from_elsewhere, ol
 @pytest.mark.parametrize("problem", [
     net.PeerLost(None, "reset"), net.ProtocolError(None, "garbage", "maybe"),
     net.MessageTooLarge("request", 2000, 1024, None), net.ValueNotSupported("args", "bytes"),
+    lambda: Flag(INVALID_CONNECTION),
 ], ids=lambda problem: type(problem).__name__)
 def test_an_event_that_does_not_arrive_at_an_old_peer_is_dropped_and_the_next_one_sent(
         from_elsewhere, old_peers, problem):
@@ -586,6 +587,41 @@ def test_an_event_that_does_not_arrive_at_an_old_peer_is_dropped_and_the_next_on
 def dropped(peer: str) -> int:
     counts = net.stats()["events"]["unit test"]["subscribers"].get(peer.encode(), {})
     return int(counts.get("dropped", 0))
+
+
+def test_an_old_peer_that_subscribes_anew_loses_nothing_that_waits(from_elsewhere, old_peers):
+    peer, = ids(1)
+    net.subscription_handler("unit test", peer, TAG)
+    trigger(0)
+    until(lambda: net.flush(1) == {})
+    before, go_on = dropped(peer), threading.Event()
+    old_peers.problems.append(go_on.wait)
+    for value in range(1, 4):
+        trigger(value)
+    until(lambda: len(old_peers.called) == 2)
+    net.subscription_handler("unit test", peer, TAG)
+    go_on.set()
+    until(lambda: [args for _, _, args, _ in old_peers.called] == [(0,), (1,), (2,), (3,)])
+    until(lambda: net.flush(1) == {})
+    assert dropped(peer) == before
+
+
+def test_an_old_peer_that_has_started_again_while_nobody_answered_is_kept(
+        from_elsewhere, old_peers):
+    peer, = ids(1)
+
+    def start_again() -> None:
+        call_from("198.51.100.7")
+        net.subscription_handler("unit test", peer, TAG)
+        enter(None)
+        raise net.PeerUnreachable(None, "refused")
+
+    net.subscription_handler("unit test", peer, TAG)
+    old_peers.problems.append(start_again)
+    trigger(1)
+    trigger(2)
+    until(lambda: [args for _, _, args, _ in old_peers.called] == [(1,), (2,)])
+    assert list(_Peer.SUBSCRIPTIONS["unit test"]) == [peer.encode()]
 
 
 def test_an_old_peer_that_does_not_answer_any_more_is_forgotten(from_elsewhere, old_peers):
