@@ -181,18 +181,22 @@ class Dispatch:
     :param executors: tag -> where the function runs; the connection's thread where there is none.
     :param memory: the memory for large requests; shared by all servers of a process.
     :param coroutines: gives the loop for coroutines whose function names none.
+    :param begin_old_call: told of a call of an old program before it runs, with its address, tag,
+        args and kwargs. Gives what is to be called at its end, or None if it must not run.
     """
 
     def __init__(self, connections: Dict[bytes, Callable[..., Any]],
                  groups: Optional[Dict[bytes, FrozenSet[str]]] = None,
                  executors: Optional[Dict[bytes, Any]] = None,
                  memory: Optional[MemoryBudget] = None,
-                 coroutines: Optional[Callable[[], Any]] = None) -> None:
+                 coroutines: Optional[Callable[[], Any]] = None,
+                 begin_old_call: Optional[Callable[..., Any]] = None) -> None:
         self._connections = connections
         self._groups = {} if groups is None else groups
         self._executors = {} if executors is None else executors
         self._memory = MemoryBudget() if memory is None else memory
         self._coroutines = coroutines
+        self._begin_old_call = begin_old_call or (lambda *call: lambda: None)
 
     def answer(self, frame: Fields, context: Context, tally: Tally,
                charge: Optional[Callable[[int], None]] = None) -> Union[List[Buffer], Stream]:
@@ -379,6 +383,18 @@ class Dispatch:
             return session.reply(None) if is_marked(tag) else session.unknown()
         if tag in self._groups:  # old programs do not say which group they belong to
             return session.refuse(self._stranger(tag, context))
+        end = self._begin_old_call(context.caller.address, tag, args, kwargs)
+        if end is None:
+            return session.reply(None)
+        try:
+            return self._run_legacy(session, tag, function, context, tally)
+        finally:
+            end()
+
+    def _run_legacy(self, session: LegacySession, tag: bytes, function: Callable[..., Any],
+                    context: Context, tally: Tally) -> bytes:
+        assert session.request is not None
+        _, args, kwargs, _ = session.request
         counted = unmarked(tag)
         started = perf_counter()
         try:

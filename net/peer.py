@@ -182,7 +182,7 @@ class _Peer:
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, self.process.memory,
-                        self.process.event_loop)
+                        self.process.event_loop, self.process.begin_old_call)
 
     def close(self, drain: float = 0.0) -> None:
         """Stop serving and end every connection to this peer. May be called again.

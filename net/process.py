@@ -32,6 +32,8 @@ class Process:
     :ivar warned: warnings that were given; once is enough.
     :ivar hand_over: takes over the connections on which subscribers want their events, with the
         peer that they have connected to; None without events.
+    :ivar begin_old_call: told of each call of an old program, see :class:`~net.dispatch.Dispatch`;
+        None without events.
     :ivar load: loads what a peer needs, in the thread that launches it: while a thread of ours
         imports, a fork has to wait.
     :ivar launch_hooks: called with each peer that was launched; what they return is called when it
@@ -48,6 +50,7 @@ class Process:
         self._coroutines: Optional[Coroutines] = None
         self.peers: List[Any] = []
         self.hand_over: Optional[Callable[..., None]] = None
+        self.begin_old_call: Optional[Callable[..., Any]] = None
         self.load: Callable[[], None] = lambda: None
         self.launch_hooks: List[Callable[[Any], Callable[[], None]]] = []
         self.change_hooks: List[Callable[[], None]] = []

@@ -49,6 +49,7 @@ def _load(process: Process) -> None:
     process.once(discovery.cache_of)
     process.once(events.Events)
     process.hand_over = events.adopt
+    process.begin_old_call = partial(events.begin_old_call, process)
     process.launch_hooks = [discovery.announce, events.serve_events]
 
 

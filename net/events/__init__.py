@@ -280,6 +280,13 @@ def answered(process: Process, address: Address) -> None:
     own.old_subscribers.doubt(address[1], address[0])
 
 
+def begin_old_call(process: Process, caller: Optional[Address], tag: bytes, args: Any,
+                   kwargs: Any) -> Optional[Callable[[], None]]:
+    """An old program calls; see :meth:`~net.events.old.OldPublishers.begin`."""
+    host = "" if caller is None else caller[0]
+    return process.once(Events).subscriber.old.begin(host, tag, args, kwargs)
+
+
 def flush_at_exit(process: Process) -> None:
     """Give events time to leave before the process ends."""
     process.once(Events).publisher.flush(EXIT_TIME)

@@ -18,10 +18,11 @@ from ..run.client import Client
 from ..run.loop import Loop
 from ..run.old_peers import OldPeer
 from ..wire.deliveries import Events, Pair, values_of
-from ..wire.legacy import CONNECTIONS, INFO, SUBSCRIBE, marked
+from ..wire.legacy import CONNECTIONS, INFO, SUBSCRIBE, marked, unmarked
 from .feeds import MAX_BYTES, MAX_EVENTS, Feed
 from .handlers import Handler
 from .publishing import Publisher, log_failure, log_refused
+from .repeats import Repeats
 from .shares import Shares, source_of
 from .workers import Workers
 
@@ -235,6 +236,8 @@ class OldPublishers:
         self._connections = connections
         self._find = find
         self._workers = Workers("net-subscriber")
+        # Of each handler that an old peer was ever to call.
+        self._repeats: Dict[bytes, Repeats] = {}
         # The tag of each subscription. Only visits touch it, one at an address at a time.
         self._marks: Dict[Tuple[Address, Pair], bytes] = {}
         # What stands for the process at an address. Likewise.
@@ -294,6 +297,7 @@ class OldPublishers:
         """Have an old peer call a handler, under a tag of this one subscription. It knows no
         unsubscribing, and calls for each subscription that there ever was."""
         mark = marked(pair[1], os.urandom(6).hex())
+        self._repeats.setdefault(pair[1], Repeats())
         self._connections[mark] = partial(self._run, pair)
         try:
             self._call(visit.address, SUBSCRIBE, pair[0], visit.own_id.decode(), mark.decode())
@@ -302,6 +306,20 @@ class OldPublishers:
             raise
         self._connections.pop(self._marks.pop((visit.address, pair), b""), None)
         self._marks[visit.address, pair] = mark
+
+    def begin(self, host: str, tag: bytes, args: Any, kwargs: Any) -> Optional[Callable[[], None]]:
+        """An old program calls one of our functions.
+
+        :param host: that the call comes from.
+        :returns: what is to be called at its end; None if it must not run, because it brings an
+            event once more.
+        """
+        handler = unmarked(tag)
+        repeats = self._repeats.get(handler)
+        if repeats is None:
+            return _nothing
+        call = repeats.begin(host, tag != handler, args, kwargs, monotonic())
+        return None if call is None else lambda: call.end(monotonic())
 
     def _run(self, pair: Pair, *args: Any, **kwargs: Any) -> Any:
         """Run a handler in the thread of the call; an old peer gets what it returns."""
@@ -314,3 +332,7 @@ class OldPublishers:
         if type(result) is Flag and result == INVALID_CONNECTION:
             raise ProtocolError(address, "it knows no events")
         return result
+
+
+def _nothing() -> None:
+    """Of most calls, nothing has to be known."""

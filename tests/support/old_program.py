@@ -282,24 +282,32 @@ def subscribe(host, port, event, name):
     return request(host, port, tag_of(HANDLERS + "subscription_handler"), args, {})
 
 
+def bring(subscriber, tag, args, kwargs, problems, stale):
+    """Call a subscriber with an event."""
+    place = subscriber
+    if not PLAIN:
+        host, port = base64.b64decode(subscriber).decode("ascii").split(" -> ")[0].split(":")
+        place = host, int(port)
+    try:
+        request(place[0], place[1], tag, args, kwargs)
+    except Exception as problem:
+        problems.append(type(problem).__name__)
+        if isinstance(problem, REFUSED):
+            stale.append(subscriber)
+
+
 def fire(event, *args, **kwargs):
-    """Trigger an event; the names of exceptions that came of it."""
+    """Trigger an event; the names of exceptions that came of it.
+
+    0.3 calls one subscriber after the other, and raises where one cannot be called.
+    """
     problems, stale, threads = [], [], []
-
-    def bring(subscriber, tag):
-        place = subscriber
-        if not PLAIN:
-            host, port = base64.b64decode(subscriber).decode("ascii").split(" -> ")[0].split(":")
-            place = host, int(port)
-        try:
-            request(place[0], place[1], tag, args, kwargs)
-        except Exception as problem:
-            problems.append(type(problem).__name__)
-            if isinstance(problem, REFUSED):
-                stale.append(subscriber)
-
     for subscriber, tags in SUBSCRIPTIONS.get(event, {}).items():
-        threads.extend([start(bring, subscriber, tag) for tag in tags])
+        for tag in tags:
+            if DIALECT != "0.3":
+                threads.append(start(bring, subscriber, tag, args, kwargs, problems, stale))
+            elif not problems:
+                bring(subscriber, tag, args, kwargs, problems, stale)
     for thread in threads:
         thread.join()
     if DIALECT != "0.3":

@@ -841,6 +841,23 @@ def test_only_a_group_may_call_what_is_for_that_group(tally):
     assert tally.by_tag[encode_text("multiply")].calls == 1
 
 
+def test_a_call_of_an_old_program_runs_unless_it_must_not(tally):
+    told: list[Any] = []
+
+    def begin(*call: Any) -> Any:
+        told.append(call)
+        return None if call[2] == [7] else lambda: told.append("ended")
+
+    dispatch = Dispatch(REGISTRY, begin_old_call=begin)
+    assert base64.b64decode(ask_old(dispatch, tally, "multiply", 7)) == b'{"raw": null}'
+    assert base64.b64decode(ask_old(dispatch, tally, "multiply", 5, b=2)) == b'{"raw": 10}'
+    ask_old(dispatch, tally, "multiply", None)  # which raises
+    tag, where = encode_text("multiply"), context().caller.address
+    assert told == [(where, tag, [7], {}), (where, tag, [5], {"b": 2}), "ended",
+                    (where, tag, [None], {}), "ended"]
+    assert tally.by_tag[tag].calls == 2
+
+
 def test_a_reply_is_ready_to_send():
     reply = Dispatch(REGISTRY).answer(read_frame(joined(messages.encode_call(
         1, encode_text("echo"), (bytes(10_000),), {}))), context(), Tally())
