@@ -88,8 +88,9 @@ ONE_GOODBYE, ONE_LIST = 1.0, 0.5
 # a share, and many may come at once.
 REASSIGN = 0.005
 
-# Seconds between the first and the last datagram of one hello.
-ONE_HELLO = 0.1
+# Seconds between the first and the last datagram of one hello; and those in which a hello says more
+# than an answer that is listed then: the answer may have come early in a search of four seconds.
+ONE_HELLO, NEWER = 0.1, 5.0
 
 # Seconds that lists may differ because news are on their way; between two exchanges that brought
 # nothing new, at first and at most.
@@ -311,6 +312,14 @@ class RoundTrips:
         return min(MAX_TRIES, max(2, self._tries(DOUBTFUL)))
 
 
+class Greeting(NamedTuple):
+    """A hello: from where and when it came, and its flags."""
+
+    address: Address
+    when: float
+    flags: int
+
+
 class Lost(NamedTuple):
     """A peer that vanished."""
 
@@ -346,8 +355,8 @@ class Membership:
         self._lost: Dict[Address, Lost] = {}
         self._tellers: Dict[str, Bucket] = {}
         self._all = Bucket(ALL_BURST, ALL_RATE, 0.0)
-        # The last hello of each process: from where, and when.
-        self._greeted: Dict[bytes, Tuple[Address, float]] = {}
+        # The last hello of each process.
+        self._greeted: Dict[bytes, Greeting] = {}
         self._changed = 0.0
         self._assigning: Optional[Timer] = None
         self._assigned = -math.inf
@@ -414,8 +423,16 @@ class Membership:
         if heard.permit != NO_PERMIT:
             member.permit = heard.permit
         if by_datagram:
-            self._alive(member, heard.flags, now)
+            self._alive(member, self._newest_flags(heard, now), now)
             member.said = facts_digest(heard.facts)
+
+    def _newest_flags(self, heard: Heard, now: float) -> int:
+        """The flags of a peer that is listed now. It may have begun to watch since it answered, as
+        all do that search at the same time; each would watch too many without knowing."""
+        greeting = self._greeted.get(heard.instance)
+        if greeting is None or greeting.address != heard.address or now - greeting.when > NEWER:
+            return heard.flags
+        return heard.flags & ~WATCHING | greeting.flags & WATCHING
 
     def drop(self, address: Address, now: float) -> None:
         """A peer is no longer listed."""
@@ -469,12 +486,14 @@ class Membership:
         """A datagram that is not a question has arrived."""
         if message.kind == ANSWER:
             self._answer(message, source, now)
-        elif message.instance == NOBODY or not self.knows_anybody:
+        elif message.instance == NOBODY:
+            return
+        elif message.kind == HELLO:
+            self._hello(message, (source[0], message.port), now)
+        elif not self.knows_anybody:
             return
         elif message.kind == BEAT:
             self._beat(message, source, now)
-        elif message.kind == HELLO:
-            self._hello(message, (source[0], message.port), now)
         elif message.kind == GOODBYE:
             self._goodbye(message, (source[0], message.port), now)
         elif message.kind == DOUBT:
@@ -573,20 +592,22 @@ class Membership:
         if theirs[0] and theirs[:2] != self.sum():
             self._differs(member, now)
 
-    def _is_repeated(self, instance: bytes, address: Address, now: float) -> bool:
+    def _is_repeated(self, instance: bytes, greeting: Greeting) -> bool:
         """Whether a hello is one that has just come from an address that is asked first. A peer
         with addresses of both families says it from each."""
-        before, when = self._greeted.get(instance, (address, -math.inf))
-        if now - when < ONE_HELLO and rank_of(before) < rank_of(address) \
-                and (before in self.members or self._outlet.reaches(before)):
+        before = self._greeted.get(instance)
+        if before is not None and greeting.when - before.when < ONE_HELLO \
+                and rank_of(before.address) < rank_of(greeting.address) \
+                and (before.address in self.members or self._outlet.reaches(before.address)):
             return True
         if len(self._greeted) >= MAX_TELLERS:
             self._greeted.clear()
-        self._greeted[instance] = (address, now)
+        self._greeted[instance] = greeting
         return False
 
     def _hello(self, message: Message, address: Address, now: float) -> None:
-        if self._is_repeated(message.instance, address, now):
+        repeated = self._is_repeated(message.instance, Greeting(address, now, message.flags))
+        if repeated or not self.knows_anybody:
             return
         member = self.members.get(address)
         said = read_said(message.body)

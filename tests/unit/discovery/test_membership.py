@@ -9,7 +9,7 @@ import pytest
 from net.discovery.lan.datagrams import (ANSWER, ASK, BEAT, DOUBT, GOODBYE, HELLO, LIST, REPLY,
                                          WATCHING, Entry, Message, encode, encode_hello,
                                          encode_list, encode_said, read_list)
-from net.discovery.membership import MAX_CHECKS, Member, RoundTrips, Timers
+from net.discovery.membership import MAX_CHECKS, Heard, Member, RoundTrips, Timers
 from each import each
 from simulated_lan import Network, Node, know_each_other, lan, wrong
 
@@ -628,6 +628,29 @@ def test_those_who_come_together_move_what_is_watched_once():
     assert 1 <= len(moves) <= 6
     network.run(3.0)
     assert not wrong(network.nodes.values())
+
+
+def test_one_that_began_to_watch_after_it_answered_is_known_to_watch():
+    """As all do that search at the same time: each would ask the others' share for beats, too."""
+    network = Network()
+    node, other, third = lan(network, 3, hellos=())
+    for one in (other, third):
+        one.membership.watch(True, network.now)
+        one.hello()
+    network.run(0.1)
+    third.membership.watch(False, network.now)
+    third.hello()
+    network.run(0.1)
+    for one in (other, third):
+        node.found(Heard(one.address, one.instance, 0, one.facts, 0.05))
+    assert node.membership.members[other.address].flags & WATCHING
+    assert not node.membership.members[third.address].flags & WATCHING
+    # What was said long ago counts less than the answer.
+    network.run(10.0)
+    late = lan(network, 1, hellos=())[0]
+    late.membership._greeted.update(node.membership._greeted)
+    late.found(Heard(other.address, other.instance, 0, other.facts, 0.05))
+    assert not late.membership.members[other.address].flags & WATCHING
 
 
 def test_every_question_has_an_end():
