@@ -2,10 +2,10 @@
 
     python -m benchmarks.forms [--rounds 5] [--share 1.0]
 
-An awaited call adds two numbers: one after the other, and 100 and 1,000 at once on one peer. A
-stream has small whole numbers as items, and a callback is a function of the caller's that the
-called one calls. What is not installed is left out, with the reason. ``python -m benchmarks`` has
-these rows, too.
+An awaited call adds two numbers: one after the other, and 100 and 1,000 at once on one peer. Beside
+it, "asyncio alone" is two loops that send each other lines of JSON. A stream has small whole
+numbers as items, and a callback is a function of the caller's that the called one calls. What is
+not installed is left out, with the reason. ``python -m benchmarks`` has these rows, too.
 """
 from __future__ import annotations
 
@@ -157,6 +157,61 @@ async def call_aiohttp(port: int) -> Any:
         yield add
 
 
+# -------------------------------------------------------------------------------- asyncio alone
+
+
+class Lines(asyncio.Protocol):
+    """Lines of JSON over a connection."""
+
+    def __init__(self, heard: Callable[[Any, Any], object]) -> None:
+        self._heard = heard
+        self._rest = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._heard(self.transport, json.loads(line))
+
+
+def serve_asyncio() -> None:
+    tasks = set()
+
+    async def add(transport: Any, call: Any) -> None:
+        transport.write(encode([call[0], call[1] + 1]) + b"\n")
+
+    def heard(transport: Any, call: Any) -> None:
+        task = asyncio.get_running_loop().create_task(add(transport, call))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Lines(heard), "127.0.0.1", 0)
+        say(server.sockets[0].getsockname()[1])
+        await loop.run_in_executor(None, sys.stdin.read)
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def call_asyncio(port: int) -> Any:
+    """What two loops take without any library: one connection, calls by number."""
+    loop, waiting = asyncio.get_running_loop(), {}
+
+    def heard(transport: Any, reply: Any) -> None:
+        waiting.pop(reply[0]).set_result(reply[1])
+
+    async def add(number: int) -> Any:
+        found = waiting[number] = loop.create_future()
+        lines.transport.write(encode([number, number]) + b"\n")
+        return await found
+    transport, lines = await loop.create_connection(lambda: Lines(heard), "127.0.0.1", port)
+    yield add
+    transport.close()
+
+
 # ------------------------------------------------------------------------ RPyC, Pyro5, execnet
 
 
@@ -226,9 +281,10 @@ def iterate_execnet(port: int, count: int) -> Any:
 
 SERVERS: dict[str, Callable[[], None]] = {
     "app-net": serve_app_net, "gRPC": serve_grpc, "aiohttp JSON": serve_aiohttp,
-    "RPyC": serve_rpyc, "Pyro5": serve_pyro}
+    "asyncio alone": serve_asyncio, "RPyC": serve_rpyc, "Pyro5": serve_pyro}
 CALLS: dict[str, Callable[[int], Any]] = {
-    "app-net": call_app_net, "gRPC": call_grpc, "aiohttp JSON": call_aiohttp}
+    "app-net": call_app_net, "gRPC": call_grpc, "aiohttp JSON": call_aiohttp,
+    "asyncio alone": call_asyncio}
 STREAMS: dict[str, Callable[[int, int], Any]] = {
     "app-net": iterate_app_net, "gRPC": iterate_grpc, "RPyC": iterate_rpyc,
     "Pyro5": iterate_pyro, "execnet": iterate_execnet}
