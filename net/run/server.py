@@ -6,9 +6,11 @@ import logging
 import os
 import socket
 import threading
+from contextvars import Context
 from functools import partial
+from queue import SimpleQueue
 from time import monotonic, sleep
-from typing import Callable, DefaultDict, Dict, Optional, Sequence
+from typing import Callable, DefaultDict, Dict, Optional, Sequence, Tuple
 
 from ..dispatch import Count, Dispatch, Tally
 from ..errors import Address, AuthenticationError, NetError, PeerBusy
@@ -78,6 +80,10 @@ class Server:
         self._finished = Tally()
         self._closed = False
         self._accepting = True
+        # A thread that is there already for the next connection: to start one is a quarter of all
+        # that the first call over a connection takes. Whether it waits, and what it is given.
+        self._spare_waits = False
+        self._for_spare: SimpleQueue[Optional[Tuple[ServerConnection, Rest]]] = SimpleQueue()
         # All that follows belongs to the loop's thread.
         self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
@@ -91,6 +97,7 @@ class Server:
         try:
             self._revision = settings.revision
             self._known = security.credentials()
+            self._start_spare()
             loop.call_soon(self._listen)
         except BaseException:
             self.abandon()  # connections to that port would never be accepted
@@ -102,6 +109,7 @@ class Server:
             if self._closed:
                 return
             self._closed = True
+            self._for_spare.put(None)
             served = [*self._served, *self._evicted]
         self._close_listeners()
         for connection in served:
@@ -154,6 +162,7 @@ class Server:
         """Close the copies of our sockets in a forked child, where no thread serves them."""
         self._lock = threading.RLock()  # another thread of the parent's may have held it
         self._closed = True
+        self._for_spare.put(None)
         self._close_listeners()
         for connection in [*self._served, *self._evicted]:
             connection.stream.close()
@@ -390,6 +399,11 @@ class Server:
         newcomer = self._newcomers.pop(connection)
         if whole:
             self._admit(connection)
+        with self._lock:
+            if self._spare_waits and not self._closed:
+                self._spare_waits = False
+                self._for_spare.put((connection, rest))
+                return
         try:
             threading.Thread(target=self._serve, args=(connection, rest), daemon=True,
                              name=f"net-{self.address[1]}").start()
@@ -526,6 +540,29 @@ class Server:
                 newcomer.close()
 
     # --------------------------------------------------------- the thread of a connection
+
+    def _start_spare(self) -> None:
+        self._spare_waits = True
+        try:
+            threading.Thread(target=self._serve_as_they_come, daemon=True,
+                             name=f"net-{self.address[1]}").start()
+        except BaseException as problem:
+            self._spare_waits = False
+            if not isinstance(problem, RuntimeError):  # can't start new thread
+                raise
+
+    def _serve_as_they_come(self) -> None:
+        while True:
+            work = self._for_spare.get()
+            if work is None:
+                return
+            # Context variables that its functions set are not the next connection's.
+            Context().run(self._serve, *work)
+            work = None
+            with self._lock:
+                if self._closed:
+                    return
+                self._spare_waits = True
 
     def _serve(self, connection: ServerConnection, rest: Rest) -> None:
         try:

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from contextvars import ContextVar
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
@@ -558,6 +559,34 @@ def test_without_a_thread_the_port_is_left_free(functions, port_range, monkeypat
     served.close()
 
 
+def test_one_thread_serves_connections_that_come_one_after_the_other_and_ends(functions):
+    seen: ContextVar[int] = ContextVar("seen", default=0)
+
+    def note(number: int) -> List[int]:
+        before = seen.get()
+        seen.set(number)
+        return [threading.get_ident(), before]
+
+    functions[encode_text("note")] = note
+    before = threading.enumerate()
+    served = serve(Dispatch(functions))
+    idents = set()
+    for number in (1, 2, 3):
+        with Client(served) as client:
+            client.sock.sendall(PREFACE)
+            _, (ident, already) = client.ask("note", number)
+            assert already == 0, "what one connection's function sets is not the next one's"
+            assert client.ask("note", number)[1] == [ident, number]
+            idents.add(ident)
+            with Client(served) as other:  # which takes a thread of its own
+                other.sock.sendall(PREFACE)
+                assert other.ask("note", 0)[1][0] != ident
+        until(lambda: served._spare_waits)
+    assert len(idents) == 1
+    served.close()
+    until(lambda: not [one for one in threading.enumerate() if one not in before])
+
+
 def test_closing_ends_idle_and_working_connections(functions):
     release = threading.Event()
     started = threading.Event()
@@ -673,18 +702,17 @@ def test_a_connection_that_ends_by_itself_while_it_is_evicted_is_forgotten(
     with Client(served) as client:
         client.sock.sendall(PREFACE)
         assert client.ask("add", 1) == (RESULT, 2)
-        thread, = [one for one in threading.enumerate() if one.name == f"net-{served.address[1]}"]
         end_early = served._end_early
 
         def end_late(*args: Any) -> None:
             client.sock.close()
-            thread.join(patience(5))
+            until(lambda: not served._evicted)
             end_early(*args)
 
         monkeypatch.setattr(served_module, "IDLE_GRACE", -1.0)
         monkeypatch.setattr(served, "_end_early", end_late)
         in_loop(served, lambda: served._evict_one(None))
-    assert not thread.is_alive()
+    assert not served._evicted
     (count,) = served.tally().values()
     assert count.calls == 1
     served.close()
