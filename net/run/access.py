@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 from time import monotonic
-from typing import Any, List, Optional, Union
+from typing import Any, Callable, List, Optional, Union
 
 from ..settings import settings
 from ..errors import Address
@@ -17,6 +17,9 @@ Host = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 NEAR = tuple(ipaddress.ip_network(text) for text in (
     "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
     "::1/128", "fc00::/7", "fe80::/10"))
+
+# How the addresses of most callers begin, as the system writes them: no need to parse those.
+NEAR_TEXTS = ("127.", "10.", "192.168.", "169.254.")
 
 # The prefix within which one IPv6 host can choose its addresses freely.
 NETWORK_6 = 64
@@ -39,15 +42,19 @@ _own = _Own()
 in_child(_own.__init__)  # type: ignore[misc]
 
 
-def refusal(source: Optional[Address], own: Optional[Address]) -> Optional[str]:
+def refusal(source: Optional[Address],
+            own: Callable[[], Optional[Address]]) -> Optional[str]:
     """Why a source may not connect, with what to do about it; None when it may.
 
-    :param own: the address that it has connected to.
+    :param source: as a socket gives it; None for a socket of this very host.
+    :param own: gives the address that it has connected to.
     """
+    if source is None or source[0].startswith(NEAR_TEXTS):
+        return None
     host = _parsed(source)
     if host is None or any(_within(host, network) for network in NEAR):
-        return None  # no address at all is a socket of this very host
-    if host == _parsed(own) or any(_within(host, network) for network in settings.allow):
+        return None
+    if host == _parsed(own()) or any(_within(host, network) for network in settings.allow):
         return None
     if any(_within(host, network) for network in own_networks()):
         return None

@@ -334,7 +334,7 @@ class Server:
             return PeerBusy(None, reason)
         if self._known is not None:
             return None
-        refusal = access.refusal(address, host_port(sock.getsockname()))
+        refusal = access.refusal(address, lambda: host_port(sock.getsockname()))
         if refusal is None:
             return None
         note(logging.WARNING, "refused %s", refusal)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Union
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import Address, ProtocolError
 from .frames import (ANSWER, ASK, CALL, END, EVENT, FAILED, FAILURE, HELLO, ITEM, KNOWN, PING,
                      REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame, FrameParser, NotAFrame,
                      pack)
 from .limits import Limits
+from .memo import Memo
 
 # The first byte is no ASCII and no UTF-8: no text protocol, TLS hello or base64 starts like this.
 MAGIC = b"\xabnet"
@@ -90,6 +91,12 @@ Event = Union[Frame, Hello, Unknown]
 def encode_preface(group: Optional[str] = None, features: int = 0,
                    instance: Optional[str] = None, to: Optional[Address] = None) -> bytes:
     """The bytes that a caller begins a connection with."""
+    preface: bytes = _prefaces[group, features, instance, to]
+    return preface
+
+
+def _make_preface(what: Tuple[Optional[str], int, Optional[str], Optional[Address]]) -> bytes:
+    group, features, instance, to = what
     # Escaped, a group of 64 characters could take more than the limit.
     fields: Dict[str, Any] = {"features": features, "group": group}
     if instance is not None:
@@ -98,6 +105,10 @@ def encode_preface(group: Optional[str] = None, features: int = 0,
         fields["to"] = to
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return PREFACE.pack(MAGIC, VERSION, 0, len(text)) + text
+
+
+# Both are the same on connection after connection.
+_prefaces = Memo(_make_preface, 64)
 
 
 class PrefaceParser:
@@ -237,7 +248,15 @@ def server_session(limits: Limits, kinds: FrozenSet[int] = SERVER_OPEN) -> Sessi
 
 def encode_hello(instance: str, limits: Limits, features: int = 0) -> List[Buffer]:
     """The frame that answers a preface, with what one message to this peer may hold."""
+    return pack(HELLO, 0, _hellos[instance, limits, features])
+
+
+def _make_hello(what: Tuple[str, Limits, int]) -> bytes:
+    instance, limits, features = what
     content = json.dumps({
         "version": VERSION, "instance": instance, "features": features,
         "limits": {"text": limits.text, "buffers": limits.buffers}}, separators=(",", ":"))
-    return pack(HELLO, 0, content.encode("ascii"))
+    return content.encode("ascii")
+
+
+_hellos = Memo(_make_hello, 16)

@@ -155,7 +155,7 @@ def test_few_lines_are_written_however_many_strangers_come(service: Service, cap
 def test_near_and_allowed_sources_may_connect(configure, monkeypatch, host: str):
     monkeypatch.setattr(access, "own_networks", list)
     configure(allow="192.0.2.0/24, 2001:db8::/32")
-    assert access.refusal((host, 1), ("10.0.0.1", 3010)) is None
+    assert access.refusal((host, 1), lambda: ("10.0.0.1", 3010)) is None
 
 
 @pytest.mark.parametrize("host", [
@@ -164,7 +164,7 @@ def test_near_and_allowed_sources_may_connect(configure, monkeypatch, host: str)
 def test_other_sources_are_refused_with_what_to_set(configure, monkeypatch, host: str):
     monkeypatch.setattr(access, "own_networks", list)
     configure(allow="192.0.2.0/24")
-    reason = access.refusal((host, 1), ("10.0.0.1", 3010))
+    reason = access.refusal((host, 1), lambda: ("10.0.0.1", 3010))
     plain = host.replace("::ffff:", "")
     assert f"NET_ALLOW={plain}" in reason and "NET_SECRET" in reason
 
@@ -173,9 +173,9 @@ def test_own_addresses_and_networks_may_connect(monkeypatch):
     import ipaddress
 
     monkeypatch.setattr(access, "own_networks", lambda: [ipaddress.ip_network("8.8.4.0/24")])
-    assert access.refusal(("8.8.4.4", 1), ("10.0.0.1", 3010)) is None
-    assert access.refusal(("9.9.9.9", 1), ("9.9.9.9", 3010)) is None
-    assert access.refusal(("9.9.9.9", 1), ("10.0.0.1", 3010)) is not None
+    assert access.refusal(("8.8.4.4", 1), lambda: ("10.0.0.1", 3010)) is None
+    assert access.refusal(("9.9.9.9", 1), lambda: ("9.9.9.9", 3010)) is None
+    assert access.refusal(("9.9.9.9", 1), lambda: ("10.0.0.1", 3010)) is not None
 
 
 def test_the_networks_of_this_host_are_read_once_for_many_strangers(monkeypatch):
@@ -183,7 +183,7 @@ def test_the_networks_of_this_host_are_read_once_for_many_strangers(monkeypatch)
     monkeypatch.setattr(access, "_read", lambda: reads.append(1) or [])
     monkeypatch.setattr(access, "_own", access._Own())
     for number in range(100):
-        assert access.refusal((f"8.8.8.{number}", 1), None)
+        assert access.refusal((f"8.8.8.{number}", 1), lambda: None)
     assert len(reads) == 1
 
 
@@ -194,6 +194,7 @@ def test_the_networks_of_this_host_are_those_of_its_interfaces():
 
 def test_a_refused_source_gets_the_reason_and_nothing_runs(service: Service, monkeypatch):
     monkeypatch.setattr(access, "NEAR", ())
+    monkeypatch.setattr(access, "NEAR_TEXTS", ())
     monkeypatch.setattr(access, "own_networks", list)
     monkeypatch.setattr(access, "_parsed", lambda address, real=access._parsed:
                         real(address) if address != service.address else None)
