@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .discovery.listing import Peers
 
 
+# Peers to connect to before they are called: to many at once, that takes longer than the call.
+MANY = 16
+
+
 class OnPeers:
     """The attributes of a function that many peers have. All that they need is loaded at their
     first use.
@@ -36,7 +40,9 @@ class OnPeers:
         """The known peers that have this function; those of other applications are not among them.
         Searches at the first use in the process, as :func:`net.peers` does.
 
-        Peers that speak the old protocol do not say what they have, and are left out.
+        Peers that speak the old protocol do not say what they have, and are left out. Whoever waits
+        for many is about to call them: to 16 and more, ``at_least`` leaves a connection open, which
+        the first ``f.all()`` takes.
 
         :param groups: only peers of this group, or of one of these.
         :param hubs_only: only hubs.
@@ -48,10 +54,15 @@ class OnPeers:
         from .discovery import functions
 
         if at_least:
-            # Whoever waits for peers is about to call them: what that takes is loaded before.
+            # What calling them takes is loaded before.
             from .calls import many  # noqa: F401
 
-        return functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)
+        found = functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)
+        if at_least >= MANY:
+            from .calls import start
+
+            start.connect(process.client, process.coroutines, found)
+        return found
 
     @property
     def any(self) -> AnyPeer[..., Any]:

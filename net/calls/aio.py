@@ -26,8 +26,8 @@ from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, MAX_ARGUMENTS,
 from ..run.lending import Lender
 from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure,
                              says_goodbye)
-from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, REPLIES, Buffer, EndOfStream, Frame,
-                           NotAFrame)
+from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, PING, REPLIES, Buffer, EndOfStream,
+                           Frame, NotAFrame, pack)
 from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
 from ..wire.legacy import likely_dialect
 from ..wire.limits import Limits
@@ -141,6 +141,26 @@ def _is_last(frame: Any, connection: _Connection) -> bool:
     if not says_goodbye(connection.session):
         raise ProtocolError(connection.address, "more than one reply", "maybe")
     return True
+
+
+async def connect(client: Client, peer: PeerArgument) -> None:
+    """Have a connection open for the next call, unless there is one.
+
+    :raises NetError: nothing ran.
+    """
+    pool = _pools(client).pool(peer)
+    connection = None if pool.is_connected else await pool.take()
+    if connection is None:
+        return
+    try:
+        # A server gives one up that asks for nothing.
+        number, in_order = client.next_number(), False
+        frame = await connection.exchange(pack(PING, number, b""), number, None)
+        in_order = not is_refusal(frame) and not _is_last(frame, connection)
+    finally:
+        if not in_order:
+            pool.discard(connection)
+    pool.give_back(connection)
 
 
 def stream(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
@@ -296,6 +316,11 @@ class _Pool:
         if connection is not None:
             self._open[connection] = places
         return connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, in use or not."""
+        return bool(self._open)
 
     def _take_idle(self) -> Optional[_Connection]:
         now, revision = uptime(), self.client.settings.revision

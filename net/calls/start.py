@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple
 
 from ..context import current
+from ..errors import NetError
 from ..executors import Coroutines
 from ..identity import PeerArgument, address_of
 from ..log import SafeLog
@@ -14,6 +16,9 @@ from ..run.client import Client
 from . import aio
 
 log = SafeLog("net.calls")
+
+# Seconds that are waited for connections that no call needs yet.
+CONNECT_TIME = 1.0
 
 
 class Call(Future):  # type: ignore[type-arg]
@@ -107,6 +112,30 @@ def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument],
                 task.add_done_callback(tasks.discard)
     loop.call_soon_threadsafe(begin)  # waking it for each would take longer
     return calls
+
+
+def connect(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument]) -> None:
+    """Have a connection to each of some peers for calls that are started next. Waits for them, a
+    second at most, unless that would block an event loop; a peer that cannot be reached is left to
+    its call."""
+    loop = client.own_loop = coroutines.loop()
+    tasks = client.started
+
+    async def one(peer: PeerArgument) -> None:
+        with suppress(NetError, OSError):
+            await aio.connect(client, peer)
+
+    async def all_of_them() -> None:
+        made = [loop.create_task(one(peer)) for peer in peers]
+        for task in made:  # they go on when the time is over
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if made:
+            await asyncio.wait(made, timeout=CONNECT_TIME)
+
+    connecting = asyncio.run_coroutine_threadsafe(all_of_them(), loop)
+    if asyncio._get_running_loop() is None:
+        wait([connecting], 2 * CONNECT_TIME)  # or less, if that loop ends
 
 
 def _end_with(context: Any, call: Call) -> None:

@@ -54,7 +54,7 @@ while len(started) < {others}:
 """
 
 CALLER = """
-import json
+import json, time
 import net
 
 where = net.remote("where")
@@ -71,10 +71,19 @@ def sent_for_listings():
         where.peers()
     return sent() - before
 
+def connections():
+    # Lines of sockets, the fourth column their state: 01 is established.
+    return sum(line.split()[3] == "01" for line in open("/proc/self/net/tcp"))
+
+end = time.monotonic() + 20
+while connections() < {peers} and time.monotonic() < end:
+    time.sleep(0.05)
+connected = connections()
 quiet = [sent_for_listings() for _ in range(10)]
 before = sent()
 results = where.all()
-print(json.dumps([quiet, len(set(results.values())), len(results), sent() - before]))
+print(json.dumps([quiet, len(set(results.values())), len(results), sent() - before,
+                  connected, connections()]))
 """
 
 MAPPING = """
@@ -116,11 +125,14 @@ def crowd(build, tmp_path_factory) -> Iterator[Crowd]:
 
 
 def test_two_hundred_peers_are_called_at_once_and_known_without_a_packet(crowd):
-    quiet, pids, count, sent = json.loads(crowd.empty.python(CALLER.format(peers=PEERS), 120))
+    quiet, pids, count, sent, connected, later = json.loads(
+        crowd.empty.python(CALLER.format(peers=PEERS), 120))
     assert pids == count == PEERS
     # What peers tell each other now and then is not asked for: a hundred listings without a packet.
     assert min(quiet) == 0
     assert sent >= 2 * PEERS, "the counter counts"
+    # Whoever has waited for so many is connected to them, and calls take those connections.
+    assert connected >= PEERS * 9 // 10 and later - connected <= PEERS // 10
 
 
 def test_a_third_of_two_hundred_killed_during_a_map_loses_and_repeats_nothing_else(crowd):

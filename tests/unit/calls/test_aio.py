@@ -6,19 +6,23 @@ import gc
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Iterator, List
 
 import pytest
 
 import net
-from net.calls import aio
+from net.calls import aio, start
 from net.calls.aio import AsyncRemoteIterator
+from net.executors import Coroutines
 from net.identity import encode_text
 from net.run.client import Client
 from net.run.loop import Loop
 from net.settings import settings
 from net.wire.frames import ASK, END, FAILURE, ITEM, RESULT, pack
-from strangers import NONSENSE, Producer, Stranger, close, http, reset, says, silence
+from service import Service, until
+from strangers import (NONSENSE, Producer, Stranger, close, greeted, http, reset, says,
+                       silence)
 from times import patience
 
 TAG = encode_text("awaited")
@@ -245,6 +249,74 @@ def test_a_connection_that_was_given_up_while_it_greets_harms_not_the_next(
         asyncio.run(some())
     finally:
         stranger.stop()
+
+
+# ----------------------------------------------------------------------------- connecting before
+
+@pytest.fixture
+def coroutines(client) -> Iterator[Coroutines]:
+    one = Coroutines()
+
+    async def close_all() -> None:
+        aio._pools(client).close()
+    yield one
+    asyncio.run_coroutine_threadsafe(close_all(), one.loop()).result(patience(5))
+    one.close()
+
+
+def test_a_call_takes_the_connection_that_was_made_for_it(client, coroutines):
+    with Service() as service:
+        # Neither one that nobody serves nor a second attempt makes another.
+        nobody = socket.create_server(("127.0.0.1", 0))
+        gone = nobody.getsockname()
+        nobody.close()
+        for _ in range(2):
+            start.connect(client, coroutines, [gone, service.address])
+        assert service.server.connections == 1
+        made, = start.start(client, coroutines, [service.address], encode_text("add"), (2, 3), {})
+        assert made.result(patience(5)) == 5
+        assert service.server.connections == 1 and service.ran == [("add", (2, 3))]
+
+
+@pytest.mark.parametrize("treat", [silence, greeted(silence)], ids=["no HELLO", "no reply"])
+def test_one_that_does_not_answer_holds_connecting_up_for_its_time_only(
+        client, coroutines, treat, monkeypatch):
+    monkeypatch.setattr(start, "CONNECT_TIME", 0.05)
+    stranger = Stranger(0, treat)
+    try:
+        with Service() as service:
+            start.connect(client, coroutines, [stranger.address[:2], service.address])
+            until(lambda: service.server.connections == 1)
+            assert client.started, "it goes on"
+    finally:
+        stranger.stop()
+    until(lambda: not client.started)
+
+
+@pytest.mark.parametrize("answer", [
+    close, says(frame(RESULT, b"null", 77)), says(frame(99, b"{}", 1)),
+    says(frame(RESULT, b"null", 1) * 2),
+    says(frame(FAILURE, b'{"refused":"PeerBusy","ran":"no","reason":"x"}', 0))])
+def test_nonsense_or_a_refusal_instead_of_a_sign_of_life_leaves_no_connection(client, answer):
+    stranger = Stranger(0, greeted(answer))
+
+    async def some() -> None:
+        with suppress(net.NetError):
+            await aio.connect(client, stranger.address[:2])
+        pool = aio._pools(client).pool(stranger.address[:2])
+        assert not pool.is_connected and not pool._places
+    try:
+        asyncio.run(some())
+    finally:
+        stranger.stop()
+
+
+def test_connecting_from_a_coroutine_does_not_wait(client, coroutines):
+    async def some() -> None:
+        start.connect(client, coroutines, [service.address])
+    with Service() as service:
+        asyncio.run_coroutine_threadsafe(some(), coroutines.loop()).result(patience(5))
+        until(lambda: service.server.connections == 1)
 
 
 def test_a_place_is_handed_on_in_the_order_of_asking(client, producer, kept_settings):

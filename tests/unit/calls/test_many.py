@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import net
 from net import context
-from net.calls import many, spread, ways, workers
+from net.calls import many, spread, start, ways, workers
 from net.calls.start import Call
+from net.discovery import functions
 from net.run.balance import MOST, Balance
 from each import each
 from times import patience
@@ -735,3 +736,14 @@ def test_an_executor_keeps_errors_and_retries_what_did_not_run():
 def test_letting_go_of_an_executor_ends_its_threads():
     f = Fake(lambda peer: peer, [A])
     assert net.Executor().submit(f).result(patience(5)) == A
+
+
+# ----------------------------------------------------------------------------------- waiting for
+
+@pytest.mark.parametrize("at_least, connected", [(0, []), (15, []), (16, [[A, B]])])
+def test_whoever_waits_for_many_is_connected_to_them(monkeypatch, at_least, connected):
+    seen: List[Any] = []
+    monkeypatch.setattr(functions, "peers_with", lambda *args: [A, B])
+    monkeypatch.setattr(start, "connect", lambda client, coroutines, peers: seen.append(peers))
+    assert net.remote("many").peers(at_least=at_least) == [A, B]
+    assert seen == connected
