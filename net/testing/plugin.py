@@ -3,9 +3,13 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Mapping, Optional
 
 import pytest
+
+# Which process has chosen NET_PORT_START, and what. A process that inherits both, as each worker of
+# pytest-xdist does, chooses a range of its own.
+CHOSEN = "PYTEST_NET_PORT_START"
 
 
 def pytest_load_initial_conftests(early_config: Any) -> None:
@@ -22,13 +26,34 @@ def _keep_alone(config: Any) -> None:
     """Keep the tests on this host, and their own peer away from others there, unless somebody has
     said where they belong."""
     os.environ.setdefault("NET_HOST", "127.0.0.1")
-    if not os.environ.keys() & {"NET_PORT", "NET_PORT_START"}:
-        from . import PORTS, free_ports
+    if _is_said():
+        return
+    from . import PORTS, free_ports
 
-        held = ExitStack()
-        os.environ["NET_PORT_START"] = str(held.enter_context(free_ports(PORTS)))
-        held.callback(os.environ.pop, "NET_PORT_START", None)
-        config.add_cleanup(held.close)
+    held = ExitStack()
+    start = str(held.enter_context(free_ports(PORTS)))
+    ours = {"NET_PORT_START": start, CHOSEN: f"{start} by {os.getpid()}"}
+    held.callback(_set, {name: os.environ.get(name) for name in ours})
+    _set(ours)
+    config.add_cleanup(held.close)
+
+
+def _is_said() -> bool:
+    """Whether it is said which ports the peer of this process has."""
+    start = os.environ.get("NET_PORT_START")
+    if start is None:
+        return "NET_PORT" in os.environ
+    chosen, by, process = os.environ.get(CHOSEN, "").partition(" by ")
+    return not by or chosen != start or process == str(os.getpid())
+
+
+def _set(values: Mapping[str, Optional[str]]) -> None:
+    """Set variables of the environment; None removes one."""
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture

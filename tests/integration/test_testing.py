@@ -209,6 +209,57 @@ def test_the_suite_of_the_page_is_green(tmp_path: Path):
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout
 
 
+WORKER = """
+import os
+import subprocess
+import sys
+
+import net
+
+RANGE = net.PORT_START
+
+def test_it_is_alone():
+    assert list(net.peers()) == []
+    assert str(RANGE) != os.environ.get("OTHER") and net.Peer().port in range(RANGE, RANGE + 6)
+    if "OTHER" in os.environ:
+        return
+    os.environ["OTHER"] = str(RANGE)
+    # As pytest-xdist starts its workers: with all that is in the environment by then.
+    worker = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "net.testing.plugin",
+                             __file__], stdout=subprocess.PIPE, text=True)
+    assert worker.returncode == 0, worker.stdout
+"""
+
+
+def test_a_run_of_tests_within_another_is_alone_too(tmp_path: Path):
+    (tmp_path / "test_alone.py").write_text(WORKER)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "net.testing.plugin"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment(NET_HOST=None, NET_PORT_START=None, PYTEST_DISABLE_PLUGIN_AUTOLOAD=1))
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+
+
+CHOSEN = "PYTEST_NET_PORT_START"
+
+
+@pytest.mark.parametrize("said, is_said", [
+    ({}, False), ({"NET_PORT_START": "24000"}, True), ({"NET_PORT": "24000"}, True),
+    ({"NET_PORT_START": "24000", CHOSEN: "24000 by 1"}, False),
+    ({"NET_PORT_START": "24000", CHOSEN: f"24000 by {os.getpid()}"}, True),
+    # Somebody has said another one since.
+    ({"NET_PORT_START": "25000", CHOSEN: "24000 by 1"}, True),
+    ({CHOSEN: f"24000 by {os.getpid()}"}, False)])
+def test_a_range_that_somebody_has_said_is_kept(monkeypatch, said, is_said):
+    from net.testing import plugin  # pytest wants to load it first
+
+    for name in ("NET_PORT_START", "NET_PORT", CHOSEN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert plugin._is_said() is is_said
+
+
 def test_an_application_that_cannot_be_loaded_is_an_error_that_says_why(capfd):
     with pytest.raises(net.NetError, match="not_there has ended with 1"):
         with net.testing.peers(1, app="not_there"):

@@ -30,11 +30,15 @@ print("\\n".join(names))
 """
 
 
-# A user's suite: pytest, installed beside app-net, finds the fixture by itself.
+# A user's suite: pytest, installed beside app-net, finds the fixture by itself. Its workers, if it
+# has some, do not meet.
 SUITE = """
 import net
+import pytest
 
-def test_peers_are_there(net_peers):
+@pytest.mark.parametrize("time", [1, 2])
+def test_peers_are_there(net_peers, time):
+    assert list(net.peers(refresh=True)) == []
     a, b = net_peers(2)
     assert [net.null(peer=peer) for peer in (a, b)] == ["NULL"] * 2
 """
@@ -55,10 +59,11 @@ def main() -> None:
         assert set(imported) == modules_of_checkout(), sorted(imported)
         run(python, "-m", "net", "demo", cwd=folder)
         assert "usage: app-net " in run(scripts / "app-net", "--help", cwd=folder)
-        run(python, "-m", "pip", "install", "--quiet", "pytest>=7.4", "rich>=13")
+        run(python, "-m", "pip", "install", "--quiet", "pytest>=7.4", "pytest-xdist", "rich>=13")
         run(python, "-I", "-c", "import net.cli.rich_view", cwd=folder)
         (folder / "test_suite.py").write_text(SUITE)
-        assert "1 passed" in run(scripts / "pytest", "-W", "error", "test_suite.py", cwd=folder)
+        for workers in ([], ["-n", "2"]):
+            assert "2 passed" in run(scripts / "pytest", *workers, "test_suite.py", cwd=folder)
         print(f"{wheel.name}: {len(imported)} modules imported from an empty environment")
 
 
