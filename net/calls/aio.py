@@ -241,7 +241,7 @@ class _Pools:
 
 
 def _pools(client: Client) -> _Pools:
-    loop = asyncio.get_running_loop()
+    loop, client = asyncio.get_running_loop(), client.acting()
     pools = client.by_loop.get(loop)
     if pools is None:
         pools = client.by_loop[loop] = _Pools(client)

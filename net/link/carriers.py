@@ -20,10 +20,13 @@ class Carriers:
 
     :param new_loop: makes a loop for an engine, which has one of its own.
     :ivar instance: of this process.
+    :ivar through: what each carrier is used through that leads to an address. A test can let it be
+        a network that has faults.
     """
 
     def __init__(self, settings: Settings, new_loop: Callable[[], Any]) -> None:
         self.instance = ""
+        self.through: Callable[[Carrier], Carrier] = _directly
         self._settings = settings
         self._new_loop = new_loop
         self._tcp = TcpCarrier()
@@ -43,13 +46,13 @@ class Carriers:
         """
         if not address[0].endswith(ENGINE_SUFFIX):
             if self._memory is not None and address[0] == self._memory_host:
-                return self._memory, Endpoint(self._memory.name, *address)
-            return self._tcp, Endpoint.of(address)
+                return self.through(self._memory), Endpoint(self._memory.name, *address)
+            return self.through(self._tcp), Endpoint.of(address)
         engine = self.engine
         if engine is None:
             raise OSError(self.why_none or "it is reached through an engine: set NET_ENGINE and "
                                            "NET_ROUTER")
-        return engine, Endpoint(engine.name, *address)
+        return self.through(engine), Endpoint(engine.name, *address)
 
     @property
     def memory(self) -> MemoryCarrier:
@@ -134,6 +137,10 @@ class Carriers:
             self._loop.abandon()
             engine.abandon()
             self._inherited.append(engine)
+
+
+def _directly(carrier: Carrier) -> Carrier:
+    return carrier
 
 
 def link_problem(sock: socket.socket, seconds: float) -> str:

@@ -96,6 +96,9 @@ class Client:
         self.other_way: Callable[[Address], Optional[Address]] = lambda address: None
         #: Gives the tag that old programs have for a function of this process.
         self.old_tag: Callable[[bytes], bytes] = lambda tag: tag
+        #: Gives the client that calls for the running function, where a test has several peers in
+        #: this process; None elsewhere.
+        self._chosen: Optional[Callable[[], Client]] = None
         #: The asyncio loop of started calls; None until there is one.
         self.own_loop: Any = None
         #: Its tasks, which the loop itself does not hold.
@@ -182,13 +185,33 @@ class Client:
         return RemoteIterator(begin, peer, tag, self.settings.limits)
 
     def _find_pool(self, peer: Any) -> Pool:
-        address = address_of(peer)
-        if len(self._by_argument) >= MAX_ARGUMENTS:
-            self._by_argument.clear()
-        pool = self._pools.setdefault(address, Pool(self, address))
-        if isinstance(peer, (bytes, str, tuple)):  # net.Peer() may move to another port
+        acting = self.acting()
+        pool = acting.pool(address_of(peer))
+        if acting is self and self._chosen is None and isinstance(peer, (bytes, str, tuple)):
+            # Not a peer itself: net.Peer() may move to another port.
+            if len(self._by_argument) >= MAX_ARGUMENTS:
+                self._by_argument.clear()
             self._by_argument[peer] = pool
         return pool
+
+    def pool(self, address: Address) -> Pool:
+        """The connections of this client to an address."""
+        found = self._pools.get(address)
+        return self._pools.setdefault(address, Pool(self, address)) if found is None else found
+
+    def acting(self) -> Client:
+        """The client that calls for the running function: this one, but in a test that has several
+        peers in this process."""
+        return self if self._chosen is None else self._chosen()
+
+    def choose(self, chosen: Optional[Callable[[], Client]]) -> Optional[Callable[[], Client]]:
+        """Have a function give the client that calls for the running function; None for this one.
+
+        :returns: what there was before.
+        """
+        before, self._chosen = self._chosen, chosen
+        self._by_argument.clear()  # each call asks it
+        return before
 
     def dialect(self, address: Address) -> str:
         """The old dialect that was last heard from an address, empty for none."""

@@ -73,7 +73,9 @@ def _processes(app: Optional[str], values: Dict[str, Any],
     count = len(each)
     with ExitStack() as stack:
         start = stack.enter_context(free_ports(max(PORTS, count)))
-        network = {"host": "127.0.0.1", "port_start": start, "port_range": max(PORTS, count) - 1}
+        # Over Unix sockets there would be a second way, which no fault is on.
+        network = {"host": "127.0.0.1", "unix": False,
+                   "port_start": start, "port_range": max(PORTS, count) - 1}
         stack.enter_context(_only({**values, **network}))
         stack.enter_context(_alone(range(start, start + max(PORTS, count))))
         # All of them start at the same time.

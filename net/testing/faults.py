@@ -1,6 +1,9 @@
-"""A peer whose connections go through a network that can be told to be bad."""
+"""A peer whose network can be told to be bad: what others open to it goes through it, and what it
+opens itself."""
 from __future__ import annotations
 
+import errno
+import os
 import random
 import select
 import socket
@@ -8,15 +11,16 @@ import struct
 import threading
 from collections import deque
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from ..discovery import known_peers
 from ..discovery.lan.beacon import Beacon
 from ..discovery.lan.finder import Lan
-from ..discovery.lan.sockets import Sockets
+from ..discovery.lan import asker
+from ..discovery.lan.sockets import Sockets, open_at
 from ..errors import Address
-from ..link.base import Endpoint, Listener
+from ..link.base import Carrier, Deadline, Endpoint, Listener
 from ..link.interfaces import Interface
 from ..peer import _Peer
 from ..process import process
@@ -41,7 +45,7 @@ class Faults:
     :ivar loss: share of the pieces that are lost at first, and so come late, as with TCP; and of
         the datagrams, which never come.
     :ivar frozen: whether nothing passes.
-    :ivar cut: whether connections end as soon as they begin, and no datagrams pass.
+    :ivar cut: whether no connection can be made, either way, and no datagrams pass.
     """
 
     def __init__(self) -> None:
@@ -60,11 +64,14 @@ class Faults:
         self.delay = self.loss = 0.0
         self.frozen = self.cut = False
 
-    def end_connections(self) -> None:
+    def end_connections(self, own: bool = True) -> None:
         """End all connections by a reset, and wait until they have ended: no call may still find
-        one of them good. Not in the loop."""
+        one of them good. Not in the loop.
+
+        :param own: those that the peer has opened itself, too.
+        """
         with self._lock:
-            pumps = list(self._pumps)
+            pumps = [pump for pump in self._pumps if own or not pump.own]
         for pump in pumps:
             pump.reset()
         for pump in pumps:
@@ -84,10 +91,13 @@ class Faults:
             return None
         return self.delay
 
-    def carry(self, outer: socket.socket) -> socket.socket:
-        """The other end of a network between a connection and the peer."""
+    def carry(self, outer: socket.socket, own: bool = False) -> socket.socket:
+        """The other end of a network between a connection and the peer.
+
+        :param own: the peer has opened it. It may still be on its way to be connected.
+        """
         ours, theirs = socket.socketpair()
-        pump = _Pump(self, outer, ours)
+        pump = _Pump(self, outer, ours, own)
         with self._lock:
             self._pumps.add(pump)
         if self.cut:  # meanwhile
@@ -150,8 +160,10 @@ class _Way:
 class _Pump:
     """Passes on what comes, both ways, in one thread."""
 
-    def __init__(self, faults: Faults, outer: socket.socket, inner: socket.socket) -> None:
+    def __init__(self, faults: Faults, outer: socket.socket, inner: socket.socket,
+                 own: bool) -> None:
         self._faults = faults
+        self.own = own
         self._outer = outer
         self._inner = inner
         self._reset = False
@@ -167,6 +179,8 @@ class _Pump:
             inner.setblocking(False)
             ways = [_Way(outer, inner), _Way(inner, outer)]
             try:
+                while self.own and not self._reset and not _has_connected(outer, LOOK):
+                    pass
                 while ways and not self._reset:
                     ways = [way for way in ways if self._faults.frozen or way.deliver()]
                     self._wait(ways)
@@ -186,6 +200,53 @@ class _Pump:
         for way in ways:
             if way.source in readable:
                 way.receive(self._faults)
+
+
+def _has_connected(sock: socket.socket, seconds: float) -> bool:
+    """Whether a socket that is being connected has got there within some seconds.
+
+    :raises OSError: it has failed.
+    """
+    if not select.select([], [sock], [], seconds)[1]:
+        return False
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+    return True
+
+
+class FaultyCarrier:
+    """The ways out of a peer that has faults. See :class:`~net.link.base.Carrier`."""
+
+    def __init__(self, faults: Faults, carrier: Carrier) -> None:
+        self._faults = faults
+        self._carrier = carrier
+        self.name = carrier.name
+        self.listen = carrier.listen
+
+    def connect(self, endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+        while self._faults.frozen:
+            sleep(min(LOOK, deadline.remaining()))
+        self._check()
+        return self._faults.carry(self._carrier.connect(endpoint, deadline), own=True)
+
+    def start(self, endpoint: Endpoint) -> socket.socket:
+        if self._faults.frozen:
+            raise BlockingIOError(errno.EAGAIN, "it stands still")
+        self._check()
+        sock = self._carrier.start(endpoint)
+        try:
+            _has_connected(sock, 0)  # within a host it is known already if not
+            near = self._faults.carry(sock, own=True)
+        except BaseException:
+            sock.close()
+            raise
+        near.setblocking(False)
+        return near
+
+    def _check(self) -> None:
+        if self._faults.cut:
+            raise OSError(errno.ENETUNREACH, "cut by a fault")
 
 
 class _FaultyListener:
@@ -249,7 +310,32 @@ class FaultySockets(Sockets):
             send(*args)
 
 
-def _attempt(send: Callable[..., None], *args: Any) -> None:
+class FaultyQuestions(socket.socket):
+    """The socket of a search, in a network that can be told to be bad."""
+
+    def __init__(self, faults: Faults, sock: socket.socket) -> None:
+        super().__init__(sock.family, sock.type, sock.proto, sock.detach())
+        self.setblocking(False)
+        self._faults = faults
+
+    def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
+        # What would hold up the answer on its way back holds up the question.
+        there, back = self._faults.fate(), self._faults.fate()
+        if there is not None and back is not None:
+            if not there + back:
+                return super().sendto(data, address)
+            process.loop.call_later(there + back,
+                                    partial(_attempt, super().sendto, data, address))
+        return len(data)
+
+    def recvfrom(self, *args: Any) -> Any:
+        while True:
+            found = super().recvfrom(*args)
+            if self._faults.passes_datagrams:
+                return found
+
+
+def _attempt(send: Callable[..., object], *args: Any) -> None:
     try:
         send(*args)
     except OSError:
@@ -288,7 +374,7 @@ class FaultyPeer(_Peer):
         elif fault == "full":
             server.refuse_all("it is full, as its test wants it")
             # One whose call has just been answered may still count as in use.
-            faults.end_connections()
+            faults.end_connections(own=False)
         else:
             setattr(faults, *changes[fault])
             if fault == "cut":
@@ -296,7 +382,15 @@ class FaultyPeer(_Peer):
 
 
 class LanPeer(FaultyPeer):
-    """One on this host's network, through which its datagrams go, too."""
+    """The one of a process on this host's network. All that this process sends goes through it,
+    its datagrams, too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Before the application can send anything.
+        process.client.carriers.through = partial(FaultyCarrier, self.faults)
+        setattr(asker, "open_at", lambda interface: FaultyQuestions(
+            self.faults, open_at(interface)))
 
     def launch(self) -> _Peer:
         if not self.launched:

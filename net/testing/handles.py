@@ -38,31 +38,34 @@ class TestPeer:
         return remote(name).on(self.id)(*args, **kwargs)
 
     def delay(self, seconds: float) -> None:
-        """All that is sent on its connections, and each of its datagrams, takes so much longer,
-        either way. Searches find it later, or miss it."""
+        """All that it sends and is sent takes so much longer. Searches find it later, or miss
+        it."""
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"a delay is seconds from 0 on, not {seconds!r}")
         self._apply("delay", seconds)
 
     def loss(self, share: float) -> None:
-        """This share of what is sent on its connections is lost. As with TCP it comes all the same,
-        but late: after 0.2 seconds, or more if it is lost again. Datagrams that are lost never
-        come: searches find it later, or miss it."""
+        """This share of what it sends and is sent is lost. As with TCP it comes all the same, but
+        late: after 0.2 seconds, or more if it is lost again. Datagrams that are lost never come:
+        searches find it later, or miss it."""
         if not 0 <= share < 1:
             raise ValueError(f"a share is from 0 to below 1, not {share!r}")
         self._apply("loss", share)
 
     def cut(self) -> None:
-        """Its connections break, and new ones end at once: calls raise PeerLost or
-        PeerUnreachable. Searches do not find it."""
+        """Nobody reaches it, and it reaches nobody: connections break, and new ones end at once, so
+        that calls raise PeerLost or PeerUnreachable. Searches do not find it, and it finds
+        nobody."""
         self._apply("cut")
 
     def full(self) -> None:
-        """It takes no connection any more, and those that there are break: calls raise PeerBusy."""
+        """It takes no connection any more, and those that others have opened break: calls raise
+        PeerBusy. Its own calls go on."""
         self._apply("full")
 
     def freeze(self) -> None:
-        """It stands still: connections are taken, and nothing is answered, datagrams neither."""
+        """It stands still and says nothing: connections are taken, and what they bring waits until
+        it is healed."""
         self._apply("freeze")
 
     def heal(self) -> None:
@@ -99,7 +102,7 @@ class LocalPeer(TestPeer):
         if self.alive:
             self._peer.apply("heal")
         self._peer.close()
-        self._peer.faults.end_connections()
+        self._peer.close_connections()
         process.peers.remove(self._peer)
 
     @property

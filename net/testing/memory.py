@@ -1,6 +1,7 @@
 """A network within this process: peers in memory, and what finds them."""
 from __future__ import annotations
 
+import copy
 import json
 import os
 import threading
@@ -10,6 +11,7 @@ from time import monotonic
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .. import events
+from ..context import current
 from ..discovery import known_peers
 from ..discovery.answers import Answer
 from ..discovery.finder import Listing, Search
@@ -19,9 +21,11 @@ from ..link.base import Endpoint, Listener
 from ..link.memory import HOST
 from ..peer import FriendlyId, _Peer
 from ..process import process
+from ..run.client import Client
 from ..run.loop import Loop, Timer
 from ..settings import settings
-from .faults import FaultyPeer, Faults
+from ..wire.session import encode_preface
+from .faults import FaultyCarrier, FaultyPeer, Faults
 
 # Seconds until a peer that was killed is missed by itself: on a LAN it takes up to three.
 MISSED_SECONDS = 1.0
@@ -44,10 +48,20 @@ class MemoryPeer(FaultyPeer):
         super().__init__(launch=False, test=True, group=values.get("group"))
         self._values = values
         self.instance = instance
+        #: What has served its calls, up to now.
+        self.servers: List[Any] = []
+        #: Calls for the functions that are called through it.
+        self.client = process.client
         if instance != process.instance:
+            self.client = _Deputy(self)
             self.SUBSCRIPTIONS = {}
             self.publisher = Publisher(self.SUBSCRIPTIONS, process.loop, settings,
                                        events.own_events().places)
+
+    def launch(self) -> _Peer:
+        super().launch()
+        self.servers.append(self.server)
+        return self
 
     def _endpoints(self) -> List[Listener]:
         self.bound = [HOST]
@@ -66,10 +80,51 @@ class MemoryPeer(FaultyPeer):
             found["label"] = self._values["name"]
         return found
 
+    def close_connections(self) -> None:
+        """End all connections, of either side, and leave none to the next call."""
+        self.faults.end_connections()
+        self.client.close_idle()
+        for loop, pools in list(self.client.by_loop.items()):
+            try:
+                loop.call_soon_threadsafe(pools.close)
+            except RuntimeError:
+                pass  # it has ended, and has closed them
+
     def abandon(self) -> None:
         super().abandon()
+        if self.client is not process.client:
+            self.client.forget()
         if self.publisher is not None:
             self.publisher.forget()
+
+
+class _Deputy(Client):
+    """The calls of the functions that are called through a peer, by its own network."""
+
+    def __init__(self, peer: MemoryPeer) -> None:
+        super().__init__(settings, process.loop)
+        everybodys = process.client
+        self._peer = peer
+        self.instance = peer.instance
+        self.missed, self.other_way = everybodys.missed, everybodys.other_way
+        self.old_tag = everybodys.old_tag
+        everybodys.carriers.memory  # made for both
+        self.carriers = copy.copy(everybodys.carriers)
+        self.carriers.through = partial(FaultyCarrier, peer.faults)
+
+    def preface(self, to: Optional[Address] = None) -> bytes:
+        return encode_preface(self._peer.group, instance=self.instance, to=to)
+
+
+def _acting() -> Client:
+    """The client that calls for the running function, whose peer may have been killed."""
+    context = current()
+    if context is not None and context.server is not None:
+        for peer in list(process.peers):
+            if isinstance(peer, MemoryPeer) and context.server in peer.servers:
+                peer.client.own_loop = process.client.own_loop
+                return peer.client
+    return process.client
 
 
 class MemoryFinder:
@@ -182,6 +237,7 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
     own = MemoryPeer({}, process.instance)
     with process.lock:
         before, process.peer = process.peer, own
+    chosen = process.client.choose(_acting)
     try:
         with known_peers().elsewhere(lambda address: address in finder.members, [finder]):
             own.launch()
@@ -192,6 +248,7 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
                 own.close()
     finally:
         finder.close()
+        process.client.choose(chosen)
         with process.lock:
             process.peer = before
             process.peers.remove(own)

@@ -184,6 +184,53 @@ def test_kill(processes):
         assert farm.render("x", peer=b) == "x rendered"
 
 
+def until(fact, seconds: float = 20) -> None:
+    """Wait until something is so."""
+    ends = time.monotonic() + patience(seconds)
+    while not fact():
+        assert time.monotonic() < ends, "it is not so"
+        time.sleep(0.02)
+
+
+@BOTH
+def test_delay_and_loss_are_on_its_own_calls_too(processes):
+    with net.testing.peers(2, app="farm", processes=processes) as [a, b]:
+        a.delay(0.15)
+        assert farm.seconds_of(b.id, peer=a) >= 0.3
+        a.heal()
+        a.loss(0.2)
+        assert farm.seconds_of(b.id, peer=a) > 0
+
+
+def test_a_peer_that_is_cut_reaches_and_hears_nobody(net_peers, tmp_path: Path):
+    a, b = net_peers(2, app="farm")
+    seen, heard = tmp_path / "seen", tmp_path / "heard"
+    seen.touch()
+    heard.touch()
+    farm.listen_to(b.id, str(heard), peer=a)
+    farm.keep_asking(b.id, str(seen), peer=a)
+
+    def asks() -> bool:
+        before = farm.how_many(peer=b)
+        time.sleep(0.2)
+        return farm.how_many(peer=b) > before
+
+    def hears(word: str) -> bool:
+        farm.announce(word, peer=b)
+        return word in heard.read_text()
+
+    until(lambda: asks() and "1\n" in seen.read_text() and hears("before"))
+    a.full()  # which is about those that want to connect to it
+    until(asks)
+    a.heal()
+    a.cut()
+    until(lambda: not asks())
+    until(lambda: seen.read_text().endswith("0\n0\n"))
+    assert not hears("meanwhile") and not asks() and not hears("meanwhile")
+    a.heal()
+    until(lambda: asks() and seen.read_text().endswith("1\n") and hears("after"))
+
+
 ALONE = """
 import os
 assert os.environ["NET_HOST"] == "127.0.0.1" and "NET_PORT_START" in os.environ, "not alone"

@@ -110,6 +110,105 @@ def test_a_function_sees_the_peer_that_it_was_called_through():
     assert net.Peer().id != own
 
 
+@net.connect
+def through(other, way: str):
+    """What another peer sees of one that calls it in some way."""
+    if way == "started":
+        return who.start(peer=other).result(WAIT)
+    return list(whos(peer=other))[0] if way == "streamed" else who(peer=other)
+
+
+@net.connect
+async def through_awaited(other):
+    return await who_awaited(peer=other)
+
+
+@net.connect
+async def who_awaited():
+    return who()
+
+
+@net.connect
+def whos():
+    yield who()
+
+
+@pytest.mark.parametrize("way", ["called", "started", "streamed", "awaited"])
+def test_what_a_function_calls_is_called_by_its_peer(way):
+    with in_memory(2, each=[{"group": "farm"}]) as [a, b]:
+        instance = net.info(peer=a)["instance"]
+        if way == "awaited":
+            found = through_awaited.start(b.id, peer=a).result(WAIT)
+        else:
+            found = through(b.id, way, peer=a)
+        assert found[0] == str(b.id) and found[2] == instance
+        only = net.connect("only", groups=["farm"])(lambda: 5)
+        try:
+            with pytest.raises(net.NetError, match="farm"):
+                only(peer=b)
+            # It is of its group for those that it calls, too.
+            assert a.call("test_testing.call_only", b.id) == 5
+        finally:
+            net.disconnect(only)
+
+
+@net.connect("test_testing.call_only")
+def call_only(other):
+    return net.remote("only").on(other)()
+
+
+entered, gate = threading.Event(), threading.Event()
+rendered: queue.Queue = queue.Queue()
+
+
+@net.connect
+def render_there(other) -> str:
+    entered.set()
+    assert gate.wait(WAIT)
+    return note(peer=other)
+
+
+@net.connect
+def note() -> str:
+    rendered.put(1)
+    return "noted"
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_stands_still_says_nothing_until_it_goes_on(warm):
+    entered.clear()
+    gate.clear()
+    with in_memory(2) as [a, b]:
+        if warm:
+            gate.set()
+            assert render_there(b.id, peer=a) == "noted" and rendered.get(timeout=WAIT)
+            entered.clear()
+            gate.clear()
+        running = render_there.start(b.id, peer=a)
+        assert entered.wait(WAIT)
+        a.freeze()
+        gate.set()
+        with pytest.raises(queue.Empty):
+            rendered.get(timeout=0.2)
+        a.heal()
+        assert rendered.get(timeout=WAIT) and running.result(WAIT) == "noted"
+
+
+@pytest.mark.parametrize("fault", ["cut", "kill"])
+def test_what_is_cut_or_killed_reaches_nobody(fault):
+    entered.clear()
+    gate.clear()
+    with in_memory(2) as [a, b]:
+        running = render_there.start(b.id, peer=a)
+        assert entered.wait(WAIT)
+        getattr(a, fault)()
+        gate.set()
+        with pytest.raises(net.PeerLost):
+            running.result(WAIT)
+        with pytest.raises(queue.Empty):
+            rendered.get(timeout=0.2)
+
+
 def test_each_has_what_it_says_of_itself():
     with in_memory(3, facts={"gpu": 1}, each=[
             {"is_hub": True, "name": "seven"}, {"group": "farm", "facts": {}}]) as [a, b, c]:

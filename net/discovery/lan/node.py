@@ -12,8 +12,8 @@ from typing import Callable, Dict, Iterable, List, Optional, Set
 
 from ...errors import Address
 from ...link import interfaces
-from ...link.base import Endpoint
-from ...link.tcp import TcpCarrier, is_own_address
+from ...link.carriers import Carriers
+from ...link.tcp import is_own_address
 from ...log import DISCOVERY, RateLimitedLog
 from ...peer import EVERYWHERE, bind_hosts
 from ...process import Process
@@ -304,7 +304,8 @@ class Node:
 
     def knock(self, address: Address) -> None:
         if address not in self._knocks:
-            self._knocks[address] = Knock(self._loop, address, self._knocked)
+            self._knocks[address] = Knock(self._loop, address, self._knocked,
+                                          self._process.client.carriers)
 
     def _knocked(self, address: Address, outcome: str) -> None:
         del self._knocks[address]
@@ -415,8 +416,9 @@ class Knock:
     """Finds out whether a port is open: a few connection attempts, the first that ends counts."""
 
     def __init__(self, loop: Loop, address: Address,
-                 ended: Callable[[Address, str], None]) -> None:
+                 ended: Callable[[Address, str], None], carriers: Carriers) -> None:
         self._loop = loop
+        self._carriers = carriers
         self._address = address
         self._ended = ended
         self._sockets: List[socket.socket] = []
@@ -425,7 +427,8 @@ class Knock:
 
     def _try(self) -> None:
         try:
-            sock = TcpCarrier().start(Endpoint.of(self._address))
+            carrier, endpoint = self._carriers.to(self._address)
+            sock = carrier.start(endpoint)
         except OSError:
             return  # out of descriptors, or no way there at the moment; the deadline tells
         self._sockets.append(sock)

@@ -20,6 +20,7 @@ from net.discovery.lan.sockets import open_socket
 from net.discovery.membership import Heard
 from net.link import interfaces
 from net.link.interfaces import GROUP, Interface
+from net.process import process
 from net.run.loop import Loop
 from each import each
 from times import patience
@@ -61,7 +62,8 @@ def make():
 
     def make(watching=True):
         loop, listing = Loop("test"), Listing()
-        lan = Lan(SimpleNamespace(loop=loop, instance=f"{len(made) + 1:02}" * 16), listing)
+        lan = Lan(SimpleNamespace(loop=loop, client=process.client,
+                                  instance=f"{len(made) + 1:02}" * 16), listing)
         listing.finder = lan
         closers: List[Any] = []
 
