@@ -1,7 +1,8 @@
 """Old programs in processes of their own, and what app-net and they can do with each other.
 
 They are the imitation in tests/support/old_program.py, which tests/unit/test_old_program.py holds
-to recorded bytes. Where a Python is installed that the real ones ran on, it runs on that one, too.
+to recorded bytes. Where a Python is installed that the real ones ran on, it runs on that one, too,
+and beside it the small one in tests/support/small_old_program.py.
 """
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ import sample
 from hearing import PUBLISHER, SUBSCRIBER, ask, until, wait_until_heard
 from net.process import process
 from net.run import old_peers
-from old_programs import OldError, OldProgram, old_python
+from old_programs import SCRIPT, SMALL, OldError, OldProgram, old_python
 
 Starter = Callable[..., OldProgram]
 
@@ -46,11 +47,11 @@ def start_old(port_range: range) -> Iterator[Starter]:
     started: List[OldProgram] = []
 
     def start(dialect: str, python: str = "", port: int = port_range[-1],
-              host: str = "127.0.0.1") -> OldProgram:
+              host: str = "127.0.0.1", script: Path = SCRIPT) -> OldProgram:
         path = {"python": find_python(python)} if python else {}
         if python and path["python"] is None:
             pytest.skip(f"Python {python} is not installed")
-        program = OldProgram(dialect, port, host=host, **path)
+        program = OldProgram(dialect, port, host=host, script=script, **path)
         started.append(program)
         return program
 
@@ -72,6 +73,40 @@ def dialect(request: Any) -> str:
 
 def call(old: OldProgram, name: str, *args: Any, **kwargs: Any) -> Any:
     return net.Peer().request(old.address, name, args, kwargs)
+
+
+# ------------------------------------------------------------------------------ a small one
+
+
+@pytest.mark.parametrize("dialect, python", [*ON_OLD_PYTHONS, ("0.4", ""), ("0.6", "")],
+                         ids=lambda one: one or "here")
+def test_a_small_one_calls_us_is_called_and_has_events_go_both_ways(
+        dialect, python, start_old, peer_process, port_range):
+    old = start_old(dialect, python, script=SMALL)
+    process = peer_process(PUBLISHER + SUBSCRIBER.format(options=f"peers={old.address!r}, ")
+                           .replace('"number", ', '"theirs", ') + """
+@net.connect("app.twice")
+def twice(value):
+    return value * 2
+""")
+    assert call(old, "app.echo", ["x", None, 2.5]) == ["x", None, 2.5]
+    with pytest.raises(net.InvalidConnection):
+        call(old, "app.nothing")
+    with pytest.raises(TypeError):
+        call(old, "app.echo")
+    assert old.call(process.address, "app.twice", 21) == 42
+    assert old.call(process.address, "app.nothing") == "INVALID"
+    facts = old.call(process.address, "net.defaults.handlers.info")
+    assert (facts["group"], facts["port"]) == ("None", process.address[1])
+    found = "[(peer.port, peer.info['wire']) for peer in net.peers(refresh=True)]"
+    assert (old.address[1], "documented") in ask(process, found)
+    old.do("subscribe", *process.address, "number", "app.on_tick")
+    process.execute("many(0, 5)")
+    until(lambda: old.heard == [0, 1, 2, 3, 4])
+    until(lambda: "theirs" in old.state()["subscriptions"])
+    for value in range(5):
+        old.do("fire", "theirs", [value], {})
+    assert wait_until_heard(process, 5) == list(range(5))
 
 
 # --------------------------------------------------------------------------- they call us

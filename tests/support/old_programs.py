@@ -13,6 +13,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from processes import START_LIMIT, environment
 
 SCRIPT = Path(__file__).with_name("old_program.py")
+#: The core of it, in few lines: it calls and is called, subscribes and publishes.
+SMALL = Path(__file__).with_name("small_old_program.py")
 
 
 class OldProgram:
@@ -22,7 +24,8 @@ class OldProgram:
     """
 
     def __init__(self, dialect: str, port: int, python: str = sys.executable,
-                 host: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+                 host: str = "127.0.0.1", prefix: Sequence[str] = (),
+                 script: Path = SCRIPT) -> None:
         """Start it and wait until it serves.
 
         :param prefix: the command that starts it elsewhere, e.g. in a namespace.
@@ -31,7 +34,7 @@ class OldProgram:
         self.dialect = dialect
         self._unread = b""
         self.process = subprocess.Popen(
-            [*prefix, python, str(SCRIPT), dialect, host, str(port)], stdin=subprocess.PIPE,
+            [*prefix, python, str(script), dialect, host, str(port)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env=environment(), bufsize=0, start_new_session=True)
         try:
             line = self._line(START_LIMIT)
@@ -64,7 +67,7 @@ class OldProgram:
     @property
     def heard(self) -> List[Any]:
         """The first argument of each event that it has heard, in order."""
-        return [args[0] for _, args, _ in self.state()["heard"]]
+        return [one[1][0] for one in self.state()["heard"]]
 
     @property
     def requests(self) -> List[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -17,9 +18,9 @@ RECORDED: Dict[str, Any] = json.loads(
 DIALECTS = {"0.3.5/py3.6": "0.3", "0.4.0/py3.6": "0.4", "0.6.2/py3.6": "0.6"}
 
 
-def program(version: str) -> Any:
+def program(version: str, script: Path = old_programs.SCRIPT) -> Any:
     """The module, as it runs in a process of its own."""
-    spec = importlib.util.spec_from_file_location("old_program_here", old_programs.SCRIPT)
+    spec = importlib.util.spec_from_file_location("old_program_here", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,6 +59,48 @@ def test_it_answers_as_the_real_one(record):
         assert ours["payload"] == theirs["payload"] == "error" and set(ours) == set(theirs)
         names = [text["traceback"].splitlines()[-1].split(":")[0] for text in (ours, theirs)]
         assert names[0] == names[1]
+
+
+# What the small one serves, and what nobody does.
+OF_THE_SMALL = ("a good request, then half", "an unknown tag", "garbage", "no kwargs",
+                "wrong arguments", "a request of the other", "the modern preface",
+                "subscription_handler")
+
+
+@each("record", [one for one in records("server") if one["version"] != "0.3.5/py3.6"
+                 and one["what"].startswith(OF_THE_SMALL)],
+      ids=lambda one: f"{one['version']}: {one['what']}")
+def test_the_small_one_answers_as_the_real_one(record):
+    module = program(record["version"], old_programs.SMALL)
+    found = module.answer(record["request"].encode("latin-1")[:1024])
+    expected = record["reply"].encode("latin-1")
+    if found != expected:
+        ours, theirs = module.decode(found), module.decode(expected)
+        assert ours["payload"] == theirs["payload"] == "error" and set(ours) == set(theirs)
+
+
+@pytest.mark.parametrize("version", [one for one in DIALECTS if "0.3" not in one])
+def test_the_small_one_asks_as_the_real_one(version, monkeypatch):
+    module = program(version, old_programs.SMALL)
+    asked: List[bytes] = []
+
+    class Socket:
+        def __init__(self, *arguments: Any) -> None:
+            self.recv, self.sendall = lambda size: module.encode(None), asked.append
+            self.close = lambda: None
+
+    monkeypatch.setattr(module.socket, "create_connection", Socket)
+    texts = [f"b'{module.coded(one)}'" for one in ("10.0.0.12:3010 -> None", "app.on_tick")]
+    own = [*PLACE, "app.on_tick"] if module.DIALECT == "0.6" else texts
+    module.answer(module.encode({
+        "connection": module.coded("net.defaults.handlers.subscription_handler"),
+        "args": ["tick", *own], "kwargs": {}}))
+    module.subscribe(*PLACE, "tick", "__main__.on_tick")
+    module.fire("tick", [7], {"what": "caf\xe9"})
+    wanted = [one["request"].encode("latin-1") for what in ("subscribe", "an event's delivery")
+              for one in records("client")
+              if one["version"] == version and one["what"].startswith(what)]
+    assert [module.decode(one) for one in asked] == [module.decode(one) for one in wanted]
 
 
 @pytest.mark.parametrize("version", DIALECTS)
