@@ -169,6 +169,11 @@ def test_a_search_that_may_not_take_rows_out_adds_none(small, search, start, sta
     # A program with an older app-net that starts now finds all in no time.
     rows = [line.split()[0] for line in here.run("cat", "/proc/net/arp").splitlines()[1:]]
     assert set(rows) <= {there.address, third.address}
+    # It is found where its host is named, and where this one has spoken to it since.
+    for named in ({"NET_PEERS": third.address}, {}):
+        result = search(here, before=UNPRIVILEGED, **named)
+        assert f"{third.address}:3010" in result["peers"]
+        assert result["primed"] == incomplete(here) == 0
     result = search(here, before=UNPRIVILEGED, NET_SWEEP=1)
     assert sorted(result["peers"]) == [f"{there.address}:3010", f"{third.address}:3010"]
     left = incomplete(here)

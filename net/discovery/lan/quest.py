@@ -226,7 +226,8 @@ class LanQuest:
             self._touching = True
             return 0.0, ("this user may not take addresses without a host out of the neighbour "
                          "table again, and searches of an older app-net here would ask each; if "
-                         "one on another host is missing, set NET_SWEEP=1")
+                         "one on another host is missing, name its host in NET_PEERS, or set "
+                         "NET_SWEEP=1")
         if self._may_show_an_old_one(now):
             return TICK, ""
         if self._has_an_old_one():
