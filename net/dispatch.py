@@ -25,7 +25,6 @@ from .wire import messages
 from .wire.failures import from_the_function
 from .wire.frames import Buffer, Fields
 from .wire.memo import Memo
-from .wire.memory import estimate
 from .wire.legacy import PLAIN, LegacySession, is_marked, unmarked
 
 note = RateLimitedLog(logging.getLogger(CALLS))
@@ -128,11 +127,14 @@ class NoRoom(PeerBusy):
 
 
 class Room:
-    """What one message takes of a budget, while its values are in use."""
+    """What one message takes of a budget, while its values are in use.
+
+    :ivar wanted: bytes with which there was no room.
+    """
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self.size = 0
+        self.size = self.wanted = 0
 
     def take(self, size: int) -> bool:
         """Take so many bytes more, or give some back below 0; whether there is room."""
@@ -147,6 +149,7 @@ class Room:
         :raises NoRoom: there is none.
         """
         if not self.take(size):
+            self.wanted = self.size + size
             raise NoRoom()
 
     def free(self) -> None:
@@ -267,11 +270,8 @@ class Dispatch:
 
     def _answer_large(self, frame: Fields, context: Context,
                       tally: Tally) -> Union[List[Buffer], Stream]:
-        _, number, tagged, text, _ = frame
         room = Room(self._memory)
         try:
-            if not room.take(estimate(text, tagged)):
-                return messages.encode_refusal(number, NoRoom())
             return self.answer(frame, context, tally, room.charge)
         finally:
             room.free()

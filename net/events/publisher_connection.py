@@ -19,7 +19,6 @@ from ..wire.deliveries import (MAX_FAILURES, Entry, Pair, Subscribe, encode_fail
                                encode_subscribe, encode_taken, encode_unsubscribe, read_events,
                                read_subscribed)
 from ..wire.frames import EVENT, FAILURE, RESULT, Frame
-from ..wire.memory import estimate
 from ..wire.messages import decode_reply, encode_call
 from ..wire.session import SUBSCRIBER_OPEN, Hello, caller_session, encode_preface
 from .handlers import Handler
@@ -273,33 +272,31 @@ class PublisherConnection(Receiver):
         size = len(frame.text) + sum(map(len, frame.buffers))
         if size > MAX_READ or frame.tagged and b'"!value"' in frame.text:
             self._hold(DECODER)
-            self._services.decoder.do(partial(self._estimate, frame, size))
+            self._services.decoder.do(partial(self._decode_elsewhere, frame, size))
         else:
             self._taken_as(frame, size, *_decode(frame, self._services.settings))
 
-    def _estimate(self, frame: Frame, size: int) -> None:
-        cost = estimate(frame.text, frame.tagged)
-        self._services.loop.call_soon(partial(self._find_room, frame, size, cost))
-
-    def _find_room(self, frame: Frame, size: int, cost: int) -> None:
-        """Have a frame read in another thread, as soon as there is memory for its values."""
+    def _find_room(self, frame: Frame, size: int, wanted: int) -> None:
+        """Have a frame read in another thread, as soon as there is so much memory."""
         if self._ended:
             return
         room = Room(self._services.memory)
-        if room.take(cost):
-            self._services.decoder.do(partial(self._decode_elsewhere, frame, size, room))
+        if room.take(wanted):
+            room.free()
+            self._services.decoder.do(partial(self._decode_elsewhere, frame, size))
         else:
-            again = partial(self._find_room, frame, size, cost)
+            again = partial(self._find_room, frame, size, wanted)
             self._services.loop.call_later(ROOM_TIME, again)
 
-    def _decode_elsewhere(self, frame: Frame, size: int, room: Room) -> None:
+    def _decode_elsewhere(self, frame: Frame, size: int) -> None:
+        room = Room(self._services.memory)
         try:
             found, problem = _decode(frame, self._services.settings, room.charge)
         except NoRoom:
-            # It takes more than its text says: once more, with room for twice what it has come to.
-            cost = 2 * room.size
+            # What it takes in the end is not known before it is read, if there is anything tagged.
+            wanted = room.wanted * (2 if frame.tagged else 1)
             room.free()
-            self._services.loop.call_soon(partial(self._find_room, frame, size, cost))
+            self._services.loop.call_soon(partial(self._find_room, frame, size, wanted))
             return
         self._services.loop.call_soon(partial(self._decoded, frame, size, room, found, problem))
 

@@ -1,7 +1,9 @@
 """How much memory the values of a message take.
 
 What JSON has itself is estimated from the text, before anything is made of it. Tagged objects are
-weighed when they have been made: of two sets with the same text, one may take four times as much.
+weighed when they have been made: of two sets with the same text, one may take four times as much,
+and of a time zone nothing stays. So a text with tagged objects is estimated piece by piece, as it
+is parsed: then no more than one piece is counted as what it does not become.
 """
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 from . import fast, pieces
 
 # Bytes of text that are looked at together: what they are split into takes some times their memory.
-PIECE = 64 * 1024
+PIECE = 16 * 1024
 # Of a long text one piece of so many is looked at, and so many in all at least: looking at each
 # would take longer than reading the values.
-MOST, LEAST = 8, 16
+MOST, LEAST = 8, 64
 # Keys of objects that are remembered: the parser makes one text of equal ones. And texts of a piece
 # that are looked at for keys; nobody knows beforehand which.
 MAX_KEYS = 4096
@@ -84,21 +86,47 @@ _NEGATIVE = (b"-6,", b"-7,", b"-8,", b"-9,")
 _LONG = 20
 
 
-def estimate(text: bytes, tagged: bool = False) -> int:
-    """Bytes of memory that are needed to read a text, besides those for its tagged objects.
+def estimate(text: bytes) -> int:
+    """Bytes of memory that are needed to read a text without tagged objects.
 
     Within a factor of 1.5 of the truth where the values are all of a kind.
     """
-    codec = None if tagged else fast.codec()
+    codec = fast.codec()
+    size = _count(text, len(text), codec, False)
+    if codec is not None and fast.LARGE <= len(text) <= pieces.PIECE:  # it reads the bytes
+        return size
+    return size_of_reading(text, size)
+
+
+def estimate_piece(piece: bytes, total: int) -> int:
+    """Bytes of memory for what a piece with tagged objects holds, besides these objects.
+
+    :param total: bytes of the whole text.
+    """
+    return _count(piece, total, None, True)
+
+
+def size_of_reading(text: bytes, size: int = 0) -> int:
+    """Bytes of memory that a text takes while it is read, with values of some size."""
+    if len(text) > pieces.PIECE:
+        return size + 3 * pieces.PIECE  # its bytes, made whole, and as a text
+    if text.isascii():
+        return len(text) + size
+    characters = len(text.translate(None, _CONTINUATIONS))
+    width = 4 if _FOUR_BYTES.search(text) else 2 if _TWO_BYTES.search(text) else 1
+    # Python begins to decode it as ASCII, and then makes room for as many characters as bytes.
+    return max(len(text) * (1 + width), characters * width + size)
+
+
+def _count(text: bytes, total: int, codec: Optional[fast.Codec], tagged: bool) -> int:
+    """Bytes of memory for what a text holds, which may be a piece of a longer one."""
     counts = _Counts(codec)
-    every = min(MOST, max(1, len(text) // (LEAST * PIECE)))
+    every = max(1, min(MOST, total // (LEAST * PIECE), len(text) // PIECE))
     secret = hash(text[-PIECE:])  # nobody else knows which pieces it chooses
     chosen = 0
     start, inside = 0, False
     for number in itertools.count():
-        piece = text[start:start + PIECE]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes comes with it
-            piece = text[start:start + PIECE + 1]
+        piece = text[start:_end(text, start)]
         if number % every == 0:
             chosen = number + hash((secret, number)) % every
         if number == chosen:
@@ -108,17 +136,18 @@ def estimate(text: bytes, tagged: bool = False) -> int:
         start += len(piece)
         if start >= len(text):
             break
-    size = counts.size(len(text))
-    if len(text) > pieces.PIECE:  # only the one that is parsed is there as a text
-        return size + 2 * pieces.PIECE
-    if codec is not None and len(text) >= fast.LARGE:  # it reads the bytes
-        return size
-    if text.isascii():
-        return len(text) + size
-    characters = len(text.translate(None, _CONTINUATIONS))
-    width = 4 if _FOUR_BYTES.search(text) else 2 if _TWO_BYTES.search(text) else 1
-    # Python begins to decode it as ASCII, and then makes room for as many characters as bytes.
-    return max(len(text) * (1 + width), characters * width + size)
+    return counts.size(len(text))
+
+
+def _end(text: bytes, start: int) -> int:
+    """Where a piece ends that begins there: not within an escape."""
+    end = start + PIECE
+    escape = text.rfind(b"\\", max(start, end - 5), end)
+    if escape >= 0:
+        before = text[start:escape + 1]
+        if (len(before) - len(before.rstrip(b"\\"))) % 2:
+            return max(end, escape + (6 if text[escape + 1:escape + 2] == b"u" else 2))
+    return end
 
 
 class _Counts:
@@ -178,9 +207,12 @@ class _Counts:
                 self._shared |= self._codec.shared(self._keys | new)
             keys = [key for key in keys if key in self._shared]
         if keys:
-            saved = _size_of_texts(keys, least) \
-                - _size_of_texts(list(new.intersection(keys)), least) - KEY * len(new)
-            self._size -= saved * len(texts) // looked_at
+            # Of those that were not looked at, as many are new as in the second half of these.
+            half = len(keys) // 2
+            late = set(keys[half:]) - self._keys - set(keys[:half])
+            self._size -= _size_of_texts(keys, least) * len(texts) // looked_at \
+                - _size_of_keys(new.intersection(keys), least) \
+                - _size_of_keys(late, least) * 2 * (len(texts) - looked_at) // looked_at
         if len(self._keys) < MAX_KEYS:
             self._keys |= new
 
@@ -237,9 +269,19 @@ def _size_of_texts(texts: List[bytes], least: int) -> int:
     return sum(map(size_of, [part for part in parts if len(part) >= least]))
 
 
+def _size_of_keys(keys: Set[bytes], least: int) -> int:
+    """Bytes of memory of keys that are there once, and of the parser's own table."""
+    return _size_of_texts(list(keys), least) + KEY * len(keys)
+
+
 def _slots(items: int) -> int:
     """What a list has room for when so many items have been appended to it."""
-    return items + (items >> 3) + 6 & ~3 if items else 0
+    if items > 100:
+        return items + (items >> 3)
+    slots = 0
+    while slots < items:
+        slots = slots + (slots + 1 >> 3) + 7 & ~3
+    return slots
 
 
 def _make_sizes() -> List[int]:
@@ -267,7 +309,7 @@ def _size_of_dict(keys: int) -> int:
 
 #: Bytes that an object keeps besides what it says itself: what its parts are, and the dict.
 _BESIDES = {"!fraction": 200 if KEEPS_FRACTIONS else 0, "!range": 16, "!uuid": 44, "!path": 120,
-            "!peer": 400, "!array": 350, "!memoryview": 80, "!timezone": 40}
+            "!peer": 400, "!array": 350, "!memoryview": 80, "!timezone": 40, "!lent": 40}
 #: Of a path with a drive.
 _OF_WINDOWS = 100
 #: How many numbers the content of a kind begins with.

@@ -27,7 +27,7 @@ from .frames import Buffer, MAX_BUFFERS
 from .garbage import collection
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
-from .memory import KEEPS_FRACTIONS, size_of, weigh
+from .memory import (KEEPS_FRACTIONS, estimate, estimate_piece, size_of, size_of_reading, weigh)
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
@@ -652,8 +652,9 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
     :param side: how errors call this process, such as ``at the peer``: they may be read elsewhere.
     :param borrow: makes what stands here for a value that the other side lends; None where nothing
         can be lent.
-    :param charge: is told of each some bytes of memory that tagged objects take beyond, or below 0
-        short of, what :func:`~.memory.estimate` said of the text. What it raises ends the reading.
+    :param charge: is told of the bytes of memory that reading will take, or, below 0, did not take:
+        of all for a text without tagged objects, else of the next piece and of what was made of
+        the last one. What it raises ends the reading.
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
@@ -686,6 +687,8 @@ def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits,
             if tagged and charge is None and len(text) <= MAX_DIGITS else None
         if found is not None:
             return found
+        if charge is not None and not tagged:
+            charge(estimate(text))
         restorer = _Restorer(buffers, len(text), borrow, charge) if tagged else None
         return _read(text, restorer, check, path, side)
     except (ProtocolError, ValueNotSupported, MemoryError):
@@ -773,12 +776,22 @@ def _read(text: bytes, restorer: Optional[_Restorer], check: Callable[[int], Non
             if len(text) > pieces.PIECE else parse(text)
     restore = restorer.restore if restorer.charge is None else restorer.weigh
     parse = _by(_make_decode(restore, **({"parse_int": _short_int} if long_number else {})))
+    if restorer.charge is not None:
+        restorer.weigh_more(size_of_reading(text))
+        parse = partial(_read_counted, parse, restorer, len(text))
     value = pieces.read(text, parse, restore, check) if len(text) > pieces.PIECE else parse(text)
     restorer.settle()
     if restorer.lacking is not None:
         before, after = restorer.lacking
         raise ValueNotSupported(_path_of(value, path), f"{before} {side}{after}")
     return value
+
+
+def _read_counted(parse: Callable[[bytes], Any], restorer: _Restorer, total: int,
+                  piece: bytes) -> Any:
+    restorer.weigh_more(estimate_piece(piece, total))
+    restorer.settle()
+    return parse(piece)
 
 
 def _text_of(problem: Exception) -> str:

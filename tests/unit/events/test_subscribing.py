@@ -743,7 +743,7 @@ def test_large_events_are_read_in_another_thread_and_keep_their_order(network, m
     monkeypatch.setattr(publisher_connection, "MAX_READ", 1000)
     peer = network.peers[A] = Peer("a")
     network.add(A)
-    large = ["x" * 100] * 20
+    large = ["x" * 100] * 50
     peer.trigger("small")
     until(lambda: network.heard)
     peer.trigger(large)
@@ -759,7 +759,7 @@ def test_large_events_wait_for_memory_and_free_it(network, monkeypatch):
     monkeypatch.setattr(publisher_connection, "ROOM_TIME", 0.01)
     peer = network.peers[A] = Peer("a")
     network.add(A)
-    large = ["x" * 100] * 20
+    large = ["x" * 100] * 50
     room = Room(network.memory)
     assert room.take(2 ** 40)  # as a large request does
     peer.trigger(large, large)
