@@ -227,14 +227,17 @@ class OldPublishers:
 
     :param connections: the registry of functions, for the tags that they call our handlers by.
     :param find: gives the handler of a pair, None if there is none.
+    :param hears: whether the handler of a tag hears any event.
     """
 
     def __init__(self, client: Client, loop: Loop, connections: Dict[bytes, Callable[..., Any]],
-                 find: Callable[[Pair], Optional[Handler]]) -> None:
+                 find: Callable[[Pair], Optional[Handler]],
+                 hears: Callable[[bytes], bool]) -> None:
         self._client = client
         self._loop = loop
         self._connections = connections
         self._find = find
+        self._hears = hears
         self._workers = Workers("net-subscriber")
         # Of each handler that an old peer was ever to call.
         self._repeats: Dict[bytes, Repeats] = {}
@@ -318,7 +321,7 @@ class OldPublishers:
         repeats = self._repeats.get(handler)
         if repeats is None:
             return _nothing
-        call = repeats.begin(host, tag != handler, args, kwargs, monotonic())
+        call = repeats.begin(host, tag != handler, self._hears(handler), args, kwargs, monotonic())
         return None if call is None else lambda: call.end(monotonic())
 
     def _run(self, pair: Pair, *args: Any, **kwargs: Any) -> Any:

@@ -18,14 +18,12 @@ RUNNING = float("inf")
 class Call:
     """A call of a handler.
 
-    :ivar ran: whether it has run the handler.
     :ivar until: monotonic time until which another one can be for the same event.
     """
 
-    __slots__ = "ran", "until"
+    __slots__ = "until",
 
-    def __init__(self, ran: bool, until: float) -> None:
-        self.ran = ran
+    def __init__(self, until: float = RUNNING) -> None:
         self.until = until
 
     def end(self, now: float) -> None:
@@ -39,7 +37,7 @@ class Repeats:
     They call it by the tag of our subscription, and by its own if an old program at this address
     had subscribed it: nothing makes them forget that. A call by its own tag can also be one that
     an application makes, and has the same bytes. But what comes for an old subscription comes for
-    ours, too, with the same arguments.
+    ours, too, with the same arguments. So the first of both runs.
     """
 
     def __init__(self) -> None:
@@ -50,50 +48,50 @@ class Repeats:
         # The hosts from which events come twice -> how many came once since.
         self._twice: Dict[str, int] = {}
 
-    def begin(self, host: str, marked: bool, args: Any, kwargs: Any,
+    def begin(self, host: str, marked: bool, subscribed: bool, args: Any, kwargs: Any,
               now: float) -> Optional[Call]:
         """A call has come.
 
         :param host: that it comes from.
         :param marked: whether by the tag of a subscription.
+        :param subscribed: whether the handler still hears an event.
         :returns: what is to be told of its end; None if it must not run, since another one has.
         """
         key = hash((host, json.dumps([args, kwargs], sort_keys=True)))
         with self._lock:
-            return (self._begin_marked if marked else self._begin_plain)(host, key, now)
+            if marked:
+                return self._begin_marked(host, key, now)
+            if host in self._twice and not subscribed:
+                return None
+            return self._begin_plain(host, key, now)
 
     def _begin_plain(self, host: str, key: int, now: float) -> Optional[Call]:
-        if self._take(self._marked, key, now, keep=True) is not None:
+        if _is_near(self._marked.get(key), now):
             self._twice[host] = 0
             return None
-        before = self._take(self._plain, key, now)
-        runs = host not in self._twice
-        call = Call(runs or before is not None and before.ran,
-                    RUNNING if runs else now + SAME_EVENT)
-        self._remember(self._plain, key, call)
-        return call if runs else None
+        if host in self._twice and _is_near(self._plain.get(key), now):
+            return None  # an old program has subscribed more than once
+        return _remember(self._plain, key, Call())
 
     def _begin_marked(self, host: str, key: int, now: float) -> Optional[Call]:
-        before = self._take(self._plain, key, now)
-        if before is not None:
+        if _is_near(self._plain.pop(key, None), now):
             self._twice[host] = 0
-            if before.ran:
-                return None
-        elif host in self._twice:
+            _remember(self._marked, key, Call(now + SAME_EVENT))
+            return None
+        if host in self._twice:
             self._twice[host] += 1
             if self._twice[host] > CERTAIN:
                 del self._twice[host]
-        call = Call(True, RUNNING)
-        self._remember(self._marked, key, call)
-        return call
+        return _remember(self._marked, key, Call())
 
-    def _take(self, calls: Dict[int, Call], key: int, now: float,
-              keep: bool = False) -> Optional[Call]:
-        call = calls.get(key) if keep else calls.pop(key, None)
-        return call if call is not None and call.until >= now else None
 
-    def _remember(self, calls: Dict[int, Call], key: int, call: Call) -> None:
-        calls.pop(key, None)
-        calls[key] = call
-        if len(calls) > MAX_CALLS:
-            del calls[next(iter(calls))]
+def _is_near(call: Optional[Call], now: float) -> bool:
+    return call is not None and call.until >= now
+
+
+def _remember(calls: Dict[int, Call], key: int, call: Call) -> Call:
+    calls.pop(key, None)
+    calls[key] = call
+    if len(calls) > MAX_CALLS:
+        del calls[next(iter(calls))]
+    return call

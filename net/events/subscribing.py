@@ -94,7 +94,7 @@ class Subscriber:
             lambda pair: self._handlers.get(pair), lambda call: self._paused.append(call),
             self._memory())
         self.old = OldPublishers(self._client, self.loop, self._connections,
-                                 lambda pair: self._handlers.get(pair))
+                                 lambda pair: self._handlers.get(pair), self.hears)
         # Guards the handlers, whether we serve, and what targets tell of themselves.
         self.lock = threading.Lock()
         self.told = threading.Condition(self.lock)
@@ -148,6 +148,10 @@ class Subscriber:
                 del self._handlers[handler.pair]
         self._change()
         return bool(handlers)
+
+    def hears(self, tag: bytes) -> bool:
+        """Whether the function of a tag is a handler of any event."""
+        return any([pair[1] == tag for pair in list(self._handlers)])
 
     def handlers_at(self, target: Target) -> List[Handler]:
         """The handlers that are to hear what is at a target, as far as can be told."""

@@ -612,6 +612,9 @@ def test_an_old_publisher_brings_each_event_once_to_one_that_replaced_its_subscr
     for value in (2, 3, 4, 4, 5):
         assert publisher.do("fire", "number", [value], {}) == []
     assert ask(new, "heard") == [1, 2, 3, 4, 4, 5]
+    # A call is a call still.
+    publisher.call(new.address, "app.on_tick", 6)
+    assert ask(new, "heard") == [1, 2, 3, 4, 4, 5, 6]
 
 
 def test_an_old_publisher_that_is_replaced_is_heard_at_once_when_that_shows(

@@ -61,7 +61,8 @@ class Hears:
 def test_a_publisher_that_was_started_anew_between_two_looks_is_subscribed_to_again(
         version: str, again: int) -> None:
     publisher, subscribed = Publisher(version), set()
-    ours: Any = OldPublishers(publisher, None, {}, lambda pair: None)  # type: ignore[arg-type]
+    ours: Any = OldPublishers(publisher, None, {},  # type: ignore[arg-type]
+                              lambda pair: None, lambda tag: True)
 
     def visit() -> None:
         ours._subscribe(Visit(HERE, make_id(3011, "127.0.0.1"), [Hears("a"), Hears("b")],

@@ -15,15 +15,18 @@ class Handler:
     """One that old publishers call.
 
     :ivar ran: the arguments of each time that it has run.
+    :ivar subscribed: whether it still hears an event.
     """
 
     def __init__(self) -> None:
         self.ran: List[Any] = []
+        self.subscribed = True
         self.now = 0.0
         self._repeats = Repeats()
 
     def begin(self, tag: str, value: Any, host: str = HERE) -> Any:
-        call = self._repeats.begin(host, tag == "marked", [value], {"a": {"b": 1}}, self.now)
+        call = self._repeats.begin(host, tag == "marked", self.subscribed, [value],
+                                   {"a": {"b": 1}}, self.now)
         if call is not None:
             self.ran.append(value)
         return call
@@ -31,8 +34,8 @@ class Handler:
     def call(self, tag: str, value: Any, seconds: float = 0.0, host: str = HERE) -> bool:
         """Whether it has run."""
         call = self.begin(tag, value, host)
-        self.now += seconds
         if call is not None:
+            self.now += seconds
             call.end(self.now)
         return call is not None
 
@@ -64,13 +67,16 @@ def test_so_is_one_whose_calls_overlap(handler: Handler, first: str, second: str
     assert handler.ran == [1]
 
 
-def test_two_old_subscriptions_are_noticed_at_the_first_event(handler: Handler) -> None:
-    for value in (1, 2, 3):
-        for tag in ("plain", "plain", "marked"):
-            handler.call(tag, value)
-        handler.now += 60
+@pytest.mark.parametrize("tags", [("plain", "plain", "marked"), ("plain", "marked", "plain"),
+                                  ("marked", "plain", "plain")], ids="-".join)
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_two_old_subscriptions_are_noticed_at_the_first_event(
+        handler: Handler, tags: Tuple[str, ...], seconds: float) -> None:
+    for value in (1, 2, 3, 3):
+        for tag in tags:
+            handler.call(tag, value, seconds)
     # Until then, the same call twice may be what an application wants.
-    assert handler.ran == [1, 1, 2, 3]
+    assert handler.ran == [1] * (2 if tags[1:] == ("plain", "marked") else 1) + [2, 3, 3]
 
 
 def test_calls_of_an_application_run(handler: Handler) -> None:
@@ -81,13 +87,28 @@ def test_calls_of_an_application_run(handler: Handler) -> None:
     assert handler.call("plain", 1, host="198.51.100.8")
 
 
+def test_so_do_those_from_a_host_from_which_events_come_twice(handler: Handler) -> None:
+    assert handler.call("plain", 1) and not handler.call("marked", 1)
+    assert handler.call("plain", 2)
+    assert not handler.call("plain", 2)
+    handler.now += repeats.SAME_EVENT + 1
+    assert handler.call("plain", 2)
+
+
+def test_a_handler_that_hears_no_more_does_not_run_for_such_a_host(handler: Handler) -> None:
+    handler.subscribed = False
+    assert handler.call("plain", 0)
+    assert handler.call("plain", 1) and not handler.call("marked", 1)
+    assert not handler.call("plain", 2) and handler.call("plain", 2, host="198.51.100.8")
+
+
 def test_a_publisher_that_has_started_again_is_noticed(handler: Handler) -> None:
     handler.call("plain", 1)
-    assert not handler.call("marked", 1) and not handler.call("plain", 2)
+    assert not handler.call("marked", 1)
     for value in range(10, 10 + repeats.CERTAIN + 1):
         assert handler.call("marked", value)
         handler.now += 60
-    assert handler.call("plain", 2)
+    assert handler.call("plain", 2) and handler.call("plain", 2)
 
 
 def test_one_whose_calls_overtake_each_other_is_not_taken_for_one(handler: Handler) -> None:
