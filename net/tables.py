@@ -26,11 +26,15 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((WIDTH, 24)).columns
 
 
-def as_text(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> str:
-    """A table in lines of at most so many characters, under its titles."""
+def as_text(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int,
+            gap: int = 2) -> str:
+    """A table in lines of at most so many characters, under its titles.
+
+    :param gap: columns of the terminal between those of the table.
+    """
     lines = [[column.title for column in columns], *([_cell(text) for text in row] for row in rows)]
-    widths = _widths(columns, lines, width)
-    return "\n".join("  ".join(_pad(cell, room) for cell, room in zip(line, widths)).rstrip()
+    widths = _widths(columns, lines, width, gap)
+    return "\n".join((gap * " ").join(_pad(cell, room) for cell, room in zip(line, widths)).rstrip()
                      for line in lines)
 
 
@@ -49,9 +53,10 @@ def _cell(text: str) -> str:
     return printable(text, MAX_CELL)
 
 
-def _widths(columns: Sequence[Column], lines: List[List[str]], width: int) -> List[int]:
+def _widths(columns: Sequence[Column], lines: List[List[str]], width: int,
+            gap: int) -> List[int]:
     widths = [max(map(display_width, cells)) for cells in zip(*lines)]
-    while sum(widths) + 2 * (len(widths) - 1) > width:
+    while sum(widths) + gap * (len(widths) - 1) > width:
         spare = [have - column.narrowest for have, column in zip(widths, columns)]
         if max(spare) > 0:
             widths[spare.index(max(spare))] -= 1

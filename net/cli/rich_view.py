@@ -10,14 +10,12 @@ from rich.text import Text
 from ..errors import printable
 from .screen import Screen
 from .tracking import ORDERS, Function, Row
-from .views import Shown, mark_of, ms
+from .views import Shown, events_of, gap, mark_of, ms, rate
 
 # Characters of a name.
 MAX_NAME = 64
 # Load of a processor from which on it is busy, and overloaded.
 BUSY, OVERLOADED = 0.7, 1.0
-# Columns of a terminal that has room for wider gaps.
-WIDE = 100
 # Columns of a course, and of the bar of a share.
 COURSE, BAR = 30, 20
 BARS = "▁▂▃▄▅▆▇█"
@@ -26,14 +24,14 @@ ONE_LINE: Any = {"no_wrap": True, "overflow": "ellipsis"}
 
 #: Attribute of a row -> title, and the columns that a terminal must have to show it.
 COLUMNS = {
-    "rate": ("calls/s", 0), "errors": ("errors/s", 60), "p50": ("p50 ms", 70),
+    "rate": ("calls/s", 0), "errors": ("err/s", 50), "p50": ("p50 ms", 70),
     "p99": ("p99 ms", 0), "running": ("runs", 70), "load": ("load", 50),
-    "events": ("events/s", 100), "queued": ("queued", 100),
-    "course": ("calls/s at the last looks", 140), "name": ("name", 70),
+    "events": ("ev/s", 60), "queued": ("queued", 60),
+    "course": ("calls/s at the last looks", 140), "name": ("name", 75),
 }
 #: The same of a function.
 FUNCTION_COLUMNS = {
-    "rate": ("calls/s", 0), "errors": ("errors/s", 60), "p50": ("p50 ms", 70),
+    "rate": ("calls/s", 0), "errors": ("err/s", 60), "p50": ("p50 ms", 70),
     "p99": ("p99 ms", 40), "calls": ("calls", 60), "share": ("share of its calls", 100),
 }
 
@@ -66,9 +64,9 @@ class RichView:
         if row.problem:
             return self._lines(head, width) + ["", *self._lines(Text(row.problem, "red"), width)]
         facts = Text.assemble(
-            (_course(rates, width // 3), "green"), f"  {row.rate:,.1f} calls/s  ",
-            _number(row.errors, "red"), f" errors/s  {row.running} running  load ",
-            _load(row.load))
+            (_course(rates, width // 3), "green"), f"  {rate(row.rate)} calls/s  ",
+            _number(row.errors, "red"), f" errors/s  {row.running:,} running")
+        more = Text.assemble("load ", _load(row.load), "  ", events_of(row))
         names = _fitting(FUNCTION_COLUMNS, width)
         table = _table(width)
         table.add_column("function", min_width=15, ratio=1, **ONE_LINE)
@@ -78,8 +76,8 @@ class RichView:
                              justify="left" if is_bar else "right", **ONE_LINE)
         for one in row.functions:
             table.add_row(_name(one.name), *(_function_cell(one, name, row) for name in names))
-        return [*self._lines(head, width), *self._lines(facts, width), "",
-                *self._lines(table, width)]
+        return [*self._lines(head, width), *self._lines(facts, width), *self._lines(more, width),
+                "", *self._lines(table, width)]
 
     def _lines(self, shown: RenderableType, width: int) -> List[str]:
         console = Console(width=width, force_terminal=True, legacy_windows=False,
@@ -93,7 +91,7 @@ class RichView:
 
 def _table(width: int) -> Table:
     return Table(box=None, expand=True, pad_edge=False, header_style="bold underline",
-                 padding=(0, 2 if width >= WIDE else 1, 0, 0))
+                 padding=(0, gap(width), 0, 0))
 
 
 def _fitting(columns: Mapping[str, Tuple[str, int]], width: int) -> List[str]:
@@ -113,7 +111,7 @@ def _cell(row: Row, name: str, shown: Shown) -> RenderableType:
     if name in ("p50", "p99"):
         return Text(ms(value), "yellow" if row.peer == shown.slow else "")
     if name in ("running", "queued"):
-        return _number(value, "yellow" if name == "queued" else "", 0)
+        return _number(value, "yellow" if name == "queued" else "", True)
     return _number(value, "red" if name == "errors" else "")
 
 
@@ -123,7 +121,7 @@ def _function_cell(one: Function, name: str, row: Row) -> RenderableType:
     value = getattr(one, name)
     if name in ("p50", "p99"):
         return ms(value)
-    return _number(value, "red" if name == "errors" else "", 0 if name == "calls" else 1)
+    return _number(value, "red" if name == "errors" else "", name == "calls")
 
 
 def _name(text: str) -> Text:
@@ -131,8 +129,8 @@ def _name(text: str) -> Text:
     return Text(printable(text, MAX_NAME))
 
 
-def _number(value: float, style: str, digits: int = 1) -> Text:
-    return Text(f"{value:,.{digits}f}", style if value else "")
+def _number(value: float, style: str, is_count: bool = False) -> Text:
+    return Text(f"{value:,.0f}" if is_count else rate(value), style if value else "")
 
 
 def _load(load: Optional[float]) -> Text:

@@ -3,18 +3,20 @@ from __future__ import annotations
 
 from typing import List, Mapping, NamedTuple, Optional, Protocol, Sequence
 
-from ..errors import printable
 from ..statistics import milliseconds
 from ..tables import Column, as_text
 from .screen import RED, Screen
 from .tracking import Row
 
+# All of it stands in the 80 columns of a usual terminal.
 HEAD = [Column(*one) for one in (
-    ("", 1), ("peer", 15), ("calls/s", 7), ("errors/s", 8), ("p50 ms", 6), ("p99 ms", 6),
-    ("runs", 4), ("load", 4), ("events/s", 8), ("queued", 6), ("name", 10))]
+    ("", 1), ("peer", 21), ("calls/s", 7), ("err/s", 5), ("p50 ms", 6), ("p99 ms", 6),
+    ("runs", 4), ("load", 4), ("ev/s", 4), ("queued", 6), ("name", 4))]
 FUNCTION_HEAD = [Column(*one) for one in (
-    ("function", 20), ("calls/s", 7), ("errors/s", 8), ("p50 ms", 6), ("p99 ms", 6),
+    ("function", 20), ("calls/s", 7), ("err/s", 5), ("p50 ms", 6), ("p99 ms", 6),
     ("calls", 5))]
+# Columns of a terminal that has room for wider gaps.
+WIDE = 100
 
 CHOSEN, TITLES = "7", "4"
 
@@ -72,14 +74,17 @@ def table(rows: Sequence[Row], place: Optional[int], slow: str, width: int) -> L
     cells = []
     for number, row in enumerate(rows):
         mark = ">" if number == place else mark_of(row, slow)
-        if row.problem:
-            cells.append([mark, row.peer, row.problem, "", "", "", "", "", "", "", row.name])
-        else:
-            cells.append([mark, row.peer, f"{row.rate:,.1f}", f"{row.errors:,.1f}", ms(row.p50),
-                          ms(row.p99), str(row.running),
-                          "" if row.load is None else f"{row.load:.2f}", f"{row.events:,.1f}",
-                          str(row.queued), row.name])
-    return as_text(HEAD, cells, width).split("\n")
+        cells.append([mark, row.peer, *([""] * 9 if row.problem else [
+            rate(row.rate), rate(row.errors), ms(row.p50), ms(row.p99), f"{row.running:,}",
+            "" if row.load is None else f"{row.load:.2f}", rate(row.events), f"{row.queued:,}",
+            row.name])])
+    lines = as_text(HEAD, cells, width, gap(width)).split("\n")
+    begin = lines[0].find("calls/s")
+    for number, row in enumerate(rows, 1):
+        if row.problem and begin > 0:  # it stands across the columns, where these are empty
+            lines[number] = lines[number].ljust(begin) + _cut(f"{row.problem}  {row.name}",
+                                                              width - begin)
+    return lines
 
 
 def mark_of(row: Row, slow: str) -> str:
@@ -97,12 +102,35 @@ def slowest(rows: Sequence[Row]) -> str:
 
 def into(row: Row, width: int) -> List[str]:
     """The lines about one peer."""
-    head = printable(f"{row.peer}  {row.name}")[:width]
+    head = _cut(f"{row.peer}  {row.name}", width)
     if row.problem:
         return [head, "", row.problem]
-    cells = [[one.name, f"{one.rate:,.1f}", f"{one.errors:,.1f}", ms(one.p50), ms(one.p99),
+    cells = [[one.name, rate(one.rate), rate(one.errors), ms(one.p50), ms(one.p99),
               f"{one.calls:,}"] for one in row.functions]
-    return [head, "", *as_text(FUNCTION_HEAD, cells, width).split("\n")]
+    calls = f"{rate(row.rate)} calls/s  {rate(row.errors)} errors/s  {row.running:,} running"
+    load = "" if row.load is None else f"load {row.load:.2f}  "
+    return [head, calls[:width], f"{load}{events_of(row)}"[:width], "",
+            *as_text(FUNCTION_HEAD, cells, width, gap(width)).split("\n")]
+
+
+def _cut(text: str, width: int) -> str:
+    """Foreign text in one line of at most so many columns."""
+    return as_text([Column("", 1)], [[text]], width).split("\n")[1]
+
+
+def events_of(row: Row) -> str:
+    """What a peer does for its subscribers, in words."""
+    return f"{rate(row.events)} events/s  {row.queued:,} queued for subscribers"
+
+
+def rate(value: float) -> str:
+    """How many in a second."""
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def gap(width: int) -> int:
+    """Columns between those of a table."""
+    return 2 if width >= WIDE else 1
 
 
 def ms(value: float) -> str:

@@ -79,7 +79,8 @@ def test_it_lives_in_a_terminal(busy, view, columns):
         lines = shown.wait_for(
             lambda lines: a in lines[2] and b in lines[3] and "x: end" in lines[23])
         assert lines[0].startswith("app-net top") and "by calls" in lines[0]
-        assert "p99 ms" in lines[1]
+        for title in ("calls/s", "err/s", "p50 ms", "p99 ms", "runs", "load", "ev/s", "queued"):
+            assert title in lines[1]
         if not view and columns == 200:  # the course of its calls
             shown.wait_for(lambda lines: set("\u2587\u2588") & set(lines[2]))
         # No events are triggered, so ordering by events keeps the order of the addresses.
@@ -96,7 +97,7 @@ def test_it_lives_in_a_terminal(busy, view, columns):
         terminal.type("\r")
         lines = shown.wait_for(lambda lines: "Enter: back" in lines[23] and any(
             line.startswith("function") for line in lines))
-        assert first in lines[1]
+        assert first in lines[1] and "events/s" in lines[3] and "queued" in lines[3]
         terminal.type("\r")
         shown.wait_for(lambda lines: lines[2].startswith(">"))
         terminal.type("x")

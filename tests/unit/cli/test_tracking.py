@@ -108,6 +108,25 @@ def test_a_row_is_a_line_that_fits_and_foreign_names_are_not_obeyed(width, colou
             assert "[red]name" in plain[1] and "PeerUnreachable" in plain[3]
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_all_of_a_peer_is_seen_in_a_usual_terminal(width):
+    row = Row("192.168.100.200:3010", "render", 27, 12.34, 12345.6, 321.5, 0.123, 4.5, 678.9, 4321)
+    down = Row("192.168.100.201:3010", "render", problem="PeerUnreachable")
+    for view in views(Screen(False)):
+        titles, line, other = view.peers(Shown([row, down], None, "", "c", {}), width)
+        assert titles.split() == ["peer", "calls/s", "err/s", "p50", "ms", "p99", "ms", "runs",
+                                  "load", "ev/s", "queued", *(
+                                      "calls/s at the last looks".split() if width == 200
+                                      and not isinstance(view, PlainView) else []), "name"]
+        assert line.split()[:-1] == ["192.168.100.200:3010", "12,346", "321.5", "123", "4,500",
+                                     "27", "12.34", "678.9", "4,321"]
+        assert line.split()[-1][:4] == "rend" and other.split()[2][:4] == "Peer"
+        inside = "\n".join(view.peer(row, [], width))
+        for shown in ("12,346 calls/s", "321.5 errors/s", "27 running", "load 12.34",
+                      "678.9 events/s", "4,321 queued"):
+            assert shown in inside
+
+
 def test_without_calls_there_is_no_course():
     from_none = views(Screen(False))[1].peer(Row("a", "b"), [0.0, 0.0], 80)
     assert "\u2581\u2581  0.0 calls/s" in from_none[1]
