@@ -132,7 +132,7 @@ def try_to_connect(peers: Peers, seconds: float = CONNECT_SECONDS) -> None:
     peers.report.silent_peers = sorted({*peers.report.silent_peers, *silent})
     peers.report.strangers += findings.strangers
     peers.report.outcomes.update(findings.outcomes)
-    peers.report.probed += len(findings.outcomes)
+    peers.report.asked.update(findings.outcomes)
 
 
 def try_advertised(peers: Peers, seconds: float = CONNECT_SECONDS) -> Dict[Address, str]:

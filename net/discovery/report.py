@@ -21,10 +21,11 @@ class Report:
     :ivar neighbours: how many hosts it had.
     :ivar primed: how many addresses were sent a datagram, so that the table knows them.
     :ivar heard: how many addresses beyond this host answered by datagram.
-    :ivar probed: how many addresses were asked over TCP.
-    :ivar outcomes: how many addresses ended in each way: ``peer``, ``stranger`` (something else
+    :ivar asked: how asking each address over TCP ended: ``peer``, ``stranger`` (something else
         answered), ``refused``, ``silent``, ``nobody`` (silent, and no host is known there),
-        ``unreachable`` or ``denied`` (by this host).
+        ``unreachable``, ``denied`` (by this host), or ``given up`` when the search was over.
+    :ivar outcomes: the same of each address of which something is known; one that has answered by
+        datagram is ``peer``, too.
     :ivar left: how many more were not asked before the deadline.
     :ivar silent_peers: addresses that answered by datagram, but not over TCP.
     :ivar strangers: ``(address, what it is)`` of what answered, but is not a peer.
@@ -45,7 +46,7 @@ class Report:
         self.neighbours = 0
         self.primed = 0
         self.heard = 0
-        self.probed = 0
+        self.asked: Dict[Address, str] = {}
         self.outcomes: Dict[Address, str] = {}
         self.left = 0
         self.silent_peers: List[Address] = []
@@ -62,14 +63,14 @@ class Report:
         return sum(seconds for _, seconds in self.steps)
 
     def __str__(self) -> str:
-        counted = sorted(Counter(self.outcomes.values()).items())
+        counted = sorted(Counter(self.asked.values()).items())
         outcomes = ", ".join(f"{count:,} {name}" for name, count in counted)
         lines = [
             f"found {_count(self.peers, 'peer')} in {self.seconds * 1000:.0f} ms"
             + (f", the first answer came after {self.first * 1000:.0f} ms" if self.first else ""),
             f"this host: {', '.join(self.own)}",
             *self._lan(),
-            f"TCP: {_count(self.probed, 'address', 'addresses')} asked: {outcomes or 'none'}"
+            f"TCP: {_count(len(self.asked), 'address', 'addresses')} asked: {outcomes or 'none'}"
             + (f"; {self.left:,} more left over by the deadline" if self.left else ""),
             "time: " + ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in self.steps),
             *_rows("peers that answer datagrams only", self.silent_peers, ""),

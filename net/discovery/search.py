@@ -197,13 +197,13 @@ class Searching:
         total = Findings()
         for sweep in self.sweeps:
             total.merge(sweep.findings)
+        report = self.report
+        report.asked = {address: total.outcomes.get(address, "given up") for address in self.tried}
         for address in self._answers:
             # Whatever the outcome of the probe, it has answered.
             total.outcomes[address] = "peer"
         answers = [*self._answers.values(),
                    *(one for one in total.answers if one.address not in self._answers)]
-        report = self.report
-        report.probed = len(self.tried)
         report.outcomes, report.left = total.outcomes, total.left
         if answers:
             report.first = min(answer.at for answer in answers) - self.started

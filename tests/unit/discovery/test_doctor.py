@@ -219,6 +219,16 @@ def test_a_peer_at_its_limit_is_told_with_its_reason_and_not_as_a_firewall(port_
     assert place == full.address and "5 connections are open there" in told
 
 
+def test_each_address_is_counted_once_however_often_it_is_asked(session_peer):
+    found = Peers([PeerId(make_id(session_peer.port, "127.0.0.1", None), {"found": "datagram"})])
+    here, other = ("127.0.0.1", session_peer.port), ("127.0.0.1", 1)
+    found.report.asked = {here: "given up", other: "refused"}
+    found.report.outcomes = {here: "peer", other: "refused"}
+    assert "TCP: 2 addresses asked: 1 given up, 1 refused\n" in str(found.report)
+    try_to_connect(found)
+    assert "TCP: 2 addresses asked: 1 peer, 1 refused\n" in str(found.report)
+
+
 def test_a_peer_at_its_limit_on_this_host_is_nothing_else_than_a_peer(case):
     full = (("127.0.0.1", 3010), "a peer, but without sense or service: it is busy")
     assert causes(case(peer(), strangers=[full])) == []

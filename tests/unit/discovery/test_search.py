@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import inspect
 import math
+import re
 import threading
 from time import monotonic
 from types import SimpleNamespace
@@ -64,6 +65,21 @@ def test_every_port_of_the_range_is_searched_both_ends_included(listening, ports
     outcome = search(on_host=True)
     assert addresses(outcome) == ends
     assert set(outcome.report.outcomes) == {("127.0.0.1", port) for port in ports}
+
+
+def test_the_report_counts_each_address_that_was_asked_over_tcp_and_no_other(listening, ports):
+    listening(0, introduction(ports[0]))
+    searching = search_module.Searching(known_peers().finders, True, [])
+    # One that answers by datagram is not asked; one that is still asked at the end is given up.
+    said = {"instance": "x", "group": None}
+    searching.found(Answer(("127.0.0.1", 9), said, "datagram", 0.0, 0.0, ""))
+    searching.tried.add(("127.0.0.1", 10))
+    report = searching.run().report
+    assert set(report.asked) == searching.tried and ("127.0.0.1", 9) not in report.asked
+    assert report.outcomes["127.0.0.1", 9] == "peer" and report.asked["127.0.0.1", 10] == "given up"
+    counts = [int(one.split()[0]) for one in re.findall(
+        r"TCP: .*? asked: (.*?)(?:;.*)?$", str(report), re.MULTILINE)[0].split(", ")]
+    assert sum(counts) == len(report.asked)
 
 
 def test_a_silent_listener_costs_its_time_limit_and_hides_nobody(listening, ports):
