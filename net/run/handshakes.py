@@ -11,7 +11,7 @@ from .server_connection import ServerConnection
 AT_ONCE = 2
 # Handshakes that one source may have begun without having proved anything by them, and how many of
 # those that have failed are forgiven in a second.
-MOST, FORGIVEN = 64, 32
+MOST, FORGIVEN = 64, 8
 # Seconds that one may wait whose source has taken all of that, and proves nothing; and that any
 # may wait.
 PATIENCE, MAX_WAIT = 0.75, 2.5
@@ -23,19 +23,23 @@ class _Share:
     :ivar waiting: in the order in which they came, with the time and what to go on with.
     :ivar open: how many have begun, and have neither failed nor proved anything.
     :ivar failed: how many have failed, without those that were forgiven until ``at``.
-    :ivar proved: monotonic time of the last one that has proved something.
+    :ivar proved: monotonic time of the last one that has proved something, at first that of the
+        first one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self.waiting: Dict[ServerConnection, Tuple[float, Any]] = {}
         self.open = 0
-        self.failed = self.at = 0.0
-        self.proved = float("-inf")
+        self.failed = 0.0
+        self.at = self.proved = now
 
     def debt(self, now: float) -> float:
         self.failed = max(0.0, self.failed - (now - self.at) * FORGIVEN)
         self.at = now
         return self.open + self.failed
+
+    def is_hopeless(self, now: float) -> bool:
+        return self.debt(now) >= MOST and now - self.proved > PATIENCE
 
 
 class Handshakes:
@@ -47,13 +51,19 @@ class Handshakes:
         self._working: Dict[ServerConnection, None] = {}
         self._open: Dict[ServerConnection, None] = {}
 
-    def wait(self, connection: ServerConnection, rest: Any) -> None:
-        """A client has begun one.
+    def wait(self, connection: ServerConnection, rest: Any) -> bool:
+        """A client has begun one; False if it would wait in vain.
 
         :param rest: what :meth:`next` gives with it.
         """
-        share = self._shares.setdefault(connection.source, _Share())
-        share.waiting[connection] = monotonic(), rest
+        now = monotonic()
+        share = self._shares.get(connection.source)
+        if share is None:
+            share = self._shares[connection.source] = _Share(now)
+        if len(share.waiting) >= FORGIVEN * PATIENCE and share.is_hopeless(now):
+            return False
+        share.waiting[connection] = now, rest
+        return True
 
     def next(self) -> Optional[Tuple[ServerConnection, Any]]:
         """The one to go on with now; None if there is none, or none may. Call :meth:`over` at its
@@ -103,9 +113,8 @@ class Handshakes:
         now = monotonic()
         found: List[ServerConnection] = []
         for source, share in list(self._shares.items()):
-            in_debt = share.debt(now) >= MOST and now - share.proved > PATIENCE
-            found += (one for one, (since, _) in share.waiting.items()
-                      if now - since > (PATIENCE if in_debt else MAX_WAIT))
+            patience = PATIENCE if share.is_hopeless(now) else MAX_WAIT
+            found += (one for one, (since, _) in share.waiting.items() if now - since > patience)
             if not share.waiting and not share.debt(now):
                 del self._shares[source]
         return found

@@ -42,6 +42,8 @@ LATE = 1.0
 DRAIN_LOOK = 0.02
 # What callers are told meanwhile.
 ENDING = "it ends, and takes no new call"
+# And where a TLS handshake has to wait for too long.
+TOO_MANY = "too many TLS handshakes come at once"
 # Connections that are accepted in one go, so that other sockets have their turn.
 AT_ONCE = 64
 # Evicted connections still waiting to read the refusal; one thread each.
@@ -360,8 +362,13 @@ class Server:
             self._start_thread(connection, rest, whole)
             return
         with self._lock:
-            self._handshakes.wait(connection, rest)
-        self._shake_hands()
+            waits = self._handshakes.wait(connection, rest)
+        if waits:
+            self._shake_hands()
+        else:
+            newcomer = self._newcomers[connection]
+            self._drop(connection)
+            newcomer.refuse(PeerBusy(None, TOO_MANY))
 
     def _shake_hands(self) -> None:
         """Go on with the handshakes whose turn it is."""
@@ -493,7 +500,7 @@ class Server:
             for connection in late:
                 self._take_back(connection)
         for connection in late:
-            self._end_early(connection, PeerBusy(None, "too many TLS handshakes come at once"))
+            self._end_early(connection, PeerBusy(None, TOO_MANY))
         self._shake_hands()
 
     def _watch(self, connection: ServerConnection, call: int) -> None:

@@ -34,10 +34,9 @@ class Client:
 
 
 def wait(all_: Handshakes, source: str, number: int = 1) -> List[Any]:
+    """Those of so many clients that may wait."""
     clients = [Client(source) for _ in range(number)]
-    for one in clients:
-        all_.wait(one, "rest")  # type: ignore[arg-type]
-    return clients
+    return [one for one in clients if all_.wait(one, "rest")]  # type: ignore[arg-type]
 
 
 def begin(all_: Handshakes) -> Any:
@@ -114,6 +113,17 @@ def test_who_waits_because_its_source_proves_nothing_is_late_soon(all_, clock):
     assert all_.late() == []
     clock.now += PATIENCE + 0.01
     assert all_.late() == clients[MOST:]
+
+
+def test_who_would_wait_in_vain_is_told_at_once(all_, clock):
+    assert len(wait(all_, "flood", 2 * MOST)) == 2 * MOST
+    begun(all_)
+    clock.now += PATIENCE + 0.01
+    for one in all_.late():
+        all_.over(one)
+    begun(all_)
+    assert len(wait(all_, "flood", 2 * MOST)) == FORGIVEN * PATIENCE
+    assert len(wait(all_, "honest", 2 * MOST)) == 2 * MOST
 
 
 def test_who_waits_though_its_source_proves_something_has_more_time(all_, clock):
