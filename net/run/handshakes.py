@@ -2,6 +2,7 @@
 anything, so they are shared out by source. No socket, no thread; callers lock."""
 from __future__ import annotations
 
+from operator import itemgetter
 from time import monotonic
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -12,6 +13,8 @@ AT_ONCE = 2
 # Handshakes that one source may have begun without having proved anything by them, and how many of
 # those that have failed are forgiven in a second.
 MOST, FORGIVEN = 64, 8
+# Of all sources together; beyond that, each may have begun a few.
+MOST_IN_ALL, FEW = 256, 4
 # Seconds that one may wait whose source has taken all of that, and proves nothing; and that any
 # may wait.
 PATIENCE, MAX_WAIT = 0.75, 2.5
@@ -71,9 +74,11 @@ class Handshakes:
         if len(self._working) >= AT_ONCE:
             return None
         now = monotonic()
-        share = min((one for one in self._shares.values() if one.waiting), default=None,
-                    key=lambda one: one.debt(now))
-        if share is None or share.debt(now) >= MOST:
+        debts = [(share.debt(now), share) for share in self._shares.values()]
+        debt, share = min((one for one in debts if one[1].waiting), default=(MOST, None),
+                          key=itemgetter(0))
+        in_all = sum(debt for debt, _ in debts)
+        if share is None or debt >= (MOST if in_all < MOST_IN_ALL else FEW):
             return None
         connection = next(iter(share.waiting))
         _, rest = share.waiting.pop(connection)

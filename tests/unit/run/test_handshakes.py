@@ -6,7 +6,8 @@ from typing import Any, List
 import pytest
 
 from net.run import handshakes
-from net.run.handshakes import AT_ONCE, FORGIVEN, MAX_WAIT, MOST, PATIENCE, Handshakes
+from net.run.handshakes import (AT_ONCE, FEW, FORGIVEN, MAX_WAIT, MOST, MOST_IN_ALL, PATIENCE,
+                                Handshakes)
 
 
 class Clock:
@@ -105,6 +106,14 @@ def test_another_source_may_begin_when_one_has_had_its_share(all_):
     begun(all_)
     honest = wait(all_, "honest")
     assert begun(all_) == honest
+
+
+def test_many_sources_together_have_a_bounded_number_and_others_a_few(all_):
+    for number in range(20):
+        wait(all_, f"flood {number}", MOST)
+    assert len(begun(all_)) == MOST_IN_ALL
+    honest = wait(all_, "honest", 2 * FEW)
+    assert begun(all_) == honest[:FEW]
 
 
 def test_who_waits_because_its_source_proves_nothing_is_late_soon(all_, clock):
