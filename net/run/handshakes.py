@@ -17,7 +17,7 @@ MOST, FORGIVEN = 64, 8
 MOST_IN_ALL, FEW = 256, 4
 # Seconds that one may wait whose source has taken all of that, and proves nothing; and that any
 # may wait.
-PATIENCE, MAX_WAIT = 0.75, 2.5
+PATIENCE, MAX_WAIT = 1.5, 2.5
 
 
 class _Share:
