@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Union
 from .calls.ways import Way, kind_of
 from .dispatch import SEVERAL
 from .errors import MessageTooLarge, ValueNotSupported
-from .identity import Flag, PeerArgument, address_of, tag_name
+from .identity import Flag, PeerArgument, tag_name
 from .peer import handle_flag
 from .process import process
 from .wire.messages import decode_outcome
@@ -112,7 +112,7 @@ def make_target(tag: bytes, function: Optional[Callable[..., Any]], there: Way,
         return found if type(found) is list else None
 
     def outcome(peer: Any, content: Any) -> Any:
-        result = decode_outcome(content, address_of(peer), peer, tag)
+        result = decode_outcome(content, peer, tag)
         return result if type(result) is not Flag else handle_flag(result, tag, peer)
     return many.Target(
         name=tag_name(tag), tag=tag, kind=kind_of(function), repeatable=repeatable,

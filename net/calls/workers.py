@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from functools import partial
 from time import monotonic
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -293,10 +292,10 @@ class Workers:
                 break
             if several:
                 for task, one in zip(rest, several):
-                    self._keep(task, partial(self._together.outcome, peer, one),  # type: ignore
+                    self._keep(task, self._together.outcome, peer, one,  # type: ignore
                                outcomes, failed)
             else:
-                self._keep(rest[0], partial(self._run, peer, rest[0].work), outcomes, failed)
+                self._keep(rest[0], self._run, peer, rest[0].work, outcomes, failed)
             rest = rest[max(1, len(several)):]
         return outcomes, failed
 
@@ -318,11 +317,11 @@ class Workers:
         return None
 
     @staticmethod
-    def _keep(task: Task, run: Callable[[], Any], outcomes: List[Outcome],
+    def _keep(task: Task, run: Run, peer: Any, what: Any, outcomes: List[Outcome],
               failed: List[_Failed]) -> None:
         """Keep what comes of one task."""
         try:
-            outcomes.append((task, run(), None))
+            outcomes.append((task, run(peer, what), None))
         except ELSEWHERE as problem:
             if problem.ran != "yes":
                 failed.append((task, problem))

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_refusal,
                       to_refusal)
-from ..identity import Flag, printable
+from ..identity import Flag, address_of, printable
 from .checks import a_text, an_object, is_of_the_data
 from .failures import describe, rebuild, throw
 from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM, RESULT, TAKEN,
@@ -18,8 +18,8 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import (DIGITS, SCALARS, Packed, Packer, are_named_scalars, are_scalars, encode_plain,
-                     fits, lay_out, pack, plain_text, scalar, unpack)
+from .values import (DIGITS, SCALARS, UNBOUNDED, Packed, Packer, are_named_scalars, are_scalars,
+                     encode_plain, fits, lay_out, pack, plain_text, scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -285,6 +285,8 @@ def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
     :raises ValueNotSupported: it cannot travel; says where.
     :raises MessageTooLarge: over a limit.
     """
+    if type(value) in UNBOUNDED:
+        return Outcome({"value": value}, LEAST_SIZE)
     text = scalar(value)
     if text is not None:
         return Outcome({"value": value}, LEAST_SIZE + len(text))
@@ -306,11 +308,12 @@ def outcome_of_refusal(error: NetError) -> Outcome:
     return Outcome(to_refusal(error), LEAST_SIZE)
 
 
-def decode_outcome(content: Any, address: Optional[Address], peer: object, tag: bytes) -> Any:
+def decode_outcome(content: Any, peer: Any, tag: bytes) -> Any:
     """The value of one of several outcomes, or a Flag; raises as :func:`decode_reply` does."""
     if type(content) is dict and "value" in content:
         return content["value"]
-    return _decode_other(content, type(content) is dict and "flag" in content, address, peer, tag)
+    return _decode_other(content, type(content) is dict and "flag" in content, address_of(peer),
+                         peer, tag)
 
 
 #: What errors call the content of a reply, and this process.

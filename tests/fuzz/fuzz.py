@@ -124,7 +124,7 @@ def read_reply(data: bytes) -> None:
     """A frame on the caller's side, and the outcomes that it may hold."""
     value = decode_reply(_frame(data, frames.REPLIES), ("127.0.0.1", 3010), None, b"")
     for outcome in value if type(value) is list else ():
-        decode_outcome(outcome, ("127.0.0.1", 3010), None, b"")
+        decode_outcome(outcome, ("127.0.0.1", 3010), b"")
 
 
 def read_old_call(data: bytes) -> None:

@@ -893,7 +893,7 @@ def outcomes(found: Any) -> Any:
     seen: List[Any] = []
     for one in found:
         try:
-            seen.append(messages.decode_outcome(one, ("192.0.2.1", 1), "192.0.2.1:1", b"eA=="))
+            seen.append(messages.decode_outcome(one, ("192.0.2.1", 1), b"eA=="))
         except Exception as problem:
             seen.append(problem)
     return seen
