@@ -300,7 +300,7 @@ class OldPublishers:
         """Have an old peer call a handler, under a tag of this one subscription. It knows no
         unsubscribing, and calls for each subscription that there ever was."""
         mark = marked(pair[1], os.urandom(6).hex())
-        self._repeats.setdefault(pair[1], Repeats())
+        self._repeats.setdefault(pair[1], Repeats()).expect(visit.address[0])
         self._connections[mark] = partial(self._run, pair)
         try:
             self._call(visit.address, SUBSCRIBE, pair[0], visit.own_id.decode(), mark.decode())

@@ -45,8 +45,14 @@ class Repeats:
         # By host and arguments: by the handler's own tag, and by that of a subscription.
         self._plain: Dict[int, Call] = {}
         self._marked: Dict[int, Call] = {}
-        # The hosts from which events come twice -> how many came once since.
+        # The hosts from which events come twice, or may -> how many came once since.
         self._twice: Dict[str, int] = {}
+
+    def expect(self, host: str) -> None:
+        """A publisher of a host is subscribed at. Until its first event comes, nobody knows how
+        often an old program had subscribed there."""
+        with self._lock:
+            self._twice.setdefault(host, CERTAIN)
 
     def begin(self, host: str, marked: bool, subscribed: bool, args: Any, kwargs: Any,
               now: float) -> Optional[Call]:
@@ -61,7 +67,7 @@ class Repeats:
         with self._lock:
             if marked:
                 return self._begin_marked(host, key, now)
-            if host in self._twice and not subscribed:
+            if not subscribed and self._twice.get(host, CERTAIN) < CERTAIN:
                 return None
             return self._begin_plain(host, key, now)
 

@@ -601,20 +601,21 @@ def test_an_old_subscriber_that_is_replaced_is_no_longer_called_once_that_shows(
 def test_an_old_publisher_brings_each_event_once_to_one_that_replaced_its_subscriber(
         dialect, start_old, peer_process, port_range):
     publisher, before = start_old(dialect), start_old(dialect, port=port_range[-2])
-    before.do("subscribe", *publisher.address, "number", "app.on_tick")
-    assert publisher.do("fire", "number", [0], {}) == [] and before.heard == [0]
+    for _ in range(2):
+        before.do("subscribe", *publisher.address, "number", "app.on_tick")
+    assert publisher.do("fire", "number", [0], {}) == [] and before.heard == [0, 0]
     new = start_in_place_of(before, peer_process, HEARS)
     # Until it subscribes it is called as a function that it has.
-    assert publisher.do("fire", "number", [1], {}) == [] and ask(new, "heard") == [1]
+    assert publisher.do("fire", "number", [1], {}) == [] and ask(new, "heard") == [1, 1]
     new.execute(f"subscribe({publisher.address!r})")
-    assert ask(new, "len(heard)") == 1
-    until(lambda: len(tags_of(publisher)) == 2)
+    assert ask(new, "len(heard)") == 2
+    until(lambda: len(tags_of(publisher)) == 3)
     for value in (2, 3, 4, 4, 5):
         assert publisher.do("fire", "number", [value], {}) == []
-    assert ask(new, "heard") == [1, 2, 3, 4, 4, 5]
+    assert ask(new, "heard[2:]") == [2, 3, 4, 4, 5]
     # A call is a call still.
     publisher.call(new.address, "app.on_tick", 6)
-    assert ask(new, "heard") == [1, 2, 3, 4, 4, 5, 6]
+    assert ask(new, "heard[2:]") == [2, 3, 4, 4, 5, 6]
 
 
 def test_an_old_publisher_that_is_replaced_is_heard_at_once_when_that_shows(
