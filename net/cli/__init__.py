@@ -19,7 +19,7 @@ from ..peer import VERSION
 from ..settings import settings
 from ..tables import folded
 from . import calling, completing, exporting, looking, routing, serving, telling, top
-from .screen import Failed, Screen, Usage, filled, width
+from .screen import Failed, Screen, Usage, filled, print_all, width
 from .words import seconds
 
 #: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it;
@@ -112,15 +112,30 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what its encoding lacks is no reason to end
             stream.reconfigure(errors="backslashreplace")
     given = _command_first(sys.argv[1:] if arguments is None else list(arguments))
-    if not given or given[0] in ("-h", "--help", "help"):
-        stream = sys.stdout if given else sys.stderr
-        print(usage(width(stream)), file=stream)
-        return 0 if given else 2
+    screen = Screen("--json" in given)
+    try:
+        try:
+            return _obey(given, screen)
+        finally:
+            print_all("")  # such as the help, which argparse has written
+    except BrokenPipeError:  # the reader of our output has closed it
+        return 0
+    except Failed as problem:
+        screen.say_error(problem)
+        return 1
+
+
+def _obey(given: List[str], screen: Screen) -> int:
+    if given[:1] in ([], ["-h"], ["--help"], ["help"]):
+        if given:
+            screen.put(usage(width(sys.stdout)))
+            return 0
+        screen.say(usage(width(sys.stderr)))
+        return 2
     if given[0] in ("-V", "--version"):
-        print(f"app-net {VERSION}")
+        screen.put(f"app-net {VERSION}")
         return 0
     command = COMMANDS.get(given[0])
-    screen = Screen("--json" in given)
     if command is None:
         screen.say_error(Usage(f"unknown command {printable(given[0])!r}"))
         if not screen.json:
@@ -157,9 +172,6 @@ def _run(command: Any, options: argparse.Namespace, screen: Screen) -> int:
         return done
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (NetError, Failed, Usage) as problem:
         screen.say_error(problem)
         return 2 if isinstance(problem, (Usage, InvalidPeer, SettingError)) else 1

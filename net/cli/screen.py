@@ -81,11 +81,14 @@ class Screen:
         :param further: what the rest of a line begins with.
         """
         for line in _fitting(text, sys.stdout, further).split("\n"):
-            print(_styled(line, style, sys.stdout), flush=True)
+            self.put(_styled(line, style, sys.stdout))
 
     def put(self, text: str) -> None:
-        """Data for other programs, which is never broken into lines."""
-        print(text, flush=True)
+        """Data for other programs, which is never broken into lines.
+
+        :raises Failed: it cannot be written.
+        """
+        print_all(text + "\n")
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Data for people as a table."""
@@ -104,11 +107,9 @@ class Screen:
         if self.json:
             self.put_json(value)
         elif isinstance(value, bytes) and not self.is_terminal:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(value)
-            sys.stdout.buffer.flush()
+            print_all("", value)
         else:
-            print(self.text_of(value), flush=True)
+            self.put(self.text_of(value))
 
     def text_of(self, value: Any) -> str:
         """A value as text for people, on a terminal in lines that fit."""
@@ -146,6 +147,28 @@ class Screen:
         if lines:
             self.say(lines)
         self.say(text, RED)
+
+
+def print_all(text: str, data: bytes = b"") -> None:
+    """Write text, and bytes behind it, to standard output, and what was left to be written.
+
+    :raises BrokenPipeError: its reader has gone.
+    :raises Failed: it takes no more.
+    """
+    if sys.stdout is None:  # it was closed before this process began
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        if data:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    except OSError as problem:
+        # What is left would be tried again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(problem, BrokenPipeError):
+            raise
+        raise Failed(f"the output cannot be written: {problem.strerror}") from None
 
 
 def error_facts(problem: BaseException) -> Dict[str, Any]:

@@ -1,11 +1,15 @@
 """What all commands of ``app-net`` have in common, in a terminal and for scripts."""
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 import net
+from processes import environment
 from terminal import Terminal, run_net
 
 RENDER = """
@@ -70,6 +74,20 @@ def test_colour_is_for_terminals_without_no_color(peer, port_range):
 def test_words_that_make_no_sense_give_2_and_no_data(words):
     done = run_net(*words)
     assert done.code == 2 and not done.out and "usage:" in done.err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+@pytest.mark.parametrize("words", [
+    ["--help"], ["ping", "--help"], ["--version"], ["completion", "bash"]])
+def test_a_reader_that_has_gone_and_a_full_disk_leave_no_traceback(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "wb") as full, os.fdopen(writing, "wb") as gone:
+        for stream, code, told in ((full, 1, "the output cannot be written: "), (gone, 0, "")):
+            done = subprocess.run([sys.executable, "-m", "net", *words], stdout=stream, text=True,
+                                  stderr=subprocess.PIPE, env=environment())
+            assert done.returncode == code and done.stderr.startswith(told), done
+            assert done.stderr.count("\n") == code
 
 
 def test_version():
