@@ -41,6 +41,7 @@ def test_inputs_that_were_kept_are_read_as_they_should_be(name: str):
             fuzz.feed(name, path.read_bytes(), cost, path.name)
 
 
+@pytest.mark.once  # the fuzzer itself
 @pytest.mark.parametrize("harm", ["time", "memory", "error"])
 def test_an_input_that_does_harm_is_found_and_kept(harm: str, monkeypatch, tmp_path):
     usual = b"[" + b",".join([b'{"!tuple":[1]}'] * (costs.ALWAYS // 15)) + b"]"

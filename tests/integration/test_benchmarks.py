@@ -25,6 +25,9 @@ from benchmarks.systems import SYSTEMS  # noqa: E402
 from processes import environment  # noqa: E402
 from times import patience  # noqa: E402
 
+# They are no part of what is installed, and run where the figures are made.
+pytestmark = pytest.mark.once
+
 INSTALLED = [name for name, system in SYSTEMS.items() if not system.missing()]
 PUBLISHING = [name for name, system in events.SYSTEMS.items() if not system.missing()]
 

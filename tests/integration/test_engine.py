@@ -245,6 +245,7 @@ def test_a_peer_of_the_lan_is_reached_directly_and_by_the_router_when_that_fails
     assert says(process, "double.start(4, peer=peer).result()") == "8"
 
 
+@pytest.mark.once  # as the other benchmarks
 def test_a_benchmark_compares_it_with_zenoh():
     command = [sys.executable, "-m", "benchmarks.engine", "--peers", "2", "--calls", "10",
                "--rounds", "1"]

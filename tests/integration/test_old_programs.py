@@ -23,6 +23,10 @@ from net.process import process
 from net.run import old_peers
 from old_programs import SCRIPT, SMALL, OldError, OldProgram, old_python
 
+# What old programs make of what we send depends on their interpreter and not on ours; the dialects
+# themselves are tried everywhere, in tests/unit and by test_legacy and test_events_legacy.
+pytestmark = pytest.mark.once
+
 Starter = Callable[..., OldProgram]
 
 #: The dialect, and the version of Python; that of these tests where it is empty.

@@ -15,6 +15,8 @@ from times import patience
 pytestmark = [
     pytest.mark.skipif(os.name != "posix" or not shutil.which("bash"), reason="needs a terminal"),
     pytest.mark.timeout(patience(90)),
+    # What the pages show is no different there, and to play them takes half a minute.
+    pytest.mark.once,
 ]
 
 #: Page -> modules that its programs need besides ours. Commands without a caption are not played.
