@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "support"))
+
+from pages import blocks  # noqa: E402
 
 # Runs in the empty environment, outside the checkout and without its folder on the path.
 IMPORT_ALL = """
@@ -63,8 +67,27 @@ def main() -> None:
         run(python, "-I", "-c", "import net.cli.rich_view", cwd=folder)
         (folder / "test_suite.py").write_text(SUITE)
         for workers in ([], ["-n", "2"]):
-            assert "2 passed" in run(scripts / "pytest", *workers, "test_suite.py", cwd=folder)
+            assert "2 passed" in run(scripts / "pytest", "-W", "error", *workers, "test_suite.py",
+                                     cwd=folder)
+        if sys.platform != "win32":
+            install_as_the_tutorial_says(folder)
         print(f"{wheel.name}: {len(imported)} modules imported from an empty environment")
+
+
+def install_as_the_tutorial_says(folder: Path) -> None:
+    """Its first commands, in what the sdist holds; its programs are run by other tests."""
+    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        top = archive.getnames()[0].partition("/")[0]
+        archive.extractall(folder)
+    (folder / top).rename(folder / "app-net")
+    session = next(block.text for block in blocks("docs/tutorial.rst") if block.kind == "console")
+    commands = [line[2:] for line in session.splitlines() if line.startswith("$ ")]
+    assert "pip install" in commands[-1], commands
+    # It has the extra, and is not the checkout but what was installed from it.
+    commands += ["cd ..", "python3 -m net secret", "python3 -c 'import net; print(net.__file__)'"]
+    printed = run("bash", "-ec", "\n".join(commands), cwd=folder)
+    assert str(folder / "app-net" / ".venv") in printed.splitlines()[-1], printed
 
 
 def check_contents(wheel: Path) -> None:

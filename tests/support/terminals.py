@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Optional, Sequence
 
 from processes import environment
 from times import patience
@@ -39,11 +39,13 @@ class Terminal:
 
     :param folder: where the shell starts.
     :param adapted: turns a line of the page into what is typed or shown here, such as another port.
+    :param prefix: what its shell is started by, such as the host of a virtual LAN that it is on.
     :param settings: environment variables, as for processes.environment().
     """
 
     def __init__(
-        self, folder: Path, adapted: Callable[[str], str] = str, **settings: object
+        self, folder: Path, adapted: Callable[[str], str] = str, prefix: Sequence[str] = (),
+        **settings: object
     ) -> None:
         import fcntl
         import pty
@@ -58,7 +60,8 @@ class Terminal:
         try:
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 400, 0, 0))
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _SHELL], stdin=slave, stdout=slave, stderr=slave, cwd=folder,
+                [*prefix, sys.executable, "-c", _SHELL], cwd=folder,
+                stdin=slave, stdout=slave, stderr=slave,
                 # A dumb terminal gets text and no escape sequences; so does the plain prompt.
                 env=environment(**{"PS1": "$ ", "TERM": "dumb", "PYTHON_BASIC_REPL": "1",
                                    "HISTFILE": None, **settings}))
@@ -125,6 +128,19 @@ class Terminal:
                     pass
         self.process.wait()
         os.close(self._master)
+
+
+def path_with_python3(folder: Path) -> str:
+    """A PATH on which ``python3`` is this Python.
+
+    :param folder: a new folder for it.
+    """
+    folder.mkdir()
+    # No link: a virtual environment is known by the path that it is called by.
+    python3 = folder / "python3"
+    python3.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python3.chmod(0o755)
+    return os.pathsep.join([str(folder), os.environ["PATH"]])
 
 
 def _prompt(line: str, before: str) -> str:
