@@ -43,6 +43,8 @@ WEATHERS = (
 )
 # Seconds that a search of another system may take.
 LIMIT = 15.0
+# Seconds, for each that searched together with others, after which all is quiet.
+SWEPT_LATER = 0.6
 
 # Each of these prints the seconds until all of so many were found, or the limit, and how many.
 APP_NET = """
@@ -232,7 +234,8 @@ def sizes(peers: int, seconds: float) -> Iterator[str]:
         count_packets(lan)
         for process in processes:
             process.execute("watch()")
-        time.sleep(15)
+        # Until those that searched together have asked the addresses that they left out then.
+        time.sleep(max(15.0, SWEPT_LATER * peers))
         before = sent(lan)
         time.sleep(seconds)
         yield f"{peers} idle watchers: {(sent(lan) - before) * 60 / seconds:,.0f} packets a " \
