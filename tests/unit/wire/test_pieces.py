@@ -101,7 +101,8 @@ def test_where_something_is_lacking_is_said_wherever_it_is_cut(monkeypatch):
 @each("around", ["[@0]", '{"tag":"","args":[[@0]],"kwargs":{}}', '[[[{"a":[@0,[@0]]}]],0]'])
 def test_no_step_of_the_parser_is_long(unit, around, monkeypatch):
     """It took seconds, in which no other thread ran."""
-    text = around.replace("@", unit * (300_000 // len(unit))).encode()
+    monkeypatch.setattr(pieces, "PIECE", 8 * 1024)
+    text = around.replace("@", unit * (20_000 // len(unit))).encode()
     steps: List[int] = []
     decode: Callable[[str], Any] = values._decode_plain
     monkeypatch.setattr(values.fast, "codec", lambda: None)
