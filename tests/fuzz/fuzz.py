@@ -49,6 +49,9 @@ LIMITS = Limits(2 ** 20, 2 ** 20)
 CORPUS = Path(__file__).with_name("corpus")
 CALLER = Caller(("192.0.2.1", 40000), None)
 
+# Bytes of a value that is there many times.
+GROWN = 64 * 1024
+
 # Bytes and words that parsers treat in a special way.
 SPICE = [b"\x00", b"\xff", b"\x80", b"[", b"]", b"{", b"}", b'"', b"\\", b",", b":", b"e", b"=",
          b"-", b"1e999", b"NaN", b"Infinity", b"null", b"true", b'{"!tuple":', b'{"!bytes":0}',
@@ -64,11 +67,13 @@ class Target(NamedTuple):
     :ivar read: takes the bytes.
     :ivar allowed: what it may raise.
     :ivar seeds: good inputs.
+    :ivar grow: makes an input what is read, so that a small one can stand for a large one.
     """
 
     read: Callable[[bytes], Any]
     allowed: Tuple[type, ...]
     seeds: List[bytes]
+    grow: Callable[[bytes], bytes] = bytes
 
 
 def _joined(message: List[Any]) -> bytes:
@@ -191,6 +196,16 @@ def read_value(data: bytes) -> None:
     context = Context(CALLER)
     borrow = Borrower(None, None, context, LIMITS).borrow  # type: ignore[arg-type]
     use(unpack(data[1:], bool(data[:1] > b"p"), [BUFFER, b"abc"], LIMITS, borrow=borrow))
+
+
+def many(data: bytes) -> bytes:
+    """A value many times, as a large message has it: what costs little once is found."""
+    return data[:1] + b"[" + b",".join([data[1:]] * (GROWN // (len(data) + 1) + 1)) + b"]"
+
+
+def read_many(data: bytes) -> None:
+    """What is alike side by side, counted as a large request is."""
+    unpack(data[1:], bool(data[:1] > b"p"), [], LIMITS, charge=abs)
 
 
 def read_failure(data: bytes) -> None:
@@ -342,6 +357,7 @@ TARGETS: Dict[str, Target] = {
             ("value", None), ("value", {"a": (1,)}), ("items", [1, 2]), ("last", []),
             ("raised", describe(KeyError("x"))))]),
     "value": Target(read_value, (ProtocolError, ValueNotSupported), _values()),
+    "many": Target(read_many, (ProtocolError, ValueNotSupported), _values(), many),
     "failure": Target(read_failure, (ProtocolError, ValueNotSupported), _failures()),
     "events": Target(read_events_frame, (NetError, frames.EndOfStream), _events()),
     "taken": Target(read_taken, (NetError, frames.EndOfStream), [
@@ -472,7 +488,7 @@ def repaired(chance: random.Random, name: str, data: bytes) -> bytes:
 def changed(chance: random.Random, name: str, seeds: List[bytes]) -> bytes:
     """The next input of a target."""
     seed = chance.choice(seeds)
-    if name in ("value", "failure") and chance.random() < 0.8:
+    if name in ("value", "many", "failure") and chance.random() < 0.8:
         if name == "failure":
             return regrown(chance, seed, seeds)
         return seed[:1] + regrown(chance, seed[1:], [other[1:] for other in seeds])
@@ -496,7 +512,7 @@ def feed(name: str, data: bytes, cost: Cost, where: str = "kept") -> str:
     """
     target = TARGETS[name]
     try:
-        cost.check(target.read, data)
+        cost.check(target.read, target.grow(data))
     except TooCostly as problem:
         raise Found(name, data, where) from problem
     except target.allowed as problem:
