@@ -243,9 +243,10 @@ def test_the_codec_and_the_ids_are_those_that_are_documented():
     assert _Peer.decode_id(encoded) == {"group": "group1", "host": "10.0.0.1", "port": 3010}
     assert _Peer.generate_id(3010, "10.0.0.1") == base64.b64encode(b"10.0.0.1:3010 -> None")
     assert _Peer.decode_id(_Peer.generate_id(3010, "10.0.0.1"))["group"] is None
-    assert _Peer.encode({"raw": 50}) == base64.b64encode(b'{"raw": 50}')
-    assert _Peer.decode(_Peer.encode(50)) == 50
-    assert _Peer.decode(_Peer.encode("text")) == "text"
+    assert _Peer.encode(50) == base64.b64encode(b'{"raw": 50}')
+    assert _Peer.encode({"width": 50}) == base64.b64encode(b'{"width": 50}')
+    for value in (50, "text", [1, None], {"width": 50}, {"raw": 50}):
+        assert _Peer.decode(_Peer.encode(value)) == value
 
 
 def test_the_environment_has_the_printed_defaults_and_names():
