@@ -129,13 +129,13 @@ class Server:
         self._busy = ENDING
         while self._served and monotonic() < end and not self._closed:
             try:
-                self._loop.call_soon(self._refuse_idle)
+                self._loop.call_soon(self._refuse_further)
             except OSError:
                 return  # the loop has ended: nothing is accepted any more, and nothing refused
             sleep(DRAIN_LOOK)
 
-    def _refuse_idle(self) -> None:
-        """Take no call any more on connections where none runs. In the loop."""
+    def _refuse_further(self) -> None:
+        """Take no further call on any connection. In the loop, until all have ended."""
         problem = PeerBusy(None, ENDING)
         with self._lock:
             served = list(self._served)
@@ -144,7 +144,7 @@ class Server:
             if newcomer is not None:
                 self._drop(connection)
                 newcomer.refuse(problem)
-            elif not connection.is_working:
+            else:
                 connection.take_no_more(problem)
 
     def refuse_all(self, reason: Optional[str]) -> None:
@@ -198,7 +198,7 @@ class Server:
     def running(self) -> int:
         """How many calls run."""
         with self._lock:
-            return sum(connection.call != 0 for connection in (*self._served, *self._evicted))
+            return sum(connection.is_working for connection in (*self._served, *self._evicted))
 
     # ------------------------------------------------------------ accepting, in the loop
 

@@ -153,12 +153,14 @@ class ServerConnection:
         return self.call != 0 or self.deadline == NEVER
 
     def take_no_more(self, problem: NetError) -> None:
-        """Let no further request run; any thread may call. One that has come already still does.
+        """Let no further request run; any thread may call. Where one runs, call again later: only
+        then reading ends.
 
         :param problem: what the caller of a later one is told.
         """
         if self.ending is None:
             self.ending = problem
+        if not self.is_working:
             self.stream.stop_reading()
 
     def run(self, dispatch: Dispatch, rest: Callable[[Dispatch], None]) -> None:
@@ -252,6 +254,8 @@ class ServerConnection:
         if not self.terms.admit(self):
             return
         while True:
+            if self.ending is not None:
+                raise EndOfStream(0)
             self.deadline = NEVER
             self.call = event[1]
             reply: Any = answer(event, context, tally) if event[0] == CALL \

@@ -829,6 +829,18 @@ def test_a_server_that_drains_refuses_further_requests_and_lets_running_calls_en
     assert busy.event().number == 0
 
 
+def test_a_client_that_never_pauses_is_refused_while_a_server_drains(draining, functions):
+    busy, release, idle, _ = draining
+    ran = []
+    functions[encode_text("late")] = lambda: ran.append(1)
+    assert idle.event().number == 0  # so the server has looked at all of them
+    busy.sock.sendall(request("late"))
+    release.set()
+    assert busy.reply() == (RESULT, "True")
+    refusal = busy.event()
+    assert (refusal.kind, refusal.number) == (FAILURE, 0) and not ran
+
+
 def test_a_function_may_close_the_server_that_it_is_called_through(functions):
     served = serve(Dispatch(functions))
     functions[encode_text("close")] = served.close
