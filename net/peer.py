@@ -29,7 +29,7 @@ from .link.base import Deadline, Endpoint, Listener, listen_at, listen_in_range
 from .link.tcp import TcpCarrier
 from .process import Process, process
 from .wire import kinds
-from .wire.legacy import unmarked
+from .wire.legacy import plain_tag, unmarked
 from .wire.memo import Memo
 
 if TYPE_CHECKING:
@@ -450,11 +450,12 @@ DEFAULTS = ("net.defaults.", "net.events.", "net.statistics.")
 
 
 def _tag_of(connection: Union[bytes, str]) -> bytes:
-    """A tag as it was given, or that of a text, which base64 would not give back."""
+    """A tag as it was given, in the form of 0.4, too, or that of a text, which base64 would not
+    give back."""
     given = connection.encode("utf-8") if isinstance(connection, str) else bytes(connection)
     try:
         if encode_text(decode_text(given)) == given:
-            return given
+            return plain_tag(given.decode("ascii")).encode("ascii")
     except ValueError:
         pass
     return encode_text(given.decode("utf-8"))

@@ -253,9 +253,7 @@ class ServerConnection:
             event = self._rest_of_request(session)
         if not self.terms.admit(self):
             return
-        while True:
-            if self.ending is not None:
-                raise EndOfStream(0)
+        while self.ending is None:
             self.deadline = NEVER
             self.call = event[1]
             reply: Any = answer(event, context, tally) if event[0] == CALL \
@@ -281,6 +279,7 @@ class ServerConnection:
                 event = self._rest_of_request(session)
                 if not self.terms.admit(self):
                     return
+        raise EndOfStream(0)  # for its caller: a request that has come does not run
 
     def _send_at_once(self, reply: List[Buffer]) -> bool:
         """Send a small reply from another thread, while ours waits for it."""

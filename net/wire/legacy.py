@@ -347,7 +347,7 @@ def decode_call(content: Dict[str, Any], dialect: str = BASE64) -> Call:
     """
     tag = content.get("connection")
     if type(tag) is str:
-        tag = encode_text(tag).decode("ascii") if dialect == PLAIN else _plain_tag(_unquoted(tag))
+        tag = encode_text(tag).decode("ascii") if dialect == PLAIN else plain_tag(_unquoted(tag))
     if type(tag) is not str or not tag.isascii():
         raise ProtocolError(None, "a call's connection is a base64 tag")
     call = Call(tag.encode("ascii"), *arguments_of(content))
@@ -381,7 +381,7 @@ def _unquoted(text: Any) -> Any:
     return text if found is None else found[1]
 
 
-def _plain_tag(tag: str) -> str:
+def plain_tag(tag: str) -> str:
     """A tag as it is known here, from the form that 0.4 may have given it: see :func:`wrapped`."""
     if not tag.startswith("eyJyYXci"):  # {"raw"
         return tag

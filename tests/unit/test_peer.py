@@ -17,6 +17,7 @@ import pytest
 import net
 from net import discovery
 from net import peer as peer_module
+from net.decorators import register
 from net.errors import InvalidPeer, NetError, NoFreePort, SettingError
 from net.identity import Flag, PeerId, encode_text, make_tag
 from net.link import interfaces
@@ -136,6 +137,16 @@ def test_ping_tells_whether_something_listens(session_peer):
 def test_request_calls_by_tag(session_peer, as_tag):
     assert session_peer.request(session_peer.id, as_tag, (1, 2), {"a": 3}) == ((1, 2), {"a": 3})
     assert session_peer.request(session_peer.id, net.null.tag, (), {}) == "NULL"
+
+
+def test_request_takes_a_tag_of_ones_own_in_the_form_of_older_versions(session_peer):
+    connected = register(lambda value: value, "Tagged")
+    try:
+        older = _Peer.encode("Tagged")
+        for tag in ("Tagged", connected.tag, older, older.decode()):
+            assert session_peer.request(session_peer.id, tag, (5,), {}) == 5
+    finally:
+        del _Peer.CONNECTIONS[connected.tag]
 
 
 @pytest.mark.parametrize("tag", ["missing_connection", "eA==", b"eA==", "Tagged"])

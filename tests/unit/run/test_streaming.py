@@ -119,6 +119,17 @@ def test_items_and_their_end_look_as_documented(service, made):
     assert made.closed.is_set()
 
 
+def test_a_stream_counts_as_a_call_that_runs_until_its_end(service):
+    with Raw(service.address, greeted(request("count", WINDOW_ITEMS + 1))) as raw:
+        raw.hello = event(raw)
+        items_of(raw, WINDOW_ITEMS)
+        assert service.server.running == 1
+        raw.send(frame(TAKEN, b"%d" % WINDOW_ITEMS))
+        items_of(raw, 1)
+        assert event(raw).kind == END
+        until(lambda: service.server.running == 0)
+
+
 def test_no_more_than_a_window_is_sent_before_something_is_taken(service, made):
     with Raw(service.address, greeted(request("count"))) as raw:
         raw.hello = event(raw)
