@@ -111,6 +111,7 @@ class LocalPeer(TestPeer):
         return self._peer.launched
 
     def kill(self) -> None:
+        """It closes, without a goodbye."""
         self._peer.faults.cut = True  # for its goodbye, too
         self._peer.faults.end_connections()
         self._peer.close()
@@ -172,10 +173,12 @@ class ProcessPeer(TestPeer):
         return self._process.poll() is None
 
     def kill(self) -> None:
+        """Its process is killed, without a goodbye."""
         self._process.kill()
         self._process.wait()
 
     def freeze(self) -> None:
+        """Its process is stopped until it is healed; where none can be, only its network."""
         if not hasattr(signal, "SIGSTOP"):  # Windows
             self._apply("freeze")
             return
@@ -186,6 +189,7 @@ class ProcessPeer(TestPeer):
         self._frozen = True
 
     def heal(self) -> None:
+        """Its process goes on, and all faults end, but for :meth:`kill`."""
         if self._frozen:
             self._process.send_signal(signal.SIGCONT)
             self._frozen = False
