@@ -35,8 +35,8 @@ def examine(peer: PeerId, screen: Screen, timeout: Optional[float]) -> int:
     """
     there = _there(peer, SECONDS if timeout is None else timeout)
     found: List[Direction] = [there]
-    if not there.problem:
-        found.append(_back(peer, BACK_SECONDS if timeout is None else timeout))
+    found.append(_back(peer, BACK_SECONDS if timeout is None else timeout) if not there.problem
+                 else Direction(f"from {peer} to this host", "not tried, it has to be asked first"))
     if screen.json:
         screen.put_json({"peer": str(peer), "directions": [one._asdict() for one in found]})
     else:
@@ -45,8 +45,6 @@ def examine(peer: PeerId, screen: Screen, timeout: Optional[float]) -> int:
                          RED if one.problem else "")
             if one.remedy:
                 screen.write(f"  -> {one.remedy}")
-        if there.problem:
-            screen.write(f"from {peer} to this host: not tried, it has to be asked first")
     return 1 if any(one.problem for one in found) else 0
 
 

@@ -10,7 +10,7 @@ from ..errors import Address, InvalidPeer
 from ..events import subscribe
 from ..identity import PeerId, place_text, printable
 from ..peer import Peer
-from .screen import Screen, Usage
+from .screen import Failed, Screen, Usage
 
 # Lines that wait to be printed. When the queue is full, this process counts as a slow subscriber.
 MAX_LINES = 1000
@@ -67,18 +67,20 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
 def _print(lines: queue.Queue[Line], screen: Screen, timeout: Optional[float]) -> int:
     """Print lines as they come, until none has come for so many seconds.
 
-    :returns: 0 if there were any.
+    :raises Failed: there were none at all.
     """
-    last, code = time.monotonic(), 1
+    last, any_came = time.monotonic(), False
     while True:
         left = LOOK if timeout is None else min(LOOK, last + timeout - time.monotonic())
         try:
             text, facts = lines.get(timeout=max(0.0, left))
         except queue.Empty:
-            if left < LOOK:
-                return code
-            continue
-        last, code = time.monotonic(), 0
+            if left >= LOOK:
+                continue
+            if any_came:
+                return 0
+            raise Failed(f"no event came within {timeout:g} s") from None
+        last, any_came = time.monotonic(), True
         if screen.json:
             screen.put_json(facts)
         else:

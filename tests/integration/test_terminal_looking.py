@@ -144,6 +144,8 @@ def test_doctor_tries_both_directions_to_one_peer(studio, command, port_range):
     assert not there["problem"] and not back["problem"] and back["seen"] == "a peer answers"
     dead = command("doctor", f"127.0.0.1:{port_range[5]}")
     assert dead.code == 1 and "refused" in dead.out and "no peer runs there" in dead.out
+    there, back = command("doctor", f"127.0.0.1:{port_range[5]}", "--json").json["directions"]
+    assert there["problem"] and back["seen"].startswith("not tried")
 
 
 def test_doctor_names_the_peer_that_cannot_reach_this_host(peer_process, port_range):
