@@ -161,7 +161,7 @@ def test_a_description_of_numpy_data_that_came_before_is_not_gone_through_again(
     within = '[9,false,[["a",0,' * 30 + '"<i4"' + ",[]]]]" * 30
     steps(within, 1), steps('"<i4"', 1)  # what is loaded once
     further, usual = (steps(kind, 12) - steps(kind, 2) for kind in (within, '"<i4"'))
-    assert further < 1.5 * usual
+    assert further < 2 * usual  # its text is longer to look at, too
 
 
 def test_more_types_of_numpy_data_than_can_be_made_in_time_are_refused():
