@@ -294,10 +294,13 @@ def tag_name(tag: Union[bytes, str]) -> str:
         return printable(tag.decode("ascii", "replace") if isinstance(tag, bytes) else tag)
 
 
-def printable_block(text: str, limit: int = 20_000) -> str:
-    """Foreign text of several lines made safe for a terminal; keeps its end when cut."""
+def printable_block(text: str, limit: int = 20_000, of_a_line: int = 1000) -> str:
+    """Foreign text of several lines made safe for a terminal; keeps its end when cut.
+
+    :param limit: characters in all.
+    """
     cut = text if len(text) <= limit else "...\n" + text[-limit:]
-    return "\n".join(printable(line, 1000) for line in cut.split("\n"))
+    return "\n".join(printable(line, of_a_line) for line in cut.split("\n"))
 
 
 def make_id(port: int, host: str, group: Optional[str] = None) -> PeerId:

@@ -11,6 +11,7 @@ import textwrap
 from typing import IO, Any, Dict, Iterable, List, Sequence
 
 from ..errors import NetError, RemoteError, printable
+from ..identity import printable_block
 from ..tables import WIDTH, Column, as_text, folded
 
 # Columns of what goes into a pipe or a file: nothing is cut there.
@@ -201,11 +202,9 @@ def filled(text: str, columns: int) -> str:
 
 
 def safe(text: str) -> str:
-    """Foreign text of several lines for a terminal, which obeys nothing in it. Keeps its end when
-    it is cut."""
-    cut = text if len(text) <= MAX_SHOWN else "...\n" + text[-MAX_SHOWN:]
-    return "\n".join([printable(line, 8 * MAX_SHOWN)
-                      for line in cut.replace("\r\n", "\n").expandtabs().split("\n")])
+    """Foreign text of several lines for a terminal, which obeys nothing in it. Lines are as long as
+    they are; keeps its end when it is cut."""
+    return printable_block(text.replace("\r\n", "\n").expandtabs(), MAX_SHOWN, 8 * MAX_SHOWN)
 
 
 def _fitting(text: str, stream: IO[str], further: str) -> str:

@@ -509,8 +509,7 @@ def looks_tagged(value: Dict[str, Any]) -> bool:
 
 # ------------------------------------------------------------------------------- and back again
 
-# Bytes of memory that tagged objects take before somebody is told, and bytes of text that are split
-# at a time.
+# Bytes of memory that tagged objects take before somebody is told.
 STEP = 64 * 1024
 # The path of a whole message whose parts have names.
 _WHOLE = "a message"
@@ -521,7 +520,6 @@ _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _TO_STEPS = bytes.maketrans(b"[]", b"\x01\xff")
 # Levels up to which it is quicker to look at all of them than at each bracket.
 SHALLOW = 6
-_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def check_depth(text: bytes, limit: int) -> None:
@@ -569,20 +567,7 @@ def _depth(brackets: bytes) -> int:
 
 def brackets_of(text: bytes) -> bytes:
     """The brackets of JSON outside of its strings, all of them as square ones."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = text.translate(_TO_SQUARE, _OTHERS)
-    # Taking out two quotes side by side moves no bracket into or out of a string, and leaves only
-    # those strings that hold brackets.
-    brackets = brackets.replace(b'""', b"")
-    if b'"' not in brackets:
-        return brackets
-    found, inside = [], False
-    for start in range(0, len(brackets), STEP):  # what it is split into takes 17 times its memory
-        parts = brackets[start:start + STEP].split(b'"')
-        found.append(b"".join(parts[inside::2]))
-        inside ^= len(parts) % 2 == 0
-    return b"".join(found)
+    return pieces.brackets_of(text).translate(_TO_SQUARE)
 
 
 def _make_scan() -> Callable[[str, int], Tuple[Any, int]]:

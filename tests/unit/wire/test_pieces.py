@@ -154,5 +154,5 @@ def test_deep_nesting_takes_no_more_steps_than_other_brackets():
 def test_brackets_in_strings_are_found_at_little_memory():
     text = b'["]"]' * 400_000
     with Peak() as peak:
-        found = pieces._brackets(text)
+        found = pieces.brackets_of(text)
     assert found == b"[]" * 400_000 and peak.bytes < 4 * len(text) + 2 ** 20
