@@ -98,6 +98,8 @@ def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument],
         address_of(peer)
     loop = client.own_loop = coroutines.loop()
     calls = [Call(peer, loop) for peer in asked]
+    for call in calls:
+        call.watch(_tell_those_that_wait)
     context = current()
     for call in calls if context is not None else ():
         _end_with(context, call)
@@ -136,6 +138,13 @@ def connect(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument
     connecting = asyncio.run_coroutine_threadsafe(all_of_them(), loop)
     if asyncio._get_running_loop() is None:
         wait([connecting], 2 * CONNECT_TIME)  # or less, if that loop ends
+
+
+def _tell_those_that_wait(call: Any) -> None:
+    """A call has ended. If it was cancelled, tell :func:`concurrent.futures.wait` and
+    :func:`~concurrent.futures.as_completed`, as whoever runs a future has to."""
+    if call.cancelled():
+        call.set_running_or_notify_cancel()
 
 
 def _end_with(context: Any, call: Call) -> None:

@@ -313,6 +313,12 @@ def test_what_a_coroutine_lends_is_used_there(far):
     run(some)
 
 
+def test_what_a_coroutine_uses_in_a_thread_may_call_a_coroutine_there_in_turn(far):
+    def back(value: int) -> int:
+        return forms.sleep.start(0, value + 1, peer=far.id).result(10)
+    assert forms.apply_in_thread.on(far.id, timeout=10).start(back, 5).result() == 6
+
+
 def test_where_it_runs_there_is_one_loop_of_nets(far):
     async def some() -> Any:
         return await asyncio.gather(*[forms.loop_of(peer=far.id) for _ in range(5)])
@@ -385,6 +391,22 @@ def test_started_calls_work_with_what_futures_are_for(far):
     call.add_done_callback(lambda one: seen.append(one.result()))
     call.result(5)
     until(lambda: seen == [far.pid])
+
+
+@pytest.mark.parametrize("waiting", [
+    lambda call: concurrent.futures.wait([call], 5).done,
+    lambda call: set(concurrent.futures.as_completed([call], 5)),
+], ids=["wait", "as_completed"])
+@pytest.mark.parametrize("begun", [False, True], ids=["before it began", "while it ran"])
+def test_those_that_wait_for_futures_learn_that_a_call_was_cancelled(far, key, waiting, begun):
+    call = forms.watchful.start(key, peer=far.id)
+    if begun:
+        assert forms.noted(key, 1, peer=far.id) == ["began"]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = pool.submit(waiting, call)
+        assert call.cancel() and call.cancel() and call.cancelled()
+        assert found.result(10) == {call}
+    until(lambda: not here.client.started)
 
 
 # A loop that has hundreds of things to do on a busy machine may let three seconds pass between
