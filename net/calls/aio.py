@@ -9,6 +9,7 @@ import contextvars
 import os
 import socket
 from collections import deque
+from collections.abc import AsyncGenerator
 from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, List, NoReturn, Optional,
                     Sequence, Tuple)
 
@@ -24,8 +25,8 @@ from ..link.streams import NO_SIGNAL, poller, reset_at_end
 from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, MAX_ARGUMENTS, REFUSAL_TIME,
                           Client, deadline_within)
 from ..run.lending import Lender
-from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure,
-                             says_goodbye)
+from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure, says_goodbye,
+                             thrown)
 from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, PING, REPLIES, Buffer, EndOfStream,
                            Frame, NotAFrame, pack)
 from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
@@ -737,7 +738,7 @@ class _Begun:
         self.in_order = not self.connection.session.rest
 
 
-class AsyncRemoteIterator:
+class AsyncRemoteIterator(AsyncGenerator):  # type: ignore[type-arg]
     """The items of a generator on another peer, for ``async for``. See
     :class:`~net.run.streaming.RemoteIterator`."""
 
@@ -768,6 +769,17 @@ class AsyncRemoteIterator:
         except BaseException:
             await self.aclose()
             raise
+
+    async def asend(self, value: Any) -> Any:
+        """The next item; nothing can be sent into a generator of another peer."""
+        if value is not None:
+            raise TypeError("a generator on another peer takes no values")
+        return await self.__anext__()
+
+    async def athrow(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
+        """End it; nothing can be thrown into a generator of another peer."""
+        await self.aclose()
+        raise thrown(kind, value, traceback)
 
     async def _next(self, flow: _Begun) -> Any:
         if flow.taken - flow.told >= TELL:

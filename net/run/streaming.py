@@ -104,8 +104,7 @@ class RemoteIterator(Generator):  # type: ignore[type-arg]
     def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
         """End it; nothing can be thrown into a generator of another peer."""
         self.close()
-        error = kind if isinstance(kind, BaseException) else kind() if value is None else value
-        raise BaseException.with_traceback(error, traceback)
+        raise thrown(kind, value, traceback)
 
     def close(self) -> None:
         """End it here and there."""
@@ -120,6 +119,17 @@ class RemoteIterator(Generator):  # type: ignore[type-arg]
 
     def __repr__(self) -> str:
         return f"<generator on {self._peer!r}>"
+
+
+def thrown(kind: Any, value: Any, traceback: Any) -> BaseException:
+    """The exception that the arguments of a generator's ``throw`` mean."""
+    if isinstance(kind, BaseException):
+        error = kind
+    elif isinstance(value, BaseException):
+        error = value
+    else:
+        error = kind() if value is None else kind(value)
+    return error if traceback is None else BaseException.with_traceback(error, traceback)
 
 
 class _Flow:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import uuid
+from collections.abc import AsyncGenerator
 from typing import Any, List
 
 import hypothesis
@@ -289,6 +290,40 @@ def test_a_thrown_error_closes_it_there_and_is_raised_here(far, key):
     assert forms.noted(key, peer=far.id)
     with pytest.raises(TypeError, match="takes no values"):
         forms.endless(key, peer=far.id).send(5)
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ((KeyError("mine"),), ("mine",)), ((KeyError, "mine"), ("mine",)),
+    ((KeyError, KeyError("mine")), ("mine",)), ((KeyError,), ()),
+], ids=["an error", "class and value", "class and error", "class"])
+@pytest.mark.filterwarnings("ignore:the .* signature of:DeprecationWarning")
+def test_what_is_thrown_is_what_a_generator_here_would_raise(far, key, arguments, expected):
+    for peer in {}, {"peer": far.id}:
+        there = forms.endless(key, **peer)
+        assert next(there) == 1
+        with pytest.raises(KeyError) as caught:
+            there.throw(*arguments)
+        assert caught.value.args == expected
+
+
+def test_an_async_generator_there_has_the_methods_of_one_here(far, key):
+    async def use(there: Any) -> List[Any]:
+        assert isinstance(there, AsyncGenerator)
+        found = [await there.asend(None), await there.asend(None)]
+        with pytest.raises(KeyError, match="mine"):
+            await there.athrow(KeyError("mine"))
+        with pytest.raises(StopAsyncIteration):
+            await there.asend(None)
+        return found
+    assert asyncio.run(use(forms.endless_async(key))) == [1, 2]
+    forms.notes.get(key, 1, 5)
+    assert asyncio.run(use(forms.endless_async(key, peer=far.id))) == [1, 2]
+    assert forms.noted(key, peer=far.id)
+
+    async def send() -> None:
+        with pytest.raises(TypeError, match="takes no values"):
+            await forms.endless_async(key, peer=far.id).asend(5)
+    asyncio.run(send())
 
 
 @pytest.mark.parametrize("how", ["break", "aclose", "cancel"])
