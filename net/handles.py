@@ -36,7 +36,7 @@ class Handle:
         return self._methods[name]
 
     def __dir__(self) -> List[str]:
-        return sorted([*self._methods, "on"])
+        return sorted({*self._methods, "on"})
 
     def __repr__(self) -> str:
         return f"<{type(self._object).__qualname__} connected as {self._name!r}: " \
@@ -69,6 +69,11 @@ def _look_up(handle: Any, name: str) -> Any:
         raise AttributeError(f"{handle!r} has no public method {name!r}; properties and private "
                              f"names are not connected")
     return methods[name]
+
+
+def connected_by(handle: Handle) -> List[Any]:
+    """The connected functions of a handle."""
+    return list(handle._methods.values())
 
 
 def methods_of(obj: Any) -> Dict[str, Callable[..., Any]]:

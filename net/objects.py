@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
 from .decorators import way_to
-from .handles import Handle
+from .handles import Handle, connected_by
 from .identity import PeerArgument, address_of, encode_text
 from .peer import _Peer, functions_changed
 from .spreading import OnPeers, make_target, start_there
@@ -126,9 +126,8 @@ def disconnect(function: Any) -> None:
     :raises LookupError: it is not connected, or another function has taken its tag.
     """
     if isinstance(function, Handle):
-        for name in dir(function):
-            if name != "on":
-                disconnect(function[name])
+        for method in connected_by(function):
+            disconnect(method)
         return
     tag = getattr(function, "tag", None)
     known = _Peer.CONNECTIONS.get(tag) if isinstance(tag, bytes) else None

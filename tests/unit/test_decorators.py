@@ -63,6 +63,21 @@ def test_processes_that_list_a_peer_hear_of_what_is_registered_and_taken_back(mo
     assert len(told) == 2
 
 
+def test_all_methods_of_an_object_are_taken_back_whatever_their_names():
+    class Lamp:
+        def on(self):
+            return "lit"
+
+        def off(self):
+            return "dark"
+    before = dict(_Peer.CONNECTIONS)
+    lamp = net.connect("unit lamp")(Lamp())
+    assert lamp["on"]() == "lit" and lamp.off() == "dark"
+    assert [name for name in dir(lamp) if name == "on"] == ["on"]
+    net.disconnect(lamp)
+    assert _Peer.CONNECTIONS == before
+
+
 def test_it_is_used_with_and_without_parentheses_and_with_a_tag():
     @net.connect
     def bare(a):
