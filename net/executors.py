@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 import types
 from collections import deque
@@ -128,8 +129,12 @@ def is_event_loop(executor: Any) -> bool:
 def check_executor(executor: Any) -> None:
     """Refuse what functions cannot run in.
 
-    :raises TypeError: neither an executor nor an event loop.
+    :raises TypeError: neither an executor nor an event loop, or one of other processes.
     """
+    processes = sys.modules.get("concurrent.futures.process")
+    if processes is not None and isinstance(executor, processes.ProcessPoolExecutor):
+        raise TypeError("a function runs in the process that it is connected in, so its executor "
+                        "cannot be a ProcessPoolExecutor; the function itself can use one")
     if executor is not None and not is_event_loop(executor) \
             and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"an executor is a concurrent.futures.Executor, an asyncio loop or "

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
@@ -424,6 +424,14 @@ def test_what_is_no_executor_is_refused_at_once():
         net.subscribe("unit test", executor=5)
     with pytest.raises(TypeError, match="an executor is"):
         net.watch(print, executor=5)
+
+
+def test_a_pool_of_processes_is_refused_with_what_to_do():
+    with ProcessPoolExecutor(1) as pool:
+        with pytest.raises(TypeError, match="the function itself can use one"):
+            net.subscribe("unit test", executor=pool)
+        with pytest.raises(TypeError, match="the function itself can use one"):
+            net.connect(executor=pool)
 
 
 # ------------------------------------------------------------- what other peers ask of this one
