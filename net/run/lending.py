@@ -6,6 +6,7 @@ When the call has ended, the stand-ins raise.
 """
 from __future__ import annotations
 
+import inspect
 import io
 import threading
 from time import monotonic
@@ -38,7 +39,14 @@ _SIZED = frozenset((str, bytes, bytearray))
 # read.
 LOOK = 0.25
 _EXAMPLES: Tuple[Any, ...] = ([], (), {}, {}.items(), {}.values(), range(0), "", set())
-_READY: Tuple[Any, ...] = (*(type(iter(one)) for one in _EXAMPLES), io.IOBase)
+_READY: Tuple[Any, ...] = tuple(type(iter(one)) for one in _EXAMPLES)
+
+
+def _is_ready(iterator: Any) -> bool:
+    """Whether all items are there already. The next line of a pipe or a terminal may take long."""
+    if isinstance(iterator, io.IOBase):
+        return iterator.seekable()
+    return isinstance(iterator, _READY)
 
 
 class _Taken:
@@ -54,9 +62,9 @@ class _Taken:
         self.ended = False
 
     def take(self, iterator: Any, most: int) -> None:
-        many = min(most, ITEMS) if isinstance(iterator, _READY) else 1
         size = 0
         try:
+            many = min(most, ITEMS) if _is_ready(iterator) else 1
             while not self.ended and len(self.items) < many and size < LARGE:
                 item = next(iterator)
                 self.items.append(item)
@@ -86,6 +94,9 @@ class Lender(Packer):
     def lend(self, value: Any) -> Optional[List[Any]]:
         if hasattr(type(value), "__next__"):
             kind = "iterator"
+        elif inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+            raise ValueNotSupported("", "a function that is lent cannot be async: its value is "
+                                        "waited for, not awaited")
         elif callable(value):
             kind = "function"
         else:

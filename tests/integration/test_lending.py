@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import os
 import threading
 import time
 import uuid
@@ -78,6 +79,22 @@ def test_an_open_file_is_lent_as_the_iterator_of_its_lines(far, tmp_path):
     with path.open("rb") as binary:
         assert forms.gather(binary, peer=far.id) == [line.encode() for line in lines]
     assert forms.gather(io.StringIO("a\nb"), peer=far.id) == ["a\n", "b"]
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_the_lines_of_a_pipe_arrive_as_they_are_written(far, mode):
+    reader, writer = os.pipe()
+    with open(writer, "w", buffering=1) as written, open(reader, mode) as lines:
+        def use(line: Any) -> None:
+            seen.append(line)
+            if len(seen) < 3:
+                written.write(f"{len(seen)}\n")  # only now that the one before has come
+            else:
+                written.close()
+        seen: List[Any] = []
+        written.write("0\n")
+        assert forms.apply_each.on(far.id, timeout=10)(use, lines) == 3
+    assert [int(line) for line in seen] == [0, 1, 2]
 
 
 def test_what_is_lent_may_be_anywhere_in_the_arguments(far):

@@ -233,6 +233,16 @@ def apply_caught(function: Callable[..., Any], *args: Any) -> Any:
 
 
 @net.connect
+def apply_each(function: Callable[[Any], Any], items: Iterator[Any]) -> int:
+    """Calls a function with each item as soon as there is one; how many that were."""
+    count = 0
+    for item in items:
+        function(item)
+        count += 1
+    return count
+
+
+@net.connect
 def apply_in_threads(function: Callable[[int], Any], count: int) -> List[Any]:
     found: List[Any] = [None] * count
 
@@ -394,6 +404,12 @@ async def apply_async(function: Callable[..., Any], *args: Any) -> Any:
 
 
 # -------------------------------------------------------------- coroutines, deadlines, cancelling
+
+@net.connect
+async def apply_in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Lets the loop go on while it waits for what was lent."""
+    return await asyncio.to_thread(function, *args)
+
 
 @net.connect
 async def sleep(seconds: float, value: Any = None, key: str = "") -> Any:

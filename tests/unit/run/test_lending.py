@@ -499,6 +499,21 @@ def test_a_lender_counts_what_it_lends():
     assert Lender(Limits()).lend(5) is None and Lender(Limits()).lend(iter("a"))[1] == "iterator"
 
 
+async def awaited() -> None:
+    pass
+
+
+async def awaited_items() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [awaited, awaited_items])
+def test_a_function_that_would_have_to_be_awaited_is_not_lent(function):
+    with pytest.raises(net.ValueNotSupported, match="async") as caught:
+        encode_call(1, TAG, (1, [function]), {}, packer=Lender(Limits()))
+    assert "args[1][0]" in str(caught.value)
+
+
 def test_only_what_cannot_travel_is_lent():
     # A class that is registered, a value with a __call__ that travels: they stay what they are.
     message = encode_call(1, TAG, ([1], (2,), net.PeerId(b"MTI3LjAuMC4xOjMwMTAgLT4gTm9uZQ==")), {},
