@@ -71,17 +71,28 @@ _OF_THE_DATA = frozenset({
 
 #: Where it is raised: here, and in parts of the standard library that are written in Python.
 _MODULES = frozenset({__name__.partition(".")[0], "abc", "base64", "datetime", "_pydatetime",
-                      "decimal", "_pydecimal", "fractions", "json", "pathlib", "uuid", "numpy"})
+                      "decimal", "_pydecimal", "fractions", "json", "pathlib", "uuid", "numpy",
+                      "pydantic"})
+#: Where the code is that dataclasses and attrs write, and which of it runs for a key.
+_GENERATED = ("<string>", "<attrs generated")
+_FOR_KEYS = frozenset({"__hash__", "__eq__"})
 
 
 def is_of_the_data(problem: Exception) -> bool:
     """Whether an exception says that what arrived makes no sense.
 
     Anything else is the application's own, such as one that its signal handler raises while a value
-    is made, or a class of its own as a key of a dict.
+    is made, or a class of its own as a key of a dict, unless only its parts have no hash.
     """
+    if type(problem) not in _OF_THE_DATA:
+        return False
     found = problem.__traceback__
     while found is not None and found.tb_next is not None:
         found = found.tb_next
-    module = "" if found is None else found.tb_frame.f_globals.get("__name__", "")
-    return type(problem) in _OF_THE_DATA and module.partition(".")[0] in _MODULES
+    if found is None:
+        return False
+    code = found.tb_frame.f_code
+    if code.co_name in _FOR_KEYS and code.co_filename.startswith(_GENERATED):
+        return True
+    module: str = found.tb_frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] in _MODULES

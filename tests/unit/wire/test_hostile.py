@@ -250,6 +250,16 @@ def test_what_a_signal_handler_raises_is_never_taken_for_a_broken_message(error)
     assert caught.value is error
 
 
+@each("kind", ['{"!set":[@]}', '{"!frozenset":[@]}', '{"!dict":[@,1]}', '{"!ordered":[@,1]}',
+               '{"!counter":[@,1]}', '{"!tuple":[{"!set":[1,{"!tuple":[@]}]}]}'])
+@each("part", ["[]", "{}", '{"!set":[]}', '{"!decimal":"sNaN"}', '{"!array":["b",[0],"C",""]}',
+               '{"!value":{"class":"travel.Frozen","name":[]}}'])
+def test_a_dataclass_whose_parts_have_no_hash_is_no_key(kind, part):
+    one = f'{{"!value":{{"class":"travel.Frozen","name":{part}}}}}'
+    with pytest.raises(ProtocolError, match="cannot be read: TypeError"):
+        unpack(kind.replace("@", one).encode(), True)
+
+
 def test_what_a_key_of_an_application_raises_is_its_own():
     class Key:
         pass
