@@ -336,11 +336,13 @@ def _checked(described: Any) -> Dict[str, Any]:
     attributes = dict(an_object(described.get("attributes", {})))
     if not _are_notes(attributes.get("__notes__")):
         del attributes["__notes__"]
+    members = dict(an_object(described.get("members", {})))
+    members.pop("__notes__", None)  # it is kept in the dict
     return {
         "names": names, "text": a_text(described["text"]),
         "repr": _text_in(described, "repr") or None,
         "args": tuple(a_list(described.get("args", []))), "attributes": attributes,
-        "members": dict(an_object(described.get("members", {}))),
+        "members": members,
         "exceptions": [a_whole(place) for place in
                        a_list(described.get("exceptions", []), 0, MAX_GROUP)]}
 
@@ -368,6 +370,9 @@ class _Errors:
         self._peer = peer
         self._tag = tag
         self._made: Dict[int, RemoteError] = {}
+        # How many Python writes out for each, and how many more there may be in groups.
+        self._shown: Dict[int, int] = {}
+        self._left = MAX_SHOWN
 
     def all(self, parts: Sequence[Dict[str, Any]]) -> List[RemoteError]:
         """The exceptions by their places.
@@ -386,7 +391,7 @@ class _Errors:
         inner = [self._made.get(other) for other in part["exceptions"]]
         if None in inner:
             return False
-        part["inner"] = inner
+        part["inner"] = self._bounded(place, part["exceptions"], inner)
         error = self._made[place] = _matching(part)
         dict_of(error).update(traceback="", peer=self._peer, tag=self._tag)
         if is_a(error, _Rebuilt):
@@ -394,6 +399,17 @@ class _Errors:
                 rebuild, (self._described, self._peer, self._tag, place), part["names"],
                 part["text"], part["repr"], args_of(error))
         return True
+
+    def _bounded(self, place: int, places: List[int], inner: List[Any]) -> List[Any]:
+        """The exceptions of a group, or as many others: groups that hold the same ones many times,
+        in each other, would be written out without end."""
+        shown = sum([self._shown[other] for other in places])
+        if shown > self._left:
+            inner = [RemoteError("more exceptions than can be shown")] * len(inner)
+            shown = len(inner)
+        self._shown[place] = 1 + shown
+        self._left -= shown
+        return inner
 
 
 def _matching(part: Dict[str, Any]) -> RemoteError:
@@ -530,23 +546,26 @@ def _leads_to(before: Sequence[List[int]], start: int, end: int) -> bool:
 
 def _hold(error: RemoteError, part: Dict[str, Any], errors: Sequence[RemoteError]) -> None:
     """Set the attributes that are exceptions, and put those among the args in their places."""
-    args = list(args_of(error))
-    for pair in a_list(part.get("in_args", []), 0, MAX_GROUP):
-        at, place = a_list(pair, 2, 2)
-        if not 0 <= a_whole(at) < len(args):
-            raise Malformed("not the place of an argument")
-        args[at] = _at(place, errors)
-    if "in_args" in part:
+    origin = dict_of(error).get("_described")
+    in_args = [a_list(pair, 2, 2) for pair in a_list(part.get("in_args", []), 0, MAX_GROUP)]
+    # They come with a repr. Python's own would write out what they hold, for each way to it.
+    if in_args and origin is not None and origin.repr is not None and not is_group(error):
+        args = list(args_of(error))
+        for at, place in in_args:
+            if not 0 <= a_whole(at) < len(args):
+                raise Malformed("not the place of an argument")
+            args[at] = _at(place, errors)
         set_args(error, tuple(args))
     held = {name: _at(place, errors) for name, place in an_object(part.get("held", {})).items()
-            if _is_attribute(name)}
+            if _is_attribute(name) and name != "__notes__"}
     members = members_of(type(error))
     for name, value in held.items():
         if name in members:
             _set(members[name], error, value)
         else:
             dict_of(error)[name] = value
-    origin = dict_of(error).get("_described")
+    if held:
+        _make_sound(error)
     if origin is not None:
         dict_of(error)["_described"] = origin._replace(args=args_of(error), held=held)
 

@@ -405,6 +405,13 @@ def test_an_attribute_called_like_one_of_ours_gives_way_to_ours():
     assert "Traceback" in arrived.traceback  # type: ignore[attr-defined]
 
 
+def test_what_is_no_exception_may_hold_exceptions():
+    """The reply was refused, and the call might have run."""
+    arrived = raised(type("Own", (BaseException,), {})("x", [ValueError(1), KeyError(2)]))
+    assert type(arrived) is RemoteError
+    assert "Own: ('x', [ValueError(1), KeyError(2)])" in str(arrived)
+
+
 def test_notes_arrive():
     error = ValueError("x")
     vars(error)["__notes__"] = ["first", "second"]
@@ -825,6 +832,17 @@ def test_positions_out_of_bounds_do_not_read_foreign_memory(name, start, end, co
     raised(caught.value)
 
 
+def test_an_exception_in_the_place_of_the_object_does_not_make_python_read_foreign_memory():
+    whole = {"!bytes": "YWJj"}
+    text = json.dumps({"raised": {
+        "types": [["builtins", "UnicodeDecodeError"]], "text": "told",
+        "args": ["utf-8", whole, 2, 3, "why"], "held": {"object": 0},
+        "members": {"object": whole, "start": 2, "end": 3, "encoding": "utf-8"}}}).encode()
+    with pytest.raises(UnicodeDecodeError) as caught:
+        messages.decode_reply(Frame(FAILURE, 1, True, text), None, None, b"")
+    assert type(caught.value.object) is bytes and caught.value.start == 0
+
+
 @each("name, found", [
     ("OSError", {"errno": [], "filename": {"a": 1}, "characters_written": "x", "strerror": 5}),
     ("SyntaxError", {"text": 5, "offset": "x", "lineno": [], "filename": 7,
@@ -1048,9 +1066,10 @@ def test_what_an_exception_has_from_python_or_from_us_is_never_replaced(name):
     {"__notes__": {"!range": [0, 10 ** 12, 1]}}, {"__notes__": "text"}, {"__notes__": [1, 2]},
     {"__notes__": {"!tuple": ["a"]}}, {"__notes__": ["a"] * 5000}, {"__notes__": 5},
 ])
-def test_notes_that_are_none_are_left_out(attributes):
+@each("place", ["attributes", "members"])
+def test_notes_that_are_none_are_left_out(attributes, place):
     text = json.dumps({"raised": {"types": [["builtins", "ValueError"]], "text": "told",
-                                  "attributes": attributes}}).encode()
+                                  place: attributes, "held": {"__notes__": [0, 0]}}}).encode()
     with pytest.raises(ValueError, match="told") as caught:
         messages.decode_reply(Frame(FAILURE, 1, True, text), None, None, b"")
     assert not hasattr(caught.value, "__notes__")
@@ -1321,7 +1340,8 @@ def test_exceptions_that_an_exception_holds_are_exceptions_again():
 ])
 def test_places_of_exceptions_that_there_are_not_are_refused(part):
     with pytest.raises(ValueError):
-        rebuild({"types": [["builtins", "ValueError"]], "text": "x", "args": ["x"], **part})
+        rebuild({"types": [["builtins", "ValueError"]], "text": "x", "args": ["x"], "repr": "x",
+                 **part})
 
 
 def test_a_context_that_is_not_to_be_shown_is_not():
@@ -1423,6 +1443,45 @@ def test_a_graph_of_groups_takes_no_time_at_all():
     assert isinstance(arrived, GROUP) and str(arrived) == str(group)
     assert len(arrived.exceptions) == 100 and arrived.exceptions[0] is arrived.exceptions[99]
     assert "ExceptionGroup: many (100 sub-exceptions)" in arrived.traceback
+
+
+@pytest.mark.skipif(GROUP is None, reason="no groups in this Python")
+@each("wide", [2, 15, 100])
+def test_groups_that_hold_each_other_many_times_are_shown_in_no_time(wide):
+    """Python writes out an exception for each way to it, of which there were 2 ** 99."""
+    group = {"types": [["builtins", "ExceptionGroup"], ["builtins", "Exception"]], "text": "x",
+             "args": ["x"]}
+    described = {**group, "exceptions": [1] * wide, "related": [
+        *[{**group, "exceptions": [place] * wide, "cause": place} for place in range(2, 100)],
+        {"types": [["builtins", "ValueError"]], "text": "core"}]}
+    error: Any = rebuild(described)
+    started = time.perf_counter()
+    shown = printed(error) + repr(error)
+    assert error.split(KeyError)[0] is None
+    assert time.perf_counter() - started < patience(5)
+    assert len(shown) < 20_000_000 and len(error.exceptions) == wide
+    assert "more exceptions than can be shown" in shown
+
+
+@each("more", [{}, {"repr": "sent"}])
+def test_exceptions_that_are_arguments_of_each_other_are_shown_in_no_time(more):
+    def held(number: int) -> dict:
+        return {"types": [["builtins", "ValueError"]], "text": "x", "args": [0, 0], **more,
+                "in_args": [[0, number], [1, [number, number]]]}
+
+    error = rebuild({**held(1), "related": [*map(held, range(2, 40)), {
+        "types": [["builtins", "ValueError"]], "text": "core"}]})
+    assert len(repr(error)) < 100
+    assert isinstance(error.args[0], ValueError) == bool(more)
+
+
+@pytest.mark.skipif(GROUP is None, reason="no groups in this Python")
+def test_the_exceptions_of_a_group_are_never_replaced():
+    core = {"types": [["builtins", "ValueError"]], "text": "core"}
+    error: Any = rebuild({"types": [["builtins", "ExceptionGroup"]], "text": "x", "args": ["x"],
+                          "repr": "x", "exceptions": [1], "in_args": [[0, 1], [1, 1]],
+                          "related": [core]})
+    assert error.args == ("x", list(error.exceptions))
 
 
 @pytest.mark.skipif(GROUP is None, reason="no groups in this Python")
