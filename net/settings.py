@@ -173,7 +173,7 @@ def _needed_words(value: Any) -> Tuple[str, ...]:
 
 
 # A name of a host: labels of letters, digits, "-" and, as in compose files, "_".
-_HOST_NAME = re.compile(r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*\.?")
+_HOST_NAME = r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*\.?"
 # As the domain name system has it.
 MAX_HOST_NAME = 253
 
@@ -202,7 +202,7 @@ def parse_named(entry: str) -> Tuple[str, Optional[int]]:
 
 def is_host_name(text: str) -> bool:
     """Whether a text may be a name of a host, and is not meant as an address."""
-    return len(text) <= MAX_HOST_NAME and _HOST_NAME.fullmatch(text) is not None \
+    return len(text) <= MAX_HOST_NAME and re.fullmatch(_HOST_NAME, text) is not None \
         and not text.rstrip(".").rpartition(".")[2].isdecimal()
 
 

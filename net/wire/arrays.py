@@ -27,7 +27,7 @@ MAX_ITEM = 2 ** 31 - 1
 # characters mean 4 and 8 bytes on every platform that has them twice.
 _SAME_SIZE = "iIqQ"
 # "a", an old name of "S", is none that numpy gives, and numpy warns of it.
-_PLAIN_DTYPE = re.compile(r"[<>|]?[A-Zb-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z")
+_PLAIN_DTYPE = r"[<>|]?[A-Zb-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z"
 
 
 def loaded() -> Any:
@@ -252,7 +252,7 @@ def _checked_dtype(numpy: Any, form: Any) -> Any:
 def _dtype(numpy: Any, described: Any) -> Any:
     if type(described) is not str:
         return _structure(numpy, *described)
-    if not _PLAIN_DTYPE.match(described):
+    if not re.match(_PLAIN_DTYPE, described):
         raise Malformed("not a dtype")
     try:
         dtype = numpy.dtype(described)

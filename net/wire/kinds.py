@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import collections
 import datetime
-import decimal
-import fractions
 import itertools
-import pathlib
+import os
 import re
 import sys
-import uuid
-from typing import (Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable, NamedTuple, Optional,
-                    Set, Tuple, Type)
+from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable,
+                    NamedTuple, Optional, Set, Tuple, Union)
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, make_id, printable, without_zone
 from . import arrays, columns, libraries, registered
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo
+
+if TYPE_CHECKING:
+    # Few programs send such values: their modules are loaded with the first.
+    import decimal
+    import fractions
+    import pathlib
+    import uuid
 
 
 class Kind(NamedTuple):
@@ -31,9 +35,11 @@ class Kind(NamedTuple):
     takes them, with everything inside already put together. It checks each part (checks.py) and
     makes the value by its validating constructor, whose ValueError and the like say that the
     content makes no sense.
+
+    :ivar cls: the class, or ``module.Name`` of one whose module is loaded where it is used.
     """
 
-    cls: type
+    cls: Union[type, str]
     name: str
     take_apart: Callable[[Any, Any, int], Any]
     put_together: Callable[[Any, Any], Any]
@@ -155,18 +161,27 @@ def _put_counter(restorer: Any, content: Any) -> Counter[Any]:
     return counter
 
 
-# Whatever the application's context lets pass.
-_STRICT = decimal.Context(traps=[decimal.InvalidOperation])
-_DECIMAL = re.compile(r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)"
-                      r"([eE][-+]?[0-9]+)?)\Z")
+_DECIMAL = r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?)\Z"
+
+
+def _make_strict(_key: None) -> decimal.Context:
+    import decimal
+
+    # Whatever the application's context lets pass.
+    return decimal.Context(traps=[decimal.InvalidOperation])
+
+
+_strict = Memo(_make_strict, 1)
 
 
 def _put_decimal(restorer: Any, content: Any) -> decimal.Decimal:
+    import decimal
+
     # Checked, because the application's context may let a text without sense become not-a-number.
-    if not _DECIMAL.match(a_text(content)):
+    if not re.match(_DECIMAL, a_text(content)):
         raise Malformed("not a decimal number")
     try:
-        return decimal.Decimal(content, _STRICT)
+        return decimal.Decimal(content, _strict[None])
     except decimal.InvalidOperation:
         raise Malformed("a decimal number beyond what there is") from None
 
@@ -177,6 +192,8 @@ def _take_fraction(packer: Any, value: fractions.Fraction, depth: int) -> Any:
 
 
 def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
+    import fractions
+
     numerator, denominator = wholes(content, 2, 2)
     if denominator < 1:
         raise Malformed("not a fraction")
@@ -185,18 +202,16 @@ def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
     return fractions.Fraction(numerator, denominator)
 
 
-_UUID = re.compile(r"[0-9a-f]{32}\Z")
-_INT = re.compile(r"-?0x[0-9a-f]+\Z")
-
-
 def _put_uuid(restorer: Any, content: Any) -> uuid.UUID:
-    if not _UUID.match(a_text(content)):
+    import uuid
+
+    if not re.match(r"[0-9a-f]{32}\Z", a_text(content)):
         raise Malformed("not a UUID")
     return uuid.UUID(int=int(content, 16))
 
 
 def _put_int(restorer: Any, content: Any) -> int:
-    if not _INT.match(a_text(content)):
+    if not re.match(r"-?0x[0-9a-f]+\Z", a_text(content)):
         raise Malformed("not a hexadecimal number")
     return int(content, 16)
 
@@ -248,13 +263,15 @@ KINDS: Tuple[Kind, ...] = (
          lambda packer, value, depth: [value.days, value.seconds, value.microseconds],
          _put_timedelta),
     Kind(datetime.timezone, "!timezone", _take_timezone, _put_timezone),
-    Kind(decimal.Decimal, "!decimal", lambda packer, value, depth: str(value), _put_decimal),
-    Kind(fractions.Fraction, "!fraction", _take_fraction, _put_fraction),
-    Kind(uuid.UUID, "!uuid", lambda packer, value, depth: value.hex, _put_uuid),
+    Kind("decimal.Decimal", "!decimal", lambda packer, value, depth: str(value), _put_decimal),
+    Kind("fractions.Fraction", "!fraction", _take_fraction, _put_fraction),
+    Kind("uuid.UUID", "!uuid", lambda packer, value, depth: value.hex, _put_uuid),
     Kind(PeerId, "!peer", _take_peer, _put_peer),
 )
 
-TAKE_APART: Dict[type, Kind] = {kind.cls: kind for kind in KINDS}
+#: Class -> how its values travel; and those that are found when the first of them is sent.
+TAKE_APART: Dict[type, Kind] = {kind.cls: kind for kind in KINDS if isinstance(kind.cls, type)}
+_LATER = {kind.cls.partition(".")[2]: kind for kind in KINDS if isinstance(kind.cls, str)}
 
 _SERIES: Set[type] = {list, tuple, set, frozenset, collections.deque}
 _MAPPINGS = frozenset({dict, collections.OrderedDict, collections.Counter})
@@ -278,13 +295,12 @@ def look_inside(value: Any) -> Any:
     return None
 
 
-PATHS: Dict[str, Type[pathlib.PurePath]] = {
-    "posix": pathlib.PosixPath, "windows": pathlib.WindowsPath,
-    "pure posix": pathlib.PurePosixPath, "pure windows": pathlib.PureWindowsPath,
-}
+#: The classes of paths by their names on the wire.
+PATHS = {"posix": "PosixPath", "windows": "WindowsPath",
+         "pure posix": "PurePosixPath", "pure windows": "PureWindowsPath"}
 _PATH_NAMES = {cls: name for name, cls in PATHS.items()}
 # Paths of the other family have no file system here.
-_FOREIGN = {"posix", "windows"} - {_PATH_NAMES[type(pathlib.Path())]}
+_FOREIGN = "windows" if os.name == "posix" else "posix"
 
 
 def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
@@ -293,22 +309,24 @@ def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
     :raises ValueNotSupported: it cannot travel.
     """
     cls = type(value)
+    kind = _LATER.get(cls.__name__)
+    if kind is not None and _is_in(str(kind.cls).partition(".")[0], cls):
+        TAKE_APART[cls] = kind
+        return {kind.name: kind.take_apart(packer, value, depth)}
     if cls in registered.NAMES:
         parts = registered.take_apart(value)
         if not registered.is_enum(cls):
             parts = packer.parts(parts, depth)
         return {"!value": {"class": registered.NAMES[cls], **parts}}
-    if cls in _PATH_NAMES:
-        return {"!path": [_PATH_NAMES[cls], str(value)]}
-    if arrays.loaded() is not None:
-        if cls is arrays.loaded().ndarray:
-            described, data = arrays.take_apart_array(value)
-            return {"!array": [*described, packer.bytes(data)]}
-        if arrays.is_scalar(value):
-            described, data = arrays.take_apart_scalar(value)
-            return {"!scalar": [described, packer.bytes(data)]}
-    zoneinfo = sys.modules.get("zoneinfo")
-    if zoneinfo is not None and cls is zoneinfo.ZoneInfo and value.key:
+    if cls.__name__ in _PATH_NAMES and _is_in("pathlib", cls):
+        return {"!path": [_PATH_NAMES[cls.__name__], str(value)]}
+    if arrays.loaded() is not None and cls is arrays.loaded().ndarray:
+        described, data = arrays.take_apart_array(value)
+        return {"!array": [*described, packer.bytes(data)]}
+    if arrays.loaded() is not None and arrays.is_scalar(value):
+        described, data = arrays.take_apart_scalar(value)
+        return {"!scalar": [described, packer.bytes(data)]}
+    if cls.__name__ == "ZoneInfo" and _is_in("zoneinfo", cls) and value.key:
         return {"!zone": value.key}
     library = libraries.find(value)
     if library is not None:
@@ -318,6 +336,11 @@ def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
     if lent is not None:
         return {"!lent": lent}
     raise ValueNotSupported("", _why_not(cls))
+
+
+def _is_in(module: str, cls: type) -> bool:
+    """Whether a class is the one of its name in a module, if that is loaded."""
+    return cls is getattr(sys.modules.get(module), cls.__name__, None)
 
 
 def _why_not(cls: type) -> str:
@@ -342,7 +365,10 @@ def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:
     name, text = map(a_text, a_list(content, 2, 2))
     if name not in PATHS:
         raise Malformed("not a kind of path")
-    return PATHS["pure " + name if name in _FOREIGN else name](text)
+    import pathlib
+
+    made = getattr(pathlib, PATHS["pure " + name if name == _FOREIGN else name])(text)
+    return made  # type: ignore[no-any-return]
 
 
 def _put_array(restorer: Any, content: Any) -> Any:

@@ -53,19 +53,19 @@ NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
           PLAIN: ("tag", "host", "port", "user", "executable", "group", "hub", "connections",
                   "subscriptions", "flags")}
 # A flag of either dialect, or the beginning of one: base64 of at most MAX_FLAG characters.
-_FLAG = re.compile(rb"[A-Za-z0-9+/]{1,88}={0,2}")
+_FLAG = rb"[A-Za-z0-9+/]{1,88}={0,2}"
 # Facts that they cannot use, and that would only displace the rest.
 NEEDLESS = frozenset({"functions", "more_functions"})
 # Characters of what the user of a process chose, such as the path of the interpreter.
 MAX_FACT = 100
 
-_MARKED = re.compile(r"(.+)~[0-9a-f]{12}", re.DOTALL)
+_MARKED = r"(?s)(.+)~[0-9a-f]{12}"
 #: What 0.3 and 0.4 on Python 3 make of bytes: ``str(b"MTI3")``.
-_QUOTED = re.compile(r"b'([A-Za-z0-9+/=]*)'")
+_QUOTED = r"b'([A-Za-z0-9+/=]*)'"
 # Tokens of the repr of a dict, which 0.6 sends as a request when ``peer=`` is one of its own
 # objects: texts, such an object, and what JSON writes in another way.
-_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<net\.Peer h:.*? s:\d+ f:\d+>"""
-                    r"""|\b(?:True|False|None|nan|inf)\b|,?\)|\(""", re.DOTALL)
+_TOKEN = (r"""(?s)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<net\.Peer h:.*? s:\d+ f:\d+>"""
+          r"""|\b(?:True|False|None|nan|inf)\b|,?\)|\(""")
 _IN_JSON = {"True": "true", "False": "false", "None": "null", "nan": "NaN", "inf": "Infinity",
             "(": "[", ")": "]", ",)": "]"}
 
@@ -223,7 +223,7 @@ def dialect_of(answer: bytes) -> str:
 
 def may_be_old(answer: bytes) -> bool:
     """Whether this is, or begins, what an old program says to what it cannot read."""
-    if _FLAG.fullmatch(answer):
+    if re.fullmatch(_FLAG, answer):
         return True
     if answer[:1] not in FIRST_BYTES:
         return b"INVALID_CONNECTION".startswith(answer)
@@ -269,7 +269,7 @@ def marked(tag: bytes, mark: str) -> bytes:
 def unmarked(tag: bytes) -> bytes:
     """The tag of the handler; any other tag is given back as it is."""
     try:
-        found = _MARKED.fullmatch(decode_text(tag))
+        found = re.fullmatch(_MARKED, decode_text(tag))
     except ValueError:
         return tag
     return tag if found is None else encode_text(found[1])
@@ -332,7 +332,7 @@ def _json_of_repr(text: bytes) -> bytes:
         return "null" if token[0] == "<" else _IN_JSON[token]
 
     try:
-        return _TOKEN.sub(in_json, text.decode("utf-8")).encode("ascii", "replace")
+        return re.sub(_TOKEN, in_json, text.decode("utf-8")).encode("ascii", "replace")
     except (ValueError, SyntaxError, MemoryError):
         raise NotAFrame(text) from None
 
@@ -377,7 +377,7 @@ def _without_peer(call: Call) -> Call:
 
 
 def _unquoted(text: Any) -> Any:
-    found = _QUOTED.fullmatch(text) if type(text) is str else None
+    found = re.fullmatch(_QUOTED, text) if type(text) is str else None
     return text if found is None else found[1]
 
 

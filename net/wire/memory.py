@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import enum
-import fractions
 import itertools
 import re
 import sys
@@ -70,16 +69,16 @@ _INSTANCE = 100 if sys.version_info < (3, 11) else 40
 
 #: Whether Python keeps the hashes of fractions, so that those of one hash are looked for, by what
 #: is remembered of each while the message is read.
-KEEPS_FRACTIONS = hasattr(fractions, "_hash_algorithm")
+KEEPS_FRACTIONS = sys.version_info >= (3, 12) and sys.implementation.name == "cpython"
 
 # Digits and all else that numbers consist of become 0, what is around them a comma.
 _AS_NUMBERS = bytes(ord("0") if byte in b"0123456789.+-eE" else ord(",") for byte in range(256))
 # Stands between texts that are looked at together; JSON has it within one only if it is escaped.
 _BETWEEN = b"\1"
 _CONTINUATIONS = bytes(range(0x80, 0xc0))
-_FOUR_BYTES = re.compile(rb"[\xf0-\xff]")
-_TWO_BYTES = re.compile(rb"[\xc4-\xef]")
-_TAGS = re.compile(rb'\{"![a-z]+":(\[\]?|\{)?')
+_FOUR_BYTES = rb"[\xf0-\xff]"
+_TWO_BYTES = rb"[\xc4-\xef]"
+_TAGS = rb'\{"![a-z]+":(\[\]?|\{)?'
 # Small negative numbers, of which Python makes an object each time.
 _NEGATIVE = (b"-6,", b"-7,", b"-8,", b"-9,")
 # The characters of a number up to which it is an object of the usual size.
@@ -113,7 +112,7 @@ def size_of_reading(text: bytes, size: int = 0) -> int:
     if text.isascii():
         return len(text) + size
     characters = len(text.translate(None, _CONTINUATIONS))
-    width = 4 if _FOUR_BYTES.search(text) else 2 if _TWO_BYTES.search(text) else 1
+    width = 4 if re.search(_FOUR_BYTES, text) else 2 if re.search(_TWO_BYTES, text) else 1
     # Python begins to decode it as ASCII, and then makes room for as many characters as bytes.
     return max(len(text) * (1 + width), characters * width + size)
 
@@ -181,7 +180,7 @@ class _Counts:
         :param inside: whether it begins within a text.
         :returns: whether it ends within one.
         """
-        tags = _TAGS.findall(piece) if tagged else []
+        tags = re.findall(_TAGS, piece) if tagged else []
         self._seen += len(piece)
         parts = _without_escapes(piece).split(b'"')
         self._add_texts(parts[not inside::2], parts[1 + (not inside)::2])

@@ -119,7 +119,7 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: 
 
 # How a call begins, here and with the white space that JSON allows; and the most bytes of its tag.
 _BEGINNING = b'{"tag":"'
-_SPACED = re.compile(rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"')
+_SPACED = rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"'
 MAX_TAG = 4096
 # Longest timeout that is sent, in seconds; more counts as none.
 MAX_SECONDS = 1e9
@@ -134,7 +134,7 @@ def tag_of(text: bytes) -> bytes:
         end = text.find(b'"', 8, MAX_TAG)
         if end > 0:
             return text[8:end]
-    found = _SPACED.match(text)
+    found = re.match(_SPACED, text)
     if found is None:
         raise ProtocolError(None, "a call is an object whose first field is its base64 tag")
     return found[1]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import builtins
 import collections
-import dataclasses
 import enum
 import functools
 import itertools
@@ -72,7 +71,7 @@ def _check(cls: type) -> None:
 
     :raises TypeError: it is one.
     """
-    if not (dataclasses.is_dataclass(cls) or is_enum(cls) or _is_named_tuple(cls)
+    if not (hasattr(cls, "__dataclass_fields__") or is_enum(cls) or _is_named_tuple(cls)
             or _is_attrs(cls)):
         raise TypeError(f"{cls!r} is neither a dataclass, an enum nor a named tuple, nor of attrs "
                         f"or pydantic; net.value({cls.__name__}, pack=..., unpack=...) says what "
@@ -144,6 +143,8 @@ class _Shape(NamedTuple):
 def _find_shape(cls: Any) -> _Shape:
     if is_enum(cls):
         return _Shape((), frozenset(), frozenset(), {}, is_enum=True)
+    import dataclasses  # who has one has loaded it
+
     fields = cls.__attrs_attrs__ if _is_attrs(cls) else () if _is_named_tuple(cls) \
         else dataclasses.fields(cls)
     names = cls._fields if _is_named_tuple(cls) else tuple([field.name for field in fields])

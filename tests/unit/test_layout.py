@@ -335,7 +335,6 @@ STATE = {
     "wire.registered.NAMES": "the same, by name",
     "wire.registered.PACKED": "the same, of classes that are packed by functions",
     "wire.libraries._BY_CLASS": "a table that is built when it is imported, and stays",
-    "wire.kinds._STRICT": "how decimal numbers are read; only its flags change, unread",
     "wire.garbage.collection": "garbage is collected for the whole process",
     "wire.memory._sizes": "a table that is built when it is first needed, and stays",
 }
