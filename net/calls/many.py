@@ -749,7 +749,8 @@ class Executor(BaseExecutor):
             if not cancel_futures:
                 workers.finish_up()
                 continue
-            for task in workers.close():
+            # What was begun on a peer that is lost goes on, as all that runs does.
+            for task in workers.close(lambda task: task.work.future.running()):
                 task.work.future.cancel()
                 task.work.future.set_running_or_notify_cancel()
         if wait:

@@ -108,15 +108,20 @@ class Workers:
         if begin:
             self._start_watching()
 
-    def close(self) -> List[Task]:
-        """Take no more tasks, give back those that wait, and cancel the scope."""
+    def close(self, keep: Callable[[Task], bool] = lambda task: False) -> List[Task]:
+        """Take no more tasks, give back those that wait, and cancel the scope.
+
+        :param keep: whether one that waits is to be done all the same; called under the lock.
+        """
         with self._lock:
             self._closed = True
             waiting = self._spread.clear()
+            kept = list(filter(keep, waiting))
+            self._spread.put_back(kept)
             self._wake_all()
         if self._scope is not None:
             self._scope.cancel()
-        return waiting
+        return [task for task in waiting if task not in kept]
 
     def finish_up(self) -> None:
         """Take no more tasks. Threads end when all are done."""

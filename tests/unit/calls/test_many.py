@@ -713,6 +713,31 @@ def test_an_executor_cancels_what_waits():
     concurrent.futures.wait(futures, patience(5))
 
 
+def test_an_executor_that_cancels_what_waits_goes_on_with_what_a_lost_peer_had_begun():
+    begun, lost = threading.Event(), threading.Event()
+
+    def behave(peer: Any, n: int) -> Any:
+        if peer == A:
+            begun.set()
+            lost.wait(patience(5))
+            f.there = []
+            raise LOST
+        return n
+    f = Fake(behave, [A], repeatable=True)
+    executor = net.Executor()
+    futures = [executor.submit(f, n) for n in range(3)]
+    assert begun.wait(patience(5))
+    lost.set()
+    while f.missed != [A]:  # then its task waits for another peer
+        time.sleep(0.001)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert [future.cancelled() for future in futures] == [False, True, True]
+    f.there = [B]
+    executor.shutdown()
+    assert futures[0].result(patience(5)) == 0
+    assert not concurrent.futures.wait(futures, patience(5)).not_done
+
+
 def test_an_executor_serves_an_event_loop(executor):
     f = Fake(lambda peer, n: n + 1, [A])
 
