@@ -495,7 +495,12 @@ class OverPeers:
         if not iterables:
             raise TypeError(f"{self._target.name}.map() takes at least one iterable")
         _check(None, chunk=chunk)
-        return Mapped(self._target, self._find, zip(*iterables), self._at_a_time,
+        target = self._target
+        if target.kind == ASYNC_GENERATOR:
+            # Each begins in the loop that asks for its items, on the peer that is free then.
+            begin: Any = AnyPeer(target._replace(find=lambda groups: self._find()), self._timeout)
+            target = target._replace(call=lambda peer, args, kwargs, timeout: begin(*args))
+        return Mapped(target, self._find, zip(*iterables), self._at_a_time,
                       self._repeatable, chunk, in_order, self._timeout)
 
     def __repr__(self) -> str:

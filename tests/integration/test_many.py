@@ -277,8 +277,10 @@ def test_what_is_lent_and_generators_work_in_all_ways(pair, connected):
         yield
 
     async def main():
-        return [item async for item in async_items.any.on(peers=[peer])(3)]
-    assert asyncio.run(main()) == [0, 1, 2]
+        assert [item async for item in async_items.any.on(peers=[peer])(3)] == [0, 1, 2]
+        return [[item async for item in each]
+                async for each in async_items.map.on(peers=pair)([3, 0, 2])]
+    assert asyncio.run(main()) == [[0, 1, 2], [], [0, 1]]
 
 
 def test_an_executor_of_peers(pair):
