@@ -103,6 +103,8 @@ class PeerCache:
         self._entries = Entries()
         self._own: Set[str] = set()
         self._report: Optional[Report] = None
+        # What was given last, for all networks and for this host.
+        self._listed: Dict[bool, Peers] = {}
         # What has been searched: "", "host" for this host, or "all".
         self._scope = ""
         self._watches: List[Watch] = []
@@ -161,9 +163,12 @@ class PeerCache:
         from .merging import in_order
 
         with self._lock:
-            peers = sorted([one.peer for one in self._entries.known.values()], key=in_order)
-            own, report = self._own, self._report
-        return Peers([peer for peer in peers if not on_host or _is_here(peer.host, own)], report)
+            if on_host not in self._listed:
+                peers = sorted([one.peer for one in self._entries.known.values()
+                                if not on_host or _is_here(one.peer.host, self._own)],
+                               key=in_order)
+                self._listed[on_host] = Peers(peers, self._report)
+            return self._listed[on_host]
 
     # ------------------------------------------------------------------ changes
 
@@ -219,6 +224,7 @@ class PeerCache:
         """
         from .merging import identity, is_claimed, merge_answers, peer_id
 
+        self._listed.clear()
         left: Dict[Address, Known] = {}
         for address in gone:
             self._remove(address, left)

@@ -6,8 +6,10 @@ import functools
 import threading
 from collections import deque
 from itertools import chain, zip_longest
+from math import inf
 from time import monotonic
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional
+from typing import (Any, Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional,
+                    Tuple)
 
 from ..errors import NetError
 from ..identity import PeerId, address_of, decode_text, functions_digest, make_tag
@@ -62,9 +64,30 @@ class FunctionCache:
         self._ask = ask
         self._sets: Dict[object, FrozenSet[str]] = {}
         self._looks: Dict[str, _Look] = {}
+        # By function: a list of peers, those of it that have the function, and until when that
+        # counts. Replaced when a peer was asked.
+        self._last: Dict[str, Tuple[Peers, Peers, float]] = {}
 
     def having(self, found: Peers, name: str) -> Peers:
         """Those of the peers that have a function; asks where it is not known."""
+        remembered = self._last
+        last = remembered.get(name)
+        if last is None or last[0] is not found or monotonic() >= last[2]:
+            having = self._having(found, name)
+            if len(remembered) >= MAX_SETS:
+                remembered.clear()
+            last = remembered[name] = found, having, self._until(found, having)
+        return last[1]
+
+    def _until(self, found: Peers, having: Peers) -> float:
+        """Until when none of the other peers of a list is asked again."""
+        others = [peer for peer in set(found).difference(having) if "digest" in peer.info]
+        if any(map(self._may_ask, others)):
+            return 0.0
+        looks = [self._looks.get(_key(peer)) for peer in others]
+        return min([0.0 if look is None else look.at + look.wait for look in looks], default=inf)
+
+    def _having(self, found: Peers, name: str) -> Peers:
         modern = found.only(lambda peer: "digest" in peer.info)
         if name.startswith(DEFAULTS):
             return modern
@@ -130,6 +153,7 @@ class FunctionCache:
         if len(self._looks) >= MAX_LOOKS:
             self._looks.clear()
         self._looks[_key(peer)] = _Look(_listed(peer), digest, monotonic(), wait)
+        self._last = {}
 
 
 def _by_turns(found: List[PeerId]) -> Iterator[PeerId]:

@@ -105,6 +105,17 @@ def ports(listing):
     return [peer.port for peer in listing]
 
 
+def test_a_list_is_made_again_only_after_a_change(cache, network):
+    network.put(answer(), answer(HERE, 3011, "j"))
+    listed, here = cache.peers(), cache.peers(on_host=True)
+    assert cache.peers() is listed and cache.peers(on_host=True) is here
+    assert (ports(listed), ports(here)) == ([3011, 3010], [3011])
+    cache.learn([answer(port=3012, instance="k")])
+    assert ports(cache.peers()) == [3011, 3010, 3012] and ports(listed) == [3011, 3010]
+    cache.drop((HERE, 3011))
+    assert ports(cache.peers(on_host=True)) == [] and ports(cache.peers()) == [3010, 3012]
+
+
 def test_the_first_call_searches_and_later_ones_do_not(cache, network):
     network.put(answer())
     assert ports(cache.peers()) == ports(cache.peers()) == [3010]

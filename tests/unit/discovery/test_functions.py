@@ -76,6 +76,23 @@ def test_a_peer_that_registers_more_functions_later_is_found_after_a_second(netw
     assert network.having("app.f", peer) == "1" and len(network.asked) == 2
 
 
+def test_a_list_that_has_not_changed_is_read_once_while_nobody_can_be_asked_again(
+        network, monkeypatch):
+    read: list[str] = []
+    count = functions._listed
+    monkeypatch.setattr(functions, "_listed", lambda peer: read.append(peer.host) or count(peer))
+    old = make_id(3010, "192.0.2.9")
+    found = Peers([network.add(1, "app.f"), network.add(2, "app.g"), old])
+    for _ in range(2):
+        first = network.cache.having(found, "app.f")
+    del read[:]
+    assert network.cache.having(found, "app.f") is first and not read
+    network.has[found[1].host] = ["app.f"]
+    network.now += FIRST_WAIT
+    assert len(network.cache.having(found, "app.f")) == 2
+    assert len(network.cache.having(Peers(found[:1]), "app.f")) == 1
+
+
 def test_a_listing_that_says_otherwise_is_followed_at_once(network):
     peer = network.add(1, "app.f")
     assert network.having("app.g", peer) == ""
