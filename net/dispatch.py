@@ -299,16 +299,16 @@ class Dispatch:
 
     def _outcomes(self, number: int, tag: bytes, known: Callable[..., Any], context: Context,
                   works: List[List[Any]], tally: Tally) -> List[Buffer]:
-        outcomes: List[Any] = []
+        outcomes: List[messages.Outcome] = []
         size = 0
         for work in works:
             if size > LARGE or context.is_over():
                 break
             outcome = self._outcome(tag, known, context, work, tally)
-            outcomes.append(outcome.content)
+            outcomes.append(outcome)
             size += outcome.size
         try:
-            return messages.encode_result(number, outcomes, settings.limits)
+            return messages.encode_outcomes(number, outcomes, settings.limits)
         except NetError as problem:  # they are too much together
             problem.ran = "yes"
             return messages.encode_refusal(number, problem)

@@ -18,8 +18,8 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import (DIGITS, SCALARS, UNBOUNDED, Packed, Packer, are_named_scalars, are_scalars,
-                     encode_plain, fits, lay_out, pack, plain_text, scalar, unpack)
+from .values import (BITS, DIGITS, LONG, SCALARS, UNBOUNDED, Packed, Packer, are_named_scalars,
+                     are_scalars, encode_plain, fits, lay_out, pack, plain_text, scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -273,10 +273,12 @@ class Outcome(NamedTuple):
     """The reply for one of several arguments, as a part of a result.
 
     :ivar size: bytes that it takes there, roughly.
+    :ivar plain: whether it can be encoded without another look at it.
     """
 
     content: Any
     size: int
+    plain: bool = False
 
 
 def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
@@ -285,11 +287,13 @@ def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
     :raises ValueNotSupported: it cannot travel; says where.
     :raises MessageTooLarge: over a limit.
     """
-    if type(value) in UNBOUNDED:
-        return Outcome({"value": value}, LEAST_SIZE)
-    text = scalar(value)
-    if text is not None:
-        return Outcome({"value": value}, LEAST_SIZE + len(text))
+    kind = type(value)
+    if kind in UNBOUNDED:
+        return Outcome({"value": value}, LEAST_SIZE, True)
+    if kind is int and value.bit_length() <= BITS:
+        return Outcome({"value": value}, LEAST_SIZE + value.bit_length() // 3, True)
+    if kind is str and len(value) < LONG:
+        return Outcome({"value": value}, LEAST_SIZE + len(value), True)
     content = {"flag": value.decode("ascii"), "details": value.details} if type(value) is Flag \
         else {"value": value}
     packed = pack(content, "result", limits)
@@ -306,6 +310,20 @@ def outcome_of_error(error: BaseException, detail: str = "full",
 def outcome_of_refusal(error: NetError) -> Outcome:
     """What the peer itself says."""
     return Outcome(to_refusal(error), LEAST_SIZE)
+
+
+def encode_outcomes(number: int, outcomes: Sequence[Outcome],
+                    limits: Limits = Limits()) -> List[Buffer]:
+    """The bytes of a reply with what came of several arguments.
+
+    :raises MessageTooLarge: they are too much together.
+    """
+    contents = [outcome.content for outcome in outcomes]
+    if all([outcome.plain for outcome in outcomes]):
+        text = encode_plain(contents)
+        if len(text) <= limits.text:
+            return _message(RESULT, number, text)
+    return encode_result(number, contents, limits)
 
 
 def decode_outcome(content: Any, peer: Any, tag: bytes) -> Any:

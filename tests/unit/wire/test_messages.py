@@ -236,6 +236,27 @@ def test_a_result_looks_as_documented(value, data):
     assert_same(reply(data), value)
 
 
+@pytest.mark.parametrize("values, plain", [
+    ([0.1, True, None, 2, -(2 ** 2047), "a\ud800\n", float("inf"), -0.0], True), ([], True),
+    ([1, 2 ** 2048], False), ([1, 4096 * "a"], False), (["a", {"b": [1]}, (2,)], False)])
+def test_plain_outcomes_arrive_as_any_others_do_and_are_not_looked_at_again(
+        monkeypatch, values, plain):
+    outcomes = [messages.outcome_of_value(value) for value in values]
+    checked = []
+    monkeypatch.setattr(messages, "pack",
+                        lambda *args, pack=messages.pack: checked.append(args) or pack(*args))
+    found = joined(messages.encode_outcomes(7, outcomes))
+    assert bool(checked) is not plain
+    arrived = messages.decode_reply(read_frame(found), None, b"", b"")
+    assert repr(arrived) == repr([{"value": value} for value in values])
+
+
+def test_plain_outcomes_that_are_too_much_together_are_refused():
+    outcomes = [messages.outcome_of_value("a" * 100)] * 20
+    with pytest.raises(MessageTooLarge):
+        messages.encode_outcomes(7, outcomes, Limits(text=1000))
+
+
 def test_a_flag_comes_back_with_its_details():
     flag = Flag(encode_text("DONE"), {"near": ("a", "b")})
     arrived = reply(joined(messages.encode_result(7, flag)))
