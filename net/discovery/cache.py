@@ -139,7 +139,9 @@ class PeerCache:
         return self._scope in (scope, "all") and not self._is_stale
 
     def _search(self, scope: str) -> None:
-        from .search import search  # all that searching needs is loaded by the first one
+        # All that searching needs is loaded by the first one, before its clock runs.
+        from .lan.quest import LanQuest  # noqa: F401
+        from .search import search
 
         started = monotonic()
         with self._lock:
