@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+from random import random
 from time import monotonic
 from typing import Callable, Iterable, List, Optional, Sequence, Set, Tuple
 
@@ -46,8 +47,12 @@ SETTLE_SECONDS = 0.02
 LATER_LOOKS = (0.03, 0.2, 0.5)
 # How many may search at the same time and still ask them. If more did, each host would get as many
 # questions for the same dead addresses, and those that share a kernel, as containers do, would fill
-# its neighbour table. So they ask when the others have ended, and in the search at the latest:
-FEW, SWEEP_LATE = 3, 0.5
+# its neighbour table, so that none of them is answered any more. So they ask when the others have
+# ended. Those that nobody has answered ask in the search, but not all at once: at some moment of so
+# many seconds for each of the others, and of two in all.
+FEW, SWEEP_LATE, SWEEP_PER_OTHER, SWEEP_LAST = 3, 0.5, 0.02, 2.5
+# Seconds between looks, until then, at whether somebody has answered.
+LOOK_AGAIN = 0.03
 # When all hosts are asked to show themselves, if nothing is swept and nobody has answered until
 # then: broadcasts may be lost here. Each that does takes room in the neighbour tables of IPv6.
 PING_AT = 0.1
@@ -97,6 +102,8 @@ class LanQuest:
         # Whether those that have answered are put into the neighbour table, as a sweep would do:
         # programs with an older app-net find hosts nowhere else, and answers put none there.
         self._touching = False
+        # Its turn among many that sweep, from 0 to 1.
+        self._share = random()
         # Whether it is not known yet what to sweep; and what is left to be swept after the search.
         self._undecided = False
         self._owed: List[str] = []
@@ -239,8 +246,9 @@ class LanQuest:
             if self._heard_beyond:
                 self._owed = [host for _, hosts in self._swept for host in hosts]
                 return 0.0, f"{self._crowd} others search at the moment; this is done later"
-            late = self._search.started + SWEEP_LATE
-            return max(0.0, late - now), ""
+            late = min(SWEEP_LAST - SWEEP_LATE, self._crowd * SWEEP_PER_OTHER) * self._share
+            wait = self._search.started + SWEEP_LATE + late - now
+            return max(0.0, min(LOOK_AGAIN, wait)), ""
         return 0.0, ""
 
     def _ping(self) -> None:

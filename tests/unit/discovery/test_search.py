@@ -372,6 +372,19 @@ def test_beside_many_others_that_search_it_is_swept_later_without_those_that_wer
     assert any("4 others search" in note for note in fake._report.notes)
 
 
+@pytest.mark.parametrize("others, share, seconds", [
+    (100, 1.0, 2.5), (100, 0.5, 1.5), (100, 0.0, 0.5), (10, 1.0, 0.7), (1000, 1.0, 2.5)])
+def test_many_that_nobody_answers_sweep_each_at_another_moment(
+        fake, monkeypatch, others, share, seconds):
+    monkeypatch.setattr(neighbours, "may_forget", lambda: True)
+    fake._crowd, fake._share = others, share
+    then = fake.search.started + seconds
+    wait, _ = fake._why_not_swept(then - 0.02)
+    assert 0.0 < wait < 0.021
+    assert fake._why_not_swept(then + 0.001) == (0.0, "")
+    assert fake._why_not_swept(fake.search.started + 0.1)[0] < 0.1, "it looks for answers meanwhile"
+
+
 class FakeLoop:
     """Does at once what is to be done soon, and keeps what is to be done later."""
 
