@@ -135,12 +135,30 @@ def installed(system: System) -> bool:
     return importlib.util.find_spec(system.module) is not None
 
 
-def build(hosts: int, folder: str, weather: bool = False) -> VirtualLan:
+def build(hosts: int, folder: str, weather: bool = False, cold: bool = False) -> VirtualLan:
+    """A LAN of so many hosts.
+
+    :param cold: whether their neighbour tables are empty.
+    """
     lan = VirtualLan(hosts, pathlib.Path(folder), weather)
     for host in lan.hosts:
         # For the multicasts of the others.
         host.ip("route add default dev eth0")
+    if not cold:
+        fill_tables(lan.hosts)
     return lan
+
+
+def fill_tables(hosts: list[Host]) -> None:
+    """Let all hosts know the hardware addresses of all.
+
+    A host has a neighbour table of its own; all these share that of one kernel, which has 1,024
+    rows and for each two hosts takes two, if they are not permanent.
+    """
+    rows = {host.address: f"neigh replace {host.address} lladdr {host.hardware()} dev eth0 "
+                          f"nud permanent" for host in hosts}
+    for host in hosts:
+        host.ip(*(row for address, row in rows.items() if address != host.address))
 
 
 def start_peers(system: System, lan: VirtualLan, hosts: list[Host], each: int = 1) -> None:
@@ -162,7 +180,7 @@ def weathers(rounds: int) -> Iterator[str]:
         if installed(system))
     figures: dict[str, list[str]] = {name: [] for name, _, _ in WEATHERS}
     for system in filter(installed, SYSTEMS):
-        with tempfile.TemporaryDirectory() as folder, build(PEERS + 1, folder, True) as lan:
+        with tempfile.TemporaryDirectory() as folder, build(PEERS + 1, folder, True, True) as lan:
             client, *others = lan.hosts
             start_peers(system, lan, others)
             for name, weather, _ in WEATHERS:
@@ -207,7 +225,7 @@ def alone(peers: int, each: int, goal: float, rounds: int = 5) -> Iterator[str]:
         if system.module != "net" and each > 1:
             continue
         with tempfile.TemporaryDirectory() as folder, \
-                build(math.ceil(peers / each) + 1, folder) as lan:
+                build(math.ceil(peers / each) + 1, folder, cold=True) as lan:
             client, *others = lan.hosts
             start_peers(system, lan, others, each)
             found, took = [], []

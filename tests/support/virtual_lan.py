@@ -6,6 +6,7 @@ So the LAN is gone when the test ends, however it ends, and any number can run s
 """
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -195,6 +196,11 @@ class Host(Namespace):
         elif find("iptables"):
             for tool in ["iptables"] + ["ip6tables"] * self._six:
                 self.run(tool, "-w", "-F")
+
+    def hardware(self, name: str = "eth0") -> str:
+        """The hardware address of an interface."""
+        found: str = json.loads(self.run("ip", "-j", "link", "show", "dev", name))[0]["address"]
+        return found
 
     def forget_neighbours(self) -> None:
         """Make the neighbour table cold."""
