@@ -25,6 +25,7 @@ from ..process import process
 from ..tables import folded
 from ..wire.session import OTHER_VERSION
 from .lan.beacon import make_seal
+from .lan.asker import NO_ROOM
 from .lan.losses import Losses, measure
 from .listing import Peers
 from .probes import look_at
@@ -588,6 +589,16 @@ def lacks_zone(host: str) -> bool:
     return is_link_local(host) and "%" not in host
 
 
+def no_room(case: Case) -> Optional[Cause]:
+    if NO_ROOM not in case.report.notes:
+        return None
+    return Cause("this host has dropped a question to all: its neighbour table or the queue of its "
+                 "network card was full. The containers of a machine share one table, with a row "
+                 "in each for each that it speaks to, and 1,024 in all unless set otherwise",
+                 "where there are many, raise net.ipv4.neigh.default.gc_thresh1, gc_thresh2 and "
+                 "gc_thresh3 on that machine by sysctl, and search again")
+
+
 def table_unread(case: Case) -> Optional[Cause]:
     if case.report.neighbour_source or not case.report.interfaces:
         return None
@@ -601,7 +612,7 @@ RULES: Tuple[Callable[[Case], Optional[Cause]], ...] = (
     local_network_permission, secret_on_one_side, other_version, tcp_blocked, network_too_large,
     nobody_around, nobody_at_our_ports, udp_blocked, advertised_in_vain, no_router, behind_a_nat,
     not_reached_back, wrong_group, no_free_port, strangers_on_our_ports, peers_on_loopback,
-    named_not_asked, zone_missing, table_unread, hosts_silent, lossy, slow,
+    named_not_asked, zone_missing, no_room, table_unread, hosts_silent, lossy, slow,
 )
 
 

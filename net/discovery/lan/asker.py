@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import nullcontext
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...errors import Address
@@ -20,7 +21,7 @@ from .datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, MAX_DATAGRAM, MAX_
                         SEAL_BYTES, SECURED, Message, Question, Seal, decode, digest, encode,
                         encode_question, read_said)
 from .rounds import Rounds
-from .sockets import make_room, open_at, received
+from .sockets import make_room, open_at, received, reporting_drops
 
 # Datagrams from one socket to addresses that may be dead. The kernel holds each until it has
 # looked for the host, and a socket may hold some 200 KiB, about 250 of them on Linux.
@@ -29,6 +30,9 @@ PRIMED_PER_SOCKET = 128
 # Addresses that are believed to have answered one question. Any LAN has fewer; more come from a
 # stranger that answers under many names.
 MAX_ANSWERS = 4096
+
+#: The note where a question has not left this host.
+NO_ROOM = "a question was dropped by this host, whose neighbour table or queue was full"
 
 # Seconds from the question in IPv4 to the first one in IPv6, and to that from link-local addresses:
 # peers that have answered are named in it, so that one that has several addresses answers once.
@@ -64,6 +68,7 @@ class Asker:
     :param hint: called with each address that has answered without identifying itself.
     :param known: instances of those that need not answer.
     :param own: addresses of this host.
+    :ivar blocked: whether the last question has not left this host, for want of room.
     """
 
     def __init__(self, places: Iterable[Place], ports: range, instance: bytes,
@@ -92,6 +97,7 @@ class Asker:
         self._known = list(known)
         self._hinted: Set[Address] = set()
         self.notes: Set[str] = set()
+        self.blocked = False
         for place in places:
             try:
                 self._places.append((self._open(place.interface), place))
@@ -122,6 +128,8 @@ class Asker:
             else:
                 self._ask([one for one in self._places
                            if not one[1].here and one not in self._waiting])
+            if self.blocked:
+                self.rounds.dropped()
 
     def _ask_waiting(self, now: float) -> None:
         """Ask at the places whose turn has come for the first time."""
@@ -132,9 +140,16 @@ class Asker:
 
     def _ask(self, places: Iterable[Tuple[socket.socket, Place]]) -> None:
         question = self._question(self._size)
+        dropped = left = 0
         for sock, place in places:
-            for port in self._ports:
-                self._send(sock, question, (place.target, port), place.interface)
+            with nullcontext() if place.here else reporting_drops(sock):
+                for port in self._ports:
+                    problem = self._send(sock, question, (place.target, port), place.interface)
+                    dropped += problem == errno.ENOBUFS
+                    left += not (problem or place.here)
+        self.blocked = dropped > 0 and not left
+        if self.blocked:
+            self.notes.add(NO_ROOM)
 
     @property
     def due(self) -> float:
@@ -149,14 +164,15 @@ class Asker:
             Question(known), size, self._seal is not None)), self._seal)
 
     def _send(self, sock: socket.socket, data: bytes, address: Address,
-              interface: Interface) -> bool:
+              interface: Interface) -> int:
+        """The number of the error, 0 for none."""
         try:
             sock.sendto(data, socket_address(address)[1])
-            return True
+            return 0
         except OSError as exc:
             if exc.errno not in (errno.EAGAIN, errno.ENOBUFS):
                 self.notes.add(f"{interface}: sending failed, {exc.strerror}")
-            return False
+            return exc.errno or errno.EIO
 
     def prime(self, interface: Interface, hosts: List[str]) -> Iterator[List[str]]:
         """Ask each of these hosts, some at a time; gives those that could not be sent to."""
@@ -170,7 +186,7 @@ class Asker:
                 yield some
                 continue
             yield [host for host in some
-                   if not self._send(sock, question, (host, self._ports.start), interface)]
+                   if self._send(sock, question, (host, self._ports.start), interface)]
 
     def touch(self, hosts: Iterable[str]) -> None:
         """Send something to each of these hosts that have answered, so that the kernel looks up

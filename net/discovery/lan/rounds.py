@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from random import Random
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from ...errors import Address
 from .datagrams import NONCE_BYTES
@@ -35,6 +35,8 @@ MIN_ROUNDS, MAX_ROUNDS, RISK = 2, 24, 0.002
 # Losses that are added to those that were seen: some eighty answers without one are enough to ask
 # no third time.
 UNSEEN = 0.4
+# Seconds after which a question is asked again that has not left this host.
+DROPPED_PAUSE = 0.1
 # Seconds that a search asks at all.
 END = 3.5
 
@@ -57,7 +59,9 @@ class Rounds:
         self.crowd = crowd
         self._random = random or Random()
         self._began = now
-        self._asked: Dict[bytes, int] = {}
+        self._end = now + END
+        # The questions, by nonce: the number of each, and when it was asked.
+        self._asked: Dict[bytes, Tuple[int, float]] = {}
         self._times: List[float] = []
         self._mean = self._deviation = self._slowest = 0.0
         # Questions that those who have answered were asked, until they did: in vain, and all.
@@ -67,10 +71,17 @@ class Rounds:
     def ask(self, now: float) -> bytes:
         """The nonce of a question that is sent now."""
         nonce = self._random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
-        self._asked[nonce] = len(self._times)
+        self._asked[nonce] = len(self._times), now
         self._times.append(now)
         self._plan()
         return nonce
+
+    def dropped(self) -> None:
+        """The question to all that was asked last has not left this host: it does not count, and
+        is asked again. Peers of this host may answer it, and those that are asked one by one."""
+        self.due = self._times.pop() + DROPPED_PAUSE
+        if not self._times:
+            self._began = self.due
 
     def heard(self, nonce: bytes, address: Address, now: float,
               near: bool = False) -> Optional[float]:
@@ -78,10 +89,10 @@ class Rounds:
 
         :param near: whether it is on this host, and says nothing about the network.
         """
-        number = self._asked.get(nonce)
-        if number is None:
+        number, asked = self._asked.get(nonce, (-1, 0.0))
+        if number < 0:
             return None
-        seconds = now - self._times[number]
+        seconds = now - asked
         if near:
             return seconds
         before = self._first.get(address)
@@ -151,16 +162,16 @@ class Rounds:
         else:
             pause = min(LAST_PAUSE, FIRST_PAUSE * GROWTH ** (number - 1))
             pause = max(pause, min(MAX_WAIT, self._mean)) * (1 + self._random.random() / 4)
-            self.due = self._times[-1] + pause
+            self.due = (self._times[-1] if self._times else self._began) + pause
 
     @property
     def ends(self) -> float:
         """When nobody else is coming, if nobody comes until then."""
-        end = self._began + END
         if not self._first:
-            return min(end, self._began + self.wait)
+            return min(self._end, self._began + self.wait)
         needed = self._needed
-        return end if len(self._times) < needed else min(end, self._times[needed - 1] + self.wait)
+        return self._end if len(self._times) < needed \
+            else min(self._end, self._times[needed - 1] + self.wait)
 
     def over(self, now: float) -> bool:
         """Whether nobody else is coming."""

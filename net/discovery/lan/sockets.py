@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import contextmanager
 from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from ...errors import Address
@@ -20,6 +21,8 @@ RECEIVE_BYTES = 2 ** 20
 # Linux's option to send from an address that stays, and not from one that changes for privacy:
 # others list this peer at the address that it answers from.
 _PREFERENCES, _PUBLIC = 72, 2
+# And by family, to report what it drops for want of room; without it, that counts as sent.
+_REPORT = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 
 
 class Sockets:
@@ -159,6 +162,21 @@ def open_at(interface: Interface) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+@contextmanager
+def reporting_drops(sock: socket.socket) -> Iterator[None]:
+    """Meanwhile sending fails with ENOBUFS where Linux drops a datagram because its neighbour table
+    or the queue of the interface is full. Not for longer: what other hosts refuse is reported,
+    too."""
+    option = _REPORT[sock.family] if sys.platform == "linux" else None
+    if option is not None:
+        sock.setsockopt(*option, 1)
+    try:
+        yield
+    finally:
+        if option is not None:
+            sock.setsockopt(*option, 0)
 
 
 def make_room(sock: socket.socket) -> None:

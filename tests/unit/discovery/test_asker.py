@@ -1,6 +1,7 @@
 """The question who is there, and whose answers are believed; all on loopback."""
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from time import monotonic
@@ -9,11 +10,12 @@ from typing import Any, Iterator, List
 import pytest
 
 from net.discovery.lan import asker as module
-from net.discovery.lan.asker import Asker, Place, lan_places, this_host
+from net.discovery.lan.asker import NO_ROOM, Asker, Place, lan_places, this_host
 from net.discovery.lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, MAX_FACTS, SECURED, Message,
                                          decode, digest, encode, encode_said, read_question)
 from net.link.interfaces import Interface
 from net.discovery.lan.rounds import Rounds
+from net.discovery.lan.sockets import open_at
 
 LOOPBACK = Interface("lo", "127.0.0.1", 8)
 # As if its broadcasts reached a socket of this host.
@@ -187,6 +189,43 @@ def test_a_broadcast_that_fails_is_noted(port_range):
     question = Question(port_range, Place(LOOPBACK, ELSEWHERE))
     question.ask()
     assert [note for note in question.asker.notes if "sending failed" in note]
+    question.close()
+
+
+class Full(socket.socket):
+    """A socket whose first datagrams find no room in the kernel."""
+
+    left = 0
+
+    def sendto(self, *what):
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        return super().sendto(*what)
+
+
+def test_a_question_that_this_host_drops_is_asked_again_and_noted(port_range, monkeypatch):
+    monkeypatch.setattr(Full, "left", len(port_range))
+    monkeypatch.setattr(module, "open_at", lambda interface: Full(
+        fileno=open_at(interface).detach()))
+    question = Question(port_range, HERE_ONLY)
+    question.ask()
+    assert question.asker.blocked and question.asker.notes == {NO_ROOM}
+    due = question.asker.due
+    assert monotonic() < due < monotonic() + 1.0
+    assert not question.asker.over(due + 0.5), "it has not been asked yet"
+    question.ask()
+    assert question.asked()[0].kind == ASK and not question.asker.blocked
+    question.close()
+
+
+def test_a_question_of_which_a_part_has_left_this_host_was_asked(port_range, monkeypatch):
+    monkeypatch.setattr(Full, "left", len(port_range) - 1)
+    monkeypatch.setattr(module, "open_at", lambda interface: Full(
+        fileno=open_at(interface).detach()))
+    question = Question(port_range, HERE_ONLY)
+    question.ask()
+    assert not question.asker.blocked and question.asker.notes == set()
     question.close()
 
 

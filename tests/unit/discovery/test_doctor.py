@@ -8,6 +8,7 @@ import pytest
 
 from net.discovery import doctor
 from net.discovery.doctor import ROUTER_REMEDIES, Case, causes, describe, try_to_connect
+from net.discovery.lan.asker import NO_ROOM
 from net.discovery.lan.losses import Losses
 from net.discovery.listing import Peers
 from net.discovery.probes import look_at
@@ -313,6 +314,11 @@ def closing_stranger(place, instance):
         yield
     finally:
         one.stop()
+
+
+def test_a_full_neighbour_table_is_named_with_the_setting_that_raises_it(case):
+    text = only(case(peer(), notes=[NO_ROOM]))
+    assert "containers of a machine share" in text and "gc_thresh3" in text
 
 
 def test_an_unreadable_neighbour_table(case):

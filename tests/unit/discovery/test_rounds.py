@@ -132,3 +132,37 @@ def test_an_answer_may_take_longer_than_the_slowest_and_longer_yet_where_many_se
     rounds.heard(nonce, ("10.0.0.2", 1), 1.9)
     alone, rounds.crowd = rounds.wait, 50
     assert rounds.wait > 1.9 > alone
+
+
+def test_a_question_that_has_not_left_this_host_is_asked_again_and_counts_for_nothing():
+    rounds = Rounds(0.0, Random(1))
+    now = 0.0
+    for _ in range(4):
+        first = rounds.ask(now)
+        rounds.dropped()
+        assert now < rounds.due < now + 0.2 and not rounds.over(now + NOBODY)
+        assert rounds.heard(first, ("127.0.0.1", 1), now + 0.001, near=True) is not None
+        now = rounds.due
+    nonce = rounds.ask(now)
+    assert rounds.ends == pytest.approx(now + NOBODY)
+    rounds.heard(nonce, ("10.0.0.1", 1), now + 0.001)
+    assert rounds.loss == 0.0
+
+
+def test_a_question_that_has_not_left_to_all_may_be_answered_by_one_that_was_asked_alone():
+    rounds = Rounds(0.0, Random(1))
+    nonce = rounds.ask(0.0)
+    rounds.dropped()
+    assert rounds.heard(nonce, ("10.0.0.1", 1), 0.01) == 0.01
+    assert 0.0 < rounds.due < 0.5 and rounds.ends == END
+    rounds.ask(rounds.due)
+    assert list(rounds.answered) == [("10.0.0.1", 1)]
+
+
+def test_a_search_none_of_whose_questions_leave_this_host_ends_all_the_same():
+    rounds, now = Rounds(0.0, Random(1)), 0.0
+    while not rounds.over(now):
+        rounds.ask(now)
+        rounds.dropped()
+        now = rounds.due
+    assert now == pytest.approx(END, abs=0.2)

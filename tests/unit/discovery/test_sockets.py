@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 
 from hearing import until
 from net.discovery.lan import sockets as module
-from net.discovery.lan.sockets import Sockets, open_at, received
+from net.discovery.lan.sockets import Sockets, open_at, received, reporting_drops
 from net.link.interfaces import Interface
 from net.link.tcp import is_own_address
 
@@ -69,3 +70,15 @@ def test_a_network_may_be_joined_again_and_one_that_has_gone_is_no_error(port_ra
     for _ in range(2):
         sockets.join([loopback, Interface("gone", "fe80::1%gone", 64, 99999)])
     sockets.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux drops datagrams without a word")
+@pytest.mark.parametrize("host, option", [
+    ("127.0.0.1", (socket.IPPROTO_IP, 11)),
+    pytest.param("::1", (socket.IPPROTO_IPV6, 25), marks=needs_six)])
+def test_what_this_host_drops_is_reported_only_while_that_is_asked_for(host, option):
+    with open_at(Interface("lo", host, 128)) as sock:
+        with pytest.raises(OSError, match="full"), reporting_drops(sock):
+            assert sock.getsockopt(*option) == 1
+            raise OSError("full")
+        assert sock.getsockopt(*option) == 0
