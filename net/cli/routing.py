@@ -105,7 +105,9 @@ def _security(places: List[Place]) -> Dict[str, object]:
 
 
 def _named(places: List[Place]) -> str:
-    return ", ".join(f"{protocol}/{host}:{port}" for protocol, host, port in places)
+    from ..link.zenoh import Router as Printed
+
+    return ", ".join(str(Printed(*place)) for place in places)
 
 
 def _look(hub: Hub, screen: Screen, listen: List[Place]) -> None:

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from net.cli import main
-from net.cli.routing import Router
+from net.cli.routing import Router, _tell
 from net.cli.screen import Usage
 from net.errors import SettingError
-from net.settings import settings
+from net.link.zenoh import Status
+from net.settings import parse_router, settings
 
 SECRET = "0123456789abcdef"
 
@@ -34,6 +35,17 @@ def test_what_is_no_place_of_a_router_is_refused(word):
         run(word)
     with pytest.raises(Usage):
         run("tcp/127.0.0.1:1", connect=[word])
+
+
+@pytest.mark.parametrize("word", ["tls/[::1]:7447", "tcp/0.0.0.0:7447", "tls/hub.example:7447"])
+def test_a_status_has_places_as_they_are_written(word):
+    said, written = [], []
+    screen = SimpleNamespace(json=False, say=said.append, put_json=written.append)
+    _tell(Status(2, 1), screen, [parse_router(word)])
+    assert said == [f"router at {word}: 2 processes on all routers, connected to 1 other router"]
+    screen.json = True
+    _tell(Status(2, 1), screen, [parse_router(word)])
+    assert written == [{"listen": [word], "processes": 2, "routers": 1}]
 
 
 def test_tls_needs_a_secret_or_certificates():
