@@ -332,7 +332,9 @@ def _engine(value: Any) -> Optional[str]:
 def _routers(value: Any) -> Tuple[str, ...]:
     words = _needed_words(value)
     for word in words:
-        parse_router(word)
+        protocol, host, _ = parse_router(word)
+        if not is_reachable(protocol, host):
+            raise ValueError(NAME_OF_ROUTER)
     return words
 
 
@@ -351,6 +353,17 @@ def parse_router(text: str) -> Tuple[str, str, int]:
             or not 1 <= int(port) <= 65535:
         raise ValueError("must be routers such as tls/hub.example:7447, separated by commas")
     return protocol, host, int(port)
+
+
+#: How a router has to be named that is connected to.
+NAME_OF_ROUTER = "must name a tls/ router by a host name or an IPv4 address; by an IPv6 address " \
+                 "only tcp/ is reached"
+
+
+def is_reachable(protocol: str, host: str) -> bool:
+    """Whether Zenoh connects to a router that is named like this. Where TLS is spoken at an IPv6
+    address, Zenoh 1.10 never does, although it listens there."""
+    return protocol != "tls" or ":" not in host
 
 
 class Setting(Generic[T]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ..errors import SettingError
 from ..identity import printable
-from ..settings import is_loopback, parse_router, settings
+from ..settings import NAME_OF_ROUTER, is_loopback, is_reachable, parse_router, settings
 from .screen import Failed, Screen, Usage
 from .words import AS_JSON
 
@@ -76,6 +76,8 @@ def _place(word: str) -> Place:
 
 
 def _check(listen: List[Place], connect: List[Place]) -> None:
+    if not all(is_reachable(protocol, host) for protocol, host, _ in connect):
+        raise Usage(f"--connect {NAME_OF_ROUTER}")
     if settings.loopback_only and not all(is_loopback(place[1]) for place in listen + connect):
         raise SettingError(f"NET_HOST={settings.host} keeps this process on its own host")
     if any(place[0] == "tls" for place in listen + connect) and not settings.secured:

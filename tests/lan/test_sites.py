@@ -9,7 +9,7 @@ import pytest
 
 from routers import APPLICATION, SECRET, Router, meet, says
 from times import patience
-from virtual_lan import Host, VirtualLan
+from virtual_lan import Host, VirtualLan, why_no_six
 
 if importlib.util.find_spec("zenoh") is None:
     pytest.skip("eclipse-zenoh is not installed", allow_module_level=True)
@@ -67,6 +67,24 @@ def test_two_sites_meet_at_one_router(sites):
     other.execute("for number in range(100): tick(number)")
     process.execute("until(lambda: len(heard) == 100)")
     assert says(process, "heard == list(range(100))") == "True"
+
+
+def test_a_router_with_ipv6_alone_is_reached_by_its_name(build):
+    """Of the peers, which are at ports of their own on one host, each finds the other by it."""
+    reason = why_no_six()
+    if reason:
+        pytest.skip(reason)
+    with build(2, four=False, six="fd77:5::") as lan, ExitStack() as opened:
+        here, there = lan.hosts
+        router = Router("tls/[::]:7447", prefix=there.prefix, NET_HOST=None)
+        opened.callback(router.end)
+        here.name("fd77:5::2 hub.example\n")
+        other, process = (here.peer(
+            APPLICATION, NET_ENGINE="zenoh", NET_SECRET=SECRET, NET_ROUTER="tls/hub.example:7447",
+            NET_PORT_START=port, NET_PORT_RANGE=0) for port in (4010, 4020))
+        router.wait_until("router at tls/[::]:7447: 2 processes")
+        meet(process)
+        assert says(process, "double(21, peer=peer)") == "42"
 
 
 def test_sites_that_are_cut_off_from_each_other_and_joined_again(sites):

@@ -147,6 +147,14 @@ class Host(Namespace):
         self.address = self.address or address
         return address
 
+    def name(self, hosts: str) -> None:
+        """Have processes that are started in here from now on resolve names as this text, in the
+        form of ``/etc/hosts``, says."""
+        file = self._lan.folder() / "hosts"
+        file.write_text(hosts)
+        self.prefix = [*self.prefix, find("unshare"), "--mount", "sh", "-c",
+                       f'mount --bind {file} /etc/hosts && exec "$@"', "sh"]
+
     def python(self, script: str, timeout: float = 30.0, **settings: object) -> str:
         """Run a program in here to its end and return what it printed."""
         done = subprocess.run(

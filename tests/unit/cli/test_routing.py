@@ -37,6 +37,11 @@ def test_what_is_no_place_of_a_router_is_refused(word):
         run("tcp/127.0.0.1:1", connect=[word])
 
 
+def test_a_router_that_zenoh_does_not_reach_is_not_joined():
+    with pytest.raises(Usage, match="--connect must name a tls/ router by a host name"):
+        run("tls/[::1]:7447", connect=["tls/hub.example:7447", "tls/[fd00::1]:7447"])
+
+
 @pytest.mark.parametrize("word", ["tls/[::1]:7447", "tcp/0.0.0.0:7447", "tls/hub.example:7447"])
 def test_a_status_has_places_as_they_are_written(word):
     said, written = [], []
