@@ -1,7 +1,6 @@
 """Which carrier leads to an address."""
 from __future__ import annotations
 
-import socket
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
@@ -143,8 +142,8 @@ def _directly(carrier: Carrier) -> Carrier:
     return carrier
 
 
-def link_problem(sock: socket.socket, seconds: float) -> str:
+def link_problem(*args: Any) -> str:
     """See :func:`net.link.tls.link_problem`."""
     from .tls import link_problem  # with OpenSSL, which open mode does not need
 
-    return link_problem(sock, seconds)
+    return link_problem(*args)

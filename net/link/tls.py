@@ -153,17 +153,20 @@ _TIMES = 9, 10
 REFUSAL_SECONDS = 0.5
 
 
-def link_problem(sock: socket.socket, seconds: float) -> str:
+def link_problem(sock: socket.socket, seconds: float, refusal: float = REFUSAL_SECONDS) -> str:
     """Why there is no TLS with a router that a socket is connected to; empty if there is. Zenoh
     does not tell. Closes the socket.
+
+    :param refusal: seconds for the router to refuse our certificate; with 0 that is not waited for.
     """
     sock.settimeout(seconds)
     with fork_lock:
         tls = credentials().client.wrap_socket(sock, do_handshake_on_connect=False)
     try:
         tls.do_handshake()
-        tls.settimeout(REFUSAL_SECONDS)
-        tls.recv(1)  # it may refuse our certificate now
+        if refusal:
+            tls.settimeout(refusal)
+            tls.recv(1)
     except ssl.SSLCertVerificationError as problem:
         return NOT_NOW if problem.verify_code in _TIMES else OTHER_SECRET
     except ssl.SSLError as problem:

@@ -26,6 +26,7 @@ from typing import (Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optio
 from ..errors import SettingError
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import ENGINE_SUFFIX as SUFFIX
+from .authority import NO_TLS
 from .base import Deadline, Endpoint, Listener
 from .memory import FIRST_FREE_PORT, QueueListener
 from .streams import NO_SIGNAL
@@ -129,7 +130,8 @@ class ZenohCarrier:
     :param routers: one of them is enough.
     :param loop: of its own: publishing waits for a link that is slow.
     :param secure: gives what the configuration of Zenoh has under ``transport/link/tls``.
-    :param link_problem: says why there is no TLS with a router, at the other end of a socket.
+    :param link_problem: says why there is no TLS with a router, see
+        :func:`net.link.tls.link_problem`.
     :raises SettingError: the library is missing.
     """
 
@@ -137,8 +139,7 @@ class ZenohCarrier:
 
     def __init__(self, instance: str, routers: Tuple[Router, ...], loop: Loop,
                  secure: Callable[[], Mapping[str, object]] = dict,
-                 link_problem: Callable[[socket.socket, float], str] = lambda sock, seconds: "",
-                 ) -> None:
+                 link_problem: Callable[..., str] = lambda sock, *seconds: "") -> None:
         self.instance = instance
         self.routers = routers
         self.present = Presence()
@@ -157,6 +158,9 @@ class ZenohCarrier:
         # Set when an attempt to reach a router has ended, one way or the other.
         self._tried = threading.Event()
         self._closing = threading.Event()
+        # Held while a session is opened. A thread that is in the library when the interpreter ends
+        # would abort the process.
+        self._opening = threading.Lock()
         self._lock = threading.Lock()  # guards what follows, but not the circuits themselves
         self._opener: Optional[threading.Thread] = None
         self._circuits: Dict[Tuple[bytes, bool], Circuit] = {}
@@ -223,6 +227,11 @@ class ZenohCarrier:
         self.open()
         return self._tried.wait(seconds) if seconds else self._tried.is_set()
 
+    @property
+    def attempt_seconds(self) -> float:
+        """How long an attempt to have a session takes at most, where names are resolved at once."""
+        return len(self.routers) * (4 * ROUTER_TIME + OPEN_MS / 1000)
+
     def ask(self, question: bytes, instances: List[str], heard: Callable[[bytes], None]) -> None:
         """Send a question. Does not wait. Any thread may call.
 
@@ -284,7 +293,9 @@ class ZenohCarrier:
             listeners = list(self._listeners.values())
         if opener is None:
             return
-        opener.join(OPEN_MS / 1000 + ROUTER_TIME)
+        # Where it tries a router without the library it need not be waited for.
+        if self._opening.acquire(timeout=len(self.routers) * OPEN_MS / 1000 + ROUTER_TIME):
+            self._opening.release()
         for listener in listeners:
             listener.close()
         ended = threading.Event()
@@ -321,28 +332,47 @@ class ZenohCarrier:
     def _attempt(self) -> None:
         """Open a session, which Zenoh keeps up from then on."""
         # Zenoh would wait for a silent one without an end that could be set.
-        problems = {router: _why_silent(router) for router in self.routers}
+        problems = {router: self._why_silent(router) for router in self.routers}
         if all(problems.values()):
             raise OSError("; ".join(problems.values()))
-        config = configuration(self._zenoh, "client", self._secure(), connect=self.routers)
-        try:
-            session = self._zenoh.open(config)
-        except self._zenoh.ZError as problem:  # whose text does not tell why
-            note(logging.DEBUG, "no session of the engine: %s", problem)
+        if not self._open(sorted(self.routers, key=lambda router: bool(problems[router]))):
             raise OSError("; ".join(
                 reason or f"{router} {NO_SESSION}: {self._why_no_session(router)}"
-                for router, reason in problems.items())) from None
+                for router, reason in problems.items()))
+
+    def _open(self, routers: Sequence[Router]) -> bool:
+        """Open a session with one of these routers; False if none gives one."""
+        with self._opening:
+            if self._closing.is_set():
+                return True
+            try:
+                session = self._zenoh.open(
+                    configuration(self._zenoh, "client", self._secure(), connect=routers))
+            except self._zenoh.ZError as problem:  # whose text does not tell why
+                note(logging.DEBUG, "no session of the engine: %s", problem)
+                return False
+            try:
+                self._take(session)
+            except BaseException:
+                session.close()
+                raise
+        return True
+
+    def _why_silent(self, router: Router) -> str:
+        """Why a router cannot be reached; empty if it accepts connections, and speaks TLS if it
+        should."""
         try:
-            self._take(session)
-        except BaseException:
-            session.close()
-            raise
+            with _connected(router) as sock:
+                if router.protocol == "tls" and self._link_problem(sock, ROUTER_TIME, 0) == NO_TLS:
+                    return f"{router} {NO_SESSION}: {NO_TLS}"
+        except OSError as problem:
+            return f"{router}: {_in_words(problem)}"
+        return ""
 
     def _why_no_session(self, router: Router) -> str:
         if router.protocol == "tls":
             try:
-                sock = _connected(router)
-                return self._link_problem(sock, ROUTER_TIME) or NO_ROUTER
+                return self._link_problem(_connected(router), ROUTER_TIME) or NO_ROUTER
             except OSError as problem:
                 return _in_words(problem)
         return NO_ROUTER
@@ -1024,7 +1054,7 @@ def access_list(allow: Sequence[str]) -> Dict[str, object]:
 
 
 def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
-                  connect: Tuple[Router, ...] = (), listen: Tuple[Router, ...] = (),
+                  connect: Sequence[Router] = (), listen: Sequence[Router] = (),
                   access: Optional[Mapping[str, object]] = None) -> Any:
     """The configuration of a session.
 
@@ -1056,15 +1086,6 @@ def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
     }.items():
         made.insert_json5(name, json.dumps(value))
     return made
-
-
-def _why_silent(router: Router) -> str:
-    """Why a router cannot be reached; empty if it accepts connections."""
-    try:
-        _connected(router).close()
-    except OSError as problem:
-        return f"{router}: {_in_words(problem)}"
-    return ""
 
 
 def _connected(router: Router) -> socket.socket:

@@ -14,6 +14,7 @@ import pytest
 from fake_zenoh import FakeZenoh
 from net.errors import SettingError
 from net.link import zenoh as module
+from net.link.authority import NO_TLS
 from net.link.base import Deadline, Endpoint
 from net.link.carriers import Carriers
 from net.link.zenoh import (DATA, END, HEAD, OPEN, RESET, SUFFIX, WINDOW, Presence,
@@ -85,7 +86,7 @@ class Made:
 def made(monkeypatch) -> Iterator[Made]:
     made = Made()
     monkeypatch.setattr(module, "load_zenoh", lambda: made.zenoh)
-    monkeypatch.setattr(module, "_why_silent", lambda router: "")
+    monkeypatch.setattr(ZenohCarrier, "_why_silent", lambda self, router: "")
     monkeypatch.setattr(module, "CLOSE_TIME", patience(0.1))
     yield made
     made.zenoh.passes = lambda data: True
@@ -298,7 +299,8 @@ def test_without_a_router_it_says_why_and_goes_on_trying(made, monkeypatch):
     made.client, server = made.carrier(), made.carrier()
     endpoint = Endpoint("zenoh", server.instance + SUFFIX, 3010)
     first = threading.Event()
-    monkeypatch.setattr(module, "_why_silent", lambda router: first.wait(PATIENCE) and "")
+    monkeypatch.setattr(ZenohCarrier, "_why_silent",
+                        lambda self, router: first.wait(PATIENCE) and "")
     with pytest.raises(BlockingIOError):  # its first attempt has not ended
         made.client.start(endpoint)
     first.set()
@@ -471,10 +473,57 @@ def test_where_the_library_is_missing_the_error_says_how_to_get_it(monkeypatch):
         module.load_zenoh()
 
 
-def test_a_silent_router_is_given_up(monkeypatch):
+@pytest.fixture
+def alone(monkeypatch) -> ZenohCarrier:
+    """A carrier on a network of its own, which tries its routers before it opens a session."""
+    monkeypatch.setattr(module, "load_zenoh", FakeZenoh)
+    return ZenohCarrier("0" * 32, (ROUTER,), Loop("net-engine-test"))
+
+
+def test_a_silent_router_is_given_up(monkeypatch, alone):
     monkeypatch.setattr(module, "ROUTER_TIME", 0.05)
     silent = module.TcpCarrier().listen(Endpoint("tcp", "127.0.0.1", 0), 5)
     port = silent.endpoint.port
-    assert module._why_silent(Router("tcp", "127.0.0.1", port)) == ""
+    assert alone._why_silent(Router("tcp", "127.0.0.1", port)) == ""
+    alone._link_problem = lambda sock, *seconds: NO_TLS
+    assert alone._why_silent(Router("tls", "127.0.0.1", port)) == \
+        f"tls/127.0.0.1:{port} accepts connections, but no session: it does not speak TLS"
     silent.close()
-    assert "refused" in module._why_silent(Router("tcp", "127.0.0.1", port))
+    assert "refused" in alone._why_silent(Router("tcp", "127.0.0.1", port))
+
+
+def test_a_router_that_answers_is_tried_before_those_that_do_not(monkeypatch, alone):
+    routers = [Router("tcp", f"hub{number}.example", 7447) for number in range(4)]
+    alone.routers = tuple(routers)
+    monkeypatch.setattr(alone, "_why_silent", lambda router: "silent" * (router not in routers[2:]))
+    opened: List[Any] = []
+    monkeypatch.setattr(alone, "_open", lambda tried: opened.append(tried) or True)
+    alone._attempt()
+    assert opened == [[*routers[2:], *routers[:2]]]
+
+
+def test_the_end_waits_for_what_the_library_does_and_for_nothing_else(made, monkeypatch):
+    trying, go_on, opening = threading.Event(), threading.Event(), threading.Event()
+    monkeypatch.setattr(ZenohCarrier, "_why_silent",
+                        lambda self, router: trying.set() or go_on.wait(PATIENCE) and "")
+    carrier = made.carrier()
+    carrier.open()
+    assert trying.wait(PATIENCE)
+    carrier.close()  # while its router does not answer
+    assert not go_on.is_set()
+    go_on.set()
+    carrier._opener.join(PATIENCE)
+    assert not made.zenoh.sessions  # the library was not used any more
+    open_session, answered = made.zenoh.open, threading.Event()
+    monkeypatch.setattr(made.zenoh, "open", lambda config: opening.set() or answered.wait(
+        PATIENCE) and open_session(config))
+    carrier = made.carrier()
+    carrier.open()
+    assert opening.wait(PATIENCE)
+    ended = threading.Thread(target=carrier.close)
+    ended.start()
+    ended.join(patience(0.05))
+    assert ended.is_alive()
+    answered.set()
+    ended.join(PATIENCE)
+    assert not ended.is_alive() and not made.zenoh.sessions
