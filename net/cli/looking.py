@@ -296,6 +296,7 @@ class Doctor:
             return directions.examine(peers_of(options.peer)[0], screen, options.timeout)
         from ..discovery import doctor
 
+        doctor.await_engine()
         found = search()
         case = doctor.examine(found, options.timeout)
         if screen.json:

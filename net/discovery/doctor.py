@@ -108,6 +108,14 @@ class Case(NamedTuple):
         return [address for address in self.remote if self.report.outcomes[address] in outcomes]
 
 
+def await_engine() -> None:
+    """Wait until the first attempt to reach a router has ended, where there is an engine. A search
+    does not wait so long, and only then is it known what is wrong."""
+    engine = process.client.carriers.engine
+    if engine is not None:
+        engine.wait(engine.attempt_seconds)
+
+
 def examine(peers: Peers, timeout: Optional[float] = None) -> Case:
     """The case of a search that was just made. Serves nothing; connects to what was found.
 

@@ -181,6 +181,22 @@ def test_a_process_without_the_secret_is_admitted_by_no_router_and_no_peer(site)
     assert says(stranger, NOTE % "it has another secret") == "None"
 
 
+def test_the_doctor_waits_until_it_is_known_what_is_wrong_with_a_router(port_range):
+    hub = Router(f"tcp/127.0.0.1:{port_range.start}")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "net", "doctor"], stdout=subprocess.PIPE, text=True,
+            timeout=patience(30), env=environment(
+                NET_ENGINE="zenoh", NET_SECRET=SECRET, NET_PORT_RANGE=0,
+                NET_ROUTER=hub.place.replace("tcp", "tls")))
+    finally:
+        hub.end()
+    said = " ".join(done.stdout.split())
+    assert "accepts connections, but no session: it does not speak TLS" in said
+    assert "-> write tcp/ in NET_ROUTER as the router listens" in said
+    assert "let TCP through" not in said
+
+
 @pytest.fixture
 def authority(tmp_path):
     from certificates import Authority
