@@ -5,8 +5,11 @@ import ast
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Iterator
+
+import pytest
 
 from processes import run_python
 
@@ -169,3 +172,19 @@ for use in (net.peers, net.Peer, lambda: net.connect(lambda: 1), lambda: net.nul
     lines = run_python("-c", code, NET_HOST="127.0.0.l").stdout.splitlines()
     assert lines == ["NET_HOST must be a numeric address, localhost or a network interface of this "
                      "host, not '127.0.0.l'"] * 4
+
+
+LARGE = """
+import sys
+import net
+from net.wire.values import pack, unpack
+
+small, large = pack([1] * 100, "it"), [1] * 10_000
+assert unpack(small.text.encode()) == [1] * 100 and "msgspec" not in sys.modules
+assert unpack(pack(large, "it").text.encode()) == large and "msgspec" in sys.modules
+"""
+
+
+@pytest.mark.skipif(find_spec("msgspec") is None, reason="needs msgspec")
+def test_only_what_is_large_loads_msgspec():
+    run_python("-c", LARGE)
