@@ -9,6 +9,7 @@ from typing import Any, Iterator, List
 import pytest
 
 import net
+from each import each
 from net.identity import encode_text
 from net.run.client import Client
 from net.run.lending import ITEMS, MAX_LENT, Lender
@@ -479,7 +480,7 @@ def test_a_peer_that_asks_for_ever_is_asked_to_stop_by_the_deadline(client, prod
     assert time.monotonic() - started < patience(2) and caught.value.ran == "maybe" and called
 
 
-@pytest.mark.parametrize("cut", range(len(frame(*ask()))))
+@each("cut", range(len(frame(*ask()))))
 def test_a_call_that_breaks_within_a_question_is_a_lost_peer(client, producer, cut):
     def part(sock: Any) -> None:
         sock.sendall(frame(*ask())[:cut])

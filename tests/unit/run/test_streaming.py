@@ -12,6 +12,7 @@ from typing import Any, Iterator, List, Optional
 import pytest
 
 import net
+from each import each
 from net.context import cancelled
 from net.identity import encode_text
 from net.run import streaming
@@ -450,7 +451,7 @@ def test_a_producer_that_falls_silent_is_waited_for_until_the_deadline(client, p
     assert producer.ended.wait(5)
 
 
-@pytest.mark.parametrize("cut", range(33))
+@each("cut", range(33))
 def test_a_stream_that_breaks_anywhere_is_a_lost_peer(client, producer, cut):
     def part(sock: socket.socket) -> None:
         number = producer.requests[-1].number
