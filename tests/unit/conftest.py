@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import threading
@@ -42,6 +43,14 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("NET_")]:
         monkeypatch.delenv(name)
     return Settings()
+
+
+@pytest.fixture
+def only_what_is_new() -> None:
+    """Let the collections of garbage in a test look at what it makes: there are hundreds of
+    thousands of objects besides."""
+    if hasattr(gc, "freeze"):  # PyPy has none
+        gc.freeze()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import re
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -93,7 +94,11 @@ def imports(module: str) -> Iterator[tuple[str, str]]:
 @functools.lru_cache(maxsize=None)
 def nodes(module: str) -> list[ast.AST]:
     """All nodes of the text of a module, which is parsed once for all tests."""
-    return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    gc.disable()  # none of this is garbage, and looking for it takes as long as the parsing
+    try:
+        return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    finally:
+        gc.enable()
 
 
 def tree(module: str) -> ast.Module:

@@ -355,7 +355,8 @@ def test_a_timeout_covers_the_whole_reply(call, peer):
 
 
 @pytest.mark.parametrize("where", ["_take", "exchange"])
-def test_an_interrupt_leaves_no_connection_behind(call, peer, pool, monkeypatch, where):
+def test_an_interrupt_leaves_no_connection_behind(
+        call, peer, pool, monkeypatch, where, only_what_is_new):
     peer.replies = [FIVE] * 3
     assert call() == 5
     (connection,) = pool._idle
@@ -724,9 +725,6 @@ def test_an_interrupt_at_any_moment_leaves_the_place_to_the_next_call(call, peer
 
     before = sys.gettrace()
     number = 0
-    gc.collect()
-    if hasattr(gc, "freeze"):  # PyPy has none
-        gc.freeze()  # so that the collections here look at what is new
     peer.replies = [FIVE] * 200
     while interrupt_at(number):
         number += 1
