@@ -46,7 +46,7 @@ def read(text: bytes, tagged: bool, size: int, monkeypatch: Any) -> str:
 def test_pieces_of_any_size_give_what_the_whole_gives(tagged, monkeypatch):
     source = random.Random(1)
     good = 0
-    for turn in range(300):
+    for turn in range(150):
         value = [any_value(source, 5, tagged) for _ in range(4)]
         text = (pack(value, "it").text if tagged else json.dumps(
             value, ensure_ascii=turn % 2 == 0, indent=1 if turn % 3 == 0 else None)).encode(
@@ -58,7 +58,7 @@ def test_pieces_of_any_size_give_what_the_whole_gives(tagged, monkeypatch):
         good += not whole.endswith(("Error", "Supported"))
         for size in (1, 2, source.randrange(3, 60)):
             assert read(text, tagged, size, monkeypatch) == whole, (text, size)
-    assert 150 < good < 300
+    assert 75 < good < 150
 
 
 @each("text", ['{"a":[1,2],"a":[3,4,[5,6]],"b":0}', '{"a":[1,{"x":2,"x":[3,4]}],"a":5}',
@@ -144,7 +144,7 @@ def test_commas_within_strings_are_passed_over_without_a_step_for_each(text):
 def test_deep_nesting_takes_no_more_steps_than_other_brackets():
     """A turn through the whole piece took away one level of it."""
     def steps(depth: int) -> int:
-        text = b"[%b]" % b",".join([b"[" * depth + b"]" * depth] * (400_000 // depth))
+        text = b"[%b]" % b",".join([b"[" * depth + b"]" * depth] * (200_000 // depth))
         return steps_of(lambda: unpack(text))
 
     steps(50)  # what is found once
@@ -152,7 +152,7 @@ def test_deep_nesting_takes_no_more_steps_than_other_brackets():
 
 
 def test_brackets_in_strings_are_found_at_little_memory():
-    text = b'["]"]' * 400_000
+    text = b'["]"]' * 100_000
     with Peak() as peak:
         found = pieces.brackets_of(text)
-    assert found == b"[]" * 400_000 and peak.bytes < 4 * len(text) + 2 ** 20
+    assert found == b"[]" * 100_000 and peak.bytes < 4 * len(text) + 2 ** 19
