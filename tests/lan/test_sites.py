@@ -63,6 +63,9 @@ def test_two_sites_meet_at_one_router(sites):
     assert says(process, "ran(fail, peer=peer)") == "('KeyError', 'lost')"
     assert says(process, "sum(count(1000, peer=peer))") == "499500"
     assert says(process, "each(lambda x: x + 1, iter([1, 2]), peer=peer)") == "[2, 3]"
+    assert says(other, "net.connect('for others', groups=['studio'])(lambda: 1)()") == "1"
+    assert says(process, "ran(net.remote('for others'), peer=peer)") \
+        == "('AuthenticationError', 'no')"
     assert says(process, "subscribe(peer)") == "None"
     other.execute("for number in range(100): tick(number)")
     process.execute("until(lambda: len(heard) == 100)")
