@@ -119,6 +119,13 @@ def test_frames_survive_any_split(step):
     assert filled(make(), data, step) == wanted
 
 
+def test_all_pieces_that_have_come_begin_what_is_missing():
+    data, parser = on_the_wire(Frame(RESULT, 7, False, b"abc" * CHUNK)), make()
+    for start in (0, 20, 40):
+        assert parser.receive(data[start:start + 20]) is None
+    assert parser.missing == (data[HEAD:60], 3 * CHUNK)
+
+
 @given(st.lists(st.builds(
     Frame, st.sampled_from(sorted(KINDS)), st.integers(0, MAX_NUMBER), st.booleans(),
     st.binary(max_size=40), st.lists(st.binary(max_size=40), max_size=4).map(tuple)), max_size=4),
