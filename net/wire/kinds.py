@@ -358,7 +358,7 @@ def _why_not(cls: type) -> str:
 
 
 def _put_value(restorer: Any, content: Any) -> Any:
-    return registered.put_together(an_object(content))
+    return registered.put_together(an_object(content), restorer.combinations)
 
 
 def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:

@@ -22,6 +22,9 @@ from .memo import Memo
 
 # Combinations of a flag that the wire may leave in memory, at some 400 bytes.
 MAX_COMBINATIONS = 64 * 1024
+# Members that may be looked at for the combinations of a message that were not there yet, and as
+# many as it takes besides to make one: up to 0.2 s. So many are allowed for each MiB of text.
+MAX_LOOKS, BESIDES = 1 << 17, 10
 
 #: Name on the wire -> class, and back. Filled by ``@net.value``, never by the wire.
 CLASSES: Dict[str, type] = {}
@@ -202,7 +205,31 @@ def _is_plain(cls: Any) -> bool:
         return False
 
 
-def put_together(content: Dict[str, Any]) -> Any:
+class Combinations:
+    """The combinations of flags in one message that were not there yet. Each is made once.
+
+    :param size: characters of JSON text.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._made: Dict[Tuple[str, int], Any] = {}
+        self._left = max(MAX_LOOKS, MAX_LOOKS * size >> 20)
+
+    def find(self, cls: Any, name: str, value: int) -> Any:
+        """A combination, None if there is none.
+
+        :raises Lacking: there were too many.
+        """
+        if (name, value) not in self._made:
+            self._left -= BESIDES + len(cls._member_map_)
+            if self._left < 0:
+                raise Lacking(f"more combinations of {printable(name)} arrived than can be made "
+                              f"in time")
+            self._made[name, value] = _combine(cls, name, value)
+        return self._made[name, value]
+
+
+def put_together(content: Dict[str, Any], combinations: Combinations) -> Any:
     """A value of a registered class from its parts, and the name of its class as ``class``.
 
     Neither ``__init__`` nor ``__post_init__`` run: the value existed elsewhere and is not
@@ -218,7 +245,8 @@ def put_together(content: Dict[str, Any]) -> Any:
         return PACKED[cls][1](content["packed"])
     shape: _Shape = _shapes[cls]
     if shape.is_enum:
-        return _put_enum(cls, name, {part: content[part] for part in content if part != "class"})
+        return _put_enum(cls, name, {part: content[part] for part in content if part != "class"},
+                         combinations)
     names = shape.names
     if content.keys() != shape.sent:
         raise _other_parts(name, shape, [part for part in content if part != "class"])
@@ -276,11 +304,11 @@ def _origin(cls: type, namespace: Optional[Mapping[str, Any]] = None) -> Tuple[s
     return public_module(cls.__module__, namespace), cls.__qualname__
 
 
-def _put_enum(cls: Any, name: str, parts: Dict[str, Any]) -> Any:
+def _put_enum(cls: Any, name: str, parts: Dict[str, Any], combinations: Combinations) -> Any:
     if len(parts) != 1:
         raise Malformed("not a member of an enum")
     if issubclass(cls, enum.Flag):
-        return _put_flag(cls, name, a_whole(parts.get("value")))
+        return _put_flag(cls, name, a_whole(parts.get("value")), combinations)
     # As cls[...] does, without an application's metaclass.
     member = cls._member_map_.get(a_text(parts.get("name")))
     if member is None:
@@ -289,10 +317,10 @@ def _put_enum(cls: Any, name: str, parts: Dict[str, Any]) -> Any:
     return member
 
 
-def _put_flag(cls: Any, name: str, value: int) -> Any:
+def _put_flag(cls: Any, name: str, value: int, combinations: Combinations) -> Any:
     member = cls._value2member_map_.get(value)
     if member is None:
-        member = _combine(cls, name, value)
+        member = combinations.find(cls, name, value)
     if type(member) is not cls or member._value_ != value:
         raise Lacking(f"{printable(name)} with unknown bits arrived, which it cannot have")
     return member

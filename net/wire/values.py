@@ -28,6 +28,7 @@ from .garbage import collection
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
 from .memory import (KEEPS_FRACTIONS, estimate, estimate_piece, size_of, size_of_reading, weigh)
+from .registered import Combinations
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
@@ -793,6 +794,7 @@ class _Restorer:
     :ivar lacking: what this process lacks for the first object that cannot be put together. Those
         after it stay as they came, so that the way to it can be seen.
     :ivar types: of the numpy data so far.
+    :ivar combinations: of flags so far.
     """
 
     def __init__(self, buffers: Sequence[bytes], size: int,
@@ -805,6 +807,7 @@ class _Restorer:
         self._division = self._compared = 0
         self._fractions: Dict[int, Any] = {}
         self.types = Types(size)
+        self.combinations = Combinations(size)
         # The frame's own list, so that a large buffer is freed when its value has been made.
         self._buffers: List[Optional[bytes]] = \
             buffers if type(buffers) is list else list(buffers)

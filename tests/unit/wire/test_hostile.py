@@ -482,6 +482,21 @@ def test_combinations_without_end_are_refused(flags, monkeypatch):
     assert unpack(b'{"!value":{"class":"P","value":6}}', True) == 6
 
 
+def test_more_combinations_than_can_be_made_in_time_are_refused(flags):
+    """Python makes each by a look at all members: of 60, twelve times as long as small tuples."""
+    many = enum.IntFlag("Many", {f"m{bit}": 1 << bit for bit in range(60)})
+    registered.register(many, "many")
+
+    def text(count: int, times: int) -> bytes:
+        return ("[%s]" % ",".join([f'{{"!value":{{"class":"many","value":{2 ** 62 + number}}}}}'
+                                   for number in range(count)] * times)).encode()
+
+    found = unpack(text(100, 200), True)  # those that come again are made once
+    assert len(found) == 20_000 and found[0] is found[100] and found[99] == 2 ** 62 + 99
+    with pytest.raises(ValueNotSupported, match="more combinations of many arrived than can be"):
+        unpack(text(2000, 1), True)
+
+
 @pytest.mark.parametrize("name, value", [
     ("W", "0x10"), ("W", "-0x1"), ("W", "0x1" + "0" * 25_000), ("P", "0x1" + "0" * 25_000),
     ("P", "-0x1" + "0" * 25)], ids=lambda part: part[:5])

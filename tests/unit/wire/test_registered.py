@@ -236,7 +236,8 @@ def test_a_name_from_the_wire_is_cut_before_it_is_shown():
 
 def test_a_class_that_looks_like_a_named_tuple_travels_by_its_fields():
     assert registered.take_apart(travel.Pair(1, 2)) == {"left": 1, "right": 2}
-    found = registered.put_together({"class": "travel.Pair", "right": 2, "left": 1})
+    found = registered.put_together({"class": "travel.Pair", "right": 2, "left": 1},
+                                    registered.Combinations(100))
     assert type(found) is travel.Pair and found == (1, 2)
 
 
