@@ -16,7 +16,7 @@ from typing import (Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
 
 from .context import Context, current
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
-                     ProtocolError, ValueNotSupported)
+                     ProtocolError, RemoteError, ValueNotSupported)
 from .identity import (Flag, encode_text, old_tag_of_function, place_text, tag_name,
                        tag_of_function, tag_of_old_peer)
 from .log import CALLS, RateLimitedLog
@@ -588,7 +588,9 @@ def _log_failure(tag: bytes, error: BaseException) -> None:
     """Log a function that failed; called while its exception is handled."""
     name = tag_name(tag)
     try:
-        kind = f"{name} {type(error).__name__}"
+        # The name of a class that came from another peer is that peer's to choose.
+        cls = RemoteError if isinstance(error, RemoteError) else type(error)
+        kind = f"{name} {cls.__name__}"
         context = current()
         if type(error) in _GIVEN_UP and context is not None and context.is_over():
             note(logging.INFO, "%s was given up by its caller", name)

@@ -25,6 +25,7 @@ from net.identity import Flag, encode_text, public_module
 from net.log import CALLS, RateLimitedLog
 from net.settings import MIB
 from net.wire import legacy, messages
+from net.wire.failures import rebuild
 from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
 from net.wire.memory import size_of
@@ -606,6 +607,21 @@ def test_each_function_and_each_error_has_lines_of_its_own(dispatch, tally, fres
         "divide", "divide", "leave", "unsendable"]
     assert [record.exc_info[0].__name__ for record in caplog.records] == [
         "ZeroDivisionError", "TypeError", "SystemExit", "ValueNotSupported"]
+
+
+def test_errors_that_another_peer_has_raised_are_one_kind_of_line(tally, fresh_log, caplog):
+    """That peer chooses the names of their classes, and each had a line with a traceback."""
+    numbers = iter(range(2000))
+
+    def call_another_peer() -> None:
+        raise rebuild({"types": [["elsewhere", f"E{next(numbers)}"], ["builtins", "ValueError"]],
+                       "text": "x"})
+
+    dispatch = Dispatch({encode_text("relay"): call_another_peer})
+    for _ in range(50):
+        with pytest.raises(ValueError):
+            ask(dispatch, tally, "relay")
+    assert len(caplog.records) == 1 and caplog.records[0].exc_info[0].__name__ == "E0"
 
 
 @pytest.mark.parametrize("error", [net.CallCancelled("over"), net.CallTimeout(None, 1.0)])
