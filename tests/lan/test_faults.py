@@ -139,6 +139,53 @@ def test_a_third_of_all_packets_lost_makes_calls_slow_but_never_wrong(lan, pair,
     assert attempt(caller, "count", peer)[0] <= 21
 
 
+def slow_down(host: Any, rate: str) -> None:
+    """Let what a host sends out at a rate only, such as ``8mbit``."""
+    try:
+        host.run("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst",
+                 "256kb", "latency", "400ms")
+    except (OSError, AssertionError, RuntimeError) as problem:
+        pytest.skip(f"needs tc with tbf: {problem}")
+
+
+TRANSFER = """
+@net.connect("size")
+def size(data):
+    return len(data)
+@net.connect("make")
+def make(count):
+    return bytes(count)
+class made:
+    # The size of what another peer makes.
+    @staticmethod
+    def on(peer, timeout):
+        return lambda count: len(make(count, peer=peer))
+"""
+
+
+def transfers(lan: VirtualLan, rate: str, count: int, **settings: Any) -> list[list]:
+    """What comes of a request and of a reply of so many bytes over a slow link."""
+    caller, peer = (host.peer(APPLICATION + TRANSFER, **settings) for host in lan.hosts)
+    for host in lan.hosts:
+        slow_down(host, rate)
+    return [attempt(caller, f"size, bytes({count})", peer, wait=100),
+            attempt(caller, f"made, {count}", peer, wait=100)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"NET_SECRET": SECRET}], ids=["open", "secret"])
+def test_a_transfer_that_goes_on_may_take_longer_than_the_time_for_a_request(lan, settings):
+    for outcome, _, seconds in transfers(lan, "8mbit", 4_000_000, NET_REQUEST_TIME=1, **settings):
+        assert outcome == 4_000_000 and seconds > 3
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("settings", [{}, {"NET_SECRET": SECRET}], ids=["open", "secret"])
+def test_forty_megabytes_travel_at_one_a_second(lan, settings):
+    for outcome, _, seconds in transfers(lan, "8mbit", 40_000_000, **settings):
+        print(seconds)
+        assert outcome == 40_000_000 and seconds > 35
+
+
 def test_rejected_packets_are_an_error_at_once(lan, pair, firewall):
     caller, peer = pair
     drop(lan.hosts[1], "tcp dport 3010-3015 reject with tcp reset")

@@ -50,6 +50,79 @@ def test_a_peer_is_called_at_each_address_of_its_host(lan):
     peer.stop()
 
 
+FORGED = """
+import os, socket, struct, threading, time
+from net.discovery.lan.datagrams import ASK, ASK_BYTES, HELLO, Message, encode, encode_question
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+pton = lambda host: socket.inet_pton(socket.AF_INET6, host)
+target = pton("fd77:5::2")
+question = encode_question(size=ASK_BYTES)
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data + bytes(len(data) % 2))) \
+        if len(data) % 2 == 0 else checksum(data + bytes(1)) ^ 0xffff
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return total ^ 0xffff
+def forge():
+    begun = time.monotonic()
+    for number in range({count}):
+        source, port = (("fd77:5::9", 0), ("2001:db8::7", 3010),
+                        ("fd77:5::%x" % (0x50 + number % 5000), 3010),
+                        ("fe80::%x" % (0x50 + number % 5000), 3010))[number % 4]
+        data = encode(Message((ASK, HELLO)[number // 4 % 2], 2, 3010, os.urandom(8),
+                              os.urandom(16), question))
+        size = 8 + len(data)
+        ends = pton(source) + target
+        sums = checksum(ends + struct.pack("!IIHHHH", size, 17, port, 3010, size, 0) + data)
+        raw.sendto(struct.pack("!IHBB", 6 << 28, size, 17, 64) + ends
+                   + struct.pack("!HHHH", port, 3010, size, sums or 0xffff) + data,
+                   ("fd77:5::2", 0))
+        time.sleep(max(0, begun + number / {rate} - time.monotonic()))
+forger = threading.Thread(target=forge, daemon=True)
+forger.start()
+sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+sock.settimeout(1)
+asked = answered = slowest = 0
+while forger.is_alive():
+    nonce = os.urandom(8)
+    started = time.monotonic()
+    sock.sendto(encode(Message(ASK, 0, 0, nonce, body=question)), ("fd77:5::2", 3010))
+    asked += 1
+    try:
+        while nonce not in sock.recv(2048):
+            pass
+        answered += 1
+        slowest = max(slowest, time.monotonic() - started)
+    except socket.timeout:
+        pass
+    time.sleep(0.1)
+print(asked, answered, slowest)
+"""
+
+
+def ask_beside(lan: VirtualLan, rate: int, count: int) -> tuple[int, int]:
+    """How many questions were asked and answered beside forged ones, so many a second: from source
+    port 0, from an address off the link, and from neighbours that are not there."""
+    peer = lan.hosts[1].peer("import net; net.Peer()")
+    text = lan.hosts[0].python(FORGED.replace("{count}", str(count)).replace("{rate}", str(rate)))
+    peer.stop()
+    print(text)
+    asked, answered, _ = text.split()
+    return int(asked), int(answered)
+
+
+def test_forged_questions_keep_nobody_from_an_answer(lan):
+    asked, answered = ask_beside(lan, 120, 400)
+    assert asked > 10 and answered == asked
+
+
+@pytest.mark.stress
+def test_ten_times_as_many_keep_few_from_an_answer(lan):
+    """Answers to hosts that are not there fill the kernel's buffer."""
+    asked, answered = ask_beside(lan, 1200, 8000)
+    assert asked > 10 and answered > 0.6 * asked
+
+
 def test_without_any_other_address_a_peer_is_called_at_its_link_local_one(bare):
     peer = bare.hosts[1].peer("import net")
     assert ask(peer, "net.Peer().host") == "fe80::2%eth0"
