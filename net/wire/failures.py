@@ -494,8 +494,16 @@ def _make_sound(error: RemoteError) -> None:
         _keep_showable(error, members)
     elif is_a(error, NameError) or is_a(error, AttributeError) or is_a(error, ImportError):
         # Python looks for similar names when it shows one.
-        if "name" in members and not isinstance(_value_of(members["name"], error), str):
+        if "name" in members and not _is_comparable(_value_of(members["name"], error)):
             members["name"].__set__(error, None)
+
+
+def _is_comparable(name: Any) -> bool:
+    """Whether Python can look for names that are similar: from 3.12 on it encodes them."""
+    try:
+        return type(name) is str and name.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _keep_showable(error: Any, members: Dict[str, Any]) -> None:

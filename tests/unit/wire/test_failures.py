@@ -1080,7 +1080,7 @@ def test_notes_that_are_none_are_left_out(attributes, place):
 
 
 @each("cls", ["NameError", "AttributeError", "ImportError", "UnboundLocalError"])
-@each("name", [[1], {"a": 1}, 5, {"!set": []}])
+@each("name", [[1], {"a": 1}, 5, {"!set": []}, "\ud800"])
 def test_names_that_are_none_do_not_keep_an_error_from_being_shown(cls, name):
     text = json.dumps({"raised": {"types": [["builtins", cls]], "text": "told",
                                   "members": {"name": name}}}).encode()
