@@ -10,11 +10,6 @@ from typing import Any, Callable, List, NamedTuple, Optional
 from .errors import Address
 
 
-#: In place of a result that its caller has been sent already: the thread that waits for it may
-#: sleep on.
-SETTLED = object()
-
-
 class Caller(NamedTuple):
     """The peer that made the running call.
 
@@ -30,10 +25,6 @@ class Caller(NamedTuple):
     instance: Optional[str] = None
 
 
-def _no_waiter() -> None:
-    return None
-
-
 class Context:
     """The call that a thread, a coroutine or a generator works for, and what ends it.
 
@@ -47,8 +38,6 @@ class Context:
         impossible.
     :ivar send_at_once: sends a reply from another thread than the one that serves it, if it is
         small and nothing has to be waited for; whether it did. None where that is impossible.
-    :ivar waiter: gives what the thread that serves it waits with, once another sends the reply, so
-        that its next request wakes it; None where that is impossible.
     """
 
     def __init__(self, caller: Caller, server: Any = None) -> None:
@@ -60,7 +49,6 @@ class Context:
         self.cancelled = False
         self.borrow: Optional[Callable[[Any], Any]] = None
         self.send_at_once: Optional[Callable[[Any], bool]] = None
-        self.waiter: Callable[[], Any] = _no_waiter
         self._lock = threading.Lock()  # guards cancelled and _endings
         self._endings: List[Callable[[], object]] = []
 

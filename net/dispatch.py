@@ -14,7 +14,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import (Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List, NamedTuple,
                     Optional, Tuple, Union)
 
-from .context import SETTLED, Context, current
+from .context import Context, current
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
                      ProtocolError, RemoteError, ValueNotSupported)
 from .identity import (Flag, encode_text, old_tag_of_function, place_text, tag_name,
@@ -36,9 +36,6 @@ SEVERAL = encode_text("net.several")
 # Bytes of JSON from which on a request has to reserve memory for its values. Smaller ones may take
 # some hundreds of MiB over all connections.
 LARGE = 64 * 1024
-
-# Bytes of a request whose text may be kept until the next one comes.
-SMALL = 4096
 
 # Tags that are compared to find names near a wrong one; each takes some microseconds.
 MAX_COMPARED = 1000
@@ -237,10 +234,7 @@ class Dispatch:
             result = function(*args, **kwargs) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, kwargs)
             if type(result) is CoroutineType:
-                waiter = context.waiter() if len(text) <= SMALL and not frame[4] else None
-                # Its thread may sleep until the next request, and must hold nothing of this one.
-                del frame, text, args, kwargs
-                return self._answer_coroutine(number, tag, result, context, tally, started, waiter)
+                return self._answer_coroutine(number, tag, result, context, tally, started)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
@@ -248,19 +242,16 @@ class Dispatch:
         return self._reply(number, tag, result)
 
     def _answer_coroutine(self, number: int, tag: bytes, coroutine: Any, context: Context,
-                          tally: Tally, started: float,
-                          waiter: Any) -> Union[List[Buffer], Stream]:
+                          tally: Tally, started: float) -> Union[List[Buffer], Stream]:
         """What is still to be sent of the reply of a coroutine function."""
         try:
             result = self._await(tag, coroutine, context, partial(
-                _reply_at_once, number, tag, context, tally, started), waiter)
+                _reply_at_once, number, tag, context, tally, started))
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
-        if result is SETTLED:
-            return []
-        if type(result) is _Encoded:
-            return result.reply
+        if type(result) is Replied:
+            return result.left
         tally.add(tag, False, perf_counter() - started)
         return self._reply(number, tag, result)
 
@@ -354,7 +345,7 @@ class Dispatch:
         return executors.run_in(self._executors[tag], context, function, args, kwargs)
 
     def _await(self, tag: bytes, coroutine: Any, context: Context,
-               finish: Optional[Callable[[Any], Any]] = None, waiter: Any = None) -> Any:
+               finish: Optional[Callable[[Any], Any]] = None) -> Any:
         """Run a coroutine on the loop of its function, or on the common one. See
         :func:`~.executors.run_coroutine`."""
         from . import executors
@@ -364,7 +355,7 @@ class Dispatch:
         except PeerBusy:
             coroutine.close()
             raise
-        return executors.run_coroutine(loop, context, coroutine, finish, waiter)
+        return executors.run_coroutine(loop, context, coroutine, finish)
 
     def _loop(self, tag: bytes) -> Any:
         """The event loop of a function: its executor, or the common one.
@@ -494,10 +485,13 @@ _names = Memo(lambda tag: tag_name(unmarked(tag)), 2 * MAX_COMPARED)
 _pairs = Memo(_pairs_in, 4 * MAX_COMPARED)
 
 
-class _Encoded(NamedTuple):
-    """In place of what a coroutine has returned: its reply, which is still to be sent."""
+class Replied(NamedTuple):
+    """In place of what a coroutine has returned: its reply was made.
 
-    reply: List[Buffer]
+    :ivar left: what is still to be sent of it.
+    """
+
+    left: List[Buffer]
 
 
 def _reply_at_once(number: int, tag: bytes, context: Context, tally: Tally, started: float,
@@ -505,13 +499,13 @@ def _reply_at_once(number: int, tag: bytes, context: Context, tally: Tally, star
     """Send what a coroutine has returned from its loop, if that takes next to no time: waking the
     thread of its connection first would take longer.
 
-    :returns: ``SETTLED``, or :class:`_Encoded`, or the value.
+    :returns: :class:`Replied`, or the value.
     """
     if context.send_at_once is None or not messages.is_small(value):
         return value
     reply = messages.encode_result(number, value, settings.limits)
     tally.add(tag, False, perf_counter() - started)  # before anybody can ask for it
-    return SETTLED if context.send_at_once(reply) else _Encoded(reply)
+    return Replied([] if context.send_at_once(reply) else reply)
 
 
 def _unreadable(tag: bytes, problem: BaseException) -> NetError:

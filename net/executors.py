@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any, Callable, Coroutine, Deque, Optional
 
-from .context import SETTLED, Caller, Context, current, enter
+from .context import Caller, Context, current, enter
 from .errors import CallCancelled, CallTimeout, PeerBusy
 
 # Seconds that a lock can wait for at most.
@@ -204,20 +204,17 @@ def _begin(context: Optional[Context], function: Callable[..., Any], args: Any,
 
 
 def run_coroutine(loop: Any, context: Optional[Context], coroutine: Coroutine[Any, Any, Any],
-                  finish: Optional[Callable[[Any], Any]] = None, waiter: Any = None) -> Any:
+                  finish: Optional[Callable[[Any], Any]] = None) -> Any:
     """Run a coroutine on a loop, and wait for what it returns or raises. Cancelling the call
     cancels it.
 
     :param finish: makes the result of what it returns: called in the loop, unless the coroutine
         was cancelled, and when it no longer can be.
-    :param waiter: with ``wait`` and ``wake``, as a :class:`~net.link.streams.Waiter`: what this
-        thread waits with first; None for nothing. It is woken unless ``finish`` gives
-        :data:`~.context.SETTLED`.
     :raises NotTaken: the loop is closed; the coroutine did not run.
     :raises CallCancelled: its caller no longer waits.
     :raises CallTimeout: its time is over.
     """
-    run = _Run(loop, coroutine, finish, waiter)
+    run = _Run(loop, coroutine, finish)
     try:
         loop.call_soon_threadsafe(run.begin)
     except RuntimeError:
@@ -237,8 +234,7 @@ class _Run:
     :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time."""
 
     def __init__(self, loop: Any, coroutine: Coroutine[Any, Any, Any],
-                 finish: Optional[Callable[[Any], Any]], waiter: Any) -> None:
-        self._waiter = waiter
+                 finish: Optional[Callable[[Any], Any]]) -> None:
         self._loop = loop
         self._coroutine = coroutine
         self._finish = finish
@@ -269,7 +265,7 @@ class _Run:
                 self._value = value if self._finish is None else self._finish(value)
             except BaseException as problem:
                 self._problem = problem
-            self._end()
+            self._ended.release()
 
     def _is_done(self, task: Any) -> None:
         self._coroutine.close()  # it was cancelled before its first step, or has ended
@@ -284,12 +280,7 @@ class _Run:
     def _fail(self, problem: BaseException) -> None:
         if self._decide():
             self._problem = problem
-            self._end()
-
-    def _end(self) -> None:
-        self._ended.release()
-        if self._waiter is not None and self._value is not SETTLED:
-            self._waiter.wake()
+            self._ended.release()
 
     def cancel(self) -> None:
         """End it, unless it has ended. Any thread may call."""
@@ -304,8 +295,6 @@ class _Run:
 
     def result(self, context: Optional[Context]) -> Any:
         """What it returns or raises, as long as its caller waits."""
-        if self._waiter is not None:
-            self._waiter.wait(None if context is None else context.remaining())
         left = None if context is None else context.remaining()
         if not self._ended.acquire(True, -1 if left is None else min(left, LONGEST)):
             self._fail(CallTimeout(None, context and context.seconds or 0.0))

@@ -23,8 +23,6 @@ WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # Bytes to wait for, or to send, at a time, so that progress can be observed.
 AT_A_TIME = 2 ** 20
-# Seconds that a poll can wait for at most.
-LONGEST_POLL = 86400.0
 # Whether closing a socket waits or resets, and for how many seconds.
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
@@ -220,42 +218,6 @@ else:
         what is sent."""
         return lambda milliseconds: any(select.select(
             [sock][write:], [sock][:write], [], milliseconds / 1000))
-
-
-class Waiter:
-    """Lets a thread wait until its socket has something to receive, or another thread wakes it.
-
-    :raises OSError: no descriptor is left, or the system has no ``poll``.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        if not hasattr(select, "poll"):
-            raise OSError("this system has no poll")
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-        self._poll.register(self._woken, select.POLLIN)
-
-    def wait(self, seconds: Optional[float]) -> None:
-        """Wait, at most some seconds; None for no limit. May return early."""
-        ready = self._poll.poll(None if seconds is None else min(seconds, LONGEST_POLL) * 1000)
-        number = self._woken.fileno()
-        if any(found == number for found, _ in ready):
-            self._woken.recv(4096)
-
-    def wake(self) -> None:
-        """Let it go on, or not wait the next time. Any thread may call, even when it is closed."""
-        try:
-            self._waker.send(b"x")
-        except OSError:
-            pass  # it was woken often enough, or has ended
-
-    def close(self) -> None:
-        """Close what it has opened; not the socket."""
-        self._woken.close()
-        self._waker.close()
 
 
 # Bytes of a large buffer that are sent at a time under a deadline, which is checked in between.

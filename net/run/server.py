@@ -168,7 +168,6 @@ class Server:
         self._close_listeners()
         for connection in [*self._served, *self._evicted]:
             connection.stream.close()
-            connection.end_waiting()
         self._newcomers.clear()
         self._refused.abandon()
         self._close_spare()

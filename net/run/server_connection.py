@@ -13,7 +13,7 @@ from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, P
                       ProtocolError)
 from ..identity import printable
 from ..link.destination import check_destination
-from ..link.streams import DONT_WAIT, NO_SIGNAL, Stream, Waiter
+from ..link.streams import DONT_WAIT, NO_SIGNAL, Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
 from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, Buffer,
@@ -110,8 +110,6 @@ class ServerConnection:
         self.ending: Optional[NetError] = None
         self.tally = Tally()
         self._borrower: Optional[Borrower] = None
-        # Made by the first coroutine that is called over it.
-        self._waiter: Optional[Waiter] = None
         # Of a request that is on its way, or a large reply: when it has to be over, and what the
         # stream had moved before it. Both have more time as long as they make progress.
         self._request_deadline = self._reply_deadline = 0.0
@@ -186,8 +184,6 @@ class ServerConnection:
             self._linger()
         except OSError as problem:
             note(logging.DEBUG, "connection from %s ended: %s", self.address, problem)
-        finally:
-            self.end_waiting()
 
     def greet(self, preface: Preface) -> None:
         """It has brought a valid preface."""
@@ -253,7 +249,6 @@ class ServerConnection:
         idle_time = settings.idle_time
         context.borrow = partial(self._borrow, session)
         context.send_at_once = self._send_at_once
-        context.waiter = partial(self._waiter_for_next, session)
         if event is None:
             event = self._rest_of_request(session)
         if not self.terms.admit(self):
@@ -295,27 +290,7 @@ class ServerConnection:
             self.stream.send(reply)
         except OSError:
             pass  # the caller has gone, as our thread finds out
-        # It is idle now, though our thread may sleep until the next request comes.
-        self.deadline = monotonic() + settings.idle_time
-        self.call = 0
         return True
-
-    def _waiter_for_next(self, session: Session) -> Optional[Waiter]:
-        """What waits for the next request, so that a reply that another thread sends does not wake
-        ours; None if something of it may have come already, which would not."""
-        if session.rest or self.stream.holds_data or self._borrower is not None:
-            return None
-        if self._waiter is None:
-            try:
-                self._waiter = Waiter(self.stream.sock)
-            except OSError:
-                return None
-        return self._waiter
-
-    def end_waiting(self) -> None:
-        """Close what our thread waits with."""
-        if self._waiter is not None:
-            self._waiter.close()
 
     def _rest_of_request(self, session: Session) -> Any:
         try:

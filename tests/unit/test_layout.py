@@ -351,7 +351,7 @@ CONSTANT = {
     "Struct", "TypeVar", "ParamSpec", "make_tag", "encode_text", "getLogger", "remote",
     "maketrans", "join", "_make_encode", "_make_decode", "_make_scan", "Limits", "_Fact", "_Here",
     "_Shown", "Family",
-    "getsizeof", "size_of", "hasattr", "object",
+    "getsizeof", "size_of", "hasattr",
 }
 
 

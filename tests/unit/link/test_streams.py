@@ -10,7 +10,7 @@ from typing import Iterator, Tuple
 import pytest
 
 from net.link.base import Deadline
-from net.link.streams import Stream, Timed, Waiter, fill
+from net.link.streams import Stream, Timed, fill
 from net.wire.frames import EndOfStream
 from memory import Peak
 from times import patience
@@ -23,44 +23,6 @@ def ends() -> Iterator[Tuple[Stream, socket.socket]]:
     yield Stream(ours), theirs
     ours.close()
     theirs.close()
-
-
-@pytest.fixture
-def waiter(ends) -> Iterator[Waiter]:
-    made = Waiter(ends[0].sock)
-    yield made
-    made.close()
-
-
-@pytest.mark.parametrize("how", ["data", "end", "wake"])
-def test_a_waiter_waits_until_its_socket_has_something_or_it_is_woken(ends, waiter, how):
-    stream, theirs = ends
-    act = {"data": lambda: theirs.send(b"x"), "end": theirs.close, "wake": waiter.wake}[how]
-    waiting = threading.Thread(target=waiter.wait, args=(None,))
-    waiting.start()
-    waiting.join(0.05)
-    assert waiting.is_alive()
-    act()
-    waiting.join(patience(5))
-    assert not waiting.is_alive()
-    assert stream.is_readable() == (how != "wake")
-
-
-def test_a_waiter_that_was_woken_before_waits_no_longer_and_then_again(waiter):
-    waiter.wake()
-    waiter.wake()
-    waiter.wait(None)
-    started = time.monotonic()
-    waiter.wait(0.05)
-    assert time.monotonic() - started >= 0.05
-
-
-def test_a_waiter_may_be_woken_when_it_is_closed_and_any_number_of_times(ends, waiter):
-    for _ in range(100_000):
-        waiter.wake()
-    waiter.wait(None)
-    waiter.close()
-    waiter.wake()
 
 
 def test_pieces_arrive_one_after_the_other_whatever_they_are_made_of(ends):

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-import weakref
 from contextvars import ContextVar
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -19,7 +18,7 @@ from net.errors import ProtocolError
 from net.dispatch import Dispatch, Tally
 from net.settings import settings
 from net.identity import encode_text
-from net.wire import legacy, registered
+from net.wire import legacy
 from net.link.base import listen_in_range
 from net.link.streams import Stream
 from net.link.tcp import TcpCarrier
@@ -34,7 +33,6 @@ from net.run.server import Server
 from net.wire.frames import (CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, PING, RESULT, SUBSCRIBE,
                              Frame, pack)
 from net.wire.limits import Limits
-from net.wire.messages import encode_call
 from net.wire.session import MAGIC, Hello, caller_session, encode_preface
 from service import after_hello, serve
 import memory
@@ -166,75 +164,6 @@ def test_replies_of_coroutines_come_in_order_to_a_caller_that_reads_late(asyncio
             assert asyncio.run_coroutine_threadsafe(repeat(7), asyncio_loop).result(5)
     finally:
         served.close()
-
-
-@pytest.fixture
-def awaiting(asyncio_loop) -> Iterator[Server]:
-    """A server of coroutine functions."""
-    async def give(value: Any = None, *more: Any) -> Any:
-        return value
-
-    async def long() -> List[int]:
-        return [0] * 1000
-
-    async def fail() -> None:
-        raise KeyError("x")
-
-    async def items() -> Any:
-        yield 1
-    served = serve(Dispatch({encode_text(function.__name__): function
-                             for function in (give, long, fail, items)},
-                            coroutines=lambda: asyncio_loop))
-    yield served
-    served.close()
-
-
-@pytest.mark.parametrize("few", [False, True], ids=["", "without descriptors"])
-def test_coroutines_of_every_kind_of_reply_follow_each_other(awaiting, monkeypatch, few):
-    """The next request wakes the thread of the connection, unless a reply was left to it."""
-    if few:
-        def fail(sock: Any) -> None:
-            raise OSError(errno.EMFILE, "too many open files")
-        monkeypatch.setattr(server_connection, "Waiter", fail)
-    with Client(awaiting) as client:
-        client.sock.sendall(PREFACE)
-        for number in range(20):
-            assert client.ask("give", number) == (RESULT, number)
-            assert client.ask("long") == (RESULT, [0] * 1000)
-            client.sock.sendall(request("fail"))
-            assert client.event().kind == FAILURE
-            client.sock.sendall(request("give", 1) + request("give", 2) + request("long"))
-            assert [client.reply() for _ in range(3)] == [
-                (RESULT, 1), (RESULT, 2), (RESULT, [0] * 1000)]
-
-
-def test_a_connection_is_idle_when_its_coroutine_was_answered(awaiting):
-    with Client(awaiting) as client:
-        client.sock.sendall(PREFACE)
-        assert client.ask("give", 1) == (RESULT, 1)
-        (connection,) = awaiting._served
-        until(lambda: not connection.is_working)
-        assert connection.idle_since() < server_connection.NEVER
-        started = time.monotonic()
-        awaiting.drain(patience(20))
-        assert time.monotonic() - started < patience(10)
-        assert client.event().number == 0  # the refusal of whatever comes next
-
-
-def test_a_connection_that_waits_for_its_next_request_holds_nothing_of_the_last(awaiting):
-    class Held:
-        pass
-    given: List[Any] = []
-
-    async def take(value: Any) -> None:
-        given.append(weakref.ref(value))
-    registered.register(Held, "unit held", None, lambda held: 5, lambda value: Held())
-    awaiting._dispatch._connections[encode_text("take")] = take
-    with Client(awaiting) as client:
-        client.sock.sendall(PREFACE + b"".join(encode_call(
-            1, encode_text("take"), (Held(),), {})))
-        assert client.reply() == (RESULT, None)
-        until(lambda: given[0]() is None)
 
 
 # ------------------------------------------------------------------------------------- greeting
