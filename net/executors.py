@@ -255,6 +255,9 @@ class _Run:
         self._task.add_done_callback(self._is_done)
 
     async def _work(self) -> None:
+        if self._task is not None:
+            # It has begun, so it says itself how it ends; the callback would take another round.
+            self._task.remove_done_callback(self._is_done)
         try:
             value = await self._coroutine
         except BaseException as problem:  # SystemExit too: it must not end the loop
@@ -268,7 +271,7 @@ class _Run:
             self._ended.release()
 
     def _is_done(self, task: Any) -> None:
-        self._coroutine.close()  # it was cancelled before its first step, or has ended
+        self._coroutine.close()  # it was cancelled before its first step
         self._fail(CancelledError())
 
     def _decide(self) -> bool:
