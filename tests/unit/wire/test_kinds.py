@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import uuid
+import weakref
 
 import pytest
 
@@ -138,6 +139,13 @@ def test_times_keep_their_zone_and_fold(zone):
 def test_a_zone_travels_by_name():
     assert pack(BERLIN, "result").text == '{"!zone":"Europe/Berlin"}'
     assert as_result(BERLIN) is BERLIN
+
+
+@pytest.mark.skipif(BERLIN is None, reason="no time zones here")
+def test_a_zone_is_loaded_once_however_often_it_comes():
+    names = sorted(zoneinfo.available_timezones())[:30]
+    zones = [weakref.ref(unpack(b'{"!zone":"%s"}' % name.encode(), True)) for name in names]
+    assert None not in [zone() for zone in zones]
 
 
 def test_what_looks_alike_stays_apart():
