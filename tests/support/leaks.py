@@ -72,8 +72,16 @@ def child_processes() -> set[int]:
     """The process ids of our children, ended but not waited for included.
 
     Empty where the system has no /proc. The helpers that multiprocessing keeps for the life
-    of the process are left out.
+    of the process are left out. Linux leaves out some others while one of them ends, so it is
+    asked until it says the same twice.
     """
+    before, found = None, _listed_children()
+    while found != before:
+        before, found = found, _listed_children()
+    return found - _multiprocessing_helpers()
+
+
+def _listed_children() -> set[int]:
     found: set[int] = set()
     for thread in os.listdir(_TASKS) if os.path.isdir(_TASKS) else ():
         try:
@@ -81,7 +89,7 @@ def child_processes() -> set[int]:
                 found.update(map(int, listing.read().split()))
         except OSError:  # that thread has just ended
             continue
-    return found - _multiprocessing_helpers()
+    return found
 
 
 def _descriptors() -> list[int]:
