@@ -280,7 +280,10 @@ def hosts(process: Any) -> list[str]:
 
 
 def lists(process: Any, *addresses: str, within: float = 8.0) -> None:
-    until(lambda: hosts(process) == sorted(addresses) or None, within)
+    try:
+        until(lambda: hosts(process) == sorted(addresses), within)
+    except AssertionError:
+        raise AssertionError(f"lists {hosts(process)}, not {sorted(addresses)}") from None
 
 
 def hears(publisher: Any, subscriber: Any, number: int) -> None:
