@@ -40,7 +40,7 @@ class Context:
         small and nothing has to be waited for; whether it did. None where that is impossible.
     """
 
-    def __init__(self, caller: Caller, server: Any = None) -> None:
+    def __init__(self, caller: Caller, server: object = None) -> None:
         self.caller = caller
         self.server = server
         self.dialect = ""

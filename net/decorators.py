@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .calls.many import AllPeers, AnyPeer, Target
     from .calls.start import Call
+    from .executors import ExecutorOrLoop
 
     P = ParamSpec("P")
 else:
@@ -240,17 +241,18 @@ def way_to(stub: Optional[Callable[..., Any]]) -> Way:
 
 @overload
 def connect(tag: Optional[str] = None, *, groups: Optional[Iterable[str]] = None,
-            executor: Any = None,
+            executor: Optional[ExecutorOrLoop] = None,
             repeatable: bool = False) -> Callable[[Callable[P, R]], Connected[P, R]]: ...
 
 
 @overload
 def connect(tag: Callable[P, R], *, groups: Optional[Iterable[str]] = None,
-            executor: Any = None, repeatable: bool = False) -> Connected[P, R]: ...
+            executor: Optional[ExecutorOrLoop] = None,
+            repeatable: bool = False) -> Connected[P, R]: ...
 
 
 def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
-            groups: Optional[Iterable[str]] = None, executor: Any = None,
+            groups: Optional[Iterable[str]] = None, executor: Optional[ExecutorOrLoop] = None,
             repeatable: bool = False) -> Any:
     """Register a function, so that other peers can call it.
 
@@ -289,7 +291,7 @@ class _Decorator:
     """Connects a function under a tag."""
 
     def __init__(self, tag: Optional[str], groups: Optional[FrozenSet[str]],
-                 executor: Any, repeatable: bool) -> None:
+                 executor: Optional[ExecutorOrLoop], repeatable: bool) -> None:
         host, _, port = (tag or "").rpartition(":")
         if port.isdecimal() and is_address(host):
             raise ValueError(f"net.connect gives a function a tag and opens no connection; "
@@ -324,7 +326,7 @@ def _checked_groups(groups: Iterable[str]) -> FrozenSet[str]:
 
 
 def _connect(function: Any, tag: Optional[str], groups: Optional[FrozenSet[str]],
-             executor: Any, repeatable: bool) -> Any:
+             executor: Optional[ExecutorOrLoop], repeatable: bool) -> Any:
     if _is_object(function, tag):
         connected: Any = Handle(str(tag), function, {
             name: register(method, f"{tag}.{name}", groups, executor, repeatable)
@@ -343,7 +345,7 @@ def _is_object(function: Any, tag: Optional[str]) -> bool:
 
 
 def register(function: Callable[P, R], tag: Optional[str] = None,
-             groups: Optional[FrozenSet[str]] = None, executor: Any = None,
+             groups: Optional[FrozenSet[str]] = None, executor: Optional[ExecutorOrLoop] = None,
              repeatable: bool = False) -> Connected[P, R]:
     """What :func:`connect` does, without launching."""
     if isinstance(function, staticmethod):

@@ -11,8 +11,8 @@ from heapq import nlargest
 from math import frexp
 from time import monotonic, perf_counter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import (Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List, NamedTuple,
-                    Optional, Tuple, Union)
+from typing import (TYPE_CHECKING, Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
+                    NamedTuple, Optional, Tuple, Union)
 
 from .context import Context, current
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
@@ -26,6 +26,11 @@ from .wire.failures import from_the_function
 from .wire.frames import Buffer, Fields
 from .wire.memo import Memo
 from .wire.legacy import PLAIN, LegacySession, is_marked, unmarked
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .executors import ExecutorOrLoop
 
 note = RateLimitedLog(logging.getLogger(CALLS))
 
@@ -168,8 +173,8 @@ class Stream(NamedTuple):
     number: int
     tag: bytes
     generator: Any
-    executor: Any
-    loop: Callable[[], Any]
+    executor: Optional[ExecutorOrLoop]
+    loop: Callable[[], AbstractEventLoop]
 
 
 #: What a function may return that is sent item by item.
@@ -190,9 +195,9 @@ class Dispatch:
 
     def __init__(self, connections: Dict[bytes, Callable[..., Any]],
                  groups: Optional[Dict[bytes, FrozenSet[str]]] = None,
-                 executors: Optional[Dict[bytes, Any]] = None,
+                 executors: Optional[Dict[bytes, ExecutorOrLoop]] = None,
                  memory: Optional[MemoryBudget] = None,
-                 coroutines: Optional[Callable[[], Any]] = None,
+                 coroutines: Optional[Callable[[], AbstractEventLoop]] = None,
                  begin_old_call: Optional[Callable[..., Any]] = None) -> None:
         self._connections = connections
         self._groups = {} if groups is None else groups
@@ -357,7 +362,7 @@ class Dispatch:
             raise
         return executors.run_coroutine(loop, context, coroutine, finish)
 
-    def _loop(self, tag: bytes) -> Any:
+    def _loop(self, tag: bytes) -> AbstractEventLoop:
         """The event loop of a function: its executor, or the common one.
 
         :raises PeerBusy: there is none.

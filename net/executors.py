@@ -9,10 +9,18 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any, Callable, Coroutine, Deque, Optional
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Optional, Union
 
 from .context import Caller, Context, current, enter
 from .errors import CallCancelled, CallTimeout, PeerBusy
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+
+    from typing_extensions import TypeIs
+
+#: Where functions can run: what ``executor=`` takes.
+ExecutorOrLoop = Union[Executor, "AbstractEventLoop"]
 
 # Seconds that a lock can wait for at most.
 LONGEST = threading.TIMEOUT_MAX
@@ -85,9 +93,9 @@ class Coroutines:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _loop
-        self._loop: Any = None
+        self._loop: Optional[AbstractEventLoop] = None
 
-    def loop(self) -> Any:
+    def loop(self) -> AbstractEventLoop:
         """The loop.
 
         :raises PeerBusy: no thread can be started.
@@ -107,7 +115,7 @@ class Coroutines:
             return self._loop
 
     @staticmethod
-    def _run(loop: Any) -> None:
+    def _run(loop: AbstractEventLoop) -> None:
         try:
             loop.run_forever()
         finally:
@@ -121,12 +129,12 @@ class Coroutines:
             loop.call_soon_threadsafe(loop.stop)
 
 
-def is_event_loop(executor: Any) -> bool:
+def is_event_loop(executor: object) -> TypeIs[AbstractEventLoop]:
     """Whether it is an asyncio loop rather than a :class:`concurrent.futures.Executor`."""
     return hasattr(executor, "call_soon_threadsafe")
 
 
-def check_executor(executor: Any) -> None:
+def check_executor(executor: object) -> None:
     """Refuse what functions cannot run in.
 
     :raises TypeError: neither an executor nor an event loop, or one of other processes.
@@ -141,8 +149,8 @@ def check_executor(executor: Any) -> None:
                         f"net.main_thread, not {executor!r}")
 
 
-def run_in(executor: Any, context: Optional[Context], function: Callable[..., Any], args: Any,
-           kwargs: Any, name: object = None) -> Any:
+def run_in(executor: ExecutorOrLoop, context: Optional[Context], function: Callable[..., Any],
+           args: Any, kwargs: Any, name: object = None) -> Any:
     """Run a function in an executor, and wait for what it returns or raises.
 
     A call that was given up before it began never runs.
@@ -169,8 +177,8 @@ def _within(context: Context, function: Callable[..., Any], *args: Any, **kwargs
     return function(*args, **kwargs)
 
 
-def _run_in(executor: Any, context: Optional[Context], function: Callable[..., Any], args: Any,
-            kwargs: Any, name: object) -> Any:
+def _run_in(executor: ExecutorOrLoop, context: Optional[Context], function: Callable[..., Any],
+            args: Any, kwargs: Any, name: object) -> Any:
     run = contextvars.copy_context().run
     try:
         if is_event_loop(executor):
@@ -182,7 +190,7 @@ def _run_in(executor: Any, context: Optional[Context], function: Callable[..., A
     return wait_for(future, context)
 
 
-def _submit_to_loop(loop: Any, run: Any, context: Optional[Context],
+def _submit_to_loop(loop: AbstractEventLoop, run: Callable[..., Any], context: Optional[Context],
                     function: Callable[..., Any], args: Any, kwargs: Any) -> Future[Any]:
     future: Future[Any] = Future()
 
@@ -203,7 +211,8 @@ def _begin(context: Optional[Context], function: Callable[..., Any], args: Any,
     return function(*args, **kwargs)
 
 
-def run_coroutine(loop: Any, context: Optional[Context], coroutine: Coroutine[Any, Any, Any],
+def run_coroutine(loop: AbstractEventLoop, context: Optional[Context],
+                  coroutine: Coroutine[Any, Any, Any],
                   finish: Optional[Callable[[Any], Any]] = None) -> Any:
     """Run a coroutine on a loop, and wait for what it returns or raises. Cancelling the call
     cancels it.
@@ -233,12 +242,12 @@ class _Run:
     """A coroutine that runs on a loop, and for which a thread waits. Two futures in a chain, as
     :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time."""
 
-    def __init__(self, loop: Any, coroutine: Coroutine[Any, Any, Any],
+    def __init__(self, loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
                  finish: Optional[Callable[[Any], Any]]) -> None:
         self._loop = loop
         self._coroutine = coroutine
         self._finish = finish
-        self._task: Any = None
+        self._task: Optional[Task[Any]] = None
         self._value: Any = None
         self._problem: Optional[BaseException] = None
         # Taken, which is atomic, by what decides how it ends.
@@ -270,7 +279,7 @@ class _Run:
                 self._problem = problem
             self._ended.release()
 
-    def _is_done(self, task: Any) -> None:
+    def _is_done(self, task: Task[Any]) -> None:
         self._coroutine.close()  # it was cancelled before its first step
         self._fail(CancelledError())
 
@@ -327,9 +336,10 @@ class Place:
     :ivar lane: the same object for all places whose functions run one after the other.
     """
 
-    def __init__(self, executor: Any, loop: Callable[[], Any]) -> None:
+    def __init__(self, executor: Optional[ExecutorOrLoop],
+                 loop: Callable[[], AbstractEventLoop]) -> None:
         self.thread: Optional[threading.Thread] = None
-        self.lane = Coroutines if executor is None else executor
+        self.lane: object = Coroutines if executor is None else executor
         self._executor = executor
         self._loop = loop
         self._scope = Context(Caller(None, None))
@@ -363,7 +373,7 @@ class Place:
         self._scope.cancel()
 
 
-def wait_for(future: Any, context: Optional[Context]) -> Any:
+def wait_for(future: Future[Any], context: Optional[Context]) -> Any:
     """The result of a future, as long as the caller waits."""
     if context is None:
         return future.result()
@@ -381,5 +391,5 @@ def wait_for(future: Any, context: Optional[Context]) -> Any:
         context.remove_ending(future.cancel)
 
 
-def _name(function: Any) -> str:
+def _name(function: object) -> str:
     return str(getattr(function, "__qualname__", function))

@@ -33,6 +33,7 @@ from .wire.legacy import plain_tag, unmarked
 from .wire.memo import Memo
 
 if TYPE_CHECKING:
+    from .executors import ExecutorOrLoop
     from .run.server import Server
 
 #: What stands for every address of a host.
@@ -85,7 +86,7 @@ class _Peer:
     #: tag -> the groups that alone may call it
     GROUPS: Dict[bytes, FrozenSet[str]] = {}
     #: tag -> where the function runs, if not in the thread of its caller's connection
-    EXECUTORS: Dict[bytes, Any] = {}
+    EXECUTORS: Dict[bytes, ExecutorOrLoop] = {}
     #: event -> peer id -> tags of that peer's handlers
     SUBSCRIPTIONS: Dict[str, Dict[bytes, Any]] = {}
     #: flag -> handler

@@ -12,6 +12,8 @@ from .run.loop import Loop
 from .settings import Settings, settings
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from .executors import Coroutines
     from .run.balance import Balance
 
@@ -100,7 +102,7 @@ class Process:
                     found = self._once[make] = make(self)
         return found
 
-    def event_loop(self) -> Any:
+    def event_loop(self) -> AbstractEventLoop:
         """The asyncio loop of :attr:`coroutines`, which is started."""
         return self.coroutines.loop()
 

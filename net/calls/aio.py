@@ -631,13 +631,14 @@ async def _begun(start: Callable[[], Any]) -> Any:
             await asyncio.sleep(RETRY)
 
 
-async def _writable(loop: Any, sock: socket.socket) -> None:
+async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     if poller(sock, write=True)(0):
         return  # within a host the other side has answered already
-    future, number = loop.create_future(), sock.fileno()
-    loop.add_writer(number, lambda: future.done() or future.set_result(None))
+    number = sock.fileno()
+    ready = asyncio.Event()
+    loop.add_writer(number, ready.set)
     try:
-        await future
+        await ready.wait()
     finally:
         loop.remove_writer(number)
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple
 
-from ..context import current
+from ..context import Context, current
 from ..errors import NetError
 from ..executors import Coroutines
 from ..identity import PeerArgument, address_of
@@ -17,7 +17,7 @@ from . import aio
 
 log = SafeLog("net.calls")
 
-# Seconds that are waited for connections that no call needs yet.
+# Seconds to wait for connections that no call needs yet.
 CONNECT_TIME = 1.0
 
 
@@ -31,7 +31,8 @@ class Call(Future):  # type: ignore[type-arg]
     :ivar peer: that was called, as it was given; None for this process.
     """
 
-    def __init__(self, peer: Optional[PeerArgument], loop: Any = None) -> None:
+    def __init__(self, peer: Optional[PeerArgument],
+                 loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         super().__init__()
         self.peer = peer
         self._loop = loop
@@ -101,8 +102,9 @@ def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument],
     for call in calls:
         call.watch(_tell_those_that_wait)
     context = current()
-    for call in calls if context is not None else ():
-        _end_with(context, call)
+    if context is not None:
+        for call in calls:
+            _end_with(context, call)
     tasks = client.started
 
     def begin() -> None:
@@ -140,20 +142,20 @@ def connect(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument
         wait([connecting], 2 * CONNECT_TIME)  # or less, if that loop ends
 
 
-def _tell_those_that_wait(call: Any) -> None:
+def _tell_those_that_wait(call: Call) -> None:
     """A call has ended. If it was cancelled, tell :func:`concurrent.futures.wait` and
     :func:`~concurrent.futures.as_completed`, as whoever runs a future has to."""
     if call.cancelled():
         call.set_running_or_notify_cancel()
 
 
-def _end_with(context: Any, call: Call) -> None:
+def _end_with(context: Context, call: Call) -> None:
     """Cancel a call when the one that makes it is over."""
     context.add_ending(call.cancel)
     call.watch(lambda done: context.remove_ending(call.cancel))
 
 
-async def _run(loop: Any, call: Call, what: Tuple[Any, ...],
+async def _run(loop: asyncio.AbstractEventLoop, call: Call, what: Tuple[Any, ...],
                finish: Optional[Callable[[Any, Any], Any]]) -> None:
     task = asyncio.current_task()
     assert task is not None

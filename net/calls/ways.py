@@ -10,7 +10,7 @@ from ..process import Process
 from ..run.client import FlagHandler
 
 if TYPE_CHECKING:
-    from ..executors import Place
+    from ..executors import ExecutorOrLoop, Place
 
 #: Runs a function of a tag on a peer: ``way(peer, tag, args, kwargs, timeout)``.
 Way = Callable[[PeerArgument, bytes, Tuple[Any, ...], Dict[str, Any], Optional[float]], Any]
@@ -47,7 +47,8 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
     return functools.partial(process.client.run, handle_flag)
 
 
-def place_of(process: Process, function: Callable[..., Any], executor: Any) -> Optional[Place]:
+def place_of(process: Process, function: Callable[..., Any],
+             executor: Optional[ExecutorOrLoop]) -> Optional[Place]:
     """Where a function of the application runs that something here calls; None for the thread that
     calls it.
 

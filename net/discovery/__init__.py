@@ -18,6 +18,7 @@ from .lan.finder import Lan
 from .static import Static
 
 if TYPE_CHECKING:
+    from ..executors import ExecutorOrLoop
     from .listing import Peers
 
 Groups = Union[None, str, Iterable[str]]
@@ -142,7 +143,8 @@ def peer_group(name: Optional[str] = None, hubs_only: bool = False, on_host: boo
     return peers(groups=str(group), on_host=on_host, hubs_only=hubs_only)
 
 
-def watch(callback: Callback, executor: Any = None) -> Callable[[], None]:
+def watch(callback: Callback,
+          executor: Optional[ExecutorOrLoop] = None) -> Callable[[], None]:
     """Be told about peers that come and go.
 
     ``callback("came", peer_id)`` is called for each peer that is there already and for each that

@@ -4,7 +4,8 @@ from __future__ import annotations
 import functools
 import inspect
 from itertools import count
-from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple, TypeVar, Union
+from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional, Set, Tuple, TypeVar,
+                    Union)
 
 from .. import discovery
 from ..calls.ways import place_of
@@ -23,6 +24,9 @@ from .old import OldSubscribers
 from .publishing import Publisher
 from .shares import Places
 from .subscribing import Subscriber
+
+if TYPE_CHECKING:
+    from ..executors import ExecutorOrLoop
 
 F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
 
@@ -104,7 +108,8 @@ def _arguments(function: Callable[..., Any], result: Any) -> Tuple[Any, Dict[str
 def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument]] = None,
               groups: Union[None, str, Iterable[str]] = None, hubs_only: bool = False,
               on_host: bool = False, on_gap: Optional[Callable[[str, PeerId, Optional[int]], Any]]
-              = None, executor: Any = None) -> Callable[[Callable[P, R]], Connected[P, R]]:
+              = None, executor: Optional[ExecutorOrLoop] = None
+              ) -> Callable[[Callable[P, R]], Connected[P, R]]:
     """Have a function called with every event of a name that a peer triggers with
     :func:`net.event`.
 
@@ -174,7 +179,7 @@ def _addresses(peers: Any) -> Optional[Set[Address]]:
     return {address_of(peer) for peer in ([peers] if one else peers)}
 
 
-def _connected(function: Any, executor: Any) -> Any:
+def _connected(function: Any, executor: Optional[ExecutorOrLoop]) -> Any:
     """Register a function. What has no name of its own in its module (a method, a nested function,
     a lambda) gets a number: those of one name would take each other's place."""
     name = getattr(function, "__qualname__", "")

@@ -38,7 +38,7 @@ class Hearer(NamedTuple):
     function: Callable[..., Any]
     tag: bytes
     failed: Callable[[BaseException], None]
-    executor: Any = None
+    executor: object = None
     missed: Optional[Callable[[int], Any]] = None
 
 
@@ -262,7 +262,7 @@ class Runner:
 
     # ------------------------------------------------------------------ in that of an executor
 
-    def _run_lane(self, executor: Any, lane: _Lane) -> None:
+    def _run_lane(self, executor: object, lane: _Lane) -> None:
         publisher: Optional[Address] = None
         while True:
             with self._changed:

@@ -11,7 +11,8 @@ import socket
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Set,
+                    Tuple, Union)
 
 from ..clock import uptime
 from ..context import Context, current
@@ -35,6 +36,9 @@ from .loop import Loop
 from .old_peers import OldPeer, dialect_behind, leave_no_trace
 from .reading import next_event, rest_of_event
 from .streaming import STREAMED, Begun, RemoteIterator, is_refusal, says_goodbye
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
 
 # Seconds to wait for a connection. The operating system would try for two minutes.
 CONNECT_TIME = 3.0
@@ -100,11 +104,12 @@ class Client:
         #: this process; None elsewhere.
         self._chosen: Optional[Callable[[], Client]] = None
         #: The asyncio loop of started calls; None until there is one.
-        self.own_loop: Any = None
+        self.own_loop: Optional[AbstractEventLoop] = None
         #: Its tasks, which the loop itself does not hold.
-        self.started: Set[Any] = set()
+        self.started: Set[Task[Any]] = set()
         #: The pools of each asyncio loop, see :mod:`net.calls.aio`.
-        self.by_loop: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        self.by_loop: weakref.WeakKeyDictionary[AbstractEventLoop, Any] = \
+            weakref.WeakKeyDictionary()
 
     def preface(self, to: Optional[Address] = None) -> bytes:
         """What a connection of this process begins with.

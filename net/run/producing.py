@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
 from ..context import Context
 from ..dispatch import Stream, encode_error
@@ -11,6 +11,9 @@ from ..settings import settings
 from ..wire.frames import Buffer
 from ..wire.messages import encode_end, encode_refusal
 from .streaming import ItemSender
+
+if TYPE_CHECKING:
+    from ..executors import ExecutorOrLoop
 
 
 def send_items(sender: ItemSender, stream: Stream, context: Context) -> List[Buffer]:
@@ -63,7 +66,7 @@ def _send(sender: ItemSender, stream: Stream, context: Context) -> Any:
         _close(generator, executor)
 
 
-def _close(generator: Any, executor: Any) -> None:
+def _close(generator: Any, executor: Optional[ExecutorOrLoop]) -> None:
     """Let the ``finally`` of a generator run where the rest of it does, after what it does now."""
     if executor is not None:
         from ..executors import run_in

@@ -97,7 +97,7 @@ class ServerConnection:
     """
 
     def __init__(self, stream: Stream, address: Optional[Address], terms: Terms,
-                 server: Any = None) -> None:
+                 server: object = None) -> None:
         self.stream = stream
         self.address = address
         self.source = "" if address is None else share_of(address[0])

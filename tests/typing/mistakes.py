@@ -78,3 +78,6 @@ net.TIMOUT = 5                             # mistake
 net.PEERS = 5                              # mistake
 net.connect(5)                             # mistake
 net.connect("tag", group=["render"])       # mistake
+net.connect("tag", executor="main")        # mistake
+net.subscribe("done", executor=print)      # mistake
+net.watch(print, executor=5)               # mistake

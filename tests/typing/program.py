@@ -1,6 +1,7 @@
 """A program as a user types it: a strict type checker has nothing to say. It is never run."""
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import AsyncIterator, Callable, Iterator, List, Tuple
 
@@ -77,6 +78,16 @@ def done(frame: Frame) -> Tuple[Tuple[Frame], dict[str, bool]]:
 @net.subscribe("done", groups="render")
 def heard(frame: Frame, late: bool) -> None:
     print(frame.number, late)
+
+
+@net.connect(executor=ThreadPoolExecutor(1))
+def measure(channel: int) -> float:
+    return float(channel)
+
+
+@net.connect("show", executor=net.main_thread)
+def show(text: str) -> None:
+    print(text)
 
 
 @net.flag("LATER")
