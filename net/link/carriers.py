@@ -1,8 +1,9 @@
 """Which carrier leads to an address."""
 from __future__ import annotations
 
+import socket
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 from ..errors import Address, SettingError
 from ..settings import ENGINE_SUFFIX, Settings, is_loopback, parse_router
@@ -11,7 +12,7 @@ from .tcp import TcpCarrier
 
 if TYPE_CHECKING:
     from .memory import MemoryCarrier
-    from .zenoh import ZenohCarrier
+    from .zenoh import EngineLoop, ZenohCarrier
 
 
 class Carriers:
@@ -23,7 +24,7 @@ class Carriers:
         a network that has faults.
     """
 
-    def __init__(self, settings: Settings, new_loop: Callable[[], Any]) -> None:
+    def __init__(self, settings: Settings, new_loop: Callable[[], EngineLoop]) -> None:
         self.instance = ""
         self.through: Callable[[Carrier], Carrier] = _directly
         self._settings = settings
@@ -33,7 +34,7 @@ class Carriers:
         self._memory_host = ""
         self._lock = threading.Lock()  # guards the next two
         self._engine: Optional[ZenohCarrier] = None
-        self._loop: Any = None
+        self._loop: Optional[EngineLoop] = None
         # Those of the processes that this one was forked from. To free them would wait for threads
         # that are not here.
         self._inherited: List[ZenohCarrier] = []
@@ -133,6 +134,7 @@ class Carriers:
             self._memory.abandon()
         engine, self._engine = self._engine, None
         if engine is not None:
+            assert self._loop is not None
             self._loop.abandon()
             engine.abandon()
             self._inherited.append(engine)
@@ -142,8 +144,8 @@ def _directly(carrier: Carrier) -> Carrier:
     return carrier
 
 
-def link_problem(*args: Any) -> str:
+def link_problem(sock: socket.socket, seconds: float, refusal: float) -> str:
     """See :func:`net.link.tls.link_problem`."""
     from .tls import link_problem  # with OpenSSL, which open mode does not need
 
-    return link_problem(*args)
+    return link_problem(sock, seconds, refusal)

@@ -149,11 +149,9 @@ def link_security(role: str) -> Dict[str, object]:
 
 # As OpenSSL numbers it: not valid yet, not valid any more.
 _TIMES = 9, 10
-# Seconds for a router to refuse a certificate.
-REFUSAL_SECONDS = 0.5
 
 
-def link_problem(sock: socket.socket, seconds: float, refusal: float = REFUSAL_SECONDS) -> str:
+def link_problem(sock: socket.socket, seconds: float, refusal: float) -> str:
     """Why there is no TLS with a router that a socket is connected to; empty if there is. Zenoh
     does not tell. Closes the socket.
 

@@ -39,8 +39,9 @@ ROOT = "app-net/1"
 # The port of the token that says that a process is there, whatever it serves.
 PRESENCE = 0
 
-# Seconds for a router to accept a connection, and between two attempts to reach one.
-ROUTER_TIME, PAUSE = 2.0, 0.5
+# Seconds for a router to accept a connection, to refuse a certificate, and between two attempts to
+# reach one.
+ROUTER_TIME, REFUSAL_TIME, PAUSE = 2.0, 0.5, 0.5
 # Milliseconds between the attempts of Zenoh itself, once a session was there: at first and at most.
 RETRY_FIRST, RETRY_MOST = 100, 1000
 # Milliseconds for the other side of a link to greet, and without a word of it after which it is
@@ -90,10 +91,12 @@ READ, WRITE = 1, 2
 
 #: Called with an instance, its port, and whether it has come; twice where something has changed.
 Change = Callable[[str, int, bool], None]
+#: Why there is no TLS with a router, see :func:`net.link.tls.link_problem`.
+LinkProblem = Callable[[socket.socket, float, float], str]
 
 
-class Loop(Protocol):
-    """What a carrier needs of a loop, see :class:`net.run.loop.Loop`."""
+class EngineLoop(Protocol):
+    """What an engine needs of its loop, see :class:`net.run.loop.Loop`."""
 
     def call_soon(self, callback: Callable[[], object]) -> None: ...
 
@@ -104,6 +107,8 @@ class Loop(Protocol):
     def modify(self, sock: Any, events: int) -> None: ...
 
     def unregister(self, sock: Any) -> None: ...
+
+    def abandon(self) -> None: ...
 
 
 class Router(NamedTuple):
@@ -137,9 +142,9 @@ class ZenohCarrier:
 
     name = "zenoh"
 
-    def __init__(self, instance: str, routers: Tuple[Router, ...], loop: Loop,
+    def __init__(self, instance: str, routers: Tuple[Router, ...], loop: EngineLoop,
                  secure: Callable[[], Mapping[str, object]] = dict,
-                 link_problem: Callable[..., str] = lambda sock, *seconds: "") -> None:
+                 link_problem: LinkProblem = lambda sock, seconds, refusal: "") -> None:
         self.instance = instance
         self.routers = routers
         self.present = Presence()
@@ -372,7 +377,8 @@ class ZenohCarrier:
     def _why_no_session(self, router: Router) -> str:
         if router.protocol == "tls":
             try:
-                return self._link_problem(_connected(router), ROUTER_TIME) or NO_ROUTER
+                return self._link_problem(
+                    _connected(router), ROUTER_TIME, REFUSAL_TIME) or NO_ROUTER
             except OSError as problem:
                 return _in_words(problem)
         return NO_ROUTER
@@ -501,7 +507,7 @@ class ZenohCarrier:
             note(logging.WARNING, "the engine is short of means: %s", problem)
 
     @property
-    def loop(self) -> Loop:
+    def loop(self) -> EngineLoop:
         """The loop, for its own thread."""
         return self._loop
 

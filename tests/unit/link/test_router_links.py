@@ -47,7 +47,7 @@ def test_what_is_wrong_with_a_link_is_told(monkeypatch, made, router, process, p
     ours, theirs = socket.socketpair()
     server = threading.Thread(target=serve, args=(theirs, made.get(router)))
     server.start()
-    assert tls.link_problem(ours, patience(10)) == problem
+    assert tls.link_problem(ours, patience(10), 0.5) == problem
     assert ours.fileno() == -1
     server.join()
 
@@ -56,7 +56,7 @@ def test_who_says_nothing_speaks_no_tls(monkeypatch, made):
     monkeypatch.setattr(tls, "credentials", lambda: made["right"])
     ours, theirs = socket.socketpair()
     with theirs:
-        assert tls.link_problem(ours, 0.05) == NO_TLS
+        assert tls.link_problem(ours, 0.05, 0.5) == NO_TLS
 
 
 def test_an_access_list_denies_all_that_it_does_not_name():
