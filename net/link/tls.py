@@ -20,6 +20,7 @@ from ..errors import Address, AuthenticationError, NetError, PeerBusy, SettingEr
 from ..wire.frames import FAILURE, FIRST, CHUNK, Buffer, EndOfStream
 from ..wire.messages import decode_reply, encode_refusal
 from ..wire.limits import Limits
+from ..wire.memo import Memo
 from ..wire.session import Session as FrameSession, caller_session
 from .authority import NO_TLS, NOT_NOW, OTHER_SECRET, Leaf, PEER_NAME, make_leaf
 from ..forking import fork_lock
@@ -52,16 +53,6 @@ class Credentials(NamedTuple):
     datagram_key: Optional[bytes] = None
 
 
-class _Known:
-    """The credentials of the current settings."""
-
-    revision = -1
-    credentials: Optional[Credentials] = None
-
-
-_known = _Known()
-
-
 def credentials() -> Credentials:
     """The credentials of this process, made at the first use. One thread at a time, see
     security.py.
@@ -69,14 +60,11 @@ def credentials() -> Credentials:
     :raises SettingError: the settings contradict each other, a file cannot be read or a library is
         missing; the text says what to do.
     """
-    revision = settings.revision
-    if _known.credentials is None or _known.revision != revision:
-        _known.credentials = _make_credentials()
-        _known.revision = revision
-    return _known.credentials
+    made: Credentials = _of_revision[settings.revision]
+    return made
 
 
-def _make_credentials() -> Credentials:
+def _make_credentials(revision: int) -> Credentials:
     files = {"NET_TLS_CERT": settings.tls_cert, "NET_TLS_KEY": settings.tls_key,
              "NET_TLS_CA": settings.tls_ca}
     given = {name: path for name, path in files.items() if path is not None}
@@ -90,6 +78,9 @@ def _make_credentials() -> Credentials:
         raise SettingError(f"{', '.join(missing)} must be set, too: certificates need all of "
                            f"NET_TLS_CERT, NET_TLS_KEY and NET_TLS_CA")
     return from_files(*given.values())
+
+
+_of_revision = Memo(_make_credentials, 1)
 
 
 def from_secret() -> Credentials:

@@ -3,15 +3,14 @@ allowed ones."""
 from __future__ import annotations
 
 import ipaddress
-import threading
 from time import monotonic
-from typing import Any, Callable, List, Optional, Union
+from typing import Callable, List, Optional, Union
 
 from ..settings import settings
 from ..errors import Address
-from ..forking import in_child
 
 Host = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 # Written out, because what ipaddress calls private differs between versions of Python.
 NEAR = tuple(ipaddress.ip_network(text) for text in (
@@ -29,25 +28,29 @@ NETWORK_6 = 64
 MEMORY = 5.0
 
 
-class _Own:
-    """The networks of this host's interfaces."""
+class HostNetworks:
+    """The networks of this host's interfaces; none where the system does not tell them. For one
+    thread."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()  # guards both
-        self.networks: List[Any] = []
-        self.until = 0.0
+        self._found: List[Network] = []
+        self._until = 0.0
+
+    def read(self) -> List[Network]:
+        """Those that there are, or were a few seconds ago."""
+        if monotonic() >= self._until:
+            self._found = _read()
+            self._until = monotonic() + MEMORY
+        return self._found
 
 
-_own = _Own()
-in_child(_own.__init__)  # type: ignore[misc]
-
-
-def refusal(source: Optional[Address],
-            own: Callable[[], Optional[Address]]) -> Optional[str]:
+def refusal(source: Optional[Address], own: Callable[[], Optional[Address]],
+            networks: HostNetworks) -> Optional[str]:
     """Why a source may not connect, with what to do about it; None when it may.
 
     :param source: as a socket gives it; None for a socket of this very host.
     :param own: gives the address that it has connected to.
+    :param networks: those that this host is in.
     """
     if source is None or source[0].startswith(NEAR_TEXTS):
         return None
@@ -56,7 +59,7 @@ def refusal(source: Optional[Address],
         return None
     if host == _parsed(own()) or any(_within(host, network) for network in settings.allow):
         return None
-    if any(_within(host, network) for network in own_networks()):
+    if any(_within(host, network) for network in networks.read()):
         return None
     return (f"{host} is in no private network and in none of this peer's own; "
             f"NET_ALLOW={host} there lets it in, and so does a secret on both sides (NET_SECRET)")
@@ -87,20 +90,11 @@ def _parsed(address: Optional[Address]) -> Optional[Host]:
     return getattr(host, "ipv4_mapped", None) or host
 
 
-def _within(host: Host, network: Any) -> bool:
+def _within(host: Host, network: Network) -> bool:
     return host.version == network.version and host in network
 
 
-def own_networks() -> List[Any]:
-    """The networks of this host's interfaces; none where the system does not tell them."""
-    with _own.lock:
-        if monotonic() >= _own.until:
-            _own.networks = _read()
-            _own.until = monotonic() + MEMORY
-        return _own.networks
-
-
-def _read() -> List[Any]:
+def _read() -> List[Network]:
     from ..link import interfaces  # only a stranger's address needs it
 
     found, guessed = interfaces.read()

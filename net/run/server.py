@@ -94,6 +94,7 @@ class Server:
         self._listening = False
         self._ticking: Optional[Timer] = None
         self._ticked = self._patient_until = 0.0
+        self._networks = access.HostNetworks()
         # A spare descriptor: closed for a moment when there are none left, to tell a client so.
         self._spare = _open_spare()
         try:
@@ -336,7 +337,7 @@ class Server:
             return PeerBusy(None, reason)
         if self._known is not None:
             return None
-        refusal = access.refusal(address, lambda: host_port(sock.getsockname()))
+        refusal = access.refusal(address, lambda: host_port(sock.getsockname()), self._networks)
         if refusal is None:
             return None
         note(logging.WARNING, "refused %s", refusal)

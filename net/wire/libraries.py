@@ -368,6 +368,6 @@ LIBRARIES = (
     Library("torch", "Tensor", _take_tensor, _put_tensor),
 )
 _BY_NAME: Dict[str, Library] = {f"{one.module}.{one.name}": one for one in LIBRARIES}
-_BY_CLASS: Dict[str, List[Library]] = {}
-for _one in LIBRARIES:
-    _BY_CLASS.setdefault(_one.name, []).append(_one)
+_BY_CLASS: Dict[str, List[Library]] = {
+    name: [one for one in LIBRARIES if one.name == name]
+    for name in {one.name for one in LIBRARIES}}

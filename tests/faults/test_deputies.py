@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -149,22 +149,27 @@ def test_few_lines_are_written_however_many_strangers_come(service: Service, cap
 
 # -------------------------------------------------------------------------- the edge of open mode
 
+def refusal(source: tuple, own: str = "10.0.0.1") -> Optional[str]:
+    """Why a source may not connect to a peer at this address."""
+    return access.refusal(source, lambda: (own, 3010), access.HostNetworks())
+
+
 @pytest.mark.parametrize("host", [
     "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.9.9",
     "169.254.3.4", "::1", "fe80::1", "fd00::1", "::ffff:10.1.2.3", "192.0.2.77"])
 def test_near_and_allowed_sources_may_connect(configure, monkeypatch, host: str):
-    monkeypatch.setattr(access, "own_networks", list)
+    monkeypatch.setattr(access, "_read", list)
     configure(allow="192.0.2.0/24, 2001:db8::/32")
-    assert access.refusal((host, 1), lambda: ("10.0.0.1", 3010)) is None
+    assert refusal((host, 1)) is None
 
 
 @pytest.mark.parametrize("host", [
     "8.8.8.8", "172.32.0.1", "192.169.0.1", "100.64.0.1", "2001:4860::1", "::ffff:8.8.8.8",
     "0.0.0.0", "192.0.3.1", "224.0.0.1"])
 def test_other_sources_are_refused_with_what_to_set(configure, monkeypatch, host: str):
-    monkeypatch.setattr(access, "own_networks", list)
+    monkeypatch.setattr(access, "_read", list)
     configure(allow="192.0.2.0/24")
-    reason = access.refusal((host, 1), lambda: ("10.0.0.1", 3010))
+    reason = refusal((host, 1))
     plain = host.replace("::ffff:", "")
     assert f"NET_ALLOW={plain}" in reason and "NET_SECRET" in reason
 
@@ -172,18 +177,18 @@ def test_other_sources_are_refused_with_what_to_set(configure, monkeypatch, host
 def test_own_addresses_and_networks_may_connect(monkeypatch):
     import ipaddress
 
-    monkeypatch.setattr(access, "own_networks", lambda: [ipaddress.ip_network("8.8.4.0/24")])
-    assert access.refusal(("8.8.4.4", 1), lambda: ("10.0.0.1", 3010)) is None
-    assert access.refusal(("9.9.9.9", 1), lambda: ("9.9.9.9", 3010)) is None
-    assert access.refusal(("9.9.9.9", 1), lambda: ("10.0.0.1", 3010)) is not None
+    monkeypatch.setattr(access, "_read", lambda: [ipaddress.ip_network("8.8.4.0/24")])
+    assert refusal(("8.8.4.4", 1)) is None
+    assert refusal(("9.9.9.9", 1), "9.9.9.9") is None
+    assert refusal(("9.9.9.9", 1)) is not None
 
 
 def test_the_networks_of_this_host_are_read_once_for_many_strangers(monkeypatch):
     reads = []
     monkeypatch.setattr(access, "_read", lambda: reads.append(1) or [])
-    monkeypatch.setattr(access, "_own", access._Own())
+    networks = access.HostNetworks()
     for number in range(100):
-        assert access.refusal((f"8.8.8.{number}", 1), lambda: None)
+        assert access.refusal((f"8.8.8.{number}", 1), lambda: None, networks)
     assert len(reads) == 1
 
 
@@ -195,7 +200,7 @@ def test_the_networks_of_this_host_are_those_of_its_interfaces():
 def test_a_refused_source_gets_the_reason_and_nothing_runs(service: Service, monkeypatch):
     monkeypatch.setattr(access, "NEAR", ())
     monkeypatch.setattr(access, "NEAR_TEXTS", ())
-    monkeypatch.setattr(access, "own_networks", list)
+    monkeypatch.setattr(access, "_read", list)
     monkeypatch.setattr(access, "_parsed", lambda address, real=access._parsed:
                         real(address) if address != service.address else None)
     with pytest.raises(net.AuthenticationError, match="NET_ALLOW=127.0.0.1") as caught:
