@@ -1,4 +1,4 @@
-"""How ``app-net top`` shows peers by rich: in colour, with bars and courses of calls."""
+"""How ``app-net top`` shows peers by rich: in colour, with bars and sparklines."""
 from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
@@ -14,10 +14,10 @@ from .views import Shown, events_of, gap, mark_of, ms, rate
 
 # Characters of a name.
 MAX_NAME = 64
-# Load of a processor from which on it is busy, and overloaded.
+# Load for each processor from which a host counts as busy, and as overloaded.
 BUSY, OVERLOADED = 0.7, 1.0
-# Columns of a course, and of the bar of a share.
-COURSE, BAR = 30, 20
+# Columns of a sparkline, and of the bar of a share.
+SPARKLINE, BAR = 30, 20
 BARS = "▁▂▃▄▅▆▇█"
 
 ONE_LINE: Any = {"no_wrap": True, "overflow": "ellipsis"}
@@ -27,7 +27,7 @@ COLUMNS = {
     "rate": ("calls/s", 0), "errors": ("err/s", 50), "p50": ("p50 ms", 70),
     "p99": ("p99 ms", 0), "running": ("runs", 70), "load": ("load", 50),
     "events": ("ev/s", 60), "queued": ("queued", 60),
-    "course": ("calls/s at the last looks", 140), "name": ("name", 75),
+    "sparkline": ("calls/s at the last looks", 140), "name": ("name", 75),
 }
 #: The same of a function.
 FUNCTION_COLUMNS = {
@@ -48,7 +48,7 @@ class RichView:
         table.add_column("", width=1)
         table.add_column("peer", min_width=15, **ONE_LINE)
         for name in names:
-            is_text = name in ("name", "course")
+            is_text = name in ("name", "sparkline")
             title = Text(COLUMNS[name][0], "bold cyan" if ORDERS[shown.order][0] == name else "")
             table.add_column(title, justify="left" if is_text else "right",
                              ratio=1 if name == "name" else None, **ONE_LINE)
@@ -64,7 +64,7 @@ class RichView:
         if row.problem:
             return self._lines(head, width) + ["", *self._lines(Text(row.problem, "red"), width)]
         facts = Text.assemble(
-            (_course(rates, width // 3), "green"), f"  {rate(row.rate)} calls/s  ",
+            (_sparkline(rates, width // 3), "green"), f"  {rate(row.rate)} calls/s  ",
             _number(row.errors, "red"), f" errors/s  {row.running:,} running")
         more = Text.assemble("load ", _load(row.load), "  ", events_of(row))
         names = _fitting(FUNCTION_COLUMNS, width)
@@ -105,8 +105,8 @@ def _cell(row: Row, name: str, shown: Shown) -> RenderableType:
         return ""
     if name == "load":
         return _load(row.load)
-    if name == "course":
-        return Text(_course(shown.rates.get(row.peer, ()), COURSE), "green")
+    if name == "sparkline":
+        return Text(_sparkline(shown.rates.get(row.peer, ()), SPARKLINE), "green")
     value = getattr(row, name)
     if name in ("p50", "p99"):
         return Text(ms(value), "yellow" if row.peer == shown.slow else "")
@@ -139,7 +139,7 @@ def _load(load: Optional[float]) -> Text:
     return Text(f"{load:.2f}", "red" if load >= OVERLOADED else "yellow" if load >= BUSY else "")
 
 
-def _course(rates: Sequence[float], room: int) -> str:
+def _sparkline(rates: Sequence[float], room: int) -> str:
     """The last numbers as bars; the largest one is the highest."""
     last = list(rates)[-room:]
     highest = max(last, default=0.0)

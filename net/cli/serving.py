@@ -181,7 +181,7 @@ def _import(name: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as problem:
-        # What the module itself does not find is an error of it.
+        # An import that fails within the module is an error of that module.
         if problem.name is not None and (module + ".").startswith(problem.name + "."):
             raise Usage(f"there is no module {module!r} in {folder} or on the path") from None
         raise

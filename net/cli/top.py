@@ -26,7 +26,7 @@ INTERVAL = 1.0
 SEARCH = 5.0
 # Faint text.
 DIM = "2"
-# Looks that the course of a peer's calls shows.
+# Looks that the sparkline of a peer's calls shows.
 MAX_RATES = 120
 
 

@@ -381,7 +381,7 @@ class Watch:
         try:
             function(*args)
         except (NetError, OSError) as exc:
-            # What goes wrong with a search is no error; in the application's callback it is one.
+            # A failed search is worth a warning; a failed callback of the application, an error.
             ours = function != self._call
             note(logging.WARNING if ours else logging.ERROR, "watching peers: %s", exc,
                  exc_info=not ours)

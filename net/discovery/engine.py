@@ -82,7 +82,7 @@ class Engine:
              if other == instance), None)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
-        # That it is there the engine tells, at which its server listens.
+        # The engine itself tells that it is there: its server listens at the engine.
         engine = self._carriers.engine
         if engine is None:
             return lambda: None

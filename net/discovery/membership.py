@@ -574,7 +574,7 @@ class Membership:
         if member is None or member.instance != message.instance:
             return
         if not member.watched:
-            # Of a time when it was ours to watch.
+            # From the time when it was ours to watch.
             if member.nonce == message.nonce:
                 self._end_watching(member)
             return

@@ -30,7 +30,7 @@ from .workers import Workers
 MAX_OLD = 64
 # Seconds for one call of an old publisher.
 CALL_TIME = 8.0
-# Seconds between looks at one, whose end no connection tells.
+# Seconds between checks of one: no connection shows that it has ended.
 LOOK_TIME = 30.0
 # How 0.4 describes a function of its own: by where it lies in memory, which is another place in
 # each process.

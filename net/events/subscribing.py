@@ -583,7 +583,7 @@ class Target:
             return
         delay = min(max(LAST_RETRY, absence / PART_OF_ABSENCE), RAREST_RETRY,
                     FIRST_RETRY * 2 ** min(self._failures - 1, 20))
-        # To wait for an answer in vain was a part of it.
+        # The time that was spent waiting for an answer counts towards it.
         self._retry_after(max(FIRST_RETRY, jitter(delay) - (now - self._dialled)))
 
     def _retry_after(self, seconds: float) -> None:

@@ -36,12 +36,12 @@ class Subscription:
     def __init__(self) -> None:
         self.instance: Optional[str] = None
         self.elsewhere: Set[Pair] = set()
-        # Where a handler stopped to hear when a connection ended; None when the process ended, and
-        # nobody knows what it triggered since.
+        # The last event that a handler heard before a connection ended; None when the process
+        # ended, so that nobody knows what it triggered since.
         self._stopped: Dict[Pair, Optional[int]] = {}
         self._requests = itertools.count(1)
         self._pending: Dict[int, Pair] = {}
-        # What the last connection ended before an answer to.
+        # Requests to which the last connection brought no answer before it ended.
         self._unanswered: Set[Pair] = set()
         # Of this connection: event -> handler -> the last event that it does not hear.
         self._heard: Dict[str, Dict[Pair, int]] = {}

@@ -101,8 +101,8 @@ class Loop:
         # Whether the thread has to be woken up to see what is new.
         self._asleep = False
         self._watches: Dict[HasDescriptor, _Watch] = {}
-        # Selectors whose descriptor other code has closed; the end of the object would close it,
-        # too, and it may be another's by then.
+        # Selectors whose descriptor other code has closed: one that is collected would close its
+        # number, which may belong to something else by then.
         self._lost: List[selectors.BaseSelector] = []
 
     # ------------------------------------------------------------------ from any thread
@@ -377,11 +377,11 @@ class Loop:
             try:
                 os.fstat(watch.number)
             except OSError:
-                # Its owner finds out now, while the number is not another's yet.
+                # Tell its owner now, before something else is given that number.
                 self._call(partial(watch.callback, READ | WRITE))
                 self.unregister(watch.sock)
         with self._lock:
-            # Closed they are, or their numbers are another's: closing them could hit that one.
+            # They are closed, or their numbers belong to something else, which closing could hit.
             self._woken.detach()
             self._waker.detach()
             self._lost.append(self._selector)

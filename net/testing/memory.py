@@ -27,7 +27,7 @@ from ..settings import settings
 from ..wire.session import encode_preface
 from .faults import FaultyCarrier, FaultyPeer, Faults
 
-# Seconds until a peer that was killed is missed by itself: on a LAN it takes up to three.
+# Seconds until a killed peer is noticed without a call to it: on a LAN it takes up to three.
 MISSED_SECONDS = 1.0
 # Seconds that a search waits for answers that are late, as on this host's network.
 PATIENCE = 0.25

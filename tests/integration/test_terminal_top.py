@@ -81,7 +81,7 @@ def test_it_lives_in_a_terminal(busy, view, columns):
         assert lines[0].startswith("app-net top") and "by calls" in lines[0]
         for title in ("calls/s", "err/s", "p50 ms", "p99 ms", "runs", "load", "ev/s", "queued"):
             assert title in lines[1]
-        if not view and columns == 200:  # the course of its calls
+        if not view and columns == 200:  # the sparkline of its calls
             shown.wait_for(lambda lines: set("\u2587\u2588") & set(lines[2]))
         # No events are triggered, so ordering by events keeps the order of the addresses.
         terminal.type("v")

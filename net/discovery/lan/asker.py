@@ -234,7 +234,7 @@ class Asker:
             self._heard(Heard(source, message.instance, message.flags, said.facts, seconds))
 
     def _taken(self, message: Message, source: Address, now: float) -> Optional[float]:
-        # What it says at a second address says nothing about the network.
+        # A second answer of the same process tells nothing new about the network.
         known = source not in self._instances and message.instance in self._seen
         return self.rounds.heard(message.nonce, source, now, known or source[0] in self._own)
 

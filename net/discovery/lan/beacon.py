@@ -22,7 +22,7 @@ from .sockets import Sockets
 
 note = RateLimitedLog(logging.getLogger(DISCOVERY))
 
-# Seconds between looks at whether the name of this host has changed, of which nobody tells.
+# Seconds between checks of this host's name: no system reports that it has changed.
 SELF_SECONDS = 1.0
 
 #: Called with each datagram that is not a question, and with each question that was answered.

@@ -8,10 +8,10 @@ from ...link import interfaces, netlink
 from ...link.interfaces import Interface
 from ...run.loop import READ, Loop, Timer
 
-# Seconds that the kernel has from the first of its news to the last: an interface comes up, then
+# Seconds from the first change that the kernel reports to the last: an interface comes up, then
 # gets its address, then its routes.
 SETTLE_SECONDS = 0.1
-# Seconds between two looks where the kernel tells no news. A look takes less than a millisecond.
+# Seconds between checks where the kernel reports no changes. One takes less than a millisecond.
 LOOK_SECONDS = 2.0
 
 State = Tuple[FrozenSet[Tuple[Interface, bool]], Optional[str]]

@@ -29,7 +29,7 @@ Source = Tuple[str, Callable[[float], List[str]]]
 # `arp` answers in a few milliseconds. If it takes longer it hangs, and a search has a deadline.
 COMMAND_SECONDS = 0.3
 
-# For a command that has closed its output to be gone, too.
+# Seconds for a command that has closed its output to end.
 END_SECONDS = 0.05
 
 # About 15,000 rows. A table has 1,024 by default on Linux; more output is a mistake or an attack.

@@ -347,7 +347,7 @@ class Node:
                 threading.Thread(target=self._probe_all, name="net-keeper", daemon=True).start()
                 self._probing = True
             except RuntimeError as problem:
-                # No thread can be started, or the program is ending; the next news tries again.
+                # No thread can be started, or the program is ending; the next probe tries again.
                 note(logging.INFO, "news of %d peers have to wait: %s", len(self._probes),
                      problem)
 

@@ -127,6 +127,6 @@ def test_all_of_a_peer_is_seen_in_a_usual_terminal(width):
             assert shown in inside
 
 
-def test_without_calls_there_is_no_course():
+def test_without_calls_the_sparkline_is_flat():
     from_none = views(Screen(False))[1].peer(Row("a", "b"), [0.0, 0.0], 80)
     assert "\u2581\u2581  0.0 calls/s" in from_none[1]
