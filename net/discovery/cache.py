@@ -224,7 +224,7 @@ class PeerCache:
 
         Under the lock, so that all watches learn of changes in the order in which they happen.
         """
-        from .merging import identity, is_claimed, merge_answers, peer_id
+        from .merging import is_claimed, merge_answers, peer_id
 
         self._listed.clear()
         left: Dict[Address, Known] = {}
@@ -234,8 +234,8 @@ class PeerCache:
         merged = merge_answers([answer for answer in answers if self._holds(answer.address)],
                                self._process.instance, self._own)
         dropped = merged.dropped
-        for answer in merged.answers:
-            one = Known(peer_id(answer), answer, identity(answer, self._own))
+        for identity, answer in merged.answers.items():
+            one = Known(peer_id(answer), answer, identity)
             place = self._entries.place(one.identity)
             if place not in (None, answer.address):
                 if not is_claimed(answer):

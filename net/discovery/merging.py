@@ -25,9 +25,10 @@ MAX_INSTANCE = 64
 
 
 class Merged(NamedTuple):
-    """One answer of each peer, and ``(address, why)`` of what is not a peer."""
+    """One answer of each peer, by what it has in common with its other addresses, and
+    ``(address, why)`` of what is not a peer."""
 
-    answers: List[Answer]
+    answers: Dict[Hashable, Answer]
     dropped: List[Tuple[Address, str]]
 
 
@@ -44,11 +45,11 @@ def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -
         if reason:
             dropped.append((answer.address, reason))
         elif not _is_own(answer, own_instance, own):
-            key = identity(answer, own)
+            key = _identity(answer, own)
             known = best.get(key)
             if known is None or _rank(answer) < _rank(known):
                 best[key] = answer
-    return Merged(list(best.values()), dropped)
+    return Merged(best, dropped)
 
 
 def _is_own(answer: Answer, own_instance: str, own: Set[str]) -> bool:
@@ -85,7 +86,7 @@ def _is_text(value: Any, longest: int) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= longest and value.isprintable()
 
 
-def identity(answer: Answer, own: Set[str]) -> Hashable:
+def _identity(answer: Answer, own: Set[str]) -> Hashable:
     """What is the same for two addresses of one peer.
 
     All its claims count: one process says the same everywhere, and a process that claims another's

@@ -17,7 +17,7 @@ def answer(at="192.168.1.20", on=3010, **facts):
 
 
 def found(*answers):
-    return sorted(map(peer_id, merge_answers(answers, "me", OWN).answers), key=in_order)
+    return sorted(map(peer_id, merge_answers(answers, "me", OWN).answers.values()), key=in_order)
 
 
 def test_a_peer_becomes_an_id_with_what_it_said_and_how_it_was_found():
@@ -86,7 +86,7 @@ def test_a_process_that_takes_over_the_instance_of_another_does_not_hide_it(turn
 ])
 def test_an_introduction_without_sense_is_dropped_with_the_reason(facts):
     result = merge_answers([answer(**facts), answer("192.168.1.30")], "me", OWN)
-    assert [one.address[0] for one in result.answers] == ["192.168.1.30"]
+    assert [one.address[0] for one in result.answers.values()] == ["192.168.1.30"]
     (address, reason), = result.dropped
     assert address == ("192.168.1.20", 3010) and "printable" in reason and reason.isprintable()
 
@@ -94,7 +94,7 @@ def test_an_introduction_without_sense_is_dropped_with_the_reason(facts):
 @each("facts", [None, [], "text", 5, b"flag"])
 def test_info_that_is_no_object_is_dropped(facts):
     result = merge_answers([answer()._replace(facts=facts)], "me", OWN)
-    assert result.answers == [] and "not an object" in result.dropped[0][1]
+    assert result.answers == {} and "not an object" in result.dropped[0][1]
 
 
 def test_claims_of_absurd_size_or_kind_are_only_data():
