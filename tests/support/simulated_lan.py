@@ -137,6 +137,7 @@ class Node:
                  hellos: Tuple[float, ...] = HELLOS) -> None:
         self.network = network
         self.address = host, port
+        self.born = network.now
         self.instance = network.random.getrandbits(128).to_bytes(16, "big")
         self.seal = Seal(seal) if seal else None
         self.facts = json.dumps({"host": host, "port": port, **(facts or {})}).encode()
@@ -159,7 +160,8 @@ class Node:
             network.at(network.now + when, lambda: self.dead or self.hello())
 
     def _self(self) -> Self:
-        return Self(self.instance, self.address[1], int(self.membership.watching) * 2, self.facts)
+        return Self(self.instance, self.address[1], int(self.membership.watching) * 2, self.facts,
+                    self.born)
 
     def _permit(self, address: Address) -> bytes:
         return self.responder.permit(address)
@@ -239,7 +241,7 @@ class Node:
     def _searched(self, message: Message, source: Address, now: float) -> None:
         if self.rounds is None or message.kind != ANSWER or message.instance == NOBODY:
             return
-        seconds = self.rounds.heard(message.nonce, source, now)
+        seconds = self.rounds.heard(message.nonce, source, now, age=message.age)
         said = read_said(message.body)
         if seconds is None or said is None or source == self.address:
             return

@@ -236,7 +236,8 @@ class Asker:
     def _taken(self, message: Message, source: Address, now: float) -> Optional[float]:
         # A second answer of the same process tells nothing new about the network.
         known = source not in self._instances and message.instance in self._seen
-        return self.rounds.heard(message.nonce, source, now, known or source[0] in self._own)
+        return self.rounds.heard(message.nonce, source, now, known or source[0] in self._own,
+                                 message.age)
 
     @property
     def usable(self) -> bool:

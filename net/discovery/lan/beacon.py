@@ -61,6 +61,7 @@ class Beacon:
         self._facts_until = 0.0
         self.sockets = Sockets(hosts, port)
         self.join()
+        self._since = monotonic()
 
     def join(self) -> None:
         """Hear what is sent to all peers at the interfaces that there are now."""
@@ -77,7 +78,7 @@ class Beacon:
                 self._make_facts()
             self._made_with, self._facts_until = made_with, now + SELF_SECONDS
         flags = self._flags | (WATCHING if self.watching else 0)
-        return Self(self._instance, self.port, flags, self._facts)
+        return Self(self._instance, self.port, flags, self._facts, self._since)
 
     def _make_facts(self) -> None:
         """Describe the peer. Most of a millisecond, for each of those that one question reaches, is

@@ -1,16 +1,17 @@
 """The datagrams of discovery: bytes to messages and back. No socket, no clock.
 
-Every datagram begins with the same 18 bytes: magic, version, kind, flags, a spare byte, the TCP
-port of the sender (0 if it serves none) and a nonce; then come the instance of the sender and what
-the kind needs. Under a secret all but the first 18 bytes is sealed: encrypted and authenticated by
-a key that is made from the secret, the first 18 bytes included. So a stranger learns that a peer
-is there, and nothing else.
+Every datagram begins with the same 18 bytes: magic, version, kind, flags, the age of the sender,
+its TCP port (0 if it serves none) and a nonce; then come the instance of the sender and what the
+kind needs. Under a secret all but the first 18 bytes is sealed: encrypted and authenticated by a
+key that is made from the secret, the first 18 bytes included. So a stranger learns that a peer is
+there, and nothing else.
 
 A datagram is believed only as far as it answers: an answer repeats the nonce of its question, and
 one that was asked of a single address proves that this address is where it comes from.
 """
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -59,6 +60,9 @@ SUM = struct.Struct("!HQI")
 
 # The bytes of an answer before its facts.
 ANSWER_BYTES = HEAD.size + INSTANCE_BYTES + SAID.size
+# Steps of the age in the head: in a second, and at most. Older than any question of a search makes
+# no difference.
+AGE_STEPS, MAX_AGE = 64, 255
 # Salt of the sender, nonce and tag of the cipher.
 SEAL_BYTES = 16 + 12 + 16
 
@@ -85,6 +89,8 @@ class Message(NamedTuple):
     :ivar instance: of the sender; zeros in the answer of one that may not tell.
     :ivar body: what follows, by kind.
     :ivar size: bytes of the datagram that it came in.
+    :ivar age: seconds for which the sender of an ANSWER has heard questions, rounded down; infinity
+        for long, or if it does not say.
     """
 
     kind: int
@@ -94,6 +100,7 @@ class Message(NamedTuple):
     instance: bytes = NOBODY
     body: bytes = b""
     size: int = 0
+    age: float = math.inf
 
 
 class Question(NamedTuple):
@@ -185,7 +192,9 @@ class Seal:
 def encode(message: Message, seal: Optional[Seal] = None) -> bytes:
     """The datagram of a message."""
     flags = message.flags if seal is None else message.flags | SEALED
-    head = HEAD.pack(MAGIC, VERSION, message.kind, flags, 0, message.port, message.nonce)
+    steps = message.age * AGE_STEPS
+    age = 1 + int(steps) if steps < MAX_AGE else 0
+    head = HEAD.pack(MAGIC, VERSION, message.kind, flags, age, message.port, message.nonce)
     text = message.instance + message.body
     return head + (text if seal is None else seal.close(head, text))
 
@@ -201,7 +210,7 @@ def decode(data: bytes, seal: Optional[Seal] = None,
     """
     if len(data) < HEAD.size or len(data) > most:
         return None
-    magic, version, kind, flags, _, port, nonce = HEAD.unpack_from(data)
+    magic, version, kind, flags, steps, port, nonce = HEAD.unpack_from(data)
     if magic != MAGIC or version != VERSION or kind not in KINDS:
         return None
     text: Optional[bytes] = data[HEAD.size:]
@@ -213,8 +222,9 @@ def decode(data: bytes, seal: Optional[Seal] = None,
         return Message(kind, flags, port, nonce, size=len(data))
     if len(text) < INSTANCE_BYTES:
         return None
+    age = (steps - 1) / AGE_STEPS if steps else math.inf
     return Message(kind, flags, port, nonce, text[:INSTANCE_BYTES], text[INSTANCE_BYTES:],
-                   len(data))
+                   len(data), age)
 
 
 def digest(instance: bytes, nonce: bytes) -> bytes:

@@ -6,6 +6,7 @@ source, by the number of sources, and in all.
 """
 from __future__ import annotations
 
+import math
 import os
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -43,12 +44,14 @@ class Self(NamedTuple):
 
     :ivar flags: see :mod:`.datagrams`.
     :ivar facts: what it says to ``info``, as JSON.
+    :ivar since: when it began to hear questions.
     """
 
     instance: bytes
     port: int
     flags: int
     facts: bytes
+    since: float = -math.inf
 
 
 class Bucket:
@@ -168,7 +171,7 @@ class Responder:
             first = message.nonce  # that of the beats
         room = message.size - ANSWER_BYTES - (SEAL_BYTES if message.flags & SEALED else 0)
         return encode(Message(ANSWER, me.flags, me.port, first or message.nonce, me.instance,
-                              encode_said(me.facts, permit, room)), self.seal)
+                              encode_said(me.facts, permit, room), age=now - me.since), self.seal)
 
     # ------------------------------------------------------------------ many who ask
 

@@ -8,6 +8,7 @@ second and third question cost next to nothing, and on a bad one nobody is misse
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from random import Random
 from typing import Dict, Iterable, List, Optional, Tuple
 
@@ -53,8 +54,8 @@ class Rounds:
 
     def __init__(self, now: float, random: Optional[Random] = None, crowd: int = 0,
                  expected: bool = True) -> None:
-        # Who has answered, and the first of the questions that it did.
-        self._first: Dict[Address, int] = {}
+        # Who has answered, the first of the questions that it did, and how many it did not before.
+        self._first: Dict[Address, Tuple[int, int]] = {}
         self.quick = not expected
         self.crowd = crowd
         self._random = random or Random()
@@ -64,7 +65,8 @@ class Rounds:
         self._asked: Dict[bytes, Tuple[int, float]] = {}
         self._times: List[float] = []
         self._mean = self._deviation = self._slowest = 0.0
-        # Questions that those who have answered were asked, until they did: in vain, and all.
+        # Questions that those who have answered were asked, once they were there, until they did:
+        # in vain, and all.
         self._vain = self._tries = 0
         self.due = now
 
@@ -84,10 +86,11 @@ class Rounds:
             self._began = self.due
 
     def heard(self, nonce: bytes, address: Address, now: float,
-              near: bool = False) -> Optional[float]:
+              near: bool = False, age: float = math.inf) -> Optional[float]:
         """Somebody has answered; seconds that it took, or None if it was not this question.
 
         :param near: whether it is on this host, and says nothing about the network.
+        :param age: seconds for which it has been there. What was asked before is not lost.
         """
         number, asked = self._asked.get(nonce, (-1, 0.0))
         if number < 0:
@@ -102,16 +105,17 @@ class Rounds:
             else:
                 self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
                 self._mean += (seconds - self._mean) / 8
-        elif number >= before:
+        elif number >= before[0]:
             return seconds
         else:
             # Overtaken, not lost.
-            self._vain -= before
-            self._tries -= before + 1
-        self._first[address] = number
+            self._vain -= before[1]
+            self._tries -= before[1] + 1
+        vain = max(0, number - bisect_left(self._times, now - age))
+        self._first[address] = number, vain
         self._slowest = max(self._slowest, seconds)
-        self._vain += number
-        self._tries += number + 1
+        self._vain += vain
+        self._tries += vain + 1
         self._plan()
         return seconds
 

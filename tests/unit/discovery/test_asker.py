@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import socket
 from time import monotonic
 from typing import Any, Iterator, List
@@ -34,11 +35,12 @@ class Question:
         self.hints: List[Any] = []
         self.receivers: List[Any] = []
         self.ports = ports
+        self.clock = monotonic
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.settimeout(5)
         self.peer.bind(("127.0.0.1", ports.start))
         self.asker = Asker(places or [HERE_ONLY], ports, b"m" * 16, self.listen, self.heard.append,
-                           self.hints.append, Rounds(monotonic()), monotonic, **options)
+                           self.hints.append, Rounds(monotonic()), lambda: self.clock(), **options)
 
     def listen(self, sock: socket.socket, receive: Any) -> None:
         self.receivers.append(lambda: receive(sock))
@@ -96,6 +98,19 @@ def test_peers_that_have_answered_are_named_in_the_next_question(question):
     assert again.nonce != message.nonce
     assert read_question(again.body).knows(digest(INSTANCE, again.nonce))
     assert not read_question(message.body).knows(digest(INSTANCE, message.nonce))
+
+
+@pytest.mark.parametrize("age, lost", [(math.inf, 2), (0.0, 0)])
+def test_questions_from_before_a_peer_was_there_are_not_lost(question, age, lost):
+    for _ in range(3):
+        asked_at = question.asker.rounds.due
+        question.ask()
+        message, source = question.asked()
+        question.receive()  # the other ports refuse
+    question.clock = lambda: asked_at + 0.01
+    question.peer.sendto(answer(question, message, age=age), source)
+    question.receive()
+    assert question.heard and question.asker.rounds.loss == lost / 3
 
 
 @pytest.mark.parametrize("changes", [

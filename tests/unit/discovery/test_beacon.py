@@ -101,6 +101,7 @@ def ask(port, data=None):
 
 
 def test_a_running_beacon_answers_from_its_port_with_what_its_peer_says(make, ports):
+    began = monotonic()
     make().launch(ports[0], group="render")
     datagram, source = ask(ports[0])
     message = decode(datagram)
@@ -109,6 +110,7 @@ def test_a_running_beacon_answers_from_its_port_with_what_its_peer_says(make, po
     facts = json.loads(read_said(message.body).facts)
     assert facts == {"host": HERE, "port": ports[0], "group": "render"}
     assert message.instance == b"\x01" * 16
+    assert min(message.age, 3.9) <= monotonic() - began
 
 
 @pytest.mark.parametrize("change", ["setting", "name", "told"])

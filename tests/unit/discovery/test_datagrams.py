@@ -1,6 +1,7 @@
 """Datagrams: what is sent is read again, and nothing else makes sense."""
 from __future__ import annotations
 
+import math
 import socket
 from ipaddress import IPv6Address
 
@@ -21,7 +22,8 @@ KEY = b"k" * 32
 messages = st.builds(Message, st.sampled_from(KINDS),
                      st.integers(0, 255).map(lambda n: n & ~SEALED), st.integers(0, 65535),
                      st.binary(min_size=8, max_size=8),
-                     st.binary(min_size=16, max_size=16), st.binary(max_size=200))
+                     st.binary(min_size=16, max_size=16), st.binary(max_size=200), st.just(0),
+                     st.integers(0, 254).map(lambda n: n / 64) | st.just(math.inf))
 
 
 @given(messages)
@@ -40,6 +42,13 @@ def test_a_sealed_message_is_read_with_the_key_only(message):
     for stranger in (None, Seal(b"x" * 32)):
         found = decode(data, stranger)
         assert (found.instance, found.body) == (NOBODY, b"")
+
+
+@each("age, read", [
+    (0.0, 0.0), (0.01, 0.0), (0.5, 0.5), (3.97, 3.96875), (3.984, 3.96875),
+    (3.99, math.inf), (1e9, math.inf), (math.inf, math.inf)])
+def test_the_age_of_a_sender_is_never_more_than_it_is_until_it_makes_no_difference(age, read):
+    assert decode(encode(Message(ANSWER, age=age))).age == read
 
 
 def test_a_sealed_message_cannot_be_changed():

@@ -253,6 +253,18 @@ def test_many_that_start_at_once_know_each_other_within_a_second():
     assert len(nodes) == 24 and not wrong(nodes)
 
 
+def test_one_that_starts_while_another_searches_in_vain_prolongs_that_search_by_little():
+    for seed in range(20):
+        network = Network(seed)
+        first = Node(network, "10.77.0.1", watching=True)
+        first.search()
+        network.run(network.random.uniform(0.1, 0.65))
+        second = Node(network, "10.77.0.2", watching=True)
+        second.search()
+        network.run(0.6)
+        assert first.searched and second.searched and not wrong([first, second])
+
+
 def test_a_peer_that_was_started_anew_at_its_address_is_another_one():
     nodes = settled(10)
     network = nodes[0].network

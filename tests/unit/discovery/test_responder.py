@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pytest
 
@@ -35,6 +36,12 @@ def test_an_answer_repeats_the_nonce_and_says_what_the_peer_says_of_itself(make)
     found = decode(make().answer(question(), ASKER, 0))
     assert (found.kind, found.port, found.nonce, found.instance) == (ANSWER, 3010, NONCE, ME)
     assert read_said(found.body).facts == FACTS
+
+
+def test_an_answer_says_for_how_long_questions_have_been_heard():
+    peer = Responder(lambda: Self(ME, 3010, 0, FACTS, 7.0), lambda: (0, 0), False)
+    assert [decode(peer.answer(question(), ASKER, now)).age for now in (7.0, 7.5, 9.25, 99.0)] \
+        == [0.0, 0.5, 2.25, math.inf]
 
 
 @each("size, length", itertools.product([0, 60, 100, 200, 512, 1400], [0, 10, 300, 1200, 5000]))

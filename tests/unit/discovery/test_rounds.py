@@ -10,22 +10,27 @@ from net.discovery.lan.rounds import END, MAX_ROUNDS, NOBODY, NOBODY_QUICK, Roun
 from each import each
 
 
-def run(answers, seed=1, step=0.001, **options):
+def run(answers, seed=1, step=0.001, born=None, says_age=True, **options):
     """Ask until it is over: ``answers(round, now)`` gives ``(delay, address)`` pairs.
 
     Gives the seconds that it took, the number of questions and the addresses that have answered.
+
+    :param born: when peers began to hear questions, by address, if not before the first.
+    :param says_age: whether they say so.
     """
+    born = born or {}
     random = Random(seed)
     rounds, now, coming, number = Rounds(0.0, random, **options), 0.0, [], 0
     while not rounds.over(now):
-        for when, nonce, address in [one for one in coming if one[0] <= now]:
-            rounds.heard(nonce, address, when)
+        for when, nonce, address, age in [one for one in coming if one[0] <= now]:
+            rounds.heard(nonce, address, when, age=age if says_age else math.inf)
         coming = [one for one in coming if one[0] > now]
         if now >= rounds.due:
             nonce = rounds.ask(now)
             known = set(rounds.answered)
-            coming += [(now + delay, nonce, address) for delay, address in answers(number, random)
-                       if address not in known]
+            coming += [(now + delay, nonce, address, now + delay / 2 - born.get(address, -math.inf))
+                       for delay, address in answers(number, random)
+                       if address not in known and born.get(address, 0.0) <= now + delay / 2]
             number += 1
         now += step
     return now, number, set(rounds.answered)
@@ -60,6 +65,21 @@ def test_on_a_bad_network_nobody_is_missed_and_the_time_is_bounded(delay, jitter
 def test_few_peers_are_not_missed_either(count):
     missed = sum(count - len(run(peers(count, loss=0.2), seed, 0.005)[2]) for seed in range(100))
     assert missed <= 3
+
+
+@each("count, loss, seconds", [(1, 0, 0.6), (1, 0.2, 1.5), (2, 0, 0.4), (10, 0, 0.3),
+                               (10, 0.05, 0.4), (10, 0.2, 1.2)])
+def test_peers_that_start_during_a_search_prolong_it_by_little(count, loss, seconds):
+    took = missed = 0
+    for seed in range(30):
+        random = Random(seed)
+        addresses = [address for _, address in peers(count)(0, random)]
+        # The first half was there before.
+        born = {one: random.uniform(0, 0.3) for one in addresses[count // 2:]}
+        spent, _, found = run(peers(count, loss=loss), seed, 0.005, born)
+        took += spent
+        missed += len(set(addresses) - set(born) - found)
+    assert took / 30 < seconds and missed <= 2
 
 
 def test_an_empty_network_costs_less_where_it_is_known_to_be_quick():
@@ -99,6 +119,17 @@ def test_an_answer_that_was_overtaken_is_no_loss():
     assert rounds.loss == 0.5
     rounds.heard(first, ("a", 1), 0.25)
     assert rounds.loss == 0 and len(list(rounds.answered)) == 1
+
+
+@each("age, loss", [(0.2, 2 / 3), (0.15, 1 / 2), (0.05, 0.0), (0.0, 0.0), (math.inf, 2 / 3)])
+def test_what_was_asked_before_a_peer_was_there_is_not_lost(age, loss):
+    rounds = Rounds(0.0, Random(1))
+    first, second, third = [rounds.ask(now) for now in (0.05, 0.1, 0.2)]
+    rounds.heard(third, ("a", 1), 0.22, age=age)
+    assert rounds.loss == loss
+    rounds.heard(second, ("a", 1), 0.23, age=age + 0.01)
+    rounds.heard(first, ("a", 1), 0.24, age=age + 0.02)
+    assert rounds.loss == 0.0 and len(list(rounds.answered)) == 1
 
 
 def test_what_answers_another_question_or_is_on_this_host_says_nothing_of_the_network():
