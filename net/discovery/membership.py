@@ -671,6 +671,7 @@ class Membership:
             check.size = max(check.size, size)
             if check.timer is not None and not check.tries and now + delay < check.timer.when:
                 check.timer.cancel()
+                check.began = now + delay
                 check.timer = self.timers.at(now + delay, partial(self._ask, check))
             return
         member = self.members.get(address)
@@ -706,8 +707,11 @@ class Membership:
                                   encode_question(question, check.size, self._sealed)),
                           check.address)
         wait = self.round_trips.wait
+        waited = now - check.began
         if check.outcome == ACCEPTED:
-            wait = max(wait, min(2.0, now - check.began))
+            # Less and less often, but in time for what is decided then.
+            wait = min(max(wait, min(2.0, waited)),
+                       max(MIN_WAIT, (STUCK if waited < STUCK else FROZEN) - waited))
         elif member is None:
             wait *= 2 ** (check.tries - 1)
         check.timer = self.timers.at(now + wait * (1 + self._spread(0.2)),

@@ -148,6 +148,16 @@ def test_several_that_are_killed_at_once_are_noticed_as_soon():
     assert not wrong(nodes)
 
 
+def test_one_that_would_be_asked_later_anyway_is_noticed_no_later():
+    nodes = settled(10)
+    network, victim = nodes[0].network, nodes[3]
+    for node in without(nodes, victim):
+        node.membership._check(victim.address, network.now, 15.0)
+    network.cut.add(victim.address[0])
+    network.run(5.0)
+    assert listing(victim, nodes) == 0
+
+
 def test_all_others_killed_are_noticed():
     nodes = settled(6)
     for node in nodes[1:]:
@@ -187,7 +197,9 @@ def test_a_peer_that_is_frozen_for_long_is_gone_and_comes_back_when_it_goes_on()
     nodes = settled(10)
     network = nodes[0].network
     nodes[3].freeze()
-    network.run(20.0)
+    network.run(10.0)
+    assert listing(nodes[3], nodes) == 9
+    network.run(4.0)
     assert listing(nodes[3], nodes) == 0
     nodes[3].thaw()
     network.run(1.0)
