@@ -379,6 +379,10 @@ class Membership:
         if watching:
             # Others may be about to watch, too.
             self._assigned = now
+            # Those that have started since the last question of the search.
+            for greeting in self._greeted.values():
+                if greeting.address not in self.members and now - greeting.when <= NEWER:
+                    self._hint(greeting.address, greeting.address[0], now, self._spread(0.05))
             self._safety = self.timers.at(now + self._spread(MAX_SECOND), self._look_at_others)
         else:
             for timer in (self._safety, self._alone):

@@ -1,6 +1,7 @@
 """Who is alive: hundreds of simulated processes on a simulated LAN, in simulated time."""
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import List
 
@@ -275,6 +276,20 @@ def test_one_that_starts_while_another_searches_in_vain_prolongs_that_search_by_
         second.search()
         network.run(0.6)
         assert first.searched and second.searched and not wrong([first, second])
+
+
+def test_one_that_started_after_the_last_question_of_a_search_is_known_when_watching_begins():
+    network = Network()
+    node = Node(network, "10.77.0.1")
+    node.search()
+    network.run_until(lambda: node.rounds is not None and math.isinf(node.rounds.due), 1.0)
+    late = Node(network, "10.77.0.3", hellos=(0.0,))
+    network.run_until(lambda: node.searched, 1.0)
+    assert not node.listed
+    node.membership.watch(True, network.now)
+    node.wake()
+    network.run(0.2)
+    assert set(node.listed) == {late.address}
 
 
 def test_a_peer_that_was_started_anew_at_its_address_is_another_one():
