@@ -14,6 +14,9 @@ from .measure import Result, result_from_json
 from .plan import FULL, QUICK, Plan
 from .systems import SYSTEMS, System
 
+#: Where the page about performance is.
+DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
+
 Section = Callable[[Plan, "list[System]"], Iterator[Result]]
 
 
@@ -61,6 +64,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                         metavar="SYSTEM", help=", ".join(SYSTEMS))
     parser.add_argument("--json", type=pathlib.Path, help="write every sample to this file")
     parser.add_argument("--svg", type=pathlib.Path, help="draw the chart into this file")
+    parser.add_argument("--page", action="store_true",
+                        help="write the report and the chart of the documentation")
     parser.add_argument("--from", type=pathlib.Path, dest="earlier", metavar="JSON",
                         help="measure nothing, show an earlier run")
     return parser.parse_args(arguments)
@@ -94,14 +99,17 @@ def main(arguments: list[str]) -> None:
     run = json.loads(options.earlier.read_text()) if options.earlier else measure(options)
     results = [result_from_json(facts) for facts in run["results"]]
     by_name = {result.name: result for result in results}
-    print(report.heading(run["machine"], run["load"], run["missing"]))
-    for result in results:
-        print("\n" + report.table(result))
-    print("\n" + report.goals(by_name))
+    text = "\n\n".join([report.heading(run["machine"], run["load"], run["missing"]),
+                        *map(report.table, results), report.goals(by_name)]) + "\n"
+    print(text, end="")
+    drawn = chart.draw(by_name, run["machine"])
     if options.json:
         options.json.write_text(json.dumps(run, indent=1) + "\n")
     if options.svg:
-        options.svg.write_text(chart.draw(by_name, run["machine"]), encoding="utf-8")
+        options.svg.write_text(drawn, encoding="utf-8")
+    if options.page:
+        (DOCS / "performance.txt").write_text(text, encoding="utf-8")
+        (DOCS / "performance.svg").write_text(drawn, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -35,15 +35,35 @@ def run(plan: Plan, systems: list[System]) -> Iterator[Result]:
     }
     yield interleave(imports, candidates, plan.rounds, 1e3)
     if any(system.name == "app-net" for system in systems):
+        yield own_import(plan)
         yield decorator(plan)
+
+
+#: The modules that ``import net`` loads, but for its own.
+LOADED = """
+import sys
+before = set(sys.modules)
+import net
+print(*[name for name in sys.modules
+        if name not in before and name.partition(".")[0] != "net"], sep=", ")
+"""
+
+
+def own_import(plan: Plan) -> Result:
+    """What ``import net`` takes more than the modules of the standard library that it loads."""
+    result = Result("import-own", "Time to import app-net, over the modules that it loads", "ms",
+                    baseline=None)
+    whole, loaded = importing("net"), importing(run_program(LOADED)[1])
+    return interleave(result, {"app-net": lambda: whole() - loaded()}, plan.rounds, 1e3)
 
 
 def importing(modules: str) -> Callable[[], float]:
     """Seconds that an import adds to an empty program."""
-    return lambda: run_program(f"import {modules}") - run_program("pass")
+    return lambda: run_program(f"import {modules}")[0] - run_program("pass")[0]
 
 
-def run_program(text: str) -> float:
+def run_program(text: str) -> tuple[float, str]:
+    """How long it takes, and what it prints."""
     # What is installed was compiled before; a checkout is by the first run, if that may write.
     compiled = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     start = time.perf_counter()
@@ -51,7 +71,7 @@ def run_program(text: str) -> float:
                           capture_output=True)
     if done.returncode:
         raise Refused(done.stderr.decode(errors="replace").strip().splitlines()[-1][:120])
-    return time.perf_counter() - start
+    return time.perf_counter() - start, done.stdout.decode()
 
 
 def decorator(plan: Plan) -> Result:

@@ -99,6 +99,8 @@ def run(works: list[Work], systems: list[System], clients: int, cpu: Optional[in
         sittings: int = 1) -> Iterator[Result]:
     """Do works in order, in fresh processes for every sitting: where a process happens to have its
     memory makes it faster or slower by some percent for all its life."""
+    systems = [system for system in systems
+               if any(system.does(work.result.name) for work in works)]
     for sitting in range(sittings):
         refusals: dict[str, str] = {}
         with pairs(systems, clients, cpu, refusals) as started:
@@ -106,7 +108,8 @@ def run(works: list[Work], systems: list[System], clients: int, cpu: Optional[in
                 work.result.refusals.update(refusals)
                 candidates = {
                     name: (lambda pair=pair, sample=work.sample: sample(pair))
-                    for name, pair in started.items() if name not in work.result.settled
+                    for name, pair in started.items()
+                    if name not in work.result.settled and SYSTEMS[name].does(work.result.name)
                 }
                 interleave(work.result, candidates, -(-work.rounds // sittings), work.factor)
                 revive(started, clients, cpu, refusals)
@@ -150,7 +153,8 @@ def idle(plan: Plan, systems: list[System]) -> Iterator[Result]:
         rate.samples.setdefault(system.name, []).append(2 * meanwhile / (before + after))
         return growth
 
-    candidates = {system.name: (lambda system=system: sample(system)) for system in systems}
+    candidates = {system.name: (lambda system=system: sample(system))
+                  for system in systems if system.does(memory.name)}
     interleave(memory, candidates, max(1, plan.at_most(9) // 3), 1e-6)
     rate.refusals = dict(memory.refusals)
     yield from (memory, rate)

@@ -1,4 +1,4 @@
-"""app-net, open and with a secret."""
+"""app-net: open, with a secret, over TCP only, and with the extra fast."""
 from __future__ import annotations
 
 import contextlib
@@ -6,17 +6,23 @@ import dataclasses
 import functools
 import os
 import socket
+import sys
 import threading
 from typing import Any, Callable, Optional
 
 from ..payloads import Reading
-from .base import HOST, Calls, System
+from .base import HOST, Calls, System, installed
 
 SECRET = "not a secret: for benchmarks only"
 
 
-def prepare() -> None:
-    """Settings of this process, given as a user would: in the environment, before the import."""
+def prepare(fast: bool = False) -> None:
+    """Settings of this process, given as a user would: in the environment, before the import.
+
+    :param fast: whether the extra of that name may be used; by default it is as if not installed.
+    """
+    if not fast:
+        sys.modules["msgspec"] = None  # type: ignore[assignment]
     with socket.create_server((HOST, 0)) as chosen:
         port = chosen.getsockname()[1]
     os.environ.update(
@@ -45,8 +51,8 @@ def decorated() -> Calls:
     return Calls(multiply, echo, lambda: None)
 
 
-def serve(ready: Callable[[int], None]) -> None:
-    prepare()
+def serve(ready: Callable[[int], None], fast: bool = False) -> None:
+    prepare(fast)
     with contextlib.suppress(ImportError):
         import numpy  # noqa: F401  arrays arrive where the application has loaded it
     decorated()
@@ -56,9 +62,9 @@ def serve(ready: Callable[[int], None]) -> None:
     threading.Event().wait()
 
 
-def connect(port: int) -> Calls:
+def connect(port: int, fast: bool = False) -> Calls:
     if "NET_PORT_START" not in os.environ:
-        prepare()
+        prepare(fast)
     functions = decorated()
     import net
     from net.process import process
@@ -87,31 +93,33 @@ def hold(port: int) -> Calls:
 
 
 @dataclasses.dataclass(frozen=True)
-class Secured(System):
-    """The same functions, with ``NET_SECRET`` set on both sides."""
+class Needing(System):
+    """The same functions, in a form that needs another package."""
+
+    needs: str = ""
 
     def missing(self) -> Optional[str]:
-        from net.settings import TABLE
-
-        if "secret" not in TABLE:
-            return "this version of app-net has no NET_SECRET"
-        try:
-            import cryptography  # noqa: F401
-        except ImportError:
-            return "cryptography is not installed"
-        return None
+        return None if installed(self.needs) else f"{self.needs} is not installed"
 
 
-def with_secret(function: Callable[[Any], Any], argument: Any) -> Any:
-    os.environ["NET_SECRET"] = SECRET
+def with_setting(name: str, value: str, function: Callable[[Any], Any], argument: Any) -> Any:
+    os.environ[name] = value
     return function(argument)
+
+
+def set_on_both(name: str, value: str) -> tuple[Any, Any]:
+    """The functions that serve and connect, with a setting in the environment."""
+    return (functools.partial(with_setting, name, value, serve),
+            functools.partial(with_setting, name, value, connect))
 
 
 SYSTEMS = (
     System("app-net", "app-net", "net", serve, connect, "app-net", shared=True, hold=hold),
-    Secured(
-        "app-net-secret", "app-net with a secret", "net",
-        functools.partial(with_secret, serve), functools.partial(with_secret, connect),
-        "app-net", shared=True, hold=hold,
-    ),
+    System("app-net-tcp", "app-net over TCP", "net", *set_on_both("NET_UNIX", "no"), "app-net",
+           shared=True, works=frozenset(("small", "text", "bytes", "array"))),
+    Needing("app-net-fast", "app-net with the extra fast", "net",
+            functools.partial(serve, fast=True), functools.partial(connect, fast=True), "app-net",
+            shared=True, works=frozenset(("rows", "typed")), needs="msgspec"),
+    Needing("app-net-secret", "app-net with a secret", "net", *set_on_both("NET_SECRET", SECRET),
+            "app-net", shared=True, hold=hold, needs="cryptography"),
 )

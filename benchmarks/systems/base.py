@@ -46,10 +46,16 @@ class System:
     shared: bool = False
     #: Opens one more connection, where ``connect`` hands out a client that has its own pool.
     hold: Optional[Callable[[int], Calls]] = None
+    #: The works that it takes part in, by name; ``None`` for all.
+    works: Optional[frozenset[str]] = None
 
     def missing(self) -> Optional[str]:
         """Why this system can't be measured here, or ``None`` when it can."""
         return None if installed(self.module) else f"{self.module} is not installed"
+
+    def does(self, work: str) -> bool:
+        """Whether it takes part in a work."""
+        return self.works is None or work in self.works
 
     def version(self) -> Optional[str]:
         """The installed version, or ``None`` for the standard library and for a bare checkout."""

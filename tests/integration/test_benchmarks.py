@@ -22,6 +22,7 @@ from benchmarks import (chart, discovery, events, fanout, goals, payloads, repor
 from benchmarks.measure import Result, interleave, result_from_json  # noqa: E402
 from benchmarks.processes import Pair, Refused, Worker  # noqa: E402
 from benchmarks.systems import SYSTEMS  # noqa: E402
+from benchmarks.systems.base import installed  # noqa: E402
 from processes import environment  # noqa: E402
 from times import patience  # noqa: E402
 
@@ -95,6 +96,16 @@ def test_each_publisher_reaches_its_subscribers(name):
         audience.close()
 
 
+def test_only_the_extra_fast_loads_another_codec():
+    """Otherwise what is measured would be that of whatever is installed."""
+    for call, loaded in (("", False), ("fast=True", installed("msgspec"))):
+        script = f"from benchmarks.systems import app_net; app_net.prepare({call}); " \
+                 "from net.wire import fast; print(fast.codec() is not None)"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(),
+                              capture_output=True, text=True, timeout=patience(30))
+        assert done.stdout.strip() == str(loaded), done.stderr
+
+
 def test_what_the_decorator_costs_is_a_number():
     pair = Pair(SYSTEMS["app-net"])
     try:
@@ -163,17 +174,35 @@ def test_a_table_gives_ratios_first_and_the_best_on_top():
     assert lines[-1].endswith("is not there")
 
 
+def goal(results: dict, work: str) -> str:
+    line, = [line for line in report.goals(results).splitlines() if work in line]
+    return " ".join(line.split()[-2:])
+
+
 def test_goals_say_met_missed_and_not_measured():
-    by_name = {"small": samples()}
-    lines = report.goals(by_name).splitlines()
-    assert lines[1].split()[-2:] == ["0.80", "met"]
-    by_name["small"].samples["app-net"] = [10.0, 10.0, 40.0]
-    assert report.goals(by_name).splitlines()[1].endswith("1.00  MISSED")
-    assert lines[-1].endswith("not measured")
-    assert len(lines) == len(goals.GOALS) + 1
+    result = samples()
+    result.samples["connection"] = [10.0, 10.0, 40.0]
+    by_name = {"small": result}
+    assert goal(by_name, "one small call, on one host") == "0.80 met"
+    result.samples["app-net"] = [10.0, 10.0, 40.0]
+    assert goal(by_name, "one small call, on one host") == "1.00 MISSED"
+    assert goal(by_name, "one small call, over TCP").endswith("not measured")
+    assert len(report.goals(by_name).splitlines()) == len(goals.GOALS) + 1
 
 
-def test_a_run_is_written_as_json_and_drawn_again_from_it(tmp_path, capsys):
+def test_being_first_counts_all_others_but_bare_sockets():
+    result = Result("brief", "Connections", "1/s", True, samples={
+        "raw": [9.0], "floor": [8.0], "app-net-secret": [7.0], "app-net": [6.0], "rpyc": [5.0]})
+    assert goal({"brief": result}, "connections of one call") == "1.20 met"
+
+
+def test_a_variant_takes_part_in_its_works_only():
+    fast, plain = SYSTEMS["app-net-fast"], SYSTEMS["app-net"]
+    assert fast.does("rows") and not fast.does("small")
+    assert plain.does("rows") and plain.does("small")
+
+
+def test_a_run_is_written_as_json_and_drawn_again_from_it(tmp_path, capsys, monkeypatch):
     written, drawn = tmp_path / "run.json", tmp_path / "run.svg"
     command.main(["--quick", "--rounds", "1", "--only", "startup", "--systems", "floor",
                   "--json", str(written)])
@@ -184,6 +213,10 @@ def test_a_run_is_written_as_json_and_drawn_again_from_it(tmp_path, capsys):
     command.main(["--from", str(written), "--svg", str(drawn)])
     assert capsys.readouterr().out == first
     assert ElementTree.parse(drawn).getroot().tag.endswith("svg")
+    monkeypatch.setattr(command, "DOCS", tmp_path)
+    command.main(["--from", str(written), "--page"])
+    assert (tmp_path / "performance.txt").read_text(encoding="utf-8") == first
+    assert (tmp_path / "performance.svg").read_bytes() == drawn.read_bytes()
 
 
 def test_the_chart_is_well_formed_and_names_who_was_measured():
