@@ -19,7 +19,9 @@ HEAD = HEADER.size
 # The same header in three numbers. Without flags and buffers, the first is that of the kind.
 QUICK_HEADER = struct.Struct("!III")
 KIND = 24  # bits that it is shifted by
+OTHERS = (1 << KIND) - 1
 LENGTH = struct.Struct("!Q")
+LENGTHENED = HEAD + LENGTH.size
 
 #: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
 #: goes on: that is how the wire can grow.
@@ -30,6 +32,9 @@ REPLIES = frozenset((RESULT, FAILURE, FLAG))
 
 #: Flag bit: the JSON holds tagged objects or refers to buffers (see values.py).
 TAGGED = 1
+
+# That of a tagged frame with one buffer, but for its kind.
+ONE_BUFFER = TAGGED << 16 | 1
 
 # What one receive asks for, and the first of a frame: small messages come whole in one. Larger
 # receives make malloc trim on every call, about 5 % of a small call.
@@ -136,6 +141,12 @@ class FrameParser:
             start, number, declared = QUICK_HEADER.unpack_from(data)
             if declared == size <= self._max_text and start in self._starts:
                 return start >> KIND, number, False, data[HEAD:], ()
+            if start & OTHERS == ONE_BUFFER and start >> KIND in self._plain and size >= 8:
+                length, = LENGTH.unpack_from(data, HEAD)
+                end = LENGTHENED + declared
+                if end + length == len(data) and declared <= self._max_text \
+                        and length <= self._max_buffers:
+                    return start >> KIND, number, True, data[LENGTHENED:end], [data[end:]]
         frame = self._cut(data)
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 

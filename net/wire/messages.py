@@ -18,8 +18,9 @@ from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM,
 from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
-from .values import (BITS, DIGITS, LONG, SCALARS, UNBOUNDED, Packed, Packer, are_named_scalars,
-                     are_scalars, encode_plain, fits, lay_out, pack, plain_text, scalar, unpack)
+from .values import (BITS, DIGITS, LONG, LONG_TEXT, SCALARS, UNBOUNDED, Packed, Packer,
+                     are_named_scalars, are_scalars, encode_plain, fits, lay_out, pack, plain_text,
+                     scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -199,6 +200,10 @@ def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Bu
     if text is not None:
         data = text.encode("utf-8", "surrogatepass")
         return [HEADER.pack(RESULT, 0, 0, number, len(data)) + data]
+    if type(value) is str and len(value) >= LONG:
+        data = value.encode("utf-8", "surrogatepass")
+        if len(data) <= limits.buffers:
+            return pack_frame(RESULT, number, LONG_TEXT, True, [data])
     if type(value) is Flag:
         content = {"flag": value.decode("ascii"), "details": value.details}
         return _message(FLAG, number, *pack(content, "flag", limits))

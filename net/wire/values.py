@@ -76,7 +76,7 @@ MAX_DIGITS = 4000
 # Characters of the path to a value that are shown.
 MAX_PATH = 120
 #: What stands for a long text that is alone.
-LONG_TEXT = '{"!str":0}'
+LONG_TEXT = b'{"!str":0}'
 
 
 class Packed(NamedTuple):
@@ -257,7 +257,7 @@ def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
     if type(value) is str:  # a long one then
         data = value.encode("utf-8", "surrogatepass")
         if len(data) <= limits.buffers:
-            return Packed(LONG_TEXT, True, [data])
+            return Packed(LONG_TEXT.decode(), True, [data])
     packed = None if type(value) is str else pack_plain((value,), value, limits)
     if packed is not None:
         return packed
@@ -272,12 +272,17 @@ def lay_out(values: Sequence[Any], limits: Limits) -> Optional[Packed]:
         return None
     placed: List[Any] = []
     buffers: List[Buffer] = []
+    size = 0
     for value in values:
         if type(value) is str and len(value) >= LONG:
-            buffers.append(value.encode("utf-8", "surrogatepass"))
-            value = {"!str": len(buffers) - 1}
+            data = value.encode("utf-8", "surrogatepass")
+            value = {"!str": len(buffers)}
+            buffers.append(data)
+            size += len(data)
+        elif type(value) is int and value.bit_length() > BITS:
+            return None
         placed.append(value)
-    if _has_long_int(placed) or sum(map(len, buffers)) > limits.buffers:
+    if size > limits.buffers:
         return None
     text = encode_plain(placed)
     return Packed(text, True, buffers) if buffers and len(text) < LONG else None
@@ -655,6 +660,10 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
                 return value
         except (ValueError, StopIteration, RecursionError):
             pass
+    elif tagged and SAFE_DEPTH <= limits.depth and charge is None:
+        found = _with_long_texts(text, buffers)
+        if found is not None:
+            return found
     if len(text) < STEP:
         return _unpack(text, tagged, buffers, limits, path, side, borrow, charge)
     # No object has less than a character.
@@ -669,10 +678,6 @@ def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits,
     if len(text) <= pieces.PIECE:
         check(depth_of(text, _most_levels(tagged, limits)))
     try:
-        found = _with_long_texts(text, buffers) \
-            if tagged and charge is None and len(text) <= MAX_DIGITS else None
-        if found is not None:
-            return found
         if charge is not None and not tagged:
             charge(estimate(text))
         restorer = _Restorer(buffers, len(text), borrow, charge) if tagged else None
@@ -686,8 +691,12 @@ def _unpack(text: bytes, tagged: bool, buffers: Sequence[bytes], limits: Limits,
     except Exception as problem:
         if not is_of_the_data(problem):
             raise
-        raise ProtocolError(None, f"a value cannot be read: {type(problem).__name__}: "
-                                  f"{_text_of(problem)}") from None
+        raise _unreadable(problem) from None
+
+
+def _unreadable(problem: Exception) -> ProtocolError:
+    return ProtocolError(
+        None, f"a value cannot be read: {type(problem).__name__}: {_text_of(problem)}")
 
 
 def _most_levels(tagged: bool, limits: Limits) -> int:
@@ -706,15 +715,19 @@ def _check_levels(tagged: bool, limits: Limits, path: str, side: str, depth: int
 
 def _with_long_texts(data: bytes, buffers: Sequence[bytes]) -> Any:
     """A long text, or a call whose arguments are all plain but for long texts. None for all else:
-    then nothing was done."""
-    if type(buffers) is not list or b"\\" in data:
+    then nothing was done.
+
+    :raises ProtocolError: a long text is not UTF-8.
+    """
+    if type(buffers) is not list or len(data) > MAX_DIGITS or b"\\" in data \
+            or data.count(b"[") + data.count(b"{") > SAFE_DEPTH:
         return None
-    text = data.decode("utf-8", "surrogatepass")
-    if text == LONG_TEXT and len(buffers) == 1:
-        return _long_text(buffers, 0)
     try:
+        if data == LONG_TEXT and len(buffers) == 1:
+            return _long_text(buffers, 0)
+        text = data.decode("utf-8", "surrogatepass")
         value, end = _scan(text, 0)
-    except (ValueError, StopIteration):
+    except (ValueError, StopIteration, RecursionError):
         return None
     args = value.get("args") if type(value) is dict else None
     if end != len(text) or type(args) is not list:
@@ -724,15 +737,18 @@ def _with_long_texts(data: bytes, buffers: Sequence[bytes]) -> Any:
     if text.count('"!') != len(places) or len(places) > len(buffers) or not all(
             [f'{{"!str":{number}}}' in text for number in range(len(places))]):
         return None
-    for place in places:
-        args[place] = _long_text(buffers, args[place]["!str"])
+    try:
+        for place in places:
+            args[place] = _long_text(buffers, args[place]["!str"])
+    except UnicodeDecodeError as problem:
+        raise _unreadable(problem) from None
     return value
 
 
 def _long_text(buffers: List[Any], number: int) -> str:
-    data = buffers[number]
-    buffers[number] = None  # a large one is freed when its text has been made
-    return str(data, "utf-8", "surrogatepass")
+    text = str(buffers[number], "utf-8", "surrogatepass")
+    buffers[number] = None  # a large one is freed now
+    return text
 
 
 def _by_codec(codec: fast.Codec, text: bytes) -> Any:

@@ -79,8 +79,8 @@ FRAMES = [
 def test_the_fields_of_a_frame_are_the_same_as_the_frame(frame):
     data = on_the_wire(frame)
     fields = make().receive_fields(data)
-    plain = not frame.tagged and not frame.buffers
-    assert type(fields) is (tuple if plain else Frame)
+    quick = not frame.tagged and not frame.buffers or frame.tagged and len(frame.buffers) == 1
+    assert type(fields) is (tuple if quick else Frame)
     assert Frame(*fields)._replace(buffers=tuple(fields[4])) == frame == fed(make(), data)[0]
     parser = make()
     assert parser.receive_fields(data[:5]) is None
