@@ -23,6 +23,8 @@ WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # Bytes to wait for, or to send, at a time, so that progress can be observed.
 AT_A_TIME = 2 ** 20
+# Bytes up to which joining what has come and the rest takes less time than filling one object.
+SHORT = 128 * 1024
 # Whether closing a socket waits or resets, and for how many seconds.
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
@@ -60,10 +62,16 @@ class Stream:
 
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
         """``prefix`` and what follows it, ``size`` bytes in all, as one object that is filled
-        without copying.
+        without copying, unless that would take longer.
 
         :raises EndOfStream: less came.
         """
+        if size <= SHORT:
+            rest = self.sock.recv(size - len(prefix), WAIT_ALL)
+            self.moved += len(rest)
+            prefix += rest
+            if len(prefix) == size:
+                return prefix
         return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:

@@ -24,7 +24,7 @@ from ..wire.memo import Memo
 from ..wire.session import Session as FrameSession, caller_session
 from .authority import NO_TLS, NOT_NOW, OTHER_SECRET, Leaf, PEER_NAME, make_leaf
 from ..forking import fork_lock
-from .streams import Deadline, NO_SIGNAL, Stream, gathered
+from .streams import Deadline, NO_SIGNAL, Stream, fill, gathered
 
 #: The first byte of a TLS hello, and of an alert.
 HELLO, ALERT = 0x16, 0x15
@@ -428,6 +428,9 @@ class TlsStream(Stream):
             # The server checks the certificate of a client that already considers itself connected.
             raise self._session.failure(problem) from None
         raise ConnectionAbortedError(f"TLS failed: {problem.reason}") from None
+
+    def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
+        return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:
         while True:
