@@ -25,6 +25,7 @@ from net.wire.frames import CALL, FAILURE, FLAG, HEADER, HELLO, MAX_NUMBER, PING
 from net.wire.limits import Limits
 from net.wire.messages import Call, encode_call, encode_refusal
 from net.wire.session import encode_hello, encode_preface
+from loops import end_timers
 from service import until
 import memory
 from times import patience
@@ -133,6 +134,7 @@ def client() -> Iterator[Client]:
     made._numbers = itertools.repeat(NUMBER)
     yield made
     made.close_idle()
+    end_timers(made._loop)
 
 
 @pytest.fixture

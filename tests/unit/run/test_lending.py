@@ -19,6 +19,7 @@ from net.wire.frames import (ANSWER, ASK, CALL, END, FAILURE, ITEM, PING, RESULT
                              EndOfStream, Frame, pack)
 from net.wire.limits import Limits
 from net.wire.messages import encode_call
+from loops import end_timers
 from service import Raw, Service, greeted, request, until
 from strangers import Producer
 from times import patience
@@ -380,6 +381,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     made = Client(settings, Loop("net-test"))
     yield made
     made.close_idle()
+    end_timers(made._loop)
 
 
 def ask(lent: Any = 0, items: Any = None, number: int = 1, args: Any = (), **more: Any) -> Any:

@@ -22,6 +22,7 @@ from net.run.streaming import TELL, WINDOW_BYTES, WINDOW_ITEMS, RemoteIterator
 from net.settings import settings
 from net.wire.frames import (ANSWER, CALL, END, FAILURE, HEADER, ITEM, PING, RESULT, TAKEN,
                              EndOfStream, Frame, pack)
+from loops import end_timers
 from service import Raw, Service, greeted, request, until
 from strangers import NONSENSE, Producer
 from times import patience
@@ -317,6 +318,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     made = Client(settings, Loop("net-test"))
     yield made
     made.close_idle()
+    end_timers(made._loop)
 
 
 def consume(client: Client, producer: Producer, timeout: Optional[float] = 5) -> RemoteIterator:
