@@ -116,7 +116,8 @@ def test_a_call_takes_no_more_steps_than_it_did(function, case):
 def test_a_local_call_takes_few_steps(function):
     steps, _ = steps_of(call_of(function, "numbers", None))
     bare, _ = steps_of(call_of(function.__wrapped__, "numbers", None))
-    assert steps - bare <= 20
+    # From 3.14 on Python has an instruction more behind each branch that is not taken.
+    assert steps - bare <= (22 if sys.version_info >= (3, 14) else 20)
 
 
 def test_a_call_takes_little_memory_and_leaves_none(function):
