@@ -363,7 +363,6 @@ class Membership:
         self._exchanges: Dict[Address, Tuple[float, float]] = {}
         self._safety: Optional[Timer] = None
         self._alone: Optional[Timer] = None
-        self._ran = 0.0
         self._late = False
 
     # ------------------------------------------------------------------ what the cache says

@@ -240,11 +240,6 @@ class Asker:
                                  message.age)
 
     @property
-    def usable(self) -> bool:
-        """Whether any place can be asked at all."""
-        return bool(self._places)
-
-    @property
     def answered(self) -> List[Address]:
         """The addresses that have answered."""
         return list(self.rounds.answered)
