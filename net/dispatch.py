@@ -250,8 +250,9 @@ class Dispatch:
                           tally: Tally, started: float) -> Union[List[Buffer], Stream]:
         """What is still to be sent of the reply of a coroutine function."""
         try:
-            result = self._await(tag, coroutine, context, partial(
+            run = self._begin(tag, coroutine, partial(
                 _reply_at_once, number, tag, context, tally, started))
+            result = run.wait(context)
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
@@ -328,7 +329,7 @@ class Dispatch:
             result = function(*args) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, {})
             if type(result) is CoroutineType:
-                result = self._await(tag, result, context)
+                result = self._begin(tag, result).wait(context)
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
             return _outcome_of(tag, error)
@@ -349,10 +350,10 @@ class Dispatch:
 
         return executors.run_in(self._executors[tag], context, function, args, kwargs)
 
-    def _await(self, tag: bytes, coroutine: Any, context: Context,
+    def _begin(self, tag: bytes, coroutine: Any,
                finish: Optional[Callable[[Any], Any]] = None) -> Any:
-        """Run a coroutine on the loop of its function, or on the common one. See
-        :func:`~.executors.run_coroutine`."""
+        """Begin a coroutine on the loop of its function, or on the common one; see
+        :func:`~.executors.begin_coroutine`."""
         from . import executors
 
         try:
@@ -360,7 +361,7 @@ class Dispatch:
         except PeerBusy:
             coroutine.close()
             raise
-        return executors.run_coroutine(loop, context, coroutine, finish)
+        return executors.begin_coroutine(loop, coroutine, finish)
 
     def _loop(self, tag: bytes) -> AbstractEventLoop:
         """The event loop of a function: its executor, or the common one.
@@ -406,7 +407,7 @@ class Dispatch:
             result = function(*args, **kwargs) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, kwargs)
             if type(result) is CoroutineType:
-                result = self._await(tag, result, context)
+                result = self._begin(tag, result).wait(context)
         except BaseException as error:
             tally.add(counted, True, perf_counter() - started)
             _log_failure(counted, error)

@@ -223,28 +223,34 @@ def run_coroutine(loop: AbstractEventLoop, context: Optional[Context],
     :raises CallCancelled: its caller no longer waits.
     :raises CallTimeout: its time is over.
     """
-    run = _Run(loop, coroutine, finish)
+    return begin_coroutine(loop, coroutine, finish).wait(context)
+
+
+def begin_coroutine(loop: Any, coroutine: Coroutine[Any, Any, Any],
+                    finish: Optional[Callable[[Any], Any]] = None) -> Run:
+    """The same without waiting for it; see :class:`Run`.
+
+    :raises NotTaken: the loop is closed; the coroutine did not run.
+    """
+    run = Run(loop, coroutine, finish)
     try:
         loop.call_soon_threadsafe(run.begin)
     except RuntimeError:
         coroutine.close()
         raise NotTaken(None, "the event loop of that function is closed") from None
-    if context is None:
-        return run.result(None)
-    context.add_ending(run.cancel)
-    try:
-        return run.result(context)
-    finally:
-        context.remove_ending(run.cancel)
+    return run
 
 
-class _Run:
+class Run:
     """A coroutine that runs on a loop, and for which a thread waits. Two futures in a chain, as
-    :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time."""
+    :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time.
+
+    :param finish: see :func:`run_coroutine`.
+    """
 
     def __init__(self, loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
                  finish: Optional[Callable[[Any], Any]]) -> None:
-        self._loop = loop
+        self.loop = loop
         self._coroutine = coroutine
         self._finish = finish
         self._task: Optional[Task[Any]] = None
@@ -260,7 +266,7 @@ class _Run:
         if not self._undecided:
             self._coroutine.close()  # it was given up before
             return
-        self._task = self._loop.create_task(self._work())
+        self._task = self.loop.create_task(self._work())
         self._task.add_done_callback(self._is_done)
 
     async def _work(self) -> None:
@@ -294,6 +300,11 @@ class _Run:
             self._problem = problem
             self._ended.release()
 
+    def expire(self, seconds: Optional[float]) -> None:
+        """End it, unless it has ended: its time is over. Any thread may call."""
+        self._fail(CallTimeout(None, seconds or 0.0))
+        self._cancel_task()
+
     def cancel(self) -> None:
         """End it, unless it has ended. Any thread may call."""
         self._fail(CancelledError())
@@ -301,16 +312,28 @@ class _Run:
 
     def _cancel_task(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(lambda: self._task is None or self._task.cancel())
+            self.loop.call_soon_threadsafe(lambda: self._task is None or self._task.cancel())
         except RuntimeError:
             pass  # the loop is closed
 
-    def result(self, context: Optional[Context]) -> Any:
-        """What it returns or raises, as long as its caller waits."""
+    def wait(self, context: Optional[Context]) -> Any:
+        """What it returns or raises, as long as its caller waits. Cancelling the call cancels it.
+
+        :raises CallCancelled: its caller no longer waits.
+        :raises CallTimeout: its time is over.
+        """
+        if context is None:
+            return self._result(None)
+        context.add_ending(self.cancel)
+        try:
+            return self._result(context)
+        finally:
+            context.remove_ending(self.cancel)
+
+    def _result(self, context: Optional[Context]) -> Any:
         left = None if context is None else context.remaining()
         if not self._ended.acquire(True, -1 if left is None else min(left, LONGEST)):
-            self._fail(CallTimeout(None, context and context.seconds or 0.0))
-            self._cancel_task()
+            self.expire(None if context is None else context.seconds)
             self._ended.acquire()
         problem, self._problem = self._problem, None  # or they would hold each other
         if problem is None:
