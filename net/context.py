@@ -38,6 +38,8 @@ class Context:
         impossible.
     :ivar send_at_once: sends a reply from another thread than the one that serves it, if it is
         small and nothing has to be waited for; whether it did. None where that is impossible.
+    :ivar keeper: gives what lets the loop of a coroutine keep the connection once it has answered
+        it, as :class:`~.executors.Run` asks; None where that is impossible.
     """
 
     def __init__(self, caller: Caller, server: object = None) -> None:
@@ -49,6 +51,7 @@ class Context:
         self.cancelled = False
         self.borrow: Optional[Callable[[Any], Any]] = None
         self.send_at_once: Optional[Callable[[Any], bool]] = None
+        self.keeper: Optional[Callable[[], Callable[[Any], bool]]] = None
         self._lock = threading.Lock()  # guards cancelled and _endings
         self._endings: List[Callable[[], object]] = []
 

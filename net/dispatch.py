@@ -10,7 +10,7 @@ from functools import partial
 from heapq import nlargest
 from math import frexp
 from time import monotonic, perf_counter
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import (AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType)
 from typing import (TYPE_CHECKING, Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
                     NamedTuple, Optional, Tuple, Union)
 
@@ -30,7 +30,7 @@ from .wire.legacy import PLAIN, LegacySession, is_marked, unmarked
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from .executors import ExecutorOrLoop
+    from .executors import ExecutorOrLoop, Run
 
 note = RateLimitedLog(logging.getLogger(CALLS))
 
@@ -177,8 +177,39 @@ class Stream(NamedTuple):
     loop: Callable[[], AbstractEventLoop]
 
 
+class Running(NamedTuple):
+    """In place of a reply: a coroutine that runs. See :meth:`Dispatch.reply_of`.
+
+    :ivar number: of the call; ``tag``: of its function.
+    :ivar started: when, by :func:`time.perf_counter`.
+    :ivar run: that of the coroutine, as :class:`~.executors.Run`.
+    """
+
+    number: int
+    tag: bytes
+    started: float
+    run: Run
+
+
+class Came(NamedTuple):
+    """In place of a reply: the loop has sent it, and those of some calls that followed. Now comes
+    what is not for the loop.
+
+    :ivar data: what was received of it; perhaps nothing yet.
+    """
+
+    data: bytes
+
+
+#: Callables whose flags say truly that to call them runs nothing.
+_FUNCTIONS = frozenset((FunctionType, MethodType))
+
 #: What a function may return that is sent item by item.
 _STREAMED = frozenset((GeneratorType, AsyncGeneratorType))
+
+
+#: What becomes of a call: pieces to send, or what gives them.
+Reply = Union[List[Buffer], Stream, Running, Came]
 
 
 class Dispatch:
@@ -207,7 +238,7 @@ class Dispatch:
         self._begin_old_call = begin_old_call or (lambda *call: lambda: None)
 
     def answer(self, frame: Fields, context: Context, tally: Tally,
-               charge: Optional[Callable[[int], None]] = None) -> Union[List[Buffer], Stream]:
+               charge: Optional[Callable[[int], None]] = None) -> Reply:
         """The reply to a call, ready to send; none if it was sent. Whatever the function does,
         there is one.
 
@@ -239,7 +270,7 @@ class Dispatch:
             result = function(*args, **kwargs) if tag not in self._executors else \
                 self._run_elsewhere(tag, function, context, args, kwargs)
             if type(result) is CoroutineType:
-                return self._answer_coroutine(number, tag, result, context, tally, started)
+                return self._answer_coroutine(number, tag, result, context, tally, started, charge)
         except BaseException as error:  # SystemExit too: it must not end this thread
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
@@ -247,21 +278,62 @@ class Dispatch:
         return self._reply(number, tag, result)
 
     def _answer_coroutine(self, number: int, tag: bytes, coroutine: Any, context: Context,
-                          tally: Tally, started: float) -> Union[List[Buffer], Stream]:
-        """What is still to be sent of the reply of a coroutine function."""
+                          tally: Tally, started: float,
+                          charge: Optional[Callable[[int], None]]) -> Reply:
+        """What is still to be sent of the reply of a coroutine function, or that it runs."""
+        keep = None
+        if context.keeper is not None and charge is None and tag not in self._executors:
+            keep = context.keeper()
+        run = self._begin(tag, coroutine, partial(
+            _reply_at_once, number, tag, context, tally, started), keep)
+        running = Running(number, tag, started, run)
+        return self.reply_of(running, context, tally) if keep is None else running
+
+    def reply_of(self, running: Running, context: Context, tally: Tally) -> Reply:
+        """Wait for a coroutine: what is still to be sent of its reply, or :class:`Came`."""
+        number, tag, started, run = running
         try:
-            run = self._begin(tag, coroutine, partial(
-                _reply_at_once, number, tag, context, tally, started))
-            result = run.wait(context)
+            result: Any = run.wait(context)
         except BaseException as error:
             tally.add(tag, True, perf_counter() - started)
             return encode_error(number, tag, error)
+        if type(result) is Running:  # a later call, which the loop leaves to us
+            return self.reply_of(result, context, tally)
+        if type(result) is Came:
+            return result
         if type(result) is Replied:
             return result.left
         tally.add(tag, False, perf_counter() - started)
         return self._reply(number, tag, result)
 
-    def _reply(self, number: int, tag: bytes, result: Any) -> Union[List[Buffer], Stream]:
+    def prepare(self, frame: Fields, context: Context, tally: Tally, loop: AbstractEventLoop,
+                keep: Callable[[Run], bool]) -> Optional[Running]:
+        """What runs once its ``run`` is begun: a call that has come, in the common loop, over the
+        connection of one that was answered there. None if it is not for the loop; nothing of it has
+        run then.
+
+        :param frame: without tagged values.
+        """
+        _, number, _, text, _ = frame
+        try:
+            tag = messages.tag_of(text)
+            function = self._connections[tag]
+            if type(function) not in _FUNCTIONS or tag in self._executors or tag in self._groups \
+                    or not function.__code__.co_flags & inspect.CO_COROUTINE:
+                return None
+            args, kwargs, seconds = messages.decode_call(frame, settings.limits)
+            context.seconds = seconds
+            context.deadline = None if seconds is None else _deadline(seconds)
+            started = perf_counter()
+            coroutine = function(*args, **kwargs)
+        except Exception:
+            return None  # its thread finds the same, and answers
+        finish = partial(_reply_at_once, number, tag, context, tally, started)
+        from .executors import Run
+
+        return Running(number, tag, started, Run(loop, coroutine, finish, keep))
+
+    def _reply(self, number: int, tag: bytes, result: Any) -> Reply:
         """The reply with what a function has returned."""
         if type(result) in _STREAMED:
             return Stream(number, tag, result, self._executors.get(tag), partial(self._loop, tag))
@@ -274,8 +346,7 @@ class Dispatch:
         except Exception as error:  # changed by another thread while it was read
             return encode_error(number, tag, error)
 
-    def _answer_large(self, frame: Fields, context: Context,
-                      tally: Tally) -> Union[List[Buffer], Stream]:
+    def _answer_large(self, frame: Fields, context: Context, tally: Tally) -> Reply:
         room = Room(self._memory)
         try:
             return self.answer(frame, context, tally, room.charge)
@@ -350,8 +421,8 @@ class Dispatch:
 
         return executors.run_in(self._executors[tag], context, function, args, kwargs)
 
-    def _begin(self, tag: bytes, coroutine: Any,
-               finish: Optional[Callable[[Any], Any]] = None) -> Any:
+    def _begin(self, tag: bytes, coroutine: Any, finish: Optional[Callable[[Any], Any]] = None,
+               keep: Optional[Callable[[Run], bool]] = None) -> Run:
         """Begin a coroutine on the loop of its function, or on the common one; see
         :func:`~.executors.begin_coroutine`."""
         from . import executors
@@ -361,7 +432,7 @@ class Dispatch:
         except PeerBusy:
             coroutine.close()
             raise
-        return executors.begin_coroutine(loop, coroutine, finish)
+        return executors.begin_coroutine(loop, coroutine, finish, keep)
 
     def _loop(self, tag: bytes) -> AbstractEventLoop:
         """The event loop of a function: its executor, or the common one.

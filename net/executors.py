@@ -226,13 +226,14 @@ def run_coroutine(loop: AbstractEventLoop, context: Optional[Context],
     return begin_coroutine(loop, coroutine, finish).wait(context)
 
 
-def begin_coroutine(loop: Any, coroutine: Coroutine[Any, Any, Any],
-                    finish: Optional[Callable[[Any], Any]] = None) -> Run:
+def begin_coroutine(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
+                    finish: Optional[Callable[[Any], Any]] = None,
+                    keep: Optional[Callable[[Run], bool]] = None) -> Run:
     """The same without waiting for it; see :class:`Run`.
 
     :raises NotTaken: the loop is closed; the coroutine did not run.
     """
-    run = Run(loop, coroutine, finish)
+    run = Run(loop, coroutine, finish, keep)
     try:
         loop.call_soon_threadsafe(run.begin)
     except RuntimeError:
@@ -246,15 +247,20 @@ class Run:
     :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time.
 
     :param finish: see :func:`run_coroutine`.
+    :param keep: called when it has ended, in the thread that has ended it. If it says True, the
+        thread that waits sleeps on until :meth:`release`.
+    :ivar value: what it has returned, as ``finish`` has left it; None where it has not.
     """
 
     def __init__(self, loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
-                 finish: Optional[Callable[[Any], Any]]) -> None:
+                 finish: Optional[Callable[[Any], Any]],
+                 keep: Optional[Callable[[Run], bool]] = None) -> None:
         self.loop = loop
+        self.value: Any = None
         self._coroutine = coroutine
         self._finish = finish
+        self._keep = keep
         self._task: Optional[Task[Any]] = None
-        self._value: Any = None
         self._problem: Optional[BaseException] = None
         # Taken, which is atomic, by what decides how it ends.
         self._undecided = [True]
@@ -280,10 +286,10 @@ class Run:
             return
         if self._decide():
             try:
-                self._value = value if self._finish is None else self._finish(value)
+                self.value = value if self._finish is None else self._finish(value)
             except BaseException as problem:
                 self._problem = problem
-            self._ended.release()
+            self._end()
 
     def _is_done(self, task: Task[Any]) -> None:
         self._coroutine.close()  # it was cancelled before its first step
@@ -298,7 +304,16 @@ class Run:
     def _fail(self, problem: BaseException) -> None:
         if self._decide():
             self._problem = problem
+            self._end()
+
+    def _end(self) -> None:
+        if self._keep is None or not self._keep(self):
             self._ended.release()
+
+    def release(self, value: Any) -> None:
+        """Let the thread that waits go on with another value. Any thread may call, once."""
+        self.value = value
+        self._ended.release()
 
     def expire(self, seconds: Optional[float]) -> None:
         """End it, unless it has ended: its time is over. Any thread may call."""
@@ -337,7 +352,7 @@ class Run:
             self._ended.acquire()
         problem, self._problem = self._problem, None  # or they would hold each other
         if problem is None:
-            return self._value
+            return self.value
         if _is_cancellation(problem):
             raise CallCancelled("its caller no longer waits", "maybe") from None
         raise problem

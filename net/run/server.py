@@ -23,6 +23,7 @@ from . import access
 from .handshakes import Handshakes
 from .loop import READ, Loop, Timer
 from .newcomers import Newcomer, Rest
+from .parked import LoopWatch
 from .refusals import RefusedClients
 from .served import ServedConnections
 from .server_connection import NEVER, Handover, ServerConnection, Terms
@@ -89,6 +90,7 @@ class Server:
         # All that follows belongs to the loop's thread.
         self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
+        self._loops = LoopWatch()
         self._misconfigured: Optional[str] = None
         self._busy: Optional[str] = None
         self._listening = False
@@ -117,6 +119,8 @@ class Server:
         self._close_listeners()
         for connection in served:
             connection.stream.abort()
+            if connection.parked is not None:
+                connection.parked.take_back()  # its loop may be held up
         try:
             self._loop.call_soon(self._end)
         except OSError:
@@ -493,6 +497,7 @@ class Server:
                 if connection.call == connection.seen:
                     self._watch(connection, connection.call)
                 connection.seen = connection.call
+        self._loops.look([one.parked for one in connections if one.parked is not None])
         self._ticking = self._loop.call_later(TICK, self._tick) if connections else None
 
     def _refuse_late_handshakes(self) -> None:

@@ -5,10 +5,10 @@ import logging
 import socket
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ..context import Caller, Context, enter
-from ..dispatch import Dispatch, Tally
+from ..dispatch import Came, Dispatch, Running, Tally
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, PeerBusy,
                       ProtocolError)
 from ..identity import printable
@@ -26,6 +26,7 @@ from ..wire.session import (LENT_OPEN, SERVER_OPEN, STREAMED_OPEN, Preface, Pref
 from .access import share_of
 from .lending import Borrower
 from .loop import Loop
+from .parked import Parked
 from .producing import send_items
 from .reading import rest_of_event
 from .refusals import REFUSAL_TIME
@@ -94,6 +95,7 @@ class ServerConnection:
     :ivar ending: why it takes no further request; None while it does.
     :ivar call: number of the call that runs, 0 for none; and ``seen``, the one that the server has
         seen last. ``watched``: whether the loop looks for the end of the connection meanwhile.
+    :ivar parked: what lets the loop of coroutines read it; None before any has answered it.
     """
 
     def __init__(self, stream: Stream, address: Optional[Address], terms: Terms,
@@ -109,6 +111,7 @@ class ServerConnection:
         self.call = self.seen = 0
         self.ending: Optional[NetError] = None
         self.tally = Tally()
+        self.parked: Optional[Parked] = None
         self._borrower: Optional[Borrower] = None
         # Of a request that is on its way, or a large reply: when it has to be over, and what the
         # stream had moved before it. Both have more time as long as they make progress.
@@ -122,6 +125,16 @@ class ServerConnection:
                 or deadline in (NEVER, self._request_deadline, self._reply_deadline):
             return NEVER
         return deadline - settings.idle_time
+
+    def begin_call(self, call: int) -> None:
+        """A call runs now; its number."""
+        self.deadline = NEVER
+        self.call = call
+
+    def end_call(self) -> None:
+        """Its last call has ended."""
+        self.deadline = monotonic() + settings.idle_time
+        self.call = 0
 
     def wait_for_request(self) -> None:
         """A part of a request has come; give the whole its time."""
@@ -184,6 +197,9 @@ class ServerConnection:
             self._linger()
         except OSError as problem:
             note(logging.DEBUG, "connection from %s ended: %s", self.address, problem)
+        finally:
+            if self.parked is not None:
+                self.parked.leave()  # before its socket may be closed
 
     def greet(self, preface: Preface) -> None:
         """It has brought a valid preface."""
@@ -247,8 +263,7 @@ class ServerConnection:
         stream, context, tally = self.stream, self.context, self.tally
         recv, receive, answer = stream.recv, session.receive_fields, dispatch.answer
         idle_time = settings.idle_time
-        context.borrow = partial(self._borrow, session)
-        context.send_at_once = self._send_at_once
+        self._let_calls(session, dispatch)
         if event is None:
             event = self._rest_of_request(session)
         if not self.terms.admit(self):
@@ -259,12 +274,12 @@ class ServerConnection:
             reply: Any = answer(event, context, tally) if event[0] == CALL \
                 else self._other(session, event)
             if type(reply) is not list:
-                event = self._finish(session, reply)
-                if event is False:
+                event = None  # it may be large
+                reply, event = self._finish(session, reply, dispatch)
+                if reply is None:
                     return
                 if event is not None:
                     continue
-                reply = []
             self.deadline = monotonic() + idle_time
             if self._borrower is not None or len(reply) > 1:
                 self._send_in_time(session, reply)
@@ -281,6 +296,14 @@ class ServerConnection:
                     return
         raise EndOfStream(0)  # for its caller: a request that has come does not run
 
+    def _let_calls(self, session: Session, dispatch: Dispatch) -> None:
+        """Say what calls over this connection can do."""
+        context = self.context
+        context.borrow = partial(self._borrow, session)
+        context.send_at_once = self._send_at_once
+        if self.terms.known is None:
+            context.keeper = partial(self._keeper, session, dispatch)
+
     def _send_at_once(self, reply: List[Buffer]) -> bool:
         """Send a small reply from another thread, while ours waits for it."""
         if self._borrower is not None or len(reply) > 1 or len(reply[0]) > SMALL \
@@ -291,6 +314,11 @@ class ServerConnection:
         except OSError:
             pass  # the caller has gone, as our thread finds out
         return True
+
+    def _keeper(self, session: Session, dispatch: Dispatch) -> Callable[[Any], bool]:
+        if self.parked is None:
+            self.parked = Parked(self, session, dispatch)
+        return self.parked.keep
 
     def _rest_of_request(self, session: Session) -> Any:
         try:
@@ -319,6 +347,8 @@ class ServerConnection:
         if self.terms.hand_over is None:
             return encode_refusal(event[1], ProtocolError(None, "no events there"))
         self.call = 0  # the server looks at it no more
+        if self.parked is not None:
+            self.parked.leave()
         if self.terms.loop is not None:
             self.terms.loop.call_soon(self._unwatch)  # before the loop drives it
         self.terms.hand_over(Handover(self.stream, session, self.address,
@@ -327,11 +357,18 @@ class ServerConnection:
         self.handed_over = True
         return None
 
-    def _finish(self, session: Session, reply: Any) -> Any:
-        """Send a streamed reply. Gives the next request if it has come already, else None; False
-        when the connection ends, or was handed over."""
+    def _finish(self, session: Session, reply: Any, dispatch: Dispatch) -> Tuple[Any, Any]:
+        """Wait for a coroutine, or send a streamed reply. Gives what is still to be sent, and the
+        next request if it has come already; None and None when the connection ends, or was handed
+        over."""
+        if type(reply) is Running:
+            reply = dispatch.reply_of(reply, self.context, self.tally)
+        if type(reply) is list:
+            return reply, None
+        if type(reply) is Came:
+            return self._read_on(session, reply.data)
         if reply is None or self.terms.loop is None:
-            return False
+            return None, None
         self.call = 0  # the loop looks at the connection itself now
         session.allow(STREAMED_OPEN)
         make = partial(ItemSender, self.terms.loop, self.stream, session, reply.number,
@@ -345,7 +382,19 @@ class ServerConnection:
             self.deadline = monotonic() + settings.idle_time
             self._end_borrowing(session)
         session.allow(SERVER_OPEN)
-        return sender.early if goes_on else False
+        return ([], sender.early) if goes_on else (None, None)
+
+    def _read_on(self, session: Session, data: bytes) -> Tuple[Any, Any]:
+        """Go on with what the loop of coroutines has received, as :meth:`_finish` gives it."""
+        if not data:
+            return [], None
+        event = session.receive_fields(data)
+        if event is None:
+            self.wait_for_request()
+            event = self._rest_of_request(session)
+            if not self.terms.admit(self):
+                return None, None
+        return [], event
 
     def _unwatch(self) -> None:
         assert self.terms.loop is not None

@@ -150,6 +150,16 @@ class FrameParser:
         frame = self._cut(data)
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 
+    def whole_call(self, data: bytes) -> Optional[Fields]:
+        """The fields of a call of plain JSON that received data is, alone and whole; None for
+        anything else, which is left as it is."""
+        size = len(data) - HEAD
+        if size >= 0:
+            start, number, declared = QUICK_HEADER.unpack_from(data)
+            if start == CALL << KIND and declared == size <= self._max_text:
+                return CALL, number, False, data[HEAD:], ()
+        return None
+
     def other(self, frame: Frame) -> Any:
         """What becomes of a frame that is not of the plain kinds."""
         raise ProtocolError(None, f"a frame of kind {frame.kind} may not come now")

@@ -319,6 +319,16 @@ def test_what_a_coroutine_uses_in_a_thread_may_call_a_coroutine_there_in_turn(fa
     assert forms.apply_in_thread.on(far.id, timeout=10).start(back, 5).result() == 6
 
 
+def test_a_coroutine_that_holds_up_its_loop_there_holds_up_no_plain_function(far):
+    def back(_: int) -> int:
+        return forms.where.start(peer=far.id).result(patience(10))
+    # Two connections that the loop there looks at.
+    for call in [forms.sleep.start(0.1, peer=far.id) for _ in range(2)]:
+        call.result(patience(5))
+    found = forms.apply_at_once.on(far.id, timeout=patience(10)).start(back, 5).result()
+    assert found == far.pid
+
+
 def test_where_it_runs_there_is_one_loop_of_nets(far):
     async def some() -> Any:
         return await asyncio.gather(*[forms.loop_of(peer=far.id) for _ in range(5)])

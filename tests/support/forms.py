@@ -412,6 +412,12 @@ async def apply_in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 @net.connect
+async def apply_at_once(function: Callable[..., Any], *args: Any) -> Any:
+    """Holds up its loop while it waits for what was lent."""
+    return function(*args)
+
+
+@net.connect
 async def sleep(seconds: float, value: Any = None, key: str = "") -> Any:
     try:
         await asyncio.sleep(seconds)
