@@ -11,13 +11,13 @@ import itertools
 import os
 import re
 import sys
-from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable,
+from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, Iterable,
                     NamedTuple, Optional, Set, Tuple, Union)
 
 from ..errors import InvalidPeer, ValueNotSupported
-from ..identity import PeerId, make_id, printable, without_zone
-from . import arrays, columns, libraries, registered
-from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object, wholes
+from ..identity import PeerId, make_id, without_zone
+from . import arrays, columns, libraries, registered, zones
+from .checks import Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo
 
 if TYPE_CHECKING:
@@ -385,31 +385,6 @@ def _put_library(restorer: Any, content: Any) -> Any:
     return libraries.put_together(*a_list(content, 3, 3))
 
 
-def _put_zone_info(restorer: Any, content: Any) -> datetime.tzinfo:
-    name = a_text(content)
-    import zoneinfo  # takes 10 ms, which only programs that send one need
-
-    # The search for a file could go anywhere, and imports modules of the package tzdata by name.
-    if name not in _zone_names[zoneinfo.TZPATH]:
-        raise Lacking(f"the time zone {printable(name, 100)!r} arrived, but is not known",
-                      "; the package tzdata has all of them")
-    zone: datetime.tzinfo = _kept_zones[zoneinfo.ZoneInfo(name)]
-    return zone
-
-
-def _find_zone_names(path: Any) -> FrozenSet[str]:
-    import zoneinfo
-
-    return frozenset(zoneinfo.available_timezones())
-
-
-#: The names of the time zones that this process has, by the folders that they are looked for in.
-_zone_names = Memo(_find_zone_names, 4)
-#: The time zones that have come. Python forgets one that nobody holds, and to load it again takes
-#: 0.1 ms, a hundred times what reading its name takes.
-_kept_zones = Memo(lambda zone: zone, 1000)
-
-
 PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     **{kind.name: kind.put_together for kind in KINDS},
     "!dict": lambda restorer, content: dict(_pairs(restorer, content)),
@@ -421,6 +396,6 @@ PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {
     "!array": _put_array,
     "!scalar": _put_scalar,
     "!library": _put_library,
-    "!zone": _put_zone_info,
+    "!zone": lambda restorer, content: zones.named(a_text(content)),
     "!lent": lambda restorer, content: restorer.lent(content),
 }

@@ -1,0 +1,49 @@
+"""Time zones by name, and only by one that is known here.
+
+To look for any other name could lead to any file, and imports modules of the package tzdata.
+"""
+from __future__ import annotations
+
+import datetime
+from typing import Any, FrozenSet
+
+from ..identity import printable
+from .checks import Lacking
+from .memo import Memo
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that this process does not know.
+
+    :raises Lacking: it is one.
+    """
+    import zoneinfo  # takes 10 ms, which only programs that send one need
+
+    if name not in _names[zoneinfo.TZPATH]:
+        raise Lacking(f"the time zone {printable(name, 100)!r} arrived, but is not known",
+                      "; the package tzdata has all of them")
+
+
+def named(name: str) -> datetime.tzinfo:
+    """The zone of a name.
+
+    :raises Lacking: it is not known here.
+    """
+    check_name(name)
+    import zoneinfo
+
+    zone: datetime.tzinfo = _kept[zoneinfo.ZoneInfo(name)]
+    return zone
+
+
+def _find_names(path: Any) -> FrozenSet[str]:
+    import zoneinfo
+
+    return frozenset(zoneinfo.available_timezones())
+
+
+#: The names of the time zones that this process has, by the folders that they are looked for in.
+_names = Memo(_find_names, 4)
+#: The time zones that have come. Python forgets one that nobody holds, and to load it again takes
+#: 0.1 ms, a hundred times what reading its name takes.
+_kept = Memo(lambda zone: zone, 1000)
