@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import binascii
 import json
-from typing import Any, Dict, List, Optional
+from types import FrameType
+from typing import Any, Dict, FrozenSet, List, Optional
 
 
 _WHOLE = frozenset({int})
@@ -86,13 +87,24 @@ def is_of_the_data(problem: Exception) -> bool:
     """
     if type(problem) not in _OF_THE_DATA:
         return False
+    frame = _innermost(problem)
+    if frame is not None and frame.f_code.co_name in _FOR_KEYS \
+            and frame.f_code.co_filename.startswith(_GENERATED):
+        return True
+    return is_raised_in(problem, _MODULES)
+
+
+def is_raised_in(problem: Exception, packages: FrozenSet[str]) -> bool:
+    """Whether an exception comes from code of some packages, or from what that calls in C."""
+    frame = _innermost(problem)
+    if frame is None:
+        return False
+    module: str = frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] in packages
+
+
+def _innermost(problem: Exception) -> Optional[FrameType]:
     found = problem.__traceback__
     while found is not None and found.tb_next is not None:
         found = found.tb_next
-    if found is None:
-        return False
-    code = found.tb_frame.f_code
-    if code.co_name in _FOR_KEYS and code.co_filename.startswith(_GENERATED):
-        return True
-    module: str = found.tb_frame.f_globals.get("__name__", "")
-    return module.partition(".")[0] in _MODULES
+    return None if found is None else found.tb_frame

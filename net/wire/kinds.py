@@ -382,7 +382,7 @@ def _put_scalar(restorer: Any, content: Any) -> Any:
 
 
 def _put_library(restorer: Any, content: Any) -> Any:
-    return libraries.put_together(*a_list(content, 3, 3))
+    return libraries.put_together(restorer, *a_list(content, 3, 3))
 
 
 PUT_TOGETHER: Dict[str, Callable[[Any, Any], Any]] = {

@@ -1,17 +1,25 @@
 """Tables of pandas, polars and pyarrow, and tensors of torch. Each is used where it is loaded.
 
 Tables travel as a stream of Arrow's IPC format. What would not arrive as it was is refused.
+
+These libraries look for much by its name: time zones in any file, types in their own registries,
+and pandas evaluates the names of columns. So each name is checked before they see it.
 """
 from __future__ import annotations
 
+import datetime
 import io
+import json
 import math
+import re
 import struct
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ..errors import ValueNotSupported
-from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
+from . import zones
+from .checks import (Lacking, Malformed, a_list, a_text, a_whole, an_object, is_raised_in, wholes)
+from .pieces import brackets_of, levels_of
 
 #: Reading streams of strangers ran code of theirs before this version of pyarrow.
 SAFE_ARROW = (14, 0, 1)
@@ -24,17 +32,45 @@ _INTS = struct.Struct("<ii")
 MAX_DIMENSIONS = 64
 
 
+# Bytes that a value of a table takes in pandas: as a number, as an object of Python, and as one
+# that holds others; and how many times the bytes that came it may take: a value within others may
+# have none.
+NUMBER, OBJECT, HOLDER = 8, 100, 250
+MAX_GROWTH = 256
+# Containers in each other in what pandas says of its columns.
+MAX_TOLD = 32
+# What a type of pandas or numpy is called; not texts of a size, of which one letter takes any.
+_TYPE = r"(?![SUVac]\d)[A-Za-z][\w.]{0,100}([<\[(][\w ,:<>=+./\[\]()-]{0,100})?\Z"
+# A part of it that could be a path to a file.
+_PATH = r"[^ ,=<>\[\]()]*/[^ ,=<>\[\]()]*"
+# Those of texts.
+_OF_TEXTS = ("object", "str", "category")
+# A name of a column in several levels, which pandas evaluates.
+_ITEM = r"('[^'\\]*'|-?\d{1,20}(\.\d{1,20})?|None|True|False)"
+_TUPLE = rf"\({_ITEM}(, {_ITEM})*,?\)\Z"
+# Time zones besides those of a name.
+_OFFSET = r"(UTC|[+-]\d\d:\d\d)\Z"
+_UNITS = frozenset({"s", "ms", "us", "ns"})
+# Characters of a frequency.
+MAX_FREQ = 64
+# Where what these libraries raise comes from.
+_MODULES = frozenset({__name__.partition(".")[0], "pandas", "pyarrow", "polars", "torch", "numpy",
+                      "dateutil", "pytz", "zoneinfo", "importlib", "datetime", "json", "ast", "re",
+                      "decimal"})
+
+
 class Library(NamedTuple):
     """How values of one class of a library travel.
 
-    ``take_apart(module, value)`` gives values that travel; ``put_together(module, content)`` takes
-    them. Whatever the library raises there means that the value or the content cannot be used.
+    ``take_apart(module, value)`` gives values that travel; ``put_together(restorer, module,
+    content)`` takes them. Whatever the library raises there means that the value or the content
+    cannot be used.
     """
 
     module: str
     name: str
     take_apart: Callable[[Any, Any], List[Any]]
-    put_together: Callable[[Any, List[Any]], Any]
+    put_together: Callable[[Any, Any, List[Any]], Any]
 
 
 def find(value: Any) -> Optional[Library]:
@@ -54,12 +90,17 @@ def take_apart(library: Library, value: Any) -> List[Any]:
     try:
         return library.take_apart(sys.modules[library.module], value)
     except Exception as problem:
+        if not is_raised_in(problem, _MODULES):
+            raise
+        why = problem.before if isinstance(problem, Lacking) else problem
         raise ValueNotSupported("", f"this {library.module}.{library.name} cannot travel: "
-                                    f"{problem}") from None
+                                    f"{why}") from None
 
 
-def put_together(module: Any, name: Any, content: Any) -> Any:
+def put_together(restorer: Any, module: Any, name: Any, content: Any) -> Any:
     """The value again.
+
+    :param restorer: is told of memory, and of keys.
 
     :raises Lacking: the library is not loaded here.
     """
@@ -71,11 +112,23 @@ def put_together(module: Any, name: Any, content: Any) -> Any:
         raise Lacking(f"a value of {library.module} arrived, but that is not loaded",
                       "; import it in the application")
     try:
-        return library.put_together(loaded, a_list(content))
-    except Lacking:
+        return library.put_together(restorer, loaded, a_list(content))
+    except (Lacking, MemoryError):
         raise
     except Exception as problem:
+        if not is_raised_in(problem, _MODULES):
+            raise
         raise Malformed(f"not a {library.module}.{library.name}: {problem}") from None
+    except BaseException as problem:
+        if not _is_panic(problem):
+            raise
+        raise Malformed(f"{library.module} cannot read a {library.name}") from None
+
+
+def _is_panic(problem: BaseException) -> bool:
+    """Whether a library that is written in Rust has met what it does not expect. That is no
+    Exception, and its class cannot be imported."""
+    return type(problem).__name__ == "PanicException"
 
 
 def _refuse(why: str) -> None:
@@ -86,11 +139,11 @@ def _refuse(why: str) -> None:
 
 
 def _arrow() -> Any:
-    """pyarrow, which pandas needs for this."""
+    """pyarrow, which tables of others are made and checked with."""
     try:
         import pyarrow
     except ImportError:
-        raise Lacking("tables of pandas travel by pyarrow, which is not installed") from None
+        raise Lacking("tables travel by pyarrow, which is not installed") from None
     _check_version(pyarrow)
     return pyarrow
 
@@ -101,12 +154,17 @@ def _check_version(pyarrow: Any) -> None:
 
 
 def _write_arrow(pyarrow: Any, table: Any) -> Any:
+    _check_schema(table.schema)
+    data = _written(pyarrow, table)
+    _check_stream(data)
+    return data
+
+
+def _written(pyarrow: Any, table: Any) -> Any:
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema) as writer:
         writer.write(table)
-    data = sink.getvalue().to_pybytes()
-    _check_stream(data)
-    return data
+    return sink.getvalue().to_pybytes()
 
 
 def _check_stream(data: Any) -> None:
@@ -176,20 +234,87 @@ class _Description:
         return place + self._int("<I", place) if place else 0
 
 
-def _read_arrow(pyarrow: Any, data: Any) -> Any:
+def _read_arrow(restorer: Any, pyarrow: Any, data: Any) -> Any:
     _check_version(pyarrow)
     _check_stream(data)
-    table = pyarrow.ipc.open_stream(data).read_all()
+    restorer.table(len(data))
+    stream = pyarrow.ipc.open_stream(data)
+    _check_schema(stream.schema)
+    table = stream.read_all()
     table.validate(full=True)
     return table
+
+
+def _check_schema(schema: Any) -> None:
+    """Refuse names that pandas would look for, or evaluate, in a table with this schema."""
+    for field in schema:
+        _check_type(field.type)
+    told = (schema.metadata or {}).get(b"pandas")
+    if told is not None:
+        _check_told(told, schema.names)
+
+
+def _check_type(kind: Any) -> None:
+    zone = getattr(kind, "tz", None)
+    if zone is not None:
+        _check_zone(zone)
+    if hasattr(kind, "storage_type"):
+        _check_type(kind.storage_type)
+    elif kind.num_fields:
+        for number in range(kind.num_fields):
+            _check_type(kind.field(number).type)
+    elif hasattr(kind, "value_type"):
+        _check_type(kind.value_type)
+
+
+def _check_zone(name: str) -> None:
+    if not re.match(_OFFSET, name):
+        zones.check_name(name)
+
+
+def _check_told(text: bytes, names: Sequence[str]) -> None:
+    """What pandas has said of the columns and the index."""
+    if max(levels_of(brackets_of(text))) > MAX_TOLD:
+        raise Malformed("columns that are said too much of")
+    told = an_object(json.loads(text, parse_int=_short_int))
+    columns = a_list(told.get("columns", []))
+    indexes = a_list(told.get("column_indexes", []))
+    for one in [*columns, *indexes]:
+        for name in ("pandas_type", "numpy_type"):
+            _check_name_of_type(an_object(one).get(name, "object"))
+        zone = an_object(one.get("metadata") or {}).get("timezone")
+        if zone is not None:
+            _check_zone(a_text(zone))
+    if len(indexes) > 1:
+        for name in [*names, *[column.get("name") for column in columns]]:
+            if type(name) is str and not re.match(_TUPLE, name):
+                raise Malformed("not the name of a column in several levels")
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > 20:
+        raise Malformed("a number of too many digits")
+    return int(digits)
+
+
+def _check_name_of_type(name: Any) -> str:
+    if not re.match(_TYPE, a_text(name)):
+        raise Malformed("not the name of a type")
+    for part in re.findall(_PATH, name):
+        zones.check_name(part)
+    return name  # type: ignore[no-any-return]
 
 
 def _take_batch(pyarrow: Any, batch: Any) -> List[Any]:
     return [_write_arrow(pyarrow, pyarrow.Table.from_batches([batch]))]
 
 
-def _put_batch(pyarrow: Any, content: List[Any]) -> Any:
-    table = _read_arrow(pyarrow, *a_list(content, 1, 1)).combine_chunks()
+def _put_table(restorer: Any, pyarrow: Any, content: List[Any]) -> Any:
+    return _read_arrow(restorer, pyarrow, *a_list(content, 1, 1))
+
+
+def _put_batch(restorer: Any, pyarrow: Any, content: List[Any]) -> Any:
+    table = _read_arrow(restorer, pyarrow, *a_list(content, 1, 1)).combine_chunks()
     batches = table.to_batches()
     return batches[0] if batches else pyarrow.RecordBatch.from_pylist([], schema=table.schema)
 
@@ -198,8 +323,8 @@ def _take_chunks(pyarrow: Any, chunks: Any) -> List[Any]:
     return [_write_arrow(pyarrow, pyarrow.Table.from_arrays([chunks], ["values"]))]
 
 
-def _put_chunks(pyarrow: Any, content: List[Any]) -> Any:
-    return _read_arrow(pyarrow, *a_list(content, 1, 1)).column(0)
+def _put_chunks(restorer: Any, pyarrow: Any, content: List[Any]) -> Any:
+    return _read_arrow(restorer, pyarrow, *a_list(content, 1, 1)).column(0)
 
 
 # ------------------------------------------------------------------------------------- pandas
@@ -234,16 +359,28 @@ def _take_names(pandas: Any, names: Any) -> List[Any]:
     labels = range(names.start, names.stop, names.step) if type(names) is pandas.RangeIndex \
         else list(names)
     parts = [labels, str(names.dtype), list(names.names)]
-    if not _is_same_index(names, _put_names(pandas, parts)):
+    if not _is_same_index(names, _make_names(pandas, parts)):
         _refuse("the names of its columns would not arrive as they are")
     return parts
 
 
-def _put_names(pandas: Any, parts: Any) -> Any:
+def _put_names(restorer: Any, pandas: Any, parts: Any) -> Any:
+    labels, _, names = a_list(parts, 3, 3)
+    if type(labels) is not range:  # pandas looks for those that are the same
+        for level in zip(*[label if type(label) is tuple else (label,)
+                           for label in a_list(labels)]):
+            restorer.keys(list(level))
+    return _make_names(pandas, parts)
+
+
+def _make_names(pandas: Any, parts: Any) -> Any:
     labels, dtype, names = a_list(parts, 3, 3)
     if type(labels) is range:
         return pandas.RangeIndex(labels, name=a_list(names, 1, 1)[0])
     several = len(a_list(names, 1)) > 1
+    if not several and not _check_name_of_type(dtype).startswith(_OF_TEXTS) \
+            and str in map(type, a_list(labels)):
+        raise Malformed("a text where there is none")  # of which dates would be guessed
     for label in a_list(labels):
         # What has a length is unrolled.
         for part in label if several and type(label) is tuple else (label,):
@@ -251,7 +388,7 @@ def _put_names(pandas: Any, parts: Any) -> Any:
                 raise Malformed("not the name of a column")
     if several:
         return pandas.MultiIndex.from_tuples(labels, names=names)
-    return pandas.Index(labels, dtype=a_text(dtype), name=names[0])
+    return pandas.Index(labels, dtype=dtype, name=names[0])
 
 
 def _is_same_index(one: Any, other: Any) -> bool:
@@ -263,23 +400,56 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other or one != one and other != other)
 
 
-def _put_frame(pandas: Any, content: List[Any]) -> Any:
+def _put_frame(restorer: Any, pandas: Any, content: List[Any]) -> Any:
     data, freq, names = a_list(content, 3, 3)
-    frame = _read_arrow(_arrow(), data).to_pandas()
+    pyarrow = _arrow()
+    table = _read_arrow(restorer, pyarrow, data)
+    of_text = NUMBER if hasattr(pandas, "StringDtype") and pandas.Series([""]).dtype != object \
+        else OBJECT
+    size = sum([_size_in_pandas(pyarrow.types, chunk, of_text)
+                for column in table.columns for chunk in column.chunks])
+    if size > MAX_GROWTH * len(data):
+        raise Malformed("more values than data")
+    restorer.weigh_more(max(0, size - len(data)))
+    frame = table.to_pandas()
     if type(frame) is not pandas.DataFrame:
         raise Malformed("not a table")
     if freq is not None:
-        frame.index.freq = a_text(freq)
-    return frame.set_axis(_put_names(pandas, names), axis=1)
+        if len(a_text(freq)) > MAX_FREQ:
+            raise Malformed("not a frequency")
+        frame.index.freq = freq
+    return frame.set_axis(_put_names(restorer, pandas, names), axis=1)
+
+
+def _size_in_pandas(types: Any, array: Any, of_text: int) -> int:
+    """Bytes that a part of a column takes there, roughly."""
+    kind, each = array.type, OBJECT
+    inside: List[Any] = []
+    if types.is_nested(kind):
+        each = HOLDER
+        inside = [array.keys, array.items] if types.is_map(kind) else \
+            [array.field(number) for number in range(kind.num_fields)] \
+            if types.is_struct(kind) else [array.values]
+    elif types.is_dictionary(kind):
+        each, inside = NUMBER, [array.dictionary]
+    elif types.is_boolean(kind) and not array.null_count:
+        each = 1
+    elif any([is_one(kind) for is_one in (
+            types.is_integer, types.is_floating, types.is_boolean, types.is_null,
+            types.is_timestamp, types.is_duration)]) or hasattr(kind, "storage_type"):
+        each = NUMBER
+    elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        each = of_text
+    return each * len(array) + sum([_size_in_pandas(types, one, of_text) for one in inside])
 
 
 def _take_series(pandas: Any, series: Any) -> List[Any]:
     return [*_take_frame(pandas, series.to_frame("values")), series.name]
 
 
-def _put_series(pandas: Any, content: List[Any]) -> Any:
+def _put_series(restorer: Any, pandas: Any, content: List[Any]) -> Any:
     *frame, name = a_list(content, 4, 4)
-    series = _put_frame(pandas, frame)["values"]
+    series = _put_frame(restorer, pandas, frame)["values"]
     series.name = name
     return series
 
@@ -288,11 +458,11 @@ def _take_timestamp(pandas: Any, stamp: Any) -> List[Any]:
     return [int(stamp.asm8.view("i8")), stamp.unit, stamp.fold, stamp.tz]
 
 
-def _put_timestamp(pandas: Any, content: List[Any]) -> Any:
+def _put_timestamp(restorer: Any, pandas: Any, content: List[Any]) -> Any:
     count, unit, fold, zone = a_list(content, 4, 4)
-    stamp = pandas.Timestamp(a_whole(count), unit=a_text(unit)).as_unit(unit)
-    if zone is not None:
-        stamp = stamp.tz_localize("UTC").tz_convert(zone)
+    if unit not in _UNITS or zone is not None and not isinstance(zone, datetime.tzinfo):
+        raise Malformed("not a time")
+    stamp = pandas.Timestamp(a_whole(count), unit=unit, tz=zone).as_unit(unit)
     if stamp.fold != a_whole(fold):
         stamp = stamp.replace(fold=fold)
     return stamp
@@ -302,9 +472,11 @@ def _take_timedelta(pandas: Any, delta: Any) -> List[Any]:
     return [int(delta.asm8.view("i8")), delta.unit]
 
 
-def _put_timedelta(pandas: Any, content: List[Any]) -> Any:
+def _put_timedelta(restorer: Any, pandas: Any, content: List[Any]) -> Any:
     count, unit = a_list(content, 2, 2)
-    return pandas.Timedelta(a_whole(count), unit=a_text(unit)).as_unit(unit)
+    if unit not in _UNITS:
+        raise Malformed("not a span of time")
+    return pandas.Timedelta(a_whole(count), unit=unit).as_unit(unit)
 
 
 # ------------------------------------------------------------------------------------- polars
@@ -316,13 +488,33 @@ def _take_polars(polars: Any, frame: Any) -> List[Any]:
     stream = io.BytesIO()
     frame.write_ipc_stream(stream)
     _check_stream(stream.getvalue())
+    _check_dtypes(frame.dtypes)
     return [stream.getvalue()]
 
 
-def _put_polars(polars: Any, content: List[Any]) -> Any:
+def _put_polars(restorer: Any, polars: Any, content: List[Any]) -> Any:
     data, = a_list(content, 1, 1)
-    _check_stream(data)
-    return polars.read_ipc_stream(io.BytesIO(data), use_pyarrow=False)
+    # Its own reader takes what was bent for what it is, and then ends the process.
+    pyarrow = _arrow()
+    stream = io.BytesIO(_written(pyarrow, _read_arrow(restorer, pyarrow, data)))
+    frame = polars.read_ipc_stream(stream, use_pyarrow=False)
+    _check_dtypes(frame.dtypes)
+    return frame
+
+
+def _put_polars_series(restorer: Any, polars: Any, content: List[Any]) -> Any:
+    return _put_polars(restorer, polars, content).to_series()
+
+
+def _check_dtypes(dtypes: Sequence[Any]) -> None:
+    """Refuse time zones that are not known here: they are looked for when a value is used."""
+    for dtype in dtypes:
+        zone = getattr(dtype, "time_zone", None)
+        if zone is not None:
+            _check_zone(zone)
+        inner = getattr(dtype, "inner", None)
+        _check_dtypes([field.dtype for field in getattr(dtype, "fields", ())]
+                      if inner is None else [inner])
 
 
 # -------------------------------------------------------------------------------------- torch
@@ -336,7 +528,7 @@ def _take_tensor(torch: Any, tensor: Any) -> List[Any]:
     return [str(tensor.dtype).partition(".")[2], list(tensor.shape), tensor.requires_grad, data]
 
 
-def _put_tensor(torch: Any, content: List[Any]) -> Any:
+def _put_tensor(restorer: Any, torch: Any, content: List[Any]) -> Any:
     name, shape, grad, data = a_list(content, 4, 4)
     dtype = getattr(torch, a_text(name), None)
     sizes = wholes(shape, 0, MAX_DIMENSIONS)
@@ -360,9 +552,9 @@ LIBRARIES = (
     Library("polars", "DataFrame", _take_polars, _put_polars),
     Library("polars", "Series",
             lambda polars, series: _take_polars(polars, series.to_frame()),
-            lambda polars, content: _put_polars(polars, content).to_series()),
+            _put_polars_series),
     Library("pyarrow", "Table", lambda pyarrow, table: [_write_arrow(pyarrow, table)],
-            lambda pyarrow, content: _read_arrow(pyarrow, *a_list(content, 1, 1))),
+            _put_table),
     Library("pyarrow", "RecordBatch", _take_batch, _put_batch),
     Library("pyarrow", "ChunkedArray", _take_chunks, _put_chunks),
     Library("torch", "Tensor", _take_tensor, _put_tensor),

@@ -131,7 +131,7 @@ def _shallow(brackets: bytes) -> bytes:
     return brackets
 
 
-def _levels(brackets: bytes) -> List[int]:
+def levels_of(brackets: bytes) -> List[int]:
     """How many more containers are open before each of them, and behind the last."""
     steps = memoryview(brackets.translate(_TO_STEPS)).cast("b")
     return list(itertools.accumulate(steps, initial=0))
@@ -190,7 +190,7 @@ class _Reader:
         brackets = brackets_of(piece)
         left = _shallow(brackets)
         if len(self._stack) + 2 * TURNS + len(left) > FEW:
-            levels = _levels(brackets)
+            levels = levels_of(brackets)
             self._check(len(self._stack) + max(levels))
             left = _unmatched(brackets, levels)
         opening = left.lstrip(b"]}").decode()

@@ -65,6 +65,9 @@ USUAL_COMPARED = 8
 # Fractions with the same hash, as far as numerator and denominator alone decide. Later Pythons keep
 # the hashes of 16,384 fractions for the whole process, and compare each new one with all of those.
 MAX_FRACTIONS = 100
+# Tables of pandas and the like that a message may hold, and bytes of one that counts for nothing:
+# to make one takes up to a millisecond, however small it is.
+MAX_TABLES, LARGE_TABLE = 512, 4096
 # Containers of JSON in each other that the parser and the encoder may go through on any stack, and
 # levels of values that the packer may.
 SAFE_DEPTH = 32
@@ -821,6 +824,7 @@ class _Restorer:
         self._size = size
         self._borrow = borrow
         self._division = self._compared = 0
+        self._tables = 0.0
         self._fractions: Dict[int, Any] = {}
         self.types = Types(size)
         self.combinations = Combinations(size)
@@ -888,6 +892,12 @@ class _Restorer:
             first.add(parts)
             if len(first) > MAX_FRACTIONS:
                 raise Lacking("more fractions of one hash arrived than can be compared in time")
+
+    def table(self, size: int) -> None:
+        """Refuse one of very many small tables."""
+        self._tables += max(0.0, 1 - size / LARGE_TABLE)
+        if self._tables > MAX_TABLES:
+            raise Lacking("more small tables arrived than can be made in time")
 
     def keys(self, keys: List[Any]) -> List[Any]:
         """Refuse keys that would have to be compared with each other for too long.

@@ -16,6 +16,7 @@ import net
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import registered, values
 from net.wire.values import unpack
+from processes import run_python
 from travel import as_result
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -320,6 +321,160 @@ def test_names_of_columns_are_not_unrolled(pandas):
             {"!bytes": base64.b64encode(frame).decode()}, None, [labels, "int64", names]]]}
         with pytest.raises(ProtocolError, match="not the name of a column"):
             unpack(json.dumps(tree).encode(), True)
+
+
+def as_frame(data, labels=None, dtype="int64", names=None):
+    """What a stranger sends of a table of Arrow with the columns 0, 1, ..."""
+    count = 1 if labels is None else len(labels)
+    tree = {"!library": ["pandas", "DataFrame", [
+        {"!bytes": base64.b64encode(data).decode()}, None,
+        [list(range(count)) if labels is None else labels, dtype, names or [None]]]]}
+    return unpack(json.dumps(tree).encode(), True)
+
+
+def as_value(module, *content):
+    return unpack(json.dumps({"!library": [module, *content]}).encode(), True)
+
+
+ELSEWHERE = ["dateutil//etc/passwd", "dateutil/../../etc/passwd", "/etc/passwd", "os/path", "a/b/c"]
+NOT_KNOWN = "time zone .* arrived, but is not known"
+
+
+@pytest.mark.parametrize("zone", ELSEWHERE)
+def test_a_table_names_no_file_as_its_time_zone(pandas, zone):
+    """pandas opens any file, and imports any module below tzdata."""
+    pyarrow = pytest.importorskip("pyarrow")
+    time = pyarrow.timestamp("ns", tz=zone)
+    for column in (pyarrow.array([1], time), pyarrow.array([[1]], pyarrow.list_(time)),
+                   pyarrow.array([{"a": 1}], pyarrow.struct([("a", time)])),
+                   pyarrow.DictionaryArray.from_arrays([0], pyarrow.array([1], time))):
+        data = of_arrow(pyarrow, pyarrow.table({"column 0": column}))
+        for read in (as_frame, lambda data: as_value(
+                "pyarrow", "Table", [{"!bytes": base64.b64encode(data).decode()}])):
+            with pytest.raises(ValueNotSupported, match=NOT_KNOWN):
+                read(data)
+    plain = of_arrow(pyarrow, pyarrow.table({"column 0": [1]}))
+    with pytest.raises(ValueNotSupported, match=NOT_KNOWN):
+        as_frame(plain, [1], f"datetime64[ns, {zone}]")
+    with pytest.raises(ProtocolError, match="not a time"):
+        as_value("pandas", "Timestamp", [0, "ns", 0, zone])
+
+
+def told_otherwise(pyarrow, pandas, change):
+    """A table of which pandas has said something else."""
+    table = pyarrow.Table.from_pandas(pandas.DataFrame({"column 0": [1]}))
+    told = json.loads(table.schema.metadata[b"pandas"])
+    table = change(table, told) or table
+    return of_arrow(pyarrow, table.replace_schema_metadata({b"pandas": json.dumps(told)}))
+
+
+@pytest.mark.parametrize("name, problem", [
+    ("datetime64[ns, dateutil//etc/passwd]", ValueNotSupported), ("S999999999", ProtocolError),
+    ("Sparse[int, __import__('os')]", ProtocolError), ("x" * 1000, ProtocolError)])
+def test_what_pandas_says_of_columns_names_known_types_only(pandas, name, problem):
+    pyarrow = pytest.importorskip("pyarrow")
+    data = told_otherwise(pyarrow, pandas,
+                          lambda table, told: told["columns"][0].update(numpy_type=name))
+    with pytest.raises(problem, match="not the name of a type|" + NOT_KNOWN):
+        as_frame(data)
+
+
+def test_names_of_columns_are_not_evaluated_unless_they_are_plain_tuples(pandas):
+    """A few thousand signs in one ended a thread with a small stack, and the process with it."""
+    pyarrow = pytest.importorskip("pyarrow")
+
+    def change(table, told):
+        told["column_indexes"] *= 2
+        return table.rename_columns(["-" * 300 + "1"])
+
+    with pytest.raises(ProtocolError, match="not the name of a column in several levels"):
+        as_frame(told_otherwise(pyarrow, pandas, change))
+    frame = pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("a", 1), ("b", 2)]))
+    table = pyarrow.Table.from_pandas(frame)
+    assert as_result(table).equals(table)
+
+
+def test_a_frame_is_not_larger_than_its_data_allows(pandas):
+    """Dicts within dicts took 2,400 times as much memory, for which no room was asked."""
+    pyarrow = pytest.importorskip("pyarrow")
+    kind, value = pyarrow.int8(), 1
+    for _ in range(12):
+        kind, value = pyarrow.struct([("a", kind)]), {"a": value}
+    data = of_arrow(pyarrow, pyarrow.table({"column 0": pyarrow.array([value] * 3000, kind)}))
+    with pytest.raises(ProtocolError, match="more values than data"):
+        as_frame(data)
+    asked: list = []
+    text = of_arrow(pyarrow, pyarrow.table({"column 0": pyarrow.array([[]] * 30_000,
+                                                                      pyarrow.list_(kind))}))
+    tree = {"!library": ["pandas", "DataFrame", [{"!bytes": 0}, None, [[0], "int64", [None]]]]}
+    unpack(json.dumps(tree).encode(), True, [text], charge=asked.append)
+    assert sum(asked) > 30_000 * 100
+
+
+def test_names_of_one_hash_are_not_compared_without_end(pandas):
+    pyarrow = pytest.importorskip("pyarrow")
+    labels = [{"!tuple": [number * (2 ** 61 - 1), 1]} for number in range(9000)]
+    with pytest.raises(ValueNotSupported, match="more keys of one hash arrived"):
+        as_frame(of_arrow(pyarrow, pyarrow.table({"column 0": [1]})), labels, "object", ["a", "b"])
+
+
+def test_texts_are_not_taken_for_dates(pandas):
+    pyarrow = pytest.importorskip("pyarrow")
+    with pytest.raises(ProtocolError, match="a text where there is none"):
+        as_frame(of_arrow(pyarrow, pyarrow.table({"column 0": [1]})), ["1 jan 99"],
+                 "datetime64[ns]")
+
+
+def test_many_small_tables_are_more_than_can_be_made_in_time():
+    pyarrow = pytest.importorskip("pyarrow")
+    data = base64.b64encode(of_arrow(pyarrow, pyarrow.table({"n": [1]}))).decode()
+    one = {"!library": ["pyarrow", "Table", [{"!bytes": data}]]}
+    assert len(unpack(json.dumps([one] * 400).encode(), True)) == 400
+    with pytest.raises(ValueNotSupported, match="more small tables arrived than can be made"):
+        unpack(json.dumps([one] * 1000).encode(), True)
+
+
+BENT = """
+import io, random, sys
+import polars
+from net.errors import NetError
+from net.wire.values import unpack
+chance = random.Random(1)
+stream = io.BytesIO()
+polars.DataFrame({"i": [1, None], "s": ["a", "\u00e4"], "l": [[1, 2], []], "b": [b"x" * 20, b""],
+                  "k": polars.Series(["u", "v"], dtype=polars.Categorical)}
+                 ).write_ipc_stream(stream)
+for _ in range(600):
+    data = bytearray(stream.getvalue())
+    for _ in range(chance.randint(1, 4)):
+        data[chance.randrange(len(data))] = chance.choice((0, 1, 127, 128, 255))
+    try:
+        found = unpack(b'{"!library":["polars","DataFrame",[{"!bytes":0}]]}', True, [bytes(data)])
+        repr(found), found.rows()
+    except NetError:
+        pass
+print("fine")
+"""
+
+
+def test_a_bent_table_of_polars_does_not_end_the_process():
+    """Its own reader does, by what Rust calls a panic."""
+    pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    done = run_python("-c", BENT)
+    assert done.stdout == "fine\n", (done.returncode, done.stderr[-300:])
+
+
+def test_what_a_signal_handler_raises_in_a_library_is_never_taken_for_a_broken_message(monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+
+    def interrupted(*args: Any) -> None:
+        raise TimeoutError("of the application")
+
+    data = of_arrow(pyarrow, pyarrow.table({"n": [1]}))
+    monkeypatch.setattr(pyarrow.ipc, "open_stream", interrupted)
+    with pytest.raises(TimeoutError, match="of the application"):
+        as_value("pyarrow", "Table", [{"!bytes": base64.b64encode(data).decode()}])
 
 
 def test_a_library_that_is_not_loaded_is_named(monkeypatch):
