@@ -14,7 +14,7 @@ class Caller(NamedTuple):
     """The peer that made the running call.
 
     :ivar address: ``(host, port)`` that the call came from; not where that peer serves.
-    :ivar group: the group of the caller's certificate, or, in open mode, the one that it claims;
+    :ivar group: the group that the caller claims, or, under certificates, that of its certificate;
         None for no group.
     :ivar instance: the random id of the calling process, as it says of itself and as ``net.info``
         gives it; None if it does not say, and for the publisher of an event.

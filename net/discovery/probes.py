@@ -462,7 +462,8 @@ class Probe:
 
         self.deadline = monotonic() + SECURED_SECONDS
         self._tls = tls.Session(credentials, self.candidate.address, server=False)
-        self._tls.write(encode_preface(to=destination(self.sock, self.candidate.address)))
+        self._tls.write(encode_preface(
+            settings.group, to=destination(self.sock, self.candidate.address)))
         return bytes(self._tls.output())
 
     def _decrypted(self, piece: bytes) -> bytes:
@@ -548,7 +549,7 @@ class Probe:
                 raise ProtocolError(address, "a reply to another request")
             facts = decode_reply(event, address, address, INFO)
             if self._tls is not None and type(facts) is dict:
-                facts["group"] = self._tls.group  # what its certificate says, not what it claims
+                facts["group"] = self._tls.group(facts.get("group"))
             self._sweep.answered(self, facts)
         elif ended and not self.data and self._tls is None:
             self._sweep.ask_again(self, legacy.BASE64)

@@ -238,8 +238,9 @@ class PublisherConnection(Receiver):
         found = {name: facts.get(name) for name in ("group", "hub")} if type(facts) is dict else {}
         if type(found.get("group")) is not str:
             found["group"] = None
-        # What a certificate says counts more than what a peer says of itself.
-        found["group"] = getattr(self._channel.stream, "group", found["group"])
+        stream = self._channel.stream
+        assert stream is not None
+        found["group"] = stream.group(found["group"])
         return found
 
     def _note_refusal(self, pair: Pair, frame: Frame) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import datetime
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from ..errors import SettingError
 
@@ -44,10 +44,10 @@ class Leaf(NamedTuple):
     datagrams: bytes
 
 
-def make_leaf(secret: str, group: Optional[str]) -> Leaf:
-    """A new certificate under the authority of a secret.
+def make_leaf(secret: str) -> Leaf:
+    """A new certificate under the authority of a secret. It is shown to whoever connects, so it
+    says nothing of this process.
 
-    :param group: group that it attests.
     :raises SettingError: the library that this takes is not installed.
     """
     try:
@@ -65,9 +65,7 @@ def make_leaf(secret: str, group: Optional[str]) -> Leaf:
     authority = ec.derive_private_key(number, ec.SECP256R1())
     leaf = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app-net")])
-    parts = [x509.NameAttribute(NameOID.COMMON_NAME, PEER_NAME)]
-    if group is not None:
-        parts.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, group))
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PEER_NAME)])
 
     def certificate(subject: Any, public: Any) -> Any:
         builder = x509.CertificateBuilder(
@@ -79,7 +77,7 @@ def make_leaf(secret: str, group: Optional[str]) -> Leaf:
     root = certificate(issuer, authority.public_key()) \
         .add_extension(x509.BasicConstraints(True, 0), True) \
         .add_extension(_key_usage(x509, key_cert_sign=True, crl_sign=True), True)
-    own = certificate(x509.Name(parts), leaf.public_key()) \
+    own = certificate(subject, leaf.public_key()) \
         .add_extension(x509.BasicConstraints(False, None), True) \
         .add_extension(_key_usage(x509, digital_signature=True), True) \
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH,

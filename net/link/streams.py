@@ -111,6 +111,10 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             return None
 
+    def group(self, claimed: Optional[str]) -> Optional[str]:
+        """The group of the other side: what it claims, unless a certificate tells."""
+        return claimed
+
     @property
     def holds_data(self) -> bool:
         """Whether data was received that no selector knows of, because it waits in here."""

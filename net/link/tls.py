@@ -106,7 +106,7 @@ def _leaf_of_secret() -> Leaf:
         except ValueError as problem:
             raise SettingError(f"what NET_SECRET_FILE names {problem}") from None
     assert secret is not None  # only text that is none gives none
-    return make_leaf(secret.reveal(), settings.group)
+    return make_leaf(secret.reveal())
 
 
 def link_security(role: str) -> Dict[str, object]:
@@ -248,7 +248,6 @@ class Session:
     :param address: ``(host, port)`` of the other side.
     :ivar ready: whether the handshake has ended. A client knows that the server has taken its
         certificate only when something was received.
-    :ivar group: the group that the other side's certificate names, None for none.
     """
 
     def __init__(self, known: Credentials, address: Optional[Address], server: bool) -> None:
@@ -257,7 +256,9 @@ class Session:
         with fork_lock:
             self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=server)
         self.ready = False
-        self.group: Optional[str] = None
+        # What certificates of the application say; one that is made of a secret says nothing.
+        self._attests = known.datagram_key is None
+        self._attested: Optional[str] = None
         self._advice = known.advice
         self._address = address
         self._whose = "the caller's" if server else "its"
@@ -314,11 +315,15 @@ class Session:
         host = self._address[0] if self._address else ""
         if not is_for(certificate, host):
             raise self.error(f"{self._whose} certificate names neither {host} nor {PEER_NAME}")
-        self.group = group_of(certificate)
+        self._attested = group_of(certificate)
         for piece in self._waiting:
             self.tls.write(piece)
         self._waiting.clear()
         return True
+
+    def group(self, claimed: Optional[str]) -> Optional[str]:
+        """See :meth:`Stream.group`; once the handshake has ended."""
+        return self._attested if self._attests else claimed
 
     def _decrypted(self, data: bytes) -> bytes:
         self.incoming.write(data)
@@ -371,14 +376,10 @@ def group_of(certificate: Dict[str, Any]) -> Optional[str]:
 
 
 class TlsStream(Stream):
-    """A stream whose bytes travel encrypted; the rest is that of any stream.
-
-    :ivar group: the group that the other side's certificate names.
-    """
+    """A stream whose bytes travel encrypted; the rest is that of any stream."""
 
     def __init__(self, stream: Stream, session: Session) -> None:
         super().__init__(stream.sock)
-        self.group = session.group
         self._session = session
         # Received data that proves that the server has taken our certificate.
         self._confirmed = False
@@ -470,6 +471,9 @@ class TlsStream(Stream):
             self._left, self._counts = self._output(), len(part)
         self._left = self._left[super().send_some(self._left):]
         return 0 if self._left else self._counts
+
+    def group(self, claimed: Optional[str]) -> Optional[str]:
+        return self._session.group(claimed)
 
     @property
     def holds_data(self) -> bool:

@@ -204,10 +204,8 @@ class ServerConnection:
     def greet(self, preface: Preface) -> None:
         """It has brought a valid preface."""
         self.greeted = True
-        if self.terms.known is None:
-            # Only a claim of the caller; where there is a certificate, that counts.
-            self.context.caller = Caller(self.address, preface.group)
-        self.context.caller = self.context.caller._replace(instance=preface.instance)
+        self.context.caller = Caller(self.address, self.stream.group(preface.group),
+                                     instance=preface.instance)
         self.wait_for_request()
 
     def serve_secured(self, data: bytes, dispatch: Dispatch) -> None:
@@ -225,7 +223,6 @@ class ServerConnection:
                             partial(shaken, self, False))
         shaken(self, True)
         self.stream = stream
-        self.context.caller = Caller(self.address, stream.group)
         parser = PrefaceParser()
         preface: Optional[Preface] = None
         while preface is None:

@@ -199,7 +199,7 @@ def test_with_a_secret_no_clock_keeps_anybody_out(what: str):
     """Small computers start in 1970, and nobody knows how far a clock can be wrong."""
     from cryptography import x509
 
-    pem = getattr(make_leaf(SECRET, None), what)
+    pem = getattr(make_leaf(SECRET), what)
     made = x509.load_pem_x509_certificate(pem if isinstance(pem, bytes) else pem.encode())
     begin, end = ((made.not_valid_before_utc, made.not_valid_after_utc)
                   if hasattr(made, "not_valid_before_utc")  # cryptography 42
@@ -423,7 +423,7 @@ def test_without_a_place_for_a_short_file_a_secret_is_an_error_that_says_so(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(net.SettingError, match="TMPDIR.*No space left"):
-        tls._load_leaf(Full(), make_leaf(SECRET, None))
+        tls._load_leaf(Full(), make_leaf(SECRET))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -655,12 +655,22 @@ def test_under_certificates_the_group_is_that_of_the_certificate(peer_process, c
     assert call(peer, "render") == "rendered"
 
 
-def test_under_a_secret_the_group_in_the_preface_counts_for_nothing(secured: Service):
-    claim = encode_preface("render")
+def test_under_a_secret_the_group_is_what_the_caller_says(secured: Service):
     secured.server._dispatch._groups[encode_text("add")] = frozenset({"render"})
-    with pytest.raises(net.AuthenticationError, match="caller has none"):
-        exchange(secured, tls.credentials(), claim + ADD)
+    with pytest.raises(net.AuthenticationError, match="caller is of lighting"):
+        exchange(secured, tls.credentials(), encode_preface("lighting") + ADD)
     assert secured.ran == []
+    assert exchange(secured, tls.credentials(), encode_preface("render") + ADD) == 5
+
+
+def test_the_certificate_of_a_secret_tells_strangers_no_group(peer_process):
+    """A server shows it before the client has proved anything."""
+    peer = peer_process(APPLICATION, NET_SECRET=SECRET, NET_GROUP="hush-project")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with context.wrap_socket(socket.create_connection(peer.address, 10)) as sock:
+        shown = sock.getpeercert(True)
+    assert b"peer.app-net" in shown and b"hush-project" not in shown
 
 
 def test_the_old_dialect_belongs_to_no_group(peer_process):

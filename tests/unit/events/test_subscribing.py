@@ -92,7 +92,8 @@ class Connection:
 
     def __init__(self, network: Network, peer: Peer, session: Any, receiver: Any) -> None:
         self.place = ("198.51.100.9", next(self.numbers))
-        self.stream = SimpleNamespace(sock=SimpleNamespace(getsockname=lambda: self.place))
+        self.stream = SimpleNamespace(sock=SimpleNamespace(getsockname=lambda: self.place),
+                                      group=lambda claimed: claimed)
         self.closed = False
         self.sent = 0
         self.paused = False
@@ -455,7 +456,7 @@ def test_a_certificate_tells_the_group(network, monkeypatch, attested, says, hea
     greet = Connection._greet
 
     def secured(connection: Any) -> None:
-        connection.stream.group = attested
+        connection.stream.group = lambda claimed: attested
         greet(connection)
 
     monkeypatch.setattr(Connection, "_greet", secured)

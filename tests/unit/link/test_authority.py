@@ -9,7 +9,7 @@ pytest.importorskip("cryptography")
 
 
 def test_the_key_of_datagrams_is_that_of_the_secret():
-    one, same, other = (make_leaf(secret, None) for secret in
+    one, same, other = (make_leaf(secret) for secret in
                         ("correct horse battery", "correct horse battery", "correct horse batterY"))
     assert one.datagrams == same.datagrams != other.datagrams
     assert len(one.datagrams) == 32
