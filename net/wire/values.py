@@ -62,6 +62,8 @@ FEW_KEYS = 16
 # the same hash.
 MAX_COMPARED = 1 << 24
 USUAL_COMPARED = 8
+# Frozensets within each other in a key that has the hash of another one.
+MAX_SETS = 6
 # Fractions with the same hash, as far as numerator and denominator alone decide. Later Pythons keep
 # the hashes of 16,384 fractions for the whole process, and compare each new one with all of those.
 MAX_FRACTIONS = 100
@@ -903,8 +905,11 @@ class _Restorer:
         """Refuse keys that would have to be compared with each other for too long.
 
         A set or a dict compares each with all before that have the same hash, and numbers are
-        easily chosen so that they have.
+        easily chosen so that they have. To compare two frozensets of one hash takes twice as long
+        for each level of frozensets within: 88 levels would take for ever.
         """
+        if len(keys) > 1 and not SCALARS.issuperset(map(type, keys)):
+            self._check_sets(keys)
         if len(keys) > FEW_KEYS and not STRING.issuperset(map(type, keys)):
             hashes = list(map(hash, keys))
             if len(set(hashes)) < len(hashes):
@@ -914,6 +919,23 @@ class _Restorer:
                 if self._compared > MAX_COMPARED:
                     raise Lacking("more keys of one hash arrived than can be compared in time")
         return keys
+
+    @staticmethod
+    def _check_sets(keys: List[Any]) -> None:
+        """Refuse keys of one hash with frozensets within frozensets, and so on."""
+        counts = Counter(map(hash, keys))
+        if len(counts) == len(keys):
+            return
+        left = [(key, 0) for key in keys if counts[hash(key)] > 1]
+        while left:
+            value, levels = left.pop()
+            inside = look_inside(value)
+            if inside is None:
+                continue
+            levels += type(value) is frozenset
+            if levels > MAX_SETS:
+                raise Lacking("more frozensets within each other arrived than can be compared")
+            left += [(one, levels) for one in inside]
 
     def lent(self, content: Any) -> Any:
         """What stands for a value that the other side lends."""

@@ -416,6 +416,27 @@ def test_keys_with_the_same_hash_travel_as_far_as_they_come_by_themselves():
         assert as_result(value) == value
 
 
+@each("kind", ['{"!set":[@]}', '{"!dict":[@]}', '{"!frozenset":[@]}', '{"!counter":[@]}'])
+@each("around", ['{"!frozenset":[@]}', '{"!frozenset":[{"!tuple":[@]}]}',
+                 '{"!frozenset":[{"!value":{"class":"travel.Frozen","name":@}}]}'])
+def test_frozensets_within_frozensets_of_one_hash_are_not_compared(kind, around):
+    """Each level takes twice as long: 8 KB froze a process for ever."""
+    def nested(number: int, levels: int) -> str:
+        text = str(number)
+        for _ in range(levels):
+            text = around.replace("@", text)
+        return text
+
+    def keys(levels: int) -> bytes:
+        between = ",0," if "dict" in kind or "counter" in kind else ","
+        text = between.join([nested(number * (2 ** 61 - 1), levels) for number in (1, 2, 3)])
+        return kind.replace("@", text + between[:-1]).encode()
+
+    assert len(unpack(keys(2), True)) == 3
+    with pytest.raises(ValueNotSupported, match="more frozensets within each other"):
+        unpack(keys(12), True)
+
+
 def test_fractions_that_are_the_same_or_nearly_so_travel():
     value = [fractions.Fraction(-number % 3 - 2, 3) for number in range(1000)]
     assert as_result([value, value]) == [value, value]
