@@ -923,10 +923,11 @@ class _Restorer:
     @staticmethod
     def _check_sets(keys: List[Any]) -> None:
         """Refuse keys of one hash with frozensets within frozensets, and so on."""
-        counts = Counter(map(hash, keys))
+        hashes = list(map(hash, keys))
+        counts = Counter(hashes)
         if len(counts) == len(keys):
             return
-        left = [(key, 0) for key in keys if counts[hash(key)] > 1]
+        left = [(key, 0) for key, one in zip(keys, hashes) if counts[one] > 1]
         while left:
             value, levels = left.pop()
             inside = look_inside(value)

@@ -526,3 +526,10 @@ def test_bits_that_a_flag_cannot_have_are_lacking_and_cost_nothing(flags, name, 
     with pytest.raises(ValueNotSupported, match="unknown bits"):
         unpack(f'{{"!value":{{"class":"{name}","value":{{"!int":"{value}"}}}}}}'.encode(), True)
     assert time.perf_counter() - started < patience(1)
+
+
+@each("text", ['{"!set":[[1],[2]]}', '{"!frozenset":[[1],{"!frozenset":[]}]}',
+               '{"!dict":[[1],{"!set":[]}]}', '{"!set":[%s]}' % ",".join(["[1]"] * 50)])
+def test_keys_without_a_hash_are_no_value(text):
+    with pytest.raises(ProtocolError):
+        unpack(text.encode(), True)
