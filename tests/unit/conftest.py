@@ -5,12 +5,12 @@ import asyncio
 import gc
 import os
 import sys
-import threading
 from typing import Iterator
 
 import hypothesis
 import pytest
 
+from loops import running_asyncio
 from net.settings import Settings, settings
 
 # Machines differ in speed, and no test may depend on it; in CI a run says the same each time.
@@ -56,10 +56,5 @@ def only_what_is_new() -> None:
 @pytest.fixture
 def asyncio_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A loop that runs in a thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with running_asyncio() as loop:
+        yield loop

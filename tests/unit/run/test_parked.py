@@ -11,6 +11,7 @@ import pytest
 import memory
 import net
 from each import each
+from loops import running_asyncio, start_asyncio
 from net.context import current
 from net.dispatch import Dispatch
 from net.errors import CallTimeout, PeerBusy
@@ -117,13 +118,8 @@ def iter_of(count: int) -> Iterator[int]:
 
 @pytest.fixture
 def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with running_asyncio() as loop:
+        yield loop
 
 
 @pytest.fixture
@@ -393,15 +389,12 @@ def test_a_server_may_close_while_its_loop_is_held_up(server, client, functions)
 
 def test_a_server_may_close_after_its_loop(functions, monkeypatch):
     monkeypatch.setattr(server_module, "TICK", 60)  # it does not find that out before
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
+    loop, stop = start_asyncio()
     functions.dispatch._coroutines = lambda: loop
     served = serve(functions.dispatch)
     with Raw(served.address, PREFACE) as client:
         park(served, client)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        stop()
         loop.close()
         served.close()
         until(lambda: not threads_of(served))
@@ -409,15 +402,12 @@ def test_a_server_may_close_after_its_loop(functions, monkeypatch):
 
 def test_a_loop_that_has_ended_holds_up_nothing(functions, monkeypatch, other_loop):
     monkeypatch.setattr(server_module, "TICK", 0.02)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
+    loop, stop = start_asyncio()
     functions.dispatch._coroutines = lambda: loop
     served = serve(functions.dispatch)
     with Raw(served.address, PREFACE) as client:
         park(served, client)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        stop()
         assert ask(client, "local", 5) == 5
         loop.close()
         with pytest.raises(PeerBusy, match="the event loop of that function is closed"):
