@@ -212,18 +212,15 @@ def _begin(context: Optional[Context], function: Callable[..., Any], args: Any,
 
 
 def run_coroutine(loop: AbstractEventLoop, context: Optional[Context],
-                  coroutine: Coroutine[Any, Any, Any],
-                  finish: Optional[Callable[[Any], Any]] = None) -> Any:
+                  coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine on a loop, and wait for what it returns or raises. Cancelling the call
     cancels it.
 
-    :param finish: makes the result of what it returns: called in the loop, unless the coroutine
-        was cancelled, and when it no longer can be.
     :raises NotTaken: the loop is closed; the coroutine did not run.
     :raises CallCancelled: its caller no longer waits.
     :raises CallTimeout: its time is over.
     """
-    return begin_coroutine(loop, coroutine, finish).wait(context)
+    return begin_coroutine(loop, coroutine).wait(context)
 
 
 def begin_coroutine(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
@@ -246,7 +243,8 @@ class Run:
     """A coroutine that runs on a loop, and for which a thread waits. Two futures in a chain, as
     :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time.
 
-    :param finish: see :func:`run_coroutine`.
+    :param finish: makes the result of what it returns: called in the loop, unless the coroutine
+        was cancelled, and when it no longer can be.
     :param keep: called when it has ended, in the thread that has ended it. If it says True, the
         thread that waits sleeps on until :meth:`release`.
     :ivar value: what it has returned, as ``finish`` has left it; None where it has not.

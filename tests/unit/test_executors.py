@@ -13,7 +13,7 @@ import pytest
 
 import net
 from net.context import Caller, Context
-from net.executors import NotTaken, run_coroutine
+from net.executors import NotTaken, begin_coroutine, run_coroutine
 
 #: Seconds that are never over.
 LONG = 60
@@ -47,7 +47,7 @@ async def value() -> Any:
 
 @pytest.mark.parametrize("finish", [None, lambda found: (found, threading.get_ident())])
 def test_it_gives_what_the_coroutine_returns(asyncio_loop, context, finish):
-    found = run_coroutine(asyncio_loop, context, value(), finish)
+    found = begin_coroutine(asyncio_loop, value(), finish).wait(context)
     assert found == [5] if finish is None else found[0] == [5] and found[1] != threading.get_ident()
     assert run_coroutine(asyncio_loop, None, value()) == [5]
 
@@ -60,9 +60,9 @@ def test_it_raises_what_the_coroutine_raises_and_the_loop_goes_on(asyncio_loop, 
     def finish(found: Any) -> None:
         raise error("it")
     with pytest.raises(error, match="it"):
-        run_coroutine(asyncio_loop, context, fail(), finish)
+        begin_coroutine(asyncio_loop, fail(), finish).wait(context)
     with pytest.raises(error, match="it"):
-        run_coroutine(asyncio_loop, context, value(), finish)
+        begin_coroutine(asyncio_loop, value(), finish).wait(context)
     assert run_coroutine(asyncio_loop, context, value()) == [5]
 
 
@@ -91,7 +91,8 @@ def test_what_was_raised_holds_nothing_once_it_is_forgotten(asyncio_loop, contex
 def test_a_call_that_is_given_up_ends_its_coroutine_and_finishes_nothing(asyncio_loop, context):
     endless, finished = Endless(), []
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(run_coroutine, asyncio_loop, context, endless(), finished.append)
+        waiting = pool.submit(begin_coroutine(asyncio_loop, endless(), finished.append).wait,
+                              context)
         assert endless.began.wait(LONG)
         context.cancel()
         assert isinstance(waiting.exception(LONG), net.CallCancelled)
@@ -178,8 +179,9 @@ def test_it_may_end_and_be_given_up_at_the_same_time(asyncio_loop):
     with ThreadPoolExecutor(1) as pool:
         for _ in range(200):
             context, finished = Context(Caller(None, None)), []
-            waiting = pool.submit(run_coroutine, asyncio_loop, context, value(),
+            run = begin_coroutine(asyncio_loop, value(),
                                   lambda found: finished.append(found) or "finished")
+            waiting = pool.submit(run.wait, context)
             context.cancel()
             error = waiting.exception(LONG)
             assert isinstance(error, net.CallCancelled) if error is not None else \
