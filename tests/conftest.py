@@ -65,8 +65,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Let no collection of garbage look through the thousands of tests again and again."""
     if hasattr(gc, "freeze"):  # PyPy has none
+        if "hypothesis" in sys.modules:
+            _run_a_property()
         gc.collect()
         gc.freeze()
+
+
+def _run_a_property() -> None:
+    """What hypothesis keeps for all properties, it makes with the first one. It asks the garbage
+    collector then who holds that, and is told of nobody if the holder is frozen already."""
+    from hypothesis import given, strategies
+
+    @given(strategies.none())
+    def holds(nothing: None) -> None:
+        pass
+    holds()
 
 
 @pytest.fixture(scope="session")
