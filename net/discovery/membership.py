@@ -449,6 +449,10 @@ class Membership:
         if address in self.members:
             self._check(address, now, tell=tell)
 
+    def look_at(self, address: Address, now: float) -> None:
+        """Ask an address that a peer names, and that is not listed."""
+        self._hint(address, address[0], now)
+
     def sum(self) -> Tuple[int, int]:
         """How many peers are listed, and the sum of their instances, this one included."""
         if not self.watching:

@@ -5,9 +5,9 @@ claims; its claims only serve to tell two addresses of one peer from two peers.
 """
 from __future__ import annotations
 
-from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from ..link.addresses import is_link_local
+from ..link.addresses import is_link_local, socket_address
 from ..link.tcp import is_own_address
 from ..settings import is_loopback, settings
 from ..errors import Address
@@ -103,6 +103,22 @@ def is_claimed(answer: Answer) -> bool:
     """Whether a peer has answered at the address that it claims for itself."""
     host, port = answer.address
     return (without_zone(host), port) == (answer.facts.get("host"), answer.facts.get("port"))
+
+
+def better_address(answer: Answer) -> Optional[Address]:
+    """The address that a peer claims for itself, if it has answered at another one; None as well
+    for what is no numeric address that means the same everywhere."""
+    facts = answer.facts
+    if not isinstance(facts, dict) or is_claimed(answer):
+        return None
+    host, port = facts.get("host"), facts.get("port")
+    if type(host) is not str or type(port) is not int or is_link_local(host):
+        return None
+    try:
+        socket_address((host, port))
+    except (OSError, ValueError):
+        return None
+    return host, port
 
 
 def _rank(answer: Answer) -> Tuple[bool, bool, float]:

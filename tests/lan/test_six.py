@@ -319,6 +319,27 @@ def test_peers_that_come_go_and_die_are_known_and_heard(changing):
     assert ask(here, "[change for change, host in told]") == ["came", "came", "left", "left"]
 
 
+def test_a_peer_is_known_by_the_address_that_it_names_though_answers_from_there_are_lost(
+        build, search, firewall):
+    with build(2, four=False, six=ULA) as lan:
+        here, there = lan.hosts
+        here.block("input udp fd77:5::1")
+        there = there.peer(WATCHER)
+        assert search(here)["peers"] == places(2)
+        watcher = here.peer(WATCHER)
+        lists(watcher, "fd77:5::2")
+        hears(there, watcher, 1000)
+        # What asks in the background does not look further than the first answer.
+        watcher.execute("net.peers(refresh=True)")
+        assert ask(watcher, "told") == [("came", "fd77:5::2")]
+        watcher.stop()
+        # Where nothing gets there, the other address will do.
+        here.unblock()
+        here.block("input udp fd77:5::1", "input tcp fd77:5::1")
+        assert search(here)["peers"] == ["[fe80::2%eth0]:3010"]
+        here.unblock()
+
+
 @pytest.fixture
 def pair(build: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Watchers on two hosts without IPv4 that know each other, and the host of the second."""

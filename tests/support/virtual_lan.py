@@ -182,13 +182,15 @@ class Host(Namespace):
             if find("nft"):
                 self._block_with_nft(direction, protocol, to)
             else:
-                match = ["-d", to] if "." in to else ["--dport", to.replace("-", ":")]
-                for tool in ["iptables"] + ["ip6tables"] * (self._six and "." not in to):
+                match = ["-d", to] if set(to) & set(".:") else ["--dport", to.replace("-", ":")]
+                for tool in ["iptables"] * (":" not in to) \
+                        + ["ip6tables"] * (self._six and "." not in to):
                     self.run(tool, "-w", "-A", direction.upper(), "-p", protocol, *match,
                              "-j", "DROP")
 
     def _block_with_nft(self, direction: str, protocol: str, to: str) -> None:
-        match = f"ip daddr {to} ip protocol {protocol}" if "." in to else f"{protocol} dport {to}"
+        match = f"{protocol} dport {to}" if not set(to) & set(".:") else \
+            f"{'ip6' if ':' in to else 'ip'} daddr {to} meta l4proto {protocol}"
         self.run("nft", "-f", "-", text=f"""
             table inet blocked {{
                 chain {direction} {{

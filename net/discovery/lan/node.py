@@ -46,6 +46,9 @@ SWEEP_LATER = 0.5
 MAX_PROBES = 256
 # Seconds that such an address may take.
 PROBE_SECONDS = 1.0
+# Seconds after which a peer is listed by the address that it has answered at, if nothing comes from
+# the one that it names.
+BETTER_SECONDS = 1.0
 
 
 class Node:
@@ -331,8 +334,17 @@ class Node:
         answer = self._decode_facts(heard)
         if answer is None:
             self.probe(heard.address)
-        else:
+            return
+        from ..merging import better_address  # only lists of peers need it
+
+        better = better_address(answer)
+        if better is None or heard.address in self.membership.members \
+                or better in self.membership.members or not self.reaches(better):
             self._listing.learn([answer])
+            return
+        # It is listed by the one that it names, here as everywhere, if it answers there, too.
+        self.membership.look_at(better, monotonic())
+        self._loop.call_later(BETTER_SECONDS, partial(self._listing.learn, [answer]))
 
     def lost(self, address: Address) -> None:
         self._listing.drop(address)

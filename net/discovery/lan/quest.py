@@ -24,6 +24,7 @@ from ..answers import Answer
 from ..membership import Heard
 from ..probes import TICK, Candidate, Sweep
 from ..finder import Search
+from ..merging import better_address
 from . import neighbours
 from .asker import Asker, Place, lan_places, this_host
 from .datagrams import EVERYWHERE_6, Seal
@@ -90,6 +91,8 @@ class LanQuest:
         self._interfaces: List[interfaces.Interface] = []
         self._chosen: List[interfaces.Interface] = []
         self._heard_beyond: Set[Address] = set()
+        # Addresses that peers name, which have answered at others only so far.
+        self._better: Set[Address] = set()
         # Own addresses that are not asked, and ports of this host at which no other peer can be in
         # IPv6.
         self._passed: Set[str] = set()
@@ -167,6 +170,9 @@ class LanQuest:
             return
         if heard.address[0] not in self._search.own:
             self._heard_beyond.add(heard.address)
+            better = better_address(answer)
+            if better is not None:
+                self._better.add(better)
         elif heard.flags & EVERYWHERE_6:
             self._taken.add(heard.address[1])
         self._search.found(answer)
@@ -176,6 +182,15 @@ class LanQuest:
         if beyond:
             self._heard_beyond.add(address)
         self._search.hint(address, "datagram" if beyond else "this host")
+
+    def _ask_better(self) -> None:
+        """Ask the addresses that peers name, where no answer has come from: each is listed by that
+        one, here as everywhere, if it answers there, too."""
+        for address in self._better:
+            if not self._search.has(address) and address[1] in self._search.ports \
+                    and address[0] not in self._search.own and is_in(address[0], self._chosen):
+                self._search.hint(address, "datagram")
+        self._better.clear()
 
     def _probe_own(self) -> None:
         """Ask over TCP at the ports of this host that no peer has answered from."""
@@ -402,6 +417,8 @@ class LanQuest:
     def step(self, now: float) -> None:
         self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())
         self.asker.step(now)
+        if self._better and self.asker.over(now):
+            self._ask_better()
         if self._crowd and not self._looks and self._chosen and self.asker.over(now):
             # Peers that have answered by now need not be asked for.
             self._read_table()

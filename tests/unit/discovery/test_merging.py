@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from net.discovery.answers import Answer
-from net.discovery.merging import in_order, merge_answers, peer_id
+from net.discovery.merging import better_address, in_order, merge_answers, peer_id
 from net.settings import settings
 from each import each
 
@@ -61,6 +61,16 @@ def test_of_two_addresses_that_a_peer_does_not_claim_the_faster_is_used():
     slow, fast = (Answer((host, 3010), claims, "test", spent, 0)
                   for host, spent in (("10.0.0.1", 0.02), ("10.0.0.2", 0.01)))
     assert [peer.host for peer in found(slow, fast)] == ["10.0.0.2"]
+
+
+@each("claims, better", [
+    ({"host": "fd77:5::2"}, ("fd77:5::2", 3010)),
+    ({"host": "10.77.5.2", "port": 3011}, ("10.77.5.2", 3011)),
+    ({}, None), ({"host": "fe80::3"}, None), ({"host": "a name"}, None), ({"host": "1\0"}, None),
+    ({"host": None}, None), ({"host": "fd77:5::2", "port": "3010"}, None),
+    ({"host": "fd77:5::2", "port": True}, None)])
+def test_a_peer_may_name_a_better_address_than_the_one_that_answered(claims, better):
+    assert better_address(answer("fe80::2%eth0", **{"host": "fe80::2", **claims})) == better
 
 
 def test_the_address_that_answered_is_the_one_in_the_id():

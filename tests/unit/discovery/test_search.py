@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import math
 import re
 import threading
@@ -17,8 +18,9 @@ from net.discovery.answers import Answer
 from net.discovery.lan import neighbours
 from net.link import interfaces
 from net.discovery import known_peers
-from net.discovery.lan.node import Node
+from net.discovery.lan.node import BETTER_SECONDS, Node
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
+from net.discovery.membership import Heard
 from net.discovery.probes import Findings, Sweep
 from net.discovery.search import END, Searching
 from net.settings import settings
@@ -276,6 +278,27 @@ def test_a_search_does_not_turn_round_while_it_waits_for_others_after_its_questi
     assert fake.due == math.inf
 
 
+@pytest.mark.parametrize("named, asked", [
+    ("192.168.1.31", [("192.168.1.31", 3010)]),
+    ("192.168.1.32", []), ("192.168.1.30", []), ("192.168.1.10", []), ("10.0.0.1", [])],
+    ids=["elsewhere", "heard", "here", "own", "no way there"])
+def test_a_peer_that_names_another_address_is_asked_there_once_no_more_answers_come(
+        fake, monkeypatch, named, asked):
+    hinted = []
+    monkeypatch.setattr(fake._search, "ports", range(3010, 3016))
+    fake._decode = lambda heard: Answer(heard.address, json.loads(heard.facts), "", 0.0, 0.0)
+    monkeypatch.setattr(fake._search, "hint", lambda address, found: hinted.append(address))
+    monkeypatch.setattr(fake, "_read_table", lambda: None)
+    fake._heard(heard_from("192.168.1.30", named))
+    fake._heard(heard_from("192.168.1.32", "192.168.1.32"))
+    fake.step(monotonic())
+    assert not hinted
+    monkeypatch.setattr(fake.asker, "over", lambda now: True)
+    fake.step(monotonic())
+    fake.step(monotonic())
+    assert hinted == asked
+
+
 def test_hosts_that_could_not_be_primed_are_probed_at_once(fake):
     fake._unsent = ["192.168.1.20", "192.168.1.30"]
     fake._take_table(neighbours.Table("arp", ["192.168.1.20"], []))
@@ -397,6 +420,44 @@ class FakeLoop:
     def call_later(self, seconds, action):
         self.later.append((seconds, action))
         return action
+
+
+@pytest.fixture
+def node():
+    """One that decodes facts to an answer, and what it has learned."""
+    learned = []
+    listing = SimpleNamespace(learn=learned.extend)
+    made = Node(SimpleNamespace(loop=FakeLoop()), listing, b"m" * 16,
+                lambda heard: Answer(heard.address, json.loads(heard.facts), "datagram", 0.0, 0.0),
+                lambda: None)
+    made.learned = learned
+    made.asked = []
+    made.send = lambda message, address: made.asked.append(address)
+    made.reaches = lambda address: address[0].startswith("fd77:5:")
+    return made
+
+
+def heard_from(host, named):
+    facts = json.dumps({"host": named, "port": 3010}).encode()
+    return Heard((host, 3010), b"t" * 16, 0, facts, 0.0)
+
+
+def test_a_peer_that_names_another_address_of_this_lan_is_asked_there_first(node):
+    node.found(heard_from("fe80::2%eth0", "fd77:5::2"))
+    assert node.asked == [("fd77:5::2", 3010)] and not node.learned
+    # Nothing has come from there.
+    dict(node._loop.later)[BETTER_SECONDS]()
+    assert [answer.address[0] for answer in node.learned] == ["fe80::2%eth0"]
+
+
+@pytest.mark.parametrize("host, named", [
+    ("fd77:5::2", "fd77:5::2"), ("fe80::2%eth0", "10.0.0.2"), ("fe80::3%eth0", "fd77:5::2"),
+    ("fe80::2%eth0", "fd77:5::3")])
+def test_a_peer_is_listed_at_once_if_that_leads_nowhere_or_is_known(node, host, named):
+    for known in ("fe80::3%eth0", "fd77:5::3"):
+        node.membership.add(Heard((known, 3010), b"k" * 16, 0, b"", 0.0), 0.0)
+    node.found(heard_from(host, named))
+    assert len(node.learned) == 1 and not node.asked
 
 
 @pytest.mark.parametrize("watching", [True, False])
