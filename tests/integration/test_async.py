@@ -5,19 +5,21 @@ import asyncio
 import concurrent.futures
 import gc
 import logging
+import os
 import socket
 import sys
 import threading
 import time
-from typing import Any, Awaitable, Callable, List
+from typing import Any, Awaitable, Callable, Dict, List
 
 import pytest
 
 import forms
 import net
 import sample
+from each import each
 from net.process import process as here
-from processes import run_python
+from processes import PeerProcess, run_python
 from service import until
 from times import patience
 
@@ -542,6 +544,76 @@ assert forms.where.start(peer=peer).result(5) == {far.pid}
 print("fine")
 """)
     assert "fine" in done.stdout
+
+
+FORKS = """
+import os, signal
+from net.process import process
+
+def child(parent):
+    # Calls of its own loops, to a peer of its own and to the one that has its connections.
+    signal.alarm(15)
+    code = 1
+    try:
+        own = net.Peer().id
+        assert own != parent
+        for peer in (own, parent):
+            assert asyncio.run(sleep(0, 5, peer=peer)) == 5
+        code = 0
+    finally:
+        os._exit(code)
+
+def fork(parent):
+    return os.fork() or child(parent)
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+@net.connect
+def fork_in_thread(parent):
+    return ended(fork(parent))
+
+@net.connect
+async def fork_in_loop(parent):
+    return await asyncio.get_running_loop().run_in_executor(None, ended, fork(parent))
+
+@net.connect
+def kept():
+    # Numbers of the connections that the loop of coroutines keeps.
+    return [one.stream.sock.fileno() for one in process.peer._server._served
+            if one.parked is not None and one.parked.is_idle]
+"""
+
+#: Where a process forks, and how a test has it do so.
+PLACES: Dict[str, Callable[[PeerProcess], int]] = {
+    "main": lambda process: (process.execute("print(ended(fork(net.Peer().id)), flush=True)"),
+                             int(process.read_line(10)))[1],
+    "thread": lambda process: net.remote("application.fork_in_thread")(process.id,
+                                                                       peer=process.id),
+    "loop": lambda process: net.remote("application.fork_in_loop")(process.id, peer=process.id)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@each("place", PLACES)
+def test_a_forked_child_leaves_what_the_loop_of_its_parent_keeps_alone(forms_process, place):
+    process = forms_process(FORKS)
+    kept = net.remote("application.kept")
+
+    async def both() -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(forms.sleep(0.05, number, peer=process.id) for number in range(3)))
+        before: List[int] = []
+        while len(before) < 3:
+            before = await kept.start(peer=process.id)
+        assert await loop.run_in_executor(None, PLACES[place], process) == 0
+        # The same connections, which still are looked at by the loop and not by their threads.
+        while not set(before) <= set(await kept.start(peer=process.id)):
+            pass
+        for number in range(20):
+            assert await forms.sleep(0, number, peer=process.id) == number
+        while not set(before) <= set(await kept.start(peer=process.id)):
+            pass
+    run(both)
 
 
 def test_the_sample_application_is_still_a_plain_one(other):
