@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Callable, List, NamedTuple, Optional
 
-from .errors import Address
+from .errors import Address, CallTimeout
 
 
 class Caller(NamedTuple):
@@ -23,6 +23,10 @@ class Caller(NamedTuple):
     address: Optional[Address]
     group: Optional[str]
     instance: Optional[str] = None
+
+
+class Overdue(CallTimeout):
+    """The time of a call is over, as this side finds: no function has raised it."""
 
 
 class Context:

@@ -14,7 +14,7 @@ from types import (AsyncGeneratorType, CoroutineType, FunctionType, GeneratorTyp
 from typing import (TYPE_CHECKING, Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
                     NamedTuple, Optional, Tuple, Union)
 
-from .context import Context, current
+from .context import Context, Overdue, current
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
                      ProtocolError, RemoteError, ValueNotSupported)
 from .identity import (Flag, encode_text, old_tag_of_function, place_text, tag_name,
@@ -341,7 +341,7 @@ class Dispatch:
             return messages.encode_result(number, result, settings.limits)
         except NetError as problem:
             problem.ran = "yes"
-            _log_failure(tag, problem)
+            log_failure(tag, problem)
             return messages.encode_refusal(number, problem)
         except Exception as error:  # changed by another thread while it was read
             return encode_error(number, tag, error)
@@ -409,7 +409,7 @@ class Dispatch:
             return messages.outcome_of_value(result, settings.limits)
         except NetError as problem:
             problem.ran = "yes"
-            _log_failure(tag, problem)
+            log_failure(tag, problem)
             return messages.outcome_of_refusal(problem)
         except Exception as error:  # changed by another thread while it was read
             return _outcome_of(tag, error)
@@ -481,7 +481,7 @@ class Dispatch:
                 result = self._begin(tag, result).wait(context)
         except BaseException as error:
             tally.add(counted, True, perf_counter() - started)
-            _log_failure(counted, error)
+            log_failure(counted, error)
             return session.fail(_legacy_traceback(error))
         tally.add(counted, False, perf_counter() - started)
         try:
@@ -489,7 +489,7 @@ class Dispatch:
                 return session.reply(result)
             return session.reply(result, [*self._connections, *self._old_tags(PLAIN)])
         except Exception as error:  # changed by another thread while it was read
-            _log_failure(tag, error)
+            log_failure(tag, error)
             return session.fail(_legacy_traceback(error))
 
     def _meant(self, tag: bytes, dialect: str) -> bytes:
@@ -594,27 +594,23 @@ def _unreadable(tag: bytes, problem: BaseException) -> NetError:
         return problem
     if type(problem) is MemoryError:
         return PeerBusy(None, "no memory for the arguments there")
-    _log_failure(tag, problem)
+    log_failure(tag, problem)
     return ValueNotSupported(
         "the arguments", f"{type(problem).__name__} was raised at the peer when they were read, by "
                          f"a class of the application; its log says more")
 
 
-class _Overdue(CallTimeout):
-    """A call has come when its time was over."""
-
-
-_OF_READING = frozenset({ProtocolError, ValueNotSupported, NoRoom, _Overdue})
+_OF_READING = frozenset({ProtocolError, ValueNotSupported, NoRoom, Overdue})
 
 
 def _deadline(seconds: float) -> float:
     """When nobody waits any more for a call that has just come.
 
-    :raises _Overdue: now.
+    :raises Overdue: now.
     """
     if seconds > 0:
         return monotonic() + seconds
-    raise _Overdue(None, seconds, "no")
+    raise Overdue(None, seconds, "no")
 
 
 def _several(args: List[Any]) -> Tuple[bytes, List[List[Any]]]:
@@ -648,8 +644,10 @@ def _explained(tag: bytes, error: BaseException, refuse: Callable[..., Any],
 
         if type(error) is NotTaken:
             return refuse(PeerBusy(None, error.reason))
-    _log_failure(tag, error)
+    log_failure(tag, error)
     try:
+        if type(error) is Overdue:
+            return refuse(error)
         return fail(error, settings.traceback, settings.limits)
     except BaseException as problem:  # its class may do anything when it is looked at
         return fail(RuntimeError(
@@ -661,7 +659,7 @@ def _explained(tag: bytes, error: BaseException, refuse: Callable[..., Any],
         BaseException.with_traceback(error, None)
 
 
-def _log_failure(tag: bytes, error: BaseException) -> None:
+def log_failure(tag: bytes, error: BaseException) -> None:
     """Log a function that failed; called while its exception is handled."""
     name = tag_name(tag)
     try:
@@ -680,7 +678,7 @@ def _log_failure(tag: bytes, error: BaseException) -> None:
 
 
 #: What ends a function for which nobody waits any more.
-_GIVEN_UP = frozenset({CallCancelled, CallTimeout})
+_GIVEN_UP = frozenset({CallCancelled, CallTimeout, Overdue})
 
 
 def _legacy_traceback(error: BaseException) -> str:

@@ -139,7 +139,8 @@ class CallTimeout(NetError, TimeoutError):
 
     :ivar address: ``(host, port)``.
     :ivar timeout: seconds that the call was given.
-    :ivar ran: ``"no"`` when the time ran out before the request left, else ``"maybe"``.
+    :ivar ran: ``"no"`` when the time ran out before the request left, or before the executor of the
+        function there was free, else ``"maybe"``.
     """
 
     ran = "maybe"

@@ -11,8 +11,8 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Coroutine, Deque, Optional, Union
 
-from .context import Caller, Context, current, enter
-from .errors import CallCancelled, CallTimeout, PeerBusy
+from .context import Caller, Context, Overdue, current, enter
+from .errors import CallCancelled, PeerBusy
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -172,6 +172,15 @@ def run_in(executor: ExecutorOrLoop, context: Optional[Context], function: Calla
     return _run_in(executor, context, function, args, kwargs, name or function)
 
 
+def submit(executor: ExecutorOrLoop, context: Context, function: Callable[..., Any],
+           *args: Any) -> None:
+    """Have a function run in an executor and in a context, without waiting for it.
+
+    :raises NotTaken: the executor takes nothing; the function will not run.
+    """
+    _submit(executor, None, partial(_within, context, function), args, {}, function)
+
+
 def _within(context: Context, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     enter(context)
     return function(*args, **kwargs)
@@ -179,15 +188,18 @@ def _within(context: Context, function: Callable[..., Any], *args: Any, **kwargs
 
 def _run_in(executor: ExecutorOrLoop, context: Optional[Context], function: Callable[..., Any],
             args: Any, kwargs: Any, name: object) -> Any:
+    return wait_for(_submit(executor, context, function, args, kwargs, name), context)
+
+
+def _submit(executor: ExecutorOrLoop, context: Optional[Context], function: Callable[..., Any],
+            args: Any, kwargs: Any, name: object) -> Future[Any]:
     run = contextvars.copy_context().run
     try:
         if is_event_loop(executor):
-            future = _submit_to_loop(executor, run, context, function, args, kwargs)
-        else:
-            future = executor.submit(run, _begin, context, function, args, kwargs)
+            return _submit_to_loop(executor, run, context, function, args, kwargs)
+        return executor.submit(run, _begin, context, function, args, kwargs)
     except RuntimeError as problem:  # it was shut down, or its loop is closed
         raise NotTaken(None, f"the executor of {_name(name)} takes no calls: {problem}") from None
-    return wait_for(future, context)
 
 
 def _submit_to_loop(loop: AbstractEventLoop, run: Callable[..., Any], context: Optional[Context],
@@ -207,6 +219,8 @@ def _submit_to_loop(loop: AbstractEventLoop, run: Callable[..., Any], context: O
 def _begin(context: Optional[Context], function: Callable[..., Any], args: Any,
            kwargs: Any) -> Any:
     if context is not None and context.is_over():
+        if not context.cancelled:
+            raise Overdue(None, context.seconds or 0.0, "no")
         raise CallCancelled("its caller stopped waiting before its executor was free", "no")
     return function(*args, **kwargs)
 
@@ -315,7 +329,7 @@ class Run:
 
     def expire(self, seconds: Optional[float]) -> None:
         """End it, unless it has ended: its time is over. Any thread may call."""
-        self._fail(CallTimeout(None, seconds or 0.0))
+        self._fail(Overdue(None, seconds or 0.0))
         self._cancel_task()
 
     def cancel(self) -> None:
@@ -421,8 +435,8 @@ def wait_for(future: Future[Any], context: Optional[Context]) -> Any:
     except FutureTimeout:
         if future.done():  # it is what the function raised
             raise
-        future.cancel()
-        raise CallTimeout(None, context.seconds or 0.0) from None
+        ran = "no" if future.cancel() else "maybe"
+        raise Overdue(None, context.seconds or 0.0, ran) from None
     finally:
         context.remove_ending(future.cancel)
 

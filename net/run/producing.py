@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Tuple
 
-from ..context import Context
-from ..dispatch import Stream, encode_error
+from ..context import Context, Overdue, cancelled
+from ..dispatch import Stream, encode_error, log_failure
 from ..errors import MessageTooLarge, NetError, PeerBusy, ValueNotSupported
 from ..settings import settings
 from ..wire.frames import Buffer
@@ -30,6 +30,9 @@ def send_items(sender: ItemSender, stream: Stream, context: Context) -> List[Buf
         return encode_end(stream.number, value, settings.limits)
     except _Unsent as unsent:
         return encode_refusal(stream.number, unsent.problem)
+    except Overdue as problem:
+        problem.ran = "maybe"  # if this step did not, those before it did
+        return encode_error(stream.number, stream.tag, problem)
     except (ValueNotSupported, MessageTooLarge) as problem:  # what it returned
         problem.ran = "yes"
         return encode_refusal(stream.number, problem)
@@ -55,7 +58,7 @@ def _send(sender: ItemSender, stream: Stream, context: Context) -> Any:
             else:
                 from ..executors import run_in
 
-                there_is, item = run_in(executor, context, _step, (generator,), {})
+                there_is, item = run_in(executor, context, _step_elsewhere, (generator,), {})
             if not there_is:
                 return item
             try:
@@ -63,20 +66,30 @@ def _send(sender: ItemSender, stream: Stream, context: Context) -> Any:
             except (ValueNotSupported, MessageTooLarge) as problem:
                 raise _Unsent(problem) from None
     finally:
-        _close(generator, executor)
+        if executor is None:
+            generator.close()
+        elif generator.gi_frame is not None and not generator.gi_running:
+            _close_in(executor, stream, context)
 
 
-def _close(generator: Any, executor: Optional[ExecutorOrLoop]) -> None:
-    """Let the ``finally`` of a generator run where the rest of it does, after what it does now."""
-    if executor is not None:
-        from ..executors import run_in
+def _close_in(executor: ExecutorOrLoop, stream: Stream, context: Context) -> None:
+    """Let the ``finally`` of a generator run where the rest of it does. An executor may never come
+    to that, so nobody waits for it."""
+    from ..executors import submit
 
-        try:
-            run_in(executor, None, generator.close, (), {})
-            return
-        except PeerBusy:
-            pass  # it was shut down meanwhile
-    generator.close()
+    own = context.of_one_call()
+    own.cancel()
+    try:
+        submit(executor, own, _close, stream)
+    except PeerBusy:  # it was shut down meanwhile
+        _close(stream)
+
+
+def _close(stream: Stream) -> None:
+    try:
+        stream.generator.close()
+    except BaseException as error:
+        log_failure(stream.tag, error)
 
 
 def _step(generator: Any) -> Tuple[bool, Any]:
@@ -85,6 +98,13 @@ def _step(generator: Any) -> Tuple[bool, Any]:
         return True, next(generator)
     except StopIteration as end:
         return False, end.value
+
+
+def _step_elsewhere(generator: Any) -> Tuple[bool, Any]:
+    found = _step(generator)
+    if cancelled():  # nobody waits for this step any more
+        generator.close()
+    return found
 
 
 def _put(sender: ItemSender, item: Any, listener: Callable[[], object]) -> bool:

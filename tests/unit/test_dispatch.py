@@ -1,6 +1,7 @@
 """A request in, a reply out: without a socket or a thread."""
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import difflib
@@ -10,13 +11,16 @@ import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Optional
+from time import monotonic
+from typing import Any, AsyncIterator, Dict, Iterator, List, Optional
 
 import pytest
 
 import net
 import travel
+from each import each
 from net import dispatch as dispatch_module
+from net import executors
 from net.context import Caller, Context, enter
 from net.dispatch import Dispatch, MemoryBudget, NoRoom, Room, Tally
 from net.errors import (InvalidConnection, MessageTooLarge, NetError, PeerBusy, PeerLost,
@@ -193,6 +197,57 @@ def test_a_call_that_arrives_overdue_never_runs(tally):
                 ask_raw(made, tally, {"tag": tag.decode(), "args": [], "kwargs": {}, "seconds": 0})
             assert caught.value.ran == "no"
     assert ran == [] and tally.by_tag == {}
+
+
+def plain() -> int:
+    return 1
+
+
+async def coroutine() -> int:
+    return 1
+
+
+def items() -> Iterator[int]:
+    yield 1
+
+
+async def async_items() -> AsyncIterator[int]:
+    yield 1
+
+
+@each("function", [plain, coroutine, items, async_items])
+def test_what_waits_in_an_executor_until_its_time_is_over_did_not_run(tally, function):
+    held, tag = threading.Event(), encode_text("it")
+    loop = asyncio.new_event_loop()  # it never runs
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(held.wait, 60)
+        for where in (executor, loop):
+            made = Dispatch({tag: function}, executors={tag: where})
+            with pytest.raises(net.CallTimeout) as caught:
+                ask_raw(made, tally, {"tag": tag.decode(), "args": [], "kwargs": {},
+                                      "seconds": 0.05})
+            assert caught.value.ran == "no" and not isinstance(caught.value, net.RemoteError)
+        held.set()
+    loop.close()
+
+
+def test_what_a_function_gives_for_a_loop_that_never_runs_may_have_run(tally):
+    tag, loop = encode_text("it"), asyncio.new_event_loop()
+    made = Dispatch({tag: lambda: coroutine()}, coroutines=lambda: loop)
+    with pytest.raises(net.CallTimeout) as caught:
+        ask_raw(made, tally, {"tag": tag.decode(), "args": [], "kwargs": {}, "seconds": 0.05})
+    assert caught.value.ran == "maybe" and not isinstance(caught.value, net.RemoteError)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+def test_an_executor_that_is_free_too_late_runs_nothing():
+    over = context()
+    over.seconds, over.deadline = 0.0, monotonic()
+    with ThreadPoolExecutor(1) as executor:
+        with pytest.raises(net.CallTimeout) as caught:
+            executor.submit(executors._begin, over, pytest.fail, (), {}).result(60)
+    assert caught.value.ran == "no"
 
 
 def test_what_outlasts_its_call_in_an_executor_stays_cancelled_when_the_next_call_has_come(tally):

@@ -7,6 +7,8 @@ import select
 import socket
 import threading
 import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Iterator, List, Optional
 
 import pytest
@@ -14,7 +16,8 @@ import pytest
 import net
 from each import each
 from net.context import cancelled
-from net.identity import encode_text
+from net.dispatch import Dispatch
+from net.identity import Flag, encode_text
 from net.run import streaming
 from net.run.client import Client
 from net.run.loop import Loop
@@ -22,8 +25,9 @@ from net.run.streaming import TELL, WINDOW_BYTES, WINDOW_ITEMS, RemoteIterator
 from net.settings import settings
 from net.wire.frames import (ANSWER, CALL, END, FAILURE, HEADER, ITEM, PING, RESULT, TAKEN,
                              EndOfStream, Frame, pack)
+from net.wire.messages import decode_reply, encode_call
 from loops import end_timers
-from service import Raw, Service, greeted, request, until
+from service import Raw, Service, greeted, request, serve, until
 from strangers import NONSENSE, Producer
 from times import patience
 
@@ -107,6 +111,72 @@ def is_ended(raw: Raw) -> bool:
     except (EndOfStream, ConnectionError):
         return True
     return False
+
+
+class Steps(Executor):
+    """Runs a number of steps, at once, and no more: :attr:`left` are those that it was given
+    besides."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.left: List[Any] = []
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        future: "Future[Any]" = Future()
+        self.left.append((future, partial(function, *args, **kwargs)))
+        if self.count > 0:
+            self.count -= 1
+            self.run()
+        return future
+
+    def run(self) -> None:
+        """Do what is left."""
+        while self.left:
+            future, step = self.left.pop(0)
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(step())
+                except BaseException as problem:
+                    future.set_exception(problem)
+
+
+@pytest.mark.parametrize("steps", range(5))
+@pytest.mark.parametrize("end", ["deadline", "gone"])
+def test_an_executor_that_runs_no_further_step_holds_up_no_connection(made, steps, end):
+    executor = Steps(steps)
+    served = serve(Dispatch({TAG: made.count}, executors={TAG: executor}))
+    seconds = 0.2 if end == "deadline" else None
+    call = b"".join(encode_call(NUMBER, TAG, (), {}, seconds=seconds))
+    with Raw(served.address, greeted(call)) as raw:
+        raw.hello = event(raw)
+        if steps:  # the first one makes the generator
+            items_of(raw, steps - 1)
+        if end == "deadline":
+            with pytest.raises(net.CallTimeout) as caught:
+                decode_reply(event(raw), None, None, TAG)
+            assert caught.value.ran == ("maybe" if steps else "no")
+            assert not isinstance(caught.value, net.RemoteError)
+            raw.send(request("none"))
+            assert type(raw.reply()) is Flag  # the next call is right
+    until(lambda: not served.connections)
+    # The generator is closed where it runs, once that goes on.
+    assert not made.closed.is_set()
+    executor.run()
+    assert made.closed.is_set() == (steps > 1)
+    served.close()
+
+
+def test_a_step_that_ends_too_late_closes_its_generator_where_it_runs(made):
+    with ThreadPoolExecutor(4, "those") as executor:
+        served = serve(Dispatch({TAG: made.stuck}, executors={TAG: executor}))
+        call = b"".join(encode_call(NUMBER, TAG, (), {}, seconds=0.2))
+        with Raw(served.address, greeted(call)) as raw:
+            raw.hello = event(raw)
+            assert items_of(raw, 1) == [1]
+            with pytest.raises(net.CallTimeout):
+                decode_reply(event(raw), None, None, TAG)
+            assert made.closed.wait(patience(5))
+        served.close()
 
 
 # ------------------------------------------------------------------------ consumers, byte by byte
