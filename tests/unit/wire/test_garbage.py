@@ -96,6 +96,7 @@ def test_more_objects_than_python_counts_are_no_error():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # Python 3.15 raises it
 def test_a_child_that_is_forked_meanwhile_has_what_was_before(monkeypatch):
     collection = Collection()
     monkeypatch.setattr(values, "collection", collection)
