@@ -39,6 +39,10 @@ STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {
               "keywords": (567, 482)},
     (3, 13): {"numbers": (463, 401), "a text": (623, 467), "a dict": (883, 925),
               "keywords": (562, 469)},
+    (3, 14): {"numbers": (495, 428), "a text": (659, 500), "a dict": (951, 982),
+              "keywords": (605, 503)},
+    (3, 15): {"numbers": (495, 428), "a text": (659, 500), "a dict": (952, 983),
+              "keywords": (605, 503)},
 }
 
 pytestmark = [
