@@ -37,7 +37,7 @@ STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {
               "keywords": (627, 536)},
     (3, 12): {"numbers": (474, 484), "a text": (639, 480), "a dict": (900, 945),
               "keywords": (567, 482)},
-    (3, 13): {"numbers": (463, 401), "a text": (623, 467), "a dict": (883, 925),
+    (3, 13): {"numbers": (463, 401), "a text": (623, 467), "a dict": (910, 941),
               "keywords": (562, 469)},
     (3, 14): {"numbers": (495, 428), "a text": (659, 500), "a dict": (951, 982),
               "keywords": (605, 503)},
