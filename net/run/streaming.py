@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Any, Callable, Deque, List, NamedTuple, NoReturn, Optional, Union
 
-from ..context import Context
+from ..context import Context, Overdue
 from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerLost,
                       ProtocolError, RemoteError)
 from ..link.base import Deadline
@@ -299,6 +299,7 @@ class ItemSender(Receiver):
         """Send an item; waits while the window is full.
 
         :raises CallCancelled: the consumer takes no more.
+        :raises CallTimeout: its time is over.
         :raises ValueNotSupported: it cannot travel; says where.
         """
         packed = pack(item, "item", self._limits)
@@ -311,7 +312,7 @@ class ItemSender(Receiver):
         """Send an item if the window has room; if not, a function is called once when it may have,
         from another thread.
 
-        :raises CallCancelled, ValueNotSupported: as :meth:`put` does.
+        :raises CallCancelled, CallTimeout, ValueNotSupported: as :meth:`put` does.
         """
         packed = pack(item, "item", self._limits)
         with self._changed:
@@ -326,8 +327,11 @@ class ItemSender(Receiver):
             len(self._sizes) < WINDOW_ITEMS and self._bytes < WINDOW_BYTES
 
     def _add(self, packed: Packed) -> None:
-        if self._gone or self._context.is_over():
+        context = self._context
+        if self._gone or context.cancelled:
             raise CallCancelled("its consumer takes no more items")
+        if context.is_over():
+            raise Overdue(None, context.seconds or 0.0)
         size = len(packed.text) + sum(map(len, packed.buffers))
         self._gathered.append(packed)
         self._sizes.append(size)
