@@ -27,6 +27,7 @@ from .parked import LoopWatch
 from .refusals import RefusedClients
 from .served import ServedConnections
 from .server_connection import NEVER, Handover, ServerConnection, Terms
+from .starter import Starter
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
@@ -87,6 +88,7 @@ class Server:
         # that the first call over a connection takes. Whether it waits, and what it is given.
         self._spare_waits = False
         self._for_spare: SimpleQueue[Optional[Tuple[ServerConnection, Rest]]] = SimpleQueue()
+        self._starter = Starter(f"net-{self.address[1]}")
         # All that follows belongs to the loop's thread.
         self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
@@ -116,6 +118,7 @@ class Server:
             self._closed = True
             self._for_spare.put(None)
             served = [*self._served, *self._evicted]
+        self._starter.close()
         self._close_listeners()
         for connection in served:
             connection.stream.abort()
@@ -416,13 +419,29 @@ class Server:
                 self._spare_waits = False
                 self._for_spare.put((connection, rest))
                 return
+        self._starter.start(connection.source, partial(self._serve, connection, rest),
+                            partial(self._call_without_thread, connection, newcomer))
+
+    def _call_without_thread(self, connection: ServerConnection, newcomer: Newcomer,
+                             problem: BaseException) -> None:
         try:
-            threading.Thread(target=self._serve, args=(connection, rest), daemon=True,
-                             name=f"net-{self.address[1]}").start()
-        except (RuntimeError, MemoryError) as problem:  # can't start new thread
+            self._loop.call_soon(partial(self._without_thread, connection, newcomer, problem))
+        except OSError:  # there is no loop any more, or no thread for it either
             self._drop(connection)
-            self._evict_one(connection.source)  # for the next one, when its thread has ended
-            newcomer.refuse(PeerBusy(None, str(problem) or "no memory for a thread"))
+            connection.stream.close()
+
+    def _without_thread(self, connection: ServerConnection, newcomer: Newcomer,
+                        problem: BaseException) -> None:
+        """There is no thread for a connection. In the loop."""
+        with self._lock:
+            is_ended = self._closed or connection in self._evicted
+            self._evicted.pop(connection, None)
+        self._drop(connection)
+        if is_ended:
+            newcomer.close()
+            return
+        self._evict_one(connection.source)  # for the next one, when its thread has ended
+        newcomer.refuse(PeerBusy(None, str(problem) or "no memory for a thread"))
 
     def _drop(self, connection: ServerConnection) -> None:
         """Take the place of a connection back that has no thread."""

@@ -587,6 +587,31 @@ def test_one_thread_serves_connections_that_come_one_after_the_other_and_ends(fu
     until(lambda: not [one for one in threading.enumerate() if one not in before])
 
 
+def test_nobody_waits_until_the_thread_of_another_connection_runs(server, monkeypatch):
+    real, go, tried = threading.Thread.start, threading.Event(), threading.Event()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == f"net-{server.address[1]}":
+            tried.set()
+            assert go.wait(20)
+        real(thread)
+
+    with Client(server) as first, Client(server) as second, Client(server) as third:
+        first.sock.sendall(PREFACE)
+        assert first.ask("add", 1) == (RESULT, 2)  # in the thread that is always there
+        monkeypatch.setattr(threading.Thread, "start", start)
+        second.sock.sendall(PREFACE + request("add", 2))
+        try:
+            assert tried.wait(patience(5))
+            third.sock.sendall(PREFACE)
+            assert type(third.event()) is Hello
+            assert first.ask("add", 3) == (RESULT, 4)
+        finally:
+            go.set()
+        assert second.reply() == (RESULT, 3)
+        assert third.ask("add", 4) == (RESULT, 5)
+
+
 def test_closing_ends_idle_and_working_connections(functions):
     release = threading.Event()
     started = threading.Event()

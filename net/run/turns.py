@@ -1,0 +1,37 @@
+"""A queue in which each source has its turn."""
+from __future__ import annotations
+
+from collections import deque
+from typing import Deque, Dict, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """What waits, by source: one of each in turn, so that those who bring many delay only
+    themselves. Callers lock."""
+
+    def __init__(self) -> None:
+        self._waiting: Dict[str, Deque[T]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, source: str, one: T) -> None:
+        """Let one wait."""
+        self._waiting.setdefault(source, deque()).append(one)
+        self._length += 1
+
+    def take(self) -> T:
+        """The one whose turn it is.
+
+        :raises StopIteration: none waits.
+        """
+        source = next(iter(self._waiting))
+        waiting = self._waiting.pop(source)
+        one = waiting.popleft()
+        if waiting:
+            self._waiting[source] = waiting  # at the end of the row
+        self._length -= 1
+        return one
