@@ -50,9 +50,11 @@ SECOND_PER_PEER, MIN_SECOND, MAX_SECOND, ANY_OTHER = 0.6, 30.0, 60.0, 0.5
 MIN_WAIT, MAX_WAIT, FIRST_WAIT = 0.05, 1.0, 0.15
 # How much longer than the quickest answer any other one may take.
 SLOWER = 1.25
-# A known peer that neither answers nor refuses is gone after so many seconds and questions. With
-# more loss it takes more questions; this is how likely they may all have been lost.
-PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 0.6, 4, 12, 1e-4, 5e-3
+# A known peer that neither answers nor refuses is gone after so many seconds and questions. While a
+# hardware address is asked for, here or there, all that is sent waits, and a question for it that
+# was lost is repeated after a second. With more loss it takes more questions; this is how likely
+# they may all have been lost.
+PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 1.2, 4, 12, 1e-4, 5e-3
 # How many times an address is asked that is known from another peer only.
 HINT_TRIES = 4
 # Seconds that a peer is kept whose port accepts, but which answers nothing.
@@ -68,8 +70,10 @@ TCP_LOOKS = 3
 # A peer that vanished without a word is asked whether it is back: seconds between two questions,
 # and for how long; how many of them are remembered.
 LOST_AGAIN, LOST_SECONDS, MAX_LOST = 2.0, 600.0, 256
-# How many others are asked when a peer has vanished: perhaps it is this host that is cut off.
-WITNESSES = 3
+# How many others are asked when a peer seems to have vanished: perhaps it is this host that is cut
+# off. And after how many seconds each of these, if it is silent, has as many asked; sooner, a
+# machine that is busy would ask everybody, and be busier still.
+WITNESSES, SILENCE = 3, 0.5
 
 # Addresses that others told of and that wait for an answer; by one host at once and in a second; by
 # all together, since a sender that forges its address can be a thousand hosts.
@@ -209,6 +213,7 @@ class Check:
 
     :ivar tell: whether the others are told if it is not answered soon.
     :ivar outcome: of the connection attempt.
+    :ivar told: whether the others have been told; ``doubted``, whether some others have been asked.
     """
 
     def __init__(self, address: Address, began: float, size: int, tell: bool) -> None:
@@ -219,7 +224,7 @@ class Check:
         self.tries = 0
         self.nonces: List[bytes] = []
         self.outcome = ""
-        self.told = False
+        self.told = self.doubted = False
         self.knocked = False
         self.probed = False
         self.lease = False
@@ -744,11 +749,8 @@ class Membership:
         if not check.knocked and (check.tries > 1 or now - member.heard > self.period):
             # One that was heard just now is only busy, most likely.
             self._knock(check)
-        elif check.tell and check.tries >= self.round_trips.doubtful and not check.told \
-                and (check.outcome != ACCEPTED or now - check.began > STUCK):
-            # Its port has not accepted, or it may be frozen.
-            check.told = True
-            self._tell([member.entry], now)
+        elif check.tries >= self.round_trips.doubtful:
+            self._suspect(check, member, now)
         if self._verdict(check, now):
             self._gone(member, check, now)
             return
@@ -756,6 +758,22 @@ class Membership:
             check.probed = True
             self._outlet.probe(check.address)
         self._ask(check, now)
+
+    def _suspect(self, check: Check, member: Member, now: float) -> None:
+        """A peer may be gone: have the others find out, too, and see whether they are there."""
+        if check.tell and not check.told \
+                and (check.outcome != ACCEPTED or now - check.began > STUCK):
+            # Its port has not accepted, or it may be frozen.
+            check.told = True
+            self._tell([member.entry], now)
+        if not check.doubted and check.outcome not in (ACCEPTED, REFUSED) and self.watching \
+                and (check.tell or now - check.began >= SILENCE):
+            check.doubted = True
+            others = [one for one in self.members.values()
+                      if one.by_datagram and now - one.heard > 1.0
+                      and one.address not in self._checks]
+            for one in self._random.sample(others, min(WITNESSES, len(others))):
+                self._check(one.address, now)
 
     def _verdict(self, check: Check, now: float) -> bool:
         """Whether a peer that does not answer is gone."""
@@ -826,11 +844,6 @@ class Membership:
         if len(self._lost) < MAX_LOST:
             self._lost[member.address] = Lost(member, now)
             self.timers.at(now + LOST_AGAIN, partial(self._is_back, member))
-        others = [one for one in self.members.values()
-                  if one.by_datagram and now - one.heard > 1.0
-                  and one.address not in self._checks]
-        for one in self._random.sample(others, min(WITNESSES, len(others))):
-            self._check(one.address, now)
         if not self.members and self._alone is None:
             self._alone = self.timers.at(now + LOST_AGAIN, self._look_around)
 

@@ -43,6 +43,8 @@ class Network:
         self.nodes: Dict[Address, Node] = {}
         self.sent = 0
         self.cut: Set[str] = set()
+        #: Until when what is sent to and from a host waits for its hardware address.
+        self.waiting: Dict[str, float] = {}
         #: Pairs of groups of hosts that do not reach each other.
         self.filter: Callable[[str, str], bool] = lambda source, target: True
         self._cores = [0.0] * cores
@@ -79,6 +81,11 @@ class Network:
     def travel(self, source: str, target: str) -> float:
         return 0.0 if source == target else self.delay + self.random.random() * self.jitter
 
+    def resolved(self, source: str, target: str) -> float:
+        """Seconds that what is sent waits for hardware addresses."""
+        until = max([self.waiting.get(host, 0.0) for host in (source, target)])
+        return 0.0 if source == target else max(0.0, until - self.now)
+
     def send(self, data: bytes, source: Address, target: Address) -> None:
         self.sent += 1
         self._deliver(data, source, target)
@@ -92,7 +99,8 @@ class Network:
     def _deliver(self, data: bytes, source: Address, target: Address) -> None:
         for _ in range(2 if self.twice and self.random.random() < self.twice else 1):
             if self.passes(source[0], target[0]):
-                self.at(self.now + self.travel(source[0], target[0]),
+                wait = self.resolved(source[0], target[0])
+                self.at(self.now + wait + self.travel(source[0], target[0]),
                         lambda: self._arrive(data, source, target))
 
     def _arrive(self, data: bytes, source: Address, target: Address) -> None:
@@ -112,17 +120,19 @@ class Network:
         return address[0], address[1] - 40000
 
     def knock(self, node: Node, address: Address) -> None:
-        """Connect: three attempts of the kernel in the time that a knock has."""
+        """Connect: three attempts of the kernel in the time that a knock has, a second."""
         host = address[0]
+        wait = self.resolved(node.address[0], host)
         trip = self.travel(node.address[0], host) + self.travel(host, node.address[0])
         for attempt in (0.0, 0.3, 0.6):
-            if self.passes(node.address[0], host) and self.passes(host, node.address[0]):
+            if wait + attempt + trip < 1.0 and self.passes(node.address[0], host) \
+                    and self.passes(host, node.address[0]):
                 break
         else:
             self.at(self.now + 1.0, lambda: node.knocked(address, SILENT))
             return
         outcome = ACCEPTED if address in self.nodes else REFUSED
-        self.at(self.now + attempt + trip, lambda: node.knocked(address, outcome))
+        self.at(self.now + wait + attempt + trip, lambda: node.knocked(address, outcome))
 
 
 class Node:

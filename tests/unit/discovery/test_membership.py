@@ -90,6 +90,19 @@ def test_on_a_bad_network_no_living_peer_is_reported_as_gone(loss, jitter):
     assert not left(nodes) and not wrong(nodes)
 
 
+@each("count", [2, 10])
+def test_a_peer_whose_hardware_address_is_asked_for_once_more_is_not_reported_as_gone(count):
+    """A question for it that was lost is repeated after a second; until then all waits."""
+    for seed in range(3):
+        nodes = settled(count, 5.0, seed)
+        network, victim, other = nodes[0].network, *nodes[:2]
+        network.waiting[victim.address[0]] = network.now + 1.0
+        other.membership.doubt(victim.address, network.now, tell=True)
+        other.wake()
+        network.run(5.0)
+        assert not left(nodes) and not wrong(nodes)
+
+
 def test_the_secret_changes_nothing():
     pytest.importorskip("cryptography")
     nodes = lan(Network(), 8, True, seal=b"k" * 32)
