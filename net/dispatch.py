@@ -312,9 +312,10 @@ class Dispatch:
         connection of one that was answered there. None if it is not for the loop; nothing of it has
         run then.
 
-        :param frame: without tagged values.
         """
         _, number, _, text, _ = frame
+        if not messages.is_plain_call(frame):
+            return None
         try:
             tag = messages.tag_of(text)
             function = self._connections[tag]

@@ -93,7 +93,10 @@ def pack(kind: int, number: int, text: bytes, tagged: bool = False,
     size = len(text)
     head = HEADER.pack(kind, tagged, len(buffers), number, size)
     if buffers:
-        head += b"".join([LENGTH.pack(len(buffer)) for buffer in buffers])
+        sizes = [len(buffer) for buffer in buffers]
+        head += b"".join([LENGTH.pack(one) for one in sizes])
+        if size + sum(sizes) < CHUNK:
+            return [b"".join((head, text, *buffers))]
     return [head + text, *buffers] if size < CHUNK else [head, text, *buffers]
 
 
@@ -142,22 +145,31 @@ class FrameParser:
             if declared == size <= self._max_text and start in self._starts:
                 return start >> KIND, number, False, data[HEAD:], ()
             if start & OTHERS == ONE_BUFFER and start >> KIND in self._plain and size >= 8:
-                length, = LENGTH.unpack_from(data, HEAD)
-                end = LENGTHENED + declared
-                if end + length == len(data) and declared <= self._max_text \
-                        and length <= self._max_buffers:
-                    return start >> KIND, number, True, data[LENGTHENED:end], [data[end:]]
+                found = self._with_one_buffer(start >> KIND, number, declared, data)
+                if found is not None:
+                    return found
         frame = self._cut(data)
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 
     def whole_call(self, data: bytes) -> Optional[Fields]:
-        """The fields of a call of plain JSON that received data is, alone and whole; None for
-        anything else, which is left as it is."""
+        """The fields of a call with at most one buffer that received data is, alone and whole; None
+        for anything else, which is left as it is."""
         size = len(data) - HEAD
         if size >= 0:
             start, number, declared = QUICK_HEADER.unpack_from(data)
             if start == CALL << KIND and declared == size <= self._max_text:
                 return CALL, number, False, data[HEAD:], ()
+            if start == CALL << KIND | ONE_BUFFER and size >= 8:
+                return self._with_one_buffer(CALL, number, declared, data)
+        return None
+
+    def _with_one_buffer(self, kind: int, number: int, declared: int,
+                         data: bytes) -> Optional[Fields]:
+        length, = LENGTH.unpack_from(data, HEAD)
+        end = LENGTHENED + declared
+        if end + length == len(data) and declared <= self._max_text \
+                and length <= self._max_buffers:
+            return kind, number, True, data[LENGTHENED:end], [data[end:]]
         return None
 
     def other(self, frame: Frame) -> Any:

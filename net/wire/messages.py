@@ -19,8 +19,8 @@ from .frames import pack as pack_frame
 from .limits import Limits
 from .memo import Memo
 from .values import (BITS, DIGITS, LONG, LONG_TEXT, SCALARS, UNBOUNDED, Packed, Packer,
-                     are_named_scalars, are_scalars, encode_plain, fits, lay_out, pack, plain_text,
-                     scalar, unpack)
+                     are_named_scalars, are_scalars, encode_plain, fits, lay_out, only_text, pack,
+                     plain_text, scalar, unpack)
 
 
 class Call(NamedTuple):
@@ -52,6 +52,11 @@ _beginnings = Memo(
     lambda tag: f'{{"tag":{encode_plain(tag.decode("ascii"))},"args":', 1024)
 
 
+# Characters from which a text that is the only argument, or the result, is better off beside the
+# JSON: among other values, that takes more steps.
+ALONE = 256
+
+
 def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
                 limits: Limits = Limits(), seconds: Optional[float] = None,
                 packer: Optional[Packer] = None) -> List[Buffer]:
@@ -71,6 +76,8 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
             end = f',"seconds":{seconds!r}}}'
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
+    if len(args) == 1 and not kwargs and type(args[0]) is str and len(args[0]) >= ALONE:
+        return _encode_text(number, tag, args, limits, seconds, end)
     if are_scalars(args) and (not kwargs or are_named_scalars(kwargs)):
         # The common small call: no containers to check.
         try:
@@ -85,6 +92,16 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
             pass  # an int of more digits than Python converts
     return _encode_quickly(number, tag, args, kwargs, limits, end) or \
         _encode_tagged_call(number, tag, args, kwargs, Packer(limits), seconds)
+
+
+def _encode_text(number: int, tag: bytes, args: Tuple[Any, ...], limits: Limits,
+                 seconds: Optional[float], end: str) -> List[Buffer]:
+    """A call with one text and nothing else."""
+    data = args[0].encode("utf-8", "surrogatepass")
+    if len(data) > limits.buffers:
+        return _encode_tagged_call(number, tag, args, {}, Packer(limits), seconds)
+    text = f'{_beginnings[tag]}[{{"!str":0}}],"kwargs":{{}}{end}'
+    return pack_frame(CALL, number, text.encode(), True, [data])
 
 
 def _encode_quickly(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
@@ -153,10 +170,31 @@ def decode_call(frame: Fields, limits: Limits = Limits(),
     :raises ValueNotSupported: an argument of a class or library that this process lacks.
     """
     _, _, tagged, text, buffers = frame
+    if tagged and _has_only_a_text(text):
+        only = only_text(buffers)
+        if only is not None:
+            return [only], {}, None
     content = unpack(text, tagged, buffers, limits, "", "at the peer", borrow, charge)
     if type(content) is not dict:
         raise ProtocolError(None, "a call is an object of tag, args and kwargs")
     return arguments_of(content)
+
+
+# How a call ends whose only argument is a text beside the JSON, and the quotes in all of that call.
+_ONLY_TEXT = b'","args":[{"!str":0}],"kwargs":{}}'
+_QUOTES = (_BEGINNING + _ONLY_TEXT).count(b'"')
+
+
+def _has_only_a_text(text: bytes) -> bool:
+    """Whether it is that of such a call: there is nothing else but its tag."""
+    return text.endswith(_ONLY_TEXT) and text.startswith(_BEGINNING) \
+        and text.count(b'"') == _QUOTES and b"\\" not in text
+
+
+def is_plain_call(frame: Fields) -> bool:
+    """Whether the arguments of a call are plain JSON, or one text: to read them runs nothing of an
+    application's."""
+    return not frame[2] or _has_only_a_text(frame[3])
 
 
 def arguments_of(content: Dict[str, Any]) -> Arguments:
@@ -196,14 +234,14 @@ def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Bu
     :raises ValueNotSupported: it cannot travel; says where.
     :raises MessageTooLarge: over a limit.
     """
+    if type(value) is str and len(value) >= ALONE:
+        data = value.encode("utf-8", "surrogatepass")
+        if len(data) <= limits.buffers:
+            return pack_frame(RESULT, number, LONG_TEXT, True, [data])
     text = scalar(value)
     if text is not None:
         data = text.encode("utf-8", "surrogatepass")
         return [HEADER.pack(RESULT, 0, 0, number, len(data)) + data]
-    if type(value) is str and len(value) >= LONG:
-        data = value.encode("utf-8", "surrogatepass")
-        if len(data) <= limits.buffers:
-            return pack_frame(RESULT, number, LONG_TEXT, True, [data])
     if type(value) is Flag:
         content = {"flag": value.decode("ascii"), "details": value.details}
         return _message(FLAG, number, *pack(content, "flag", limits))

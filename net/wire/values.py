@@ -666,7 +666,7 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
         except (ValueError, StopIteration, RecursionError):
             pass
     elif tagged and SAFE_DEPTH <= limits.depth and charge is None:
-        found = _with_long_texts(text, buffers)
+        found = only_text(buffers) if text == LONG_TEXT else _with_long_texts(text, buffers)
         if found is not None:
             return found
     if len(text) < STEP:
@@ -719,8 +719,8 @@ def _check_levels(tagged: bool, limits: Limits, path: str, side: str, depth: int
 
 
 def _with_long_texts(data: bytes, buffers: Sequence[bytes]) -> Any:
-    """A long text, or a call whose arguments are all plain but for long texts. None for all else:
-    then nothing was done.
+    """A call whose arguments are all plain but for long texts. None for all else: then nothing was
+    done.
 
     :raises ProtocolError: a long text is not UTF-8.
     """
@@ -728,8 +728,6 @@ def _with_long_texts(data: bytes, buffers: Sequence[bytes]) -> Any:
             or data.count(b"[") + data.count(b"{") > SAFE_DEPTH:
         return None
     try:
-        if data == LONG_TEXT and len(buffers) == 1:
-            return _long_text(buffers, 0)
         text = data.decode("utf-8", "surrogatepass")
         value, end = _scan(text, 0)
     except (ValueError, StopIteration, RecursionError):
@@ -754,6 +752,16 @@ def _long_text(buffers: List[Any], number: int) -> str:
     text = str(buffers[number], "utf-8", "surrogatepass")
     buffers[number] = None  # a large one is freed now
     return text
+
+
+def only_text(buffers: Sequence[bytes]) -> Optional[str]:
+    """The text that is in the only buffer; None where it is not, and nothing was done."""
+    if type(buffers) is not list or len(buffers) != 1:
+        return None
+    try:
+        return _long_text(buffers, 0)
+    except UnicodeDecodeError:
+        return None
 
 
 def _by_codec(codec: fast.Codec, text: bytes) -> Any:

@@ -931,11 +931,11 @@ def test_a_call_of_an_old_program_runs_unless_it_must_not(tally):
 
 def test_a_reply_is_ready_to_send():
     reply = Dispatch(REGISTRY).answer(read_frame(joined(messages.encode_call(
-        1, encode_text("echo"), (bytes(10_000),), {}))), context(), Tally())
+        1, encode_text("echo"), (bytes(100_000),), {}))), context(), Tally())
     stream = io.BytesIO()
     for piece in reply:
         stream.write(piece)
-    assert len(stream.getvalue()) > 10_000 and len(reply) == 2
+    assert len(stream.getvalue()) > 100_000 and len(reply) == 2
 
 
 def test_nothing_of_ours_is_printed(capfd, dispatch, tally):

@@ -29,20 +29,20 @@ MEMORY = 2 * FIRST + 4_000
 
 #: Instructions of the caller and of the server for one call, by the version of Python.
 STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {
-    (3, 9): {"numbers": (514, 501), "a text": (683, 497), "a dict": (946, 967),
-             "keywords": (596, 499)},
-    (3, 10): {"numbers": (515, 502), "a text": (685, 498), "a dict": (947, 968),
-              "keywords": (599, 500)},
-    (3, 11): {"numbers": (524, 539), "a text": (713, 533), "a dict": (1007, 1061),
-              "keywords": (627, 536)},
-    (3, 12): {"numbers": (474, 484), "a text": (639, 480), "a dict": (900, 945),
-              "keywords": (567, 482)},
-    (3, 13): {"numbers": (463, 401), "a text": (623, 467), "a dict": (910, 941),
-              "keywords": (562, 469)},
-    (3, 14): {"numbers": (495, 428), "a text": (659, 500), "a dict": (951, 982),
-              "keywords": (605, 503)},
-    (3, 15): {"numbers": (495, 428), "a text": (659, 500), "a dict": (952, 983),
-              "keywords": (605, 503)},
+    (3, 9): {"numbers": (520, 514), "a text": (667, 582), "two values": (741, 566),
+             "a dict": (973, 986), "keywords": (602, 512)},
+    (3, 10): {"numbers": (521, 514), "a text": (668, 582), "two values": (744, 566),
+              "a dict": (974, 986), "keywords": (605, 512)},
+    (3, 11): {"numbers": (534, 550), "a text": (682, 616), "two values": (772, 606),
+              "a dict": (1042, 1079), "keywords": (637, 547)},
+    (3, 12): {"numbers": (482, 495), "a text": (615, 564), "two values": (695, 546),
+              "a dict": (930, 962), "keywords": (575, 493)},
+    (3, 13): {"numbers": (472, 410), "a text": (589, 551), "two values": (675, 531),
+              "a dict": (915, 943), "keywords": (571, 481)},
+    (3, 14): {"numbers": (498, 434), "a text": (627, 586), "two values": (718, 562),
+              "a dict": (954, 982), "keywords": (608, 509)},
+    (3, 15): {"numbers": (498, 434), "a text": (627, 586), "two values": (718, 562),
+              "a dict": (955, 983), "keywords": (608, 509)},
 }
 
 pytestmark = [
@@ -51,7 +51,8 @@ pytestmark = [
 
 CASES = {
     "numbers": lambda call: call(5, 10),
-    "a text": lambda call: call("x" * 1000, 1),
+    "a text": lambda call: call("x" * 1000),
+    "two values": lambda call: call("x" * 1000, 1),
     "a dict": lambda call: call({"a": [1, 2.5, None]}, 1),
     "keywords": lambda call: call(a=5, b="x"),
 }
@@ -59,7 +60,7 @@ CASES = {
 
 @pytest.fixture
 def function() -> Iterator[Any]:
-    def multiply(a: Any, b: Any) -> Any:
+    def multiply(a: Any, b: Any = 1) -> Any:
         return a * b if type(a) is int and type(b) is int else a
 
     connected: Any = register(multiply, "steps.multiply")

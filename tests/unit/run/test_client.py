@@ -503,14 +503,14 @@ def test_what_greets_senselessly_has_run_nothing(call, peer, pool, greeting, err
 
 
 def test_what_a_peer_takes_is_known_before_it_is_sent(call, peer, pool):
-    small = b"".join(encode_hello("scripted", Limits(text=70_000, buffers=50_000)))
+    small = b"".join(encode_hello("scripted", Limits(text=70_000, buffers=70_000)))
     peer.greetings, peer.replies = [small], [FIVE] * 2
     for argument, what in ((list(range(20_000)), "NET_MAX_TEXT"),
-                           (bytes(50_001), "NET_MAX_BUFFERS")):
+                           (bytes(70_001), "NET_MAX_BUFFERS")):
         with pytest.raises(net.MessageTooLarge, match=what) as caught:
             call(argument)
         assert caught.value.ran == "no" and not peer.requests
-    assert call(bytes(50_000)) == 5
+    assert call(bytes(70_000)) == 5
     assert call() == 5
     assert peer.connections == 1 == len(pool._idle)
 

@@ -34,6 +34,7 @@ from net.wire.frames import (CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, PING, R
                              Frame, pack)
 from net.wire.limits import Limits
 from net.wire.session import MAGIC, Hello, caller_session, encode_preface
+from net.wire.values import unpack
 from service import after_hello, serve
 import memory
 from times import patience
@@ -77,7 +78,7 @@ class Client:
         frame = self.event()
         if type(frame) is Hello:
             frame = self.event()
-        return frame.kind, json.loads(frame.text)
+        return frame.kind, unpack(frame.text, frame.tagged, frame.buffers)
 
     def event(self) -> Any:
         """HELLO, or the next reply."""

@@ -87,6 +87,18 @@ def test_the_fields_of_a_frame_are_the_same_as_the_frame(frame):
     assert fed(parser, data[5:]) == [frame]
 
 
+@each("frame", FRAMES)
+def test_a_call_that_is_alone_and_whole_is_read_without_keeping_anything(frame):
+    data = on_the_wire(frame)
+    parser = make()
+    found = parser.whole_call(data)
+    alone = frame.kind == CALL and frame.tagged == bool(frame.buffers) and len(frame.buffers) < 2
+    assert (found is not None) == alone
+    assert found is None or Frame(*found)._replace(buffers=tuple(found[4])) == frame
+    assert parser.whole_call(data[:-1]) is parser.whole_call(data + b"x") is None
+    assert fed(parser, data) == [frame]
+
+
 SMALL = FRAMES[:5]
 
 

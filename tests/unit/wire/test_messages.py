@@ -142,6 +142,43 @@ def test_long_texts_among_arguments_are_sent_as_any_others_and_arrive(number, se
     assert_same(decode_call(frame), (list(args), {}, seconds))
 
 
+SHORTER = "x\u00e9\ud800\"\\" * 60
+
+
+@each("args, kwargs, beside", [
+    ((SHORTER,), {}, True), ((SHORTER[:255],), {}, False), ((SHORTER, 1), {}, False),
+    (([SHORTER],), {}, False), ((SHORTER,), {"a": 1}, False), ((), {"a": SHORTER}, False)])
+@each("seconds", [None, 2.5])
+def test_a_text_that_is_the_only_argument_travels_beside_the_json(args, kwargs, beside, seconds):
+    frame = read_frame(joined(encode_call(7, b"YQ==", args, kwargs, seconds=seconds)))
+    assert (frame.tagged, len(frame.buffers)) == (beside, beside)
+    assert messages.is_plain_call(frame) is (seconds is None or not beside)
+    assert_same(decode_call(frame), (list(args), kwargs, seconds))
+
+
+@each("value, beside", [(SHORTER, True), (SHORTER[:255], False), ([SHORTER], False)])
+def test_a_text_that_is_the_result_travels_beside_the_json(value, beside):
+    frame = read_frame(joined(encode_result(7, value)))
+    assert (frame.tagged, len(frame.buffers)) == (beside, beside)
+    assert_same(messages.decode_reply(frame, None, None, b""), value)
+
+
+@each("text", [
+    '{"tag":"YQ==","a":1,"b","args":[{"!str":0}],"kwargs":{}}',
+    '{"tag":"\\u0059Q==","args":[{"!str":0}],"kwargs":{}}',
+    '["tag":"YQ==","args":[{"!str":0}],"kwargs":{}}',
+    '{"tag":"YQ==","args":[{"!bytes":0}],"kwargs":{}}',
+    '{"tag":"YQ==","args":[{"!str":0},{"!str":0}],"kwargs":{}}'])
+def test_what_is_not_quite_a_call_with_one_text_is_not_taken_for_one(text):
+    assert not messages.is_plain_call(Frame(CALL, 7, True, text.encode(), [b"a"]))
+    exact = b'{"tag":"YQ==","args":[{"!str":0}],"kwargs":{}}'
+    call = Frame(CALL, 7, True, exact, [b"a"])
+    assert messages.is_plain_call(call) and decode_call(call) == (["a"], {}, None)
+    for buffers in ([], ()):
+        with pytest.raises(ProtocolError):
+            decode_call(Frame(CALL, 7, True, exact, buffers))
+
+
 def test_long_texts_among_arguments_are_refused_over_the_limits():
     for limits in (Limits(buffers=5000), Limits(text=1024)):
         with pytest.raises(MessageTooLarge):
@@ -176,6 +213,8 @@ def test_a_long_text_that_is_no_utf_8_is_refused():
     for text in (b'{"!str":0}', b'{"tag":"YQ==","args":[{"!str":0}],"kwargs":{}}'):
         with pytest.raises(ProtocolError):
             unpack(text, True, [b"\xff"])
+    with pytest.raises(ProtocolError):
+        decode_call(Frame(CALL, 7, True, text, [b"\xff"]))
 
 
 def test_fields_of_a_call_that_this_version_does_not_know_are_ignored():

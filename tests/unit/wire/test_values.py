@@ -299,10 +299,10 @@ def test_text_up_to_the_limit_travels_and_one_byte_more_does_not(kept_settings):
         as_result(["x" * 1997])
     assert (caught.value.size, caught.value.limit, caught.value.setting, caught.value.ran) == \
         (2001, 2000, "NET_MAX_TEXT", "no")
-    call = '{"tag":"dGFn","args":[""],"kwargs":{}}'
-    assert as_arguments("x" * (2000 - len(call)))
+    call = '{"tag":"dGFn","args":[[""]],"kwargs":{}}'
+    assert as_arguments(["x" * (2000 - len(call))])
     with pytest.raises(MessageTooLarge):
-        as_arguments("x" * (2001 - len(call)))
+        as_arguments(["x" * (2001 - len(call))])
     with pytest.raises(MessageTooLarge):
         as_arguments({1}, "x" * 2000)
 
