@@ -19,7 +19,7 @@ from net.identity import encode_text
 from net.run import server as server_module
 from net.run.server import Server
 from net.settings import settings
-from net.wire.frames import END, ITEM, PING, SUBSCRIBE, pack
+from net.wire.frames import CALL, END, ITEM, PING, SUBSCRIBE, EndOfStream, pack
 from net.wire.messages import encode_call
 from service import PREFACE, Raw, request, serve, until
 from times import patience
@@ -63,6 +63,10 @@ class Functions:
     @staticmethod
     async def _size(value: bytes) -> int:
         return len(value)
+
+    @staticmethod
+    async def _pause() -> None:
+        await asyncio.sleep(0.01)
 
     @staticmethod
     async def _fail(text: str) -> None:
@@ -265,6 +269,23 @@ def test_other_frames_than_calls_wake_the_thread(server, client):
     client.send(b"GET / HTTP/1.1\r\n\r\n")
     client.rest()
     until(lambda: not server.connections)
+
+
+@each("kind", [kind for kind in range(24) if kind != CALL])
+def test_whatever_frame_comes_to_the_loop_is_answered_or_ends_the_connection(server, kind):
+    for running in (False, True):
+        with Raw(server.address, PREFACE) as client:
+            park(server, client)
+            if running:
+                client.send(request("pause"))
+            client.send(b"".join(pack(kind, 5, b"{}") + pack(PING, 6, b"")))
+            kinds = []
+            try:
+                while client._event().number != 6:
+                    kinds.append(kind)
+            except EndOfStream:
+                assert kinds  # why it has ended
+        until(lambda: not server.connections)
 
 
 def test_a_caller_that_goes_cancels_the_call_of_the_loop(server, client, functions):
