@@ -16,6 +16,11 @@ from net.process import process
 from net.wire.limits import Limits
 from net.wire.session import encode_hello
 from service import Service, until
+from times import patience
+
+# Each makes hundreds of connections, and waits for none of them without a limit: on a busy machine
+# they take long together.
+pytestmark = pytest.mark.timeout(patience(120))
 
 ITEMS = [0, "one"]
 #: What both sides say before a call; other tests break that.
@@ -142,7 +147,7 @@ def sizes(service: Service, form: Form, width: int) -> Tuple[int, int]:
     ways = [Way(change=count.change) for count in counts]
     seen: List[Any] = []
     with Proxy(service.address, *ways) as proxy:
-        form.run(proxy.address, "sizes..."[:width], 10, seen)
+        form.run(proxy.address, "sizes..."[:width], patience(10), seen)
         assert seen == form.all
     return counts[0].bytes, counts[1].bytes
 
@@ -160,7 +165,7 @@ def test_a_connection_cut_at_any_byte_is_a_lost_peer_and_nothing_runs_on(
         seen: List[Any] = []
         with Proxy(service.address, request_way, reply_way) as proxy:
             try:
-                form.run(proxy.address, key, 10, seen)
+                form.run(proxy.address, key, patience(10), seen)
                 assert seen == form.all
             except net.CallTimeout:
                 raise  # its end was not noticed
