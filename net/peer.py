@@ -543,27 +543,26 @@ def serving_peer() -> _Peer:
     return called_peer() or Peer()
 
 
-def Peer(*args: Any, **kwargs: Any) -> _Peer:
+def Peer(launch: bool = True, test: bool = False, group: Optional[str] = None) -> _Peer:
     """The peer of this process, made and launched at the first use. In a function that was called
     through a peer of a test within this process, that one.
 
-    Arguments are those of :class:`net.peer._Peer`. A group that is given later, after the first
+    The arguments are those of :class:`net.peer._Peer`. A group that is given later, after the first
     decorated function has launched the peer, counts from then on. Where no port is free it warns
     and gives a peer that does not serve; calling others works all the same. Any thread may call.
 
     :raises ValueError: not a group's name.
     :raises RuntimeError: the peer is there and serves, and was to be a test peer or not to serve.
     """
-    if len(process.peers) > 1 and not args and not kwargs:
+    if len(process.peers) > 1 and launch and not test and group is None:
         called = called_peer()
         if called is not None:
             return called
     with process.lock:
         if process.peer is not None:
-            process.peer._change(*args, **kwargs)
+            process.peer._change(launch, test, group)
         else:
-            launch = kwargs.pop("launch", args[0] if args else True)
-            peer = make_own_peer(False, *args[1:], **kwargs)
+            peer = make_own_peer(False, test, group)
             # The next call through a hook gets this one.
             process.peer = peer
             try:
@@ -582,10 +581,10 @@ def Peer(*args: Any, **kwargs: Any) -> _Peer:
         return process.peer
 
 
-def make_own_peer(*args: Any, **kwargs: Any) -> _Peer:
+def make_own_peer(launch: bool = True, test: bool = False, group: Optional[str] = None) -> _Peer:
     """A peer that is not for tests, with the arguments of :class:`_Peer`."""
     peer = _Peer.__new__(_Peer)
-    peer._begin(*args, **kwargs)
+    peer._begin(launch, test, group)
     return peer
 
 

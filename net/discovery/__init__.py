@@ -5,7 +5,7 @@ import atexit
 import functools
 import time
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Optional, Protocol, Union, overload
 
 from ..calls.ways import place_of
 from ..errors import Address, TooFewPeers
@@ -24,7 +24,21 @@ if TYPE_CHECKING:
 Groups = Union[None, str, Iterable[str]]
 
 
-def _groups_may_come_first(function: Callable[..., Peers]) -> Callable[..., Peers]:
+class _Search(Protocol):
+    """The ways in which :func:`peers` can be called."""
+
+    @overload
+    def __call__(self, refresh: bool = ..., groups: Groups = ..., on_host: bool = ...,
+                 hubs_only: bool = ..., at_least: int = ...,
+                 timeout: Optional[float] = ...) -> Peers: ...
+
+    @overload
+    def __call__(self, groups: Union[str, Iterable[str]], /, *, refresh: bool = ...,
+                 on_host: bool = ..., hubs_only: bool = ..., at_least: int = ...,
+                 timeout: Optional[float] = ...) -> Peers: ...
+
+
+def _groups_may_come_first(function: Callable[..., Peers]) -> _Search:
     """Let ``peers("group1", refresh=True)`` mean the groups, as the documentation shows it.
 
     A wrapper, since ``refresh`` is the first of the documented parameters and is given twice then.

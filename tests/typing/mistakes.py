@@ -71,6 +71,18 @@ double.peers()[0].hots                     # mistake
 wrong: Callable[[str], int] = double       # mistake
 host: int = peer.host                      # mistake
 net.peers()[0].hots                        # mistake
+net.peers(refesh=True)                     # mistake
+net.peers("render", refesh=True)           # mistake
+net.peers("render", True)                  # mistake
+net.peers(timeout="1")                     # mistake
+net.get_peers(5)                           # mistake
+net.peer_group(nme="render")               # mistake
+net.Peer(grup="render")                    # mistake
+net.Peer(group=5)                          # mistake
+net.serve(grace=1, wait=True)              # mistake
+net.flush(timout=1)                        # mistake
+net.disconnect(double, now=True)           # mistake
+net.Executor(timout=1)                     # mistake
 
 net.TIMEOUT = "soon"                       # mistake
 net.THREAD_LIMIT = None                    # mistake
