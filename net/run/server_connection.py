@@ -5,7 +5,7 @@ import logging
 import socket
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ..context import Caller, Context, enter
 from ..dispatch import Came, Dispatch, Running, Tally
@@ -31,6 +31,9 @@ from .producing import send_items
 from .reading import rest_of_event
 from .refusals import REFUSAL_TIME
 from .streaming import ItemSender
+
+if TYPE_CHECKING:
+    from ..link.tls import Credentials
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
@@ -75,7 +78,7 @@ class Terms(NamedTuple):
     """
 
     instance: str
-    known: Any
+    known: Optional[Credentials]
     revision: int
     admit: Callable[[ServerConnection], bool]
     hand_over: Optional[Callable[[Handover], None]] = None
@@ -217,9 +220,9 @@ class ServerConnection:
 
         # A Unix socket has no address. By TCP this client would come from the one that it called.
         address = self.address or getattr(self.context.server, "address", None)
-        shaken = self.terms.shaken
-        assert shaken is not None
-        stream = tls.accept(self.stream, self.terms.known, address, data,
+        known, shaken = self.terms.known, self.terms.shaken
+        assert known is not None and shaken is not None
+        stream = tls.accept(self.stream, known, address, data,
                             partial(shaken, self, False))
         shaken(self, True)
         self.stream = stream
@@ -231,7 +234,7 @@ class ServerConnection:
                 raise EndOfStream(len(parser.rest))
             preface = parser.receive(data)
         self.greet(preface)
-        if self.terms.known.datagram_key is not None:  # certificates may name addresses themselves
+        if known.datagram_key is not None:  # certificates may name addresses themselves
             try:
                 check_destination(preface.to, stream.sock, self.terms.instance)
             except AuthenticationError as problem:
