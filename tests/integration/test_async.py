@@ -17,7 +17,6 @@ import pytest
 import forms
 import net
 import sample
-from each import each
 from net.process import process as here
 from processes import PeerProcess, run_python
 from service import until
@@ -594,7 +593,7 @@ PLACES: Dict[str, Callable[[PeerProcess], int]] = {
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@each("place", PLACES)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_forked_child_leaves_what_the_loop_of_its_parent_keeps_alone(forms_process, place):
     process = forms_process(FORKS)
     kept = net.remote("application.kept")
