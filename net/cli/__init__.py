@@ -75,6 +75,12 @@ class _Parser(argparse.ArgumentParser):
             self.add_argument("--timeout", type=seconds, metavar="SECONDS", help=command.timeout)
         self.screen = Screen(False)
 
+    def print_help(self, file: Any = None) -> None:
+        if file is not None:
+            super().print_help(file)
+        else:
+            print_all(self.format_help())  # argparse would pass over an error
+
     def error(self, message: str) -> NoReturn:
         if not self.screen.json:
             self.print_usage(sys.stderr)
@@ -117,7 +123,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         try:
             return _obey(given, screen)
         finally:
-            print_all("")  # such as the help, which argparse has written
+            print_all("")  # such as what a module has printed that is served
     except BrokenPipeError:  # the reader of our output has closed it
         return 0
     except Failed as problem:

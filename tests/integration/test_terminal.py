@@ -77,15 +77,17 @@ def test_words_that_make_no_sense_give_2_and_no_data(words):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
-@pytest.mark.parametrize("words", [
-    ["--help"], ["ping", "--help"], ["--version"], ["completion", "bash"]])
-def test_a_reader_that_has_gone_and_a_full_disk_leave_no_traceback(words):
+@pytest.mark.parametrize("unbuffered, words", [
+    ("", ["--help"]), ("", ["ping", "--help"]), ("1", ["ping", "--help"]), ("", ["--version"]),
+    ("", ["completion", "bash"])])
+def test_a_reader_that_has_gone_and_a_full_disk_leave_no_traceback(unbuffered, words):
     reading, writing = os.pipe()
     os.close(reading)
     with open("/dev/full", "wb") as full, os.fdopen(writing, "wb") as gone:
         for stream, code, told in ((full, 1, "the output cannot be written: "), (gone, 0, "")):
             done = subprocess.run([sys.executable, "-m", "net", *words], stdout=stream, text=True,
-                                  stderr=subprocess.PIPE, env=environment())
+                                  stderr=subprocess.PIPE,
+                                  env=environment(PYTHONUNBUFFERED=unbuffered))
             assert done.returncode == code and done.stderr.startswith(told), done
             assert done.stderr.count("\n") == code
 
