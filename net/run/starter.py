@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Callable, NamedTuple
+from queue import Empty, SimpleQueue
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from .turns import Turns
 
@@ -18,59 +19,71 @@ class _Work(NamedTuple):
 class Starter:
     """Starts a thread for each piece of work, in a thread of its own. ``Thread.start`` waits until
     the new one runs, which on a busy machine takes a tenth of a second: the loop would be held up
-    for all its connections. Any thread may call.
+    for all its connections.
 
     :param name: of the threads.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # Guards what follows. Reentrant: a signal handler may close.
-        self._changed = threading.Condition()
-        self._waiting: Turns[_Work] = Turns()
+        # No lock: who holds one may lose the processor, and the loop would wait for it.
+        self._coming: SimpleQueue[Optional[Tuple[str, _Work]]] = SimpleQueue()
         self._runs = self._closed = False
 
     def start(self, source: str, run: Callable[[], object],
               failed: Callable[[BaseException], object]) -> None:
-        """Run something in a new thread, after what waits longer in the turns of the sources.
+        """Run something in a new thread, after what waits longer in the turns of the sources. One
+        thread at a time may call.
 
         :param failed: called instead, in any thread, with the error that there is no thread.
         """
-        with self._changed:
-            self._waiting.put(source, _Work(run, failed))
-            if self._runs:
-                self._changed.notify()
-                return
-            self._runs = True
+        self._coming.put((source, _Work(run, failed)))
+        if self._runs:
+            return
+        self._runs = True
         try:
             threading.Thread(target=self._run, daemon=True, name=f"{self._name}-starter").start()
         except (RuntimeError, MemoryError) as problem:  # can't start new thread
-            self._give_up(problem)
+            self._runs = False
+            waiting: Turns[_Work] = Turns()
+            self._receive(waiting)
+            while waiting:
+                waiting.take().failed(problem)
 
     def close(self) -> None:
-        """Start what waits, and end soon."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        """Start what waits, and end soon. Any thread may call."""
+        self._closed = True
+        self._coming.put(None)
 
     def _run(self) -> None:
+        waiting: Turns[_Work] = Turns()
         while True:
-            with self._changed:
-                if not self._waiting and not self._closed:
-                    self._changed.wait(STAYS)
-                if not self._waiting:
-                    self._runs = False
-                    return
-                work = self._waiting.take()
-            try:
-                threading.Thread(target=work.run, daemon=True, name=self._name).start()
-            except (RuntimeError, MemoryError) as problem:
-                work.failed(problem)
-            del work  # the next one may be long in coming
-
-    def _give_up(self, problem: BaseException) -> None:
-        with self._changed:
+            self._receive(waiting, 0 if self._closed else STAYS)
+            if waiting:
+                self._start(waiting.take())
+                continue
             self._runs = False
-            given_up = [self._waiting.take() for _ in range(len(self._waiting))]
-        for work in given_up:
+            if self._coming.empty():
+                return
+            # Something came at that very moment; if another thread was started for it, both go on.
+            self._runs = True
+
+    def _receive(self, waiting: Turns[_Work], seconds: float = 0) -> None:
+        """Take what has come.
+
+        :param seconds: to wait for something if nothing waits.
+        """
+        try:
+            while True:
+                one = self._coming.get(not waiting and seconds > 0, seconds)
+                if one is None:
+                    return
+                waiting.put(*one)
+        except Empty:
+            pass
+
+    def _start(self, work: _Work) -> None:
+        try:
+            threading.Thread(target=work.run, daemon=True, name=self._name).start()
+        except (RuntimeError, MemoryError) as problem:
             work.failed(problem)
