@@ -24,10 +24,11 @@ from .handshakes import Handshakes
 from .loop import READ, Loop, Timer
 from .newcomers import Newcomer, Rest
 from .parked import LoopWatch
-from .refusals import RefusedClients
+from .refusals import MAX_REFUSED, RefusedClients
 from .served import ServedConnections
 from .server_connection import NEVER, Handover, ServerConnection, Terms
 from .starter import Starter
+from .turns import Turns
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
@@ -46,8 +47,13 @@ DRAIN_LOOK = 0.02
 ENDING = "it ends, and takes no new call"
 # And where a TLS handshake has to wait for too long.
 TOO_MANY = "too many TLS handshakes come at once"
-# Connections that are accepted in one go, so that other sockets have their turn.
-AT_ONCE = 64
+TOO_MANY_CONNECTIONS = "too many connections come at once"
+# Seconds for which accepted connections are looked at in one go, so that other sockets have their
+# turn.
+TURN = 0.02
+# Those that may wait for it. The kernel's queue knows no sources, so it is emptied at once into one
+# that does; each that waits costs a descriptor.
+MOST_ACCEPTED = 256
 # Evicted connections still waiting to read the refusal; one thread each.
 MAX_EVICTED = 64
 
@@ -90,6 +96,7 @@ class Server:
         self._for_spare: SimpleQueue[Optional[Tuple[ServerConnection, Rest]]] = SimpleQueue()
         self._starter = Starter(f"net-{self.address[1]}")
         # All that follows belongs to the loop's thread.
+        self._accepted: Turns[Tuple[socket.socket, Optional[Address]]] = Turns()
         self._newcomers: Dict[ServerConnection, Newcomer] = {}
         self._refused = RefusedClients(loop)
         self._loops = LoopWatch()
@@ -176,6 +183,7 @@ class Server:
         self._close_listeners()
         for connection in [*self._served, *self._evicted]:
             connection.stream.close()
+        self._close_accepted()
         self._newcomers.clear()
         self._refused.abandon()
         self._close_spare()
@@ -231,6 +239,7 @@ class Server:
     def _end(self) -> None:
         for listener in self._listeners:
             self._loop.unregister(listener)
+        self._close_accepted()
         for connection, newcomer in list(self._newcomers.items()):
             self._drop(connection)
             newcomer.close()
@@ -239,25 +248,55 @@ class Server:
             self._ticking.cancel()
         self._close_spare()
 
+    def _close_accepted(self) -> None:
+        while self._accepted:
+            self._accepted.take()[0].close()
+
     def _close_listeners(self) -> None:
         self._accepting = False  # first: the loop may be about to use them
         for listener in self._listeners:
             listener.close()
 
     def _accept(self, listener: Listener, mask: int) -> None:
-        for taken in range(AT_ONCE):
+        """Accept all that wait, for :meth:`_take_turns`."""
+        if not self._accepted:
+            self._loop.call_soon(self._take_turns)
+        for taken in range(MOST_ACCEPTED):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as problem:
                 # Where descriptors lack, this says nothing of whether another client waits.
-                if self._accepting and not taken:
+                if self._accepting and not self._accepted:
                     note(logging.WARNING, "cannot accept: %s", problem)
                     self._pause(self._make_room(listener, problem) if problem.errno in _OUT_OF
                                 else PAUSE)
                 return
-            self._start(sock, address)
+            self._accepted.put("" if address is None else access.share_of(address[0]),
+                               (sock, address))
+            if len(self._accepted) > MOST_ACCEPTED:
+                self._refuse_excess()
+
+    def _refuse_excess(self) -> None:
+        """One that was accepted cannot wait: it is one of the source that has most of them."""
+        sock, _ = self._accepted.drop()
+        if len(self._refused) < MAX_REFUSED:
+            self._refused.refuse(sock, PeerBusy(None, TOO_MANY_CONNECTIONS))
+        else:
+            sock.close()
+
+    def _take_turns(self) -> None:
+        """Go on with those that were accepted, their sources in turn."""
+        end = monotonic() + TURN
+        try:
+            while self._accepted:
+                self._start(*self._accepted.take())
+                if monotonic() > end:
+                    break
+        finally:
+            if self._accepted:
+                self._loop.call_soon(self._take_turns)
 
     def _make_room(self, listener: Listener, problem: OSError) -> float:
         """There are no descriptors left: give up a connection, or at least tell one client. Seconds
@@ -462,7 +501,7 @@ class Server:
                 return False
             self._take_back(connection)
             problem = None if connection.admitted else \
-                PeerBusy(None, "too many connections come at once")
+                PeerBusy(None, TOO_MANY_CONNECTIONS)
         self._end_early(connection, problem)
         return True
 

@@ -35,3 +35,16 @@ class Turns(Generic[T]):
             self._waiting[source] = waiting  # at the end of the row
         self._length -= 1
         return one
+
+    def drop(self) -> T:
+        """The oldest one of the source that has most, to be given up.
+
+        :raises ValueError: none waits.
+        """
+        source = max(self._waiting, key=lambda source: len(self._waiting[source]))
+        waiting = self._waiting[source]
+        one = waiting.popleft()
+        if not waiting:
+            del self._waiting[source]
+        self._length -= 1
+        return one

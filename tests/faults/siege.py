@@ -136,14 +136,22 @@ class Strangers:
                 kind(chance)
             self.counts[kind.__name__] += 1
 
-    def _target(self, chance: random.Random) -> Raw:
-        return Raw(chance.choice(self._targets), source=chance.choice(self._hosts), timeout=2)
+    def _target(self, chance: random.Random, hosts: Optional[List[str]] = None) -> Raw:
+        return Raw(chance.choice(self._targets), source=chance.choice(hosts or self._hosts),
+                   timeout=2)
+
+    @property
+    def _floods(self) -> List[str]:
+        """Where floods come from: who is on the same host as they shares its places."""
+        return self._hosts[:-1]
 
     def _connect(self, chance: random.Random) -> None:
         """Begin, and go on with nothing or with an end."""
         with contextlib.ExitStack() as opened:
-            for _ in range(chance.choice((1, 30))):
-                raw = opened.enter_context(self._target(chance))
+            number = chance.choice((1, 30))
+            for _ in range(number):
+                hosts = self._hosts if number == 1 else self._floods
+                raw = opened.enter_context(self._target(chance, hosts))
                 raw.send(chance.choice(BEGINNINGS))
             self._done.wait(chance.choice((0.0, 0.05)))
 
@@ -151,7 +159,7 @@ class Strangers:
         """Take all places with connections that have called and are idle."""
         with contextlib.ExitStack() as opened:
             for _ in range(200):
-                raw = opened.enter_context(self._target(chance))
+                raw = opened.enter_context(self._target(chance, self._floods))
                 raw.send(greeted(request("echo", 1)))
                 if self._done.is_set():
                     return
@@ -163,7 +171,7 @@ class Strangers:
         with contextlib.ExitStack() as opened:
             for _ in range(100):
                 raw = opened.enter_context(Raw(chance.choice(self._targets), timeout=2,
-                                               source=chance.choice(self._hosts[:-1])))
+                                               source=chance.choice(self._floods)))
                 raw.send(hello)
             self._done.wait(chance.choice((0.0, 0.5)))
 

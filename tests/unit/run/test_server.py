@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -894,6 +895,79 @@ def test_many_clients_at_once_are_all_served(server):
     until(lambda: server.connections == 0)
 
 
+def connected(server: Server, source: str) -> socket.socket:
+    """A connection from a loopback address that has asked for something."""
+    sock = socket.create_connection(server.address, patience(10), (source, 0))
+    sock.sendall(PREFACE + request("add", 1))
+    return sock
+
+
+@pytest.fixture
+def held_up(functions, monkeypatch) -> Iterator[Any]:
+    """A server whose loop has not accepted anything yet; what lets it go on; and from where it has
+    taken connections then, in that order."""
+    loop, go, order = loop_module.Loop("net-test"), threading.Event(), []
+    listener = listen_in_range(TcpCarrier(), "127.0.0.1", range(0), 50, True)
+    loop.call_soon(lambda: go.wait(patience(10)))
+    served = Server(Dispatch(functions), [listener], loop, settings, "abc")
+    take = served._take
+    monkeypatch.setattr(served, "_take", lambda sock, address: (
+        order.append(address[0]), take(sock, address)))
+    yield served, go, order
+    go.set()
+    served.close()
+    until(lambda: not loop._current)
+
+
+def rest_of(sock: socket.socket) -> bytes:
+    """What a connection still brings, with which nothing more is asked."""
+    found = b""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while True:
+            data = sock.recv(10_000)
+            if not data:
+                return found
+            found += data
+    except OSError:  # it was reset
+        return found
+
+
+def test_sources_take_turns_when_many_connections_have_come(held_up):
+    served, go, order = held_up
+    with ExitStack() as opened:
+        many = [opened.enter_context(connected(served, "127.0.0.9")) for _ in range(5)]
+        few = [opened.enter_context(connected(served, "127.0.0.5")) for _ in range(2)]
+        go.set()
+        assert all(after_hello(rest_of(sock)).endswith(b"2") for sock in (*few, *many))
+    assert [host[-1] for host in order] == list("9595999")
+
+
+def test_the_excess_of_the_source_that_has_most_connections_is_refused(held_up, monkeypatch):
+    monkeypatch.setattr(server_module, "MOST_ACCEPTED", 4)
+    monkeypatch.setattr(server_module, "TURN", -1.0)  # one in each turn
+    served, go, order = held_up
+    with ExitStack() as opened:
+        many = [opened.enter_context(connected(served, "127.0.0.9")) for _ in range(6)]
+        few = [opened.enter_context(connected(served, "127.0.0.5")) for _ in range(2)]
+        go.set()
+        assert all(after_hello(rest_of(sock)).endswith(b"2") for sock in few)
+        replies = [rest_of(sock) for sock in many]
+    refused = [reply for reply in replies if b"PeerBusy" in reply]
+    assert 2 <= len(refused) <= 5
+    assert len(order) == 8 - len(refused)
+
+
+def test_closing_ends_what_has_been_accepted_and_waits_for_its_turn(held_up, monkeypatch):
+    monkeypatch.setattr(server_module, "TURN", -1.0)
+    served, go, order = held_up
+    with ExitStack() as opened:
+        socks = [opened.enter_context(connected(served, "127.0.0.9")) for _ in range(3)]
+        monkeypatch.setattr(served, "_start", lambda sock, address: (sock.close(), served.close()))
+        go.set()
+        assert [rest_of(sock) for sock in socks] == [b""] * 3
+
+
 @pytest.mark.parametrize("where", ["_give_place", "_start_thread"])
 def test_an_error_of_ours_in_the_loop_is_logged_and_it_goes_on(
         server, monkeypatch, caplog, where):
@@ -915,6 +989,22 @@ def test_an_error_of_ours_in_the_loop_is_logged_and_it_goes_on(
     with Client(server) as client:
         client.sock.sendall(PREFACE)
         assert client.ask("add", 2, b=3) == (RESULT, 5)
+
+
+def test_an_error_of_ours_with_one_connection_is_not_the_end_of_others(held_up, monkeypatch):
+    served, go, order = held_up
+    give_place, failing = served._give_place, [RuntimeError("ours")]
+
+    def fail_once(connection: Any) -> Any:
+        if failing:
+            raise failing.pop()
+        return give_place(connection)
+
+    monkeypatch.setattr(served, "_give_place", fail_once)
+    with connected(served, "127.0.0.9") as one, connected(served, "127.0.0.5") as other:
+        go.set()
+        assert rest_of(one) == b""
+        assert after_hello(rest_of(other)).endswith(b"2")
 
 
 def test_an_error_of_ours_in_a_connection_ends_that_one_alone(server, client, monkeypatch, caplog):
