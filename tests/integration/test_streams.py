@@ -466,7 +466,7 @@ def test_the_time_of_a_call_is_for_all_of_its_items(far, key):
 
 
 def test_within_a_function_that_is_given_up_a_stream_ends(hops, key):
-    timed = forms.relay.on(hops[0].id, timeout=0.5)
+    timed = forms.relay.on(hops[0].id, timeout=patience(5))
     program = [("yield", number) for number in range(5)]
     assert list(timed(hops[1].id, program, key)) == list(range(5))
 
