@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import argparse
 import signal
-import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from ..errors import SettingError
@@ -114,17 +115,20 @@ def _named(places: List[Place]) -> str:
 
 def _look(hub: Hub, screen: Screen, listen: List[Place]) -> None:
     """Say what is connected, whenever it changes, until a signal ends it."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set())
+    # A handler that sets an event would wait for ever if it came while that is waited for.
+    stop: SimpleQueue[None] = SimpleQueue()
+    before = {number: signal.signal(number, lambda *_: stop.put(None))
               for number in (signal.SIGINT, signal.SIGTERM)}
     said: Optional[Status] = None
     try:
-        while not stop.is_set():
+        while stop.empty():
             status = hub.status()
             if status != said:
                 said = status
                 _tell(status, screen, listen)
-            stop.wait(LOOK)
+            with suppress(Empty):
+                stop.get(timeout=LOOK)
+                return
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

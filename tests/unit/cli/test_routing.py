@@ -1,13 +1,15 @@
 """What the command for a router refuses, and how it says where it listens."""
 from __future__ import annotations
 
+import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from net.cli import main
-from net.cli.routing import Router, _tell
-from net.cli.screen import Usage
+from net.cli import main, routing
+from net.cli.routing import Router, _look, _tell
+from net.cli.screen import Screen, Usage
 from net.errors import SettingError
 from net.link.zenoh import Status
 from net.settings import parse_router, settings
@@ -85,3 +87,31 @@ def test_names_of_certificates_prove_nothing_under_a_secret_or_without_tls():
 def test_settings_that_are_missing_are_wrong_words(capsys):
     assert main(["router", "--listen", "tls/127.0.0.1:1"]) == 2
     assert "NET_SECRET" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="something else traces already")
+def test_a_signal_ends_it_at_whatever_moment_it_comes(monkeypatch):
+    """Also where what waits for it holds a lock, which a handler would wait for."""
+    monkeypatch.setattr(routing, "LOOK", 0.001)
+    hub = SimpleNamespace(status=lambda: Status(0, 0))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def interrupted_at(line: int) -> None:
+        left = line
+
+        def trace(frame, event, argument):
+            nonlocal left
+            # Before that, it would end the tests.
+            left -= event == "line" and signal.getsignal(signal.SIGTERM) is not before
+            if not left:
+                left = -1
+                signal.raise_signal(signal.SIGTERM)
+            return trace
+        sys.settrace(trace)
+        try:
+            _look(hub, Screen(True), [])
+        finally:
+            sys.settrace(None)
+
+    for line in range(1, 200):
+        interrupted_at(line)
