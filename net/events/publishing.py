@@ -56,6 +56,9 @@ SAID_PER_SECOND = 128 * KIB
 MAX_SLOWED = 5.0
 # Bytes that each frame counts besides its text: what it costs to look at it.
 FRAME_COST = 256
+# Failures of one frame that are looked at one by one. The log takes no more, and what does not get
+# there costs as much time.
+MAX_LOGGED = 10
 
 
 class Publisher:
@@ -445,8 +448,9 @@ class SubscriberConnection(Receiver):
 
     def _log_failures(self, feed: Feed, frame: Frame) -> None:
         failures, more = read_failed(frame)
-        for pair, problem in failures:
+        for pair, problem in failures[:MAX_LOGGED]:
             log_failure(feed.subscriber, pair, problem)
+        more += len(failures[MAX_LOGGED:])
         if more:
             note(logging.WARNING, "handlers of the subscriber %s raised %d times more",
                  feed.subscriber, more)
