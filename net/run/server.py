@@ -52,8 +52,9 @@ TOO_MANY_CONNECTIONS = "too many connections come at once"
 # turn.
 TURN = 0.02
 # Those that may wait for it. The kernel's queue knows no sources, so it is emptied at once into one
-# that does; each that waits costs a descriptor.
-MOST_ACCEPTED = 256
+# that does. Each that waits costs a descriptor. As many as there are places, so that a burst of
+# callers who all get one is not refused.
+MOST_ACCEPTED = 512
 # Evicted connections still waiting to read the refusal; one thread each.
 MAX_EVICTED = 64
 
