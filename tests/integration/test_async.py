@@ -551,7 +551,7 @@ from net.process import process
 
 def child(parent):
     # Calls of its own loops, to a peer of its own and to the one that has its connections.
-    signal.alarm(15)
+    signal.alarm(LIMIT)  # rather than to outlive the test
     code = 1
     try:
         own = net.Peer().id
@@ -586,7 +586,7 @@ def kept():
 #: Where a process forks, and how a test has it do so.
 PLACES: Dict[str, Callable[[PeerProcess], int]] = {
     "main": lambda process: (process.execute("print(ended(fork(net.Peer().id)), flush=True)"),
-                             int(process.read_line(10)))[1],
+                             int(process.read_line(15)))[1],
     "thread": lambda process: net.remote("application.fork_in_thread")(process.id,
                                                                        peer=process.id),
     "loop": lambda process: net.remote("application.fork_in_loop")(process.id, peer=process.id)}
@@ -595,7 +595,7 @@ PLACES: Dict[str, Callable[[PeerProcess], int]] = {
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("place", PLACES)
 def test_a_forked_child_leaves_what_the_loop_of_its_parent_keeps_alone(forms_process, place):
-    process = forms_process(FORKS)
+    process = forms_process(f"LIMIT = {patience(15):.0f}\n{FORKS}")
     kept = net.remote("application.kept")
 
     async def both() -> None:
