@@ -37,10 +37,12 @@ def run(grace: Optional[float], tell: Callable[[], None]) -> None:
     :param tell: is called once the peer serves and signals end it in order.
     """
     peer = Peer()
-    stop = threading.Event()
+    stopped = False
 
     def end(*_: Any) -> None:
-        stop.set()
+        # No event: a second signal that came while the first one sets it would wait for ever.
+        nonlocal stopped
+        stopped = True
         main_thread.wake()
 
     before = _take_signals(end)
@@ -48,7 +50,7 @@ def run(grace: Optional[float], tell: Callable[[], None]) -> None:
         peer.launch()
         tell()
         try:
-            while not stop.is_set() and peer.launched:
+            while not stopped and peer.launched:
                 main_thread.run_pending(LOOK)
         except KeyboardInterrupt:
             pass

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ..settings import settings
 from .screen import RED, Screen, Usage
@@ -34,27 +34,30 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         raise Usage(f"there is room for {room} peers on a host; "
                     f"NET_PORT_RANGE={options.workers - 1}, set alike for all processes on all "
                     f"hosts, makes it {options.workers}")
-    stop, hurry = threading.Event(), threading.Event()
-
-    def end(number: int, _frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            hurry.set()
-        stop.set()
-
-    before: Dict[int, Any] = {number: signal.signal(number, end)
+    # A handler that sets an event would wait for ever if it came while that is waited for.
+    told: SimpleQueue[int] = SimpleQueue()
+    before: Dict[int, Any] = {number: signal.signal(number, lambda number, _: told.put(number))
                               for number in (signal.SIGINT, signal.SIGTERM)}
     workers: List[_Worker] = []
     code = 0
     try:
         for _ in range(options.workers):
             workers.append(_Worker(_command(options)))
-        while not code and not stop.wait(LOOK):
+        while not code and _signal(told, LOOK) is None:
             code = max(worker.look(screen) for worker in workers)
     finally:
-        _end(workers, hurry)
+        _end(workers, told)
         for number, handler in before.items():
             signal.signal(number, handler)
     return code
+
+
+def _signal(told: SimpleQueue[int], seconds: float) -> Optional[int]:
+    """The next signal that comes within so many seconds; None for none."""
+    try:
+        return told.get(timeout=seconds)
+    except Empty:
+        return None
 
 
 def _command(options: argparse.Namespace) -> List[str]:
@@ -116,14 +119,13 @@ class _Worker:
             self._process.stdin.close()
 
 
-def _end(workers: List[_Worker], hurry: threading.Event) -> None:
+def _end(workers: List[_Worker], told: SimpleQueue[int]) -> None:
     """End them: let them do what they do at SIGTERM, and, in a hurry, at a second Ctrl-C."""
     for worker in workers:
         worker.signal(signal.SIGTERM)
     ends = monotonic() + settings.grace + ENDING
     while any(worker.runs for worker in workers) and monotonic() < ends:
-        if hurry.wait(LAST_LOOK) and os.name == "posix":
-            hurry.clear()
+        if _signal(told, LAST_LOOK) == signal.SIGINT and os.name == "posix":
             for worker in workers:
                 worker.signal(signal.SIGINT)
     for worker in workers:

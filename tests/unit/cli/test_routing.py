@@ -13,6 +13,7 @@ from net.cli.screen import Screen, Usage
 from net.errors import SettingError
 from net.link.zenoh import Status
 from net.settings import parse_router, settings
+from signals import interrupt_everywhere
 
 SECRET = "0123456789abcdef"
 
@@ -94,24 +95,4 @@ def test_a_signal_ends_it_at_whatever_moment_it_comes(monkeypatch):
     """Also where what waits for it holds a lock, which a handler would wait for."""
     monkeypatch.setattr(routing, "LOOK", 0.001)
     hub = SimpleNamespace(status=lambda: Status(0, 0))
-    before = signal.getsignal(signal.SIGTERM)
-
-    def interrupted_at(line: int) -> None:
-        left = line
-
-        def trace(frame, event, argument):
-            nonlocal left
-            # Before that, it would end the tests.
-            left -= event == "line" and signal.getsignal(signal.SIGTERM) is not before
-            if not left:
-                left = -1
-                signal.raise_signal(signal.SIGTERM)
-            return trace
-        sys.settrace(trace)
-        try:
-            _look(hub, Screen(True), [])
-        finally:
-            sys.settrace(None)
-
-    for line in range(1, 200):
-        interrupted_at(line)
+    interrupt_everywhere(lambda: _look(hub, Screen(True), []), signal.SIGTERM, 200)

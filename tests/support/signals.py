@@ -1,0 +1,32 @@
+"""A signal at each moment of a function."""
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any, Callable
+
+
+def interrupt_everywhere(function: Callable[[], Any], number: int, lines: int) -> None:
+    """Call a function that takes a signal and is ended by it: once for each of the first so many
+    lines that run, in itself and in what it calls, with the signal at this line."""
+    before = signal.getsignal(number)
+
+    def interrupted_at(line: int) -> None:
+        left = line
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal left
+            # Before that, it would end the tests.
+            left -= event == "line" and signal.getsignal(number) is not before
+            if not left:
+                left = -1
+                signal.raise_signal(number)
+            return trace
+        sys.settrace(trace)
+        try:
+            function()
+        finally:
+            sys.settrace(None)
+
+    for line in range(1, lines):
+        interrupted_at(line)
