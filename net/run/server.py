@@ -51,10 +51,12 @@ TOO_MANY_CONNECTIONS = "too many connections come at once"
 # Seconds for which accepted connections are looked at in one go, so that other sockets have their
 # turn.
 TURN = 0.02
-# Those that may wait for it. The kernel's queue knows no sources, so it is emptied at once into one
-# that does. Each that waits costs a descriptor. As many as there are places, so that a burst of
-# callers who all get one is not refused.
-MOST_ACCEPTED = 512
+# Those that may wait for it, if there are not more free places than that. The kernel's queue knows
+# no sources, so it is emptied at once into one that does. Each that waits costs a descriptor, and
+# what is served and waits must leave some to the application.
+MAX_WAITING = 64
+# Those that are accepted in one go.
+AT_ONCE = 512
 # Evicted connections still waiting to read the refusal; one thread each.
 MAX_EVICTED = 64
 
@@ -262,7 +264,8 @@ class Server:
         """Accept all that wait, for :meth:`_take_turns`."""
         if not self._accepted:
             self._loop.call_soon(self._take_turns)
-        for taken in range(MOST_ACCEPTED):
+        most = max(MAX_WAITING, self._settings.max_connections - len(self._served))
+        for _ in range(AT_ONCE):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -276,7 +279,7 @@ class Server:
                 return
             self._accepted.put("" if address is None else access.share_of(address[0]),
                                (sock, address))
-            if len(self._accepted) > MOST_ACCEPTED:
+            if len(self._accepted) > most:
                 self._refuse_excess()
 
     def _refuse_excess(self) -> None:

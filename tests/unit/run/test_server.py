@@ -943,8 +943,12 @@ def test_sources_take_turns_when_many_connections_have_come(held_up):
     assert [host[-1] for host in order] == list("9595999")
 
 
-def test_the_excess_of_the_source_that_has_most_connections_is_refused(held_up, monkeypatch):
-    monkeypatch.setattr(server_module, "MOST_ACCEPTED", 4)
+@pytest.mark.parametrize("taken, most", [(0, 1), (4, 4), (100, 4)])
+def test_the_excess_of_the_source_that_has_most_connections_is_refused(
+        held_up, monkeypatch, taken, most):
+    monkeypatch.setattr(server_module, "MAX_WAITING", most)
+    monkeypatch.setattr("net.run.served.ServedConnections.__len__", lambda self: taken)
+    monkeypatch.setitem(held_up[0]._settings.__dict__, "max_connections", 4)
     monkeypatch.setattr(server_module, "TURN", -1.0)  # one in each turn
     served, go, order = held_up
     with ExitStack() as opened:
