@@ -504,7 +504,15 @@ def test_what_greets_senselessly_has_run_nothing(call, peer, pool, greeting, err
 
 def test_what_a_peer_takes_is_known_before_it_is_sent(call, peer, pool):
     small = b"".join(encode_hello("scripted", Limits(text=70_000, buffers=70_000)))
-    peer.greetings, peer.replies = [small], [FIVE] * 2
+    size = sum(map(len, encode_call(1, TAG, (bytes(70_000),), {})))
+
+    def when_whole(sock):
+        """Such a request may come in parts."""
+        while sum(map(len, peer.requests)) < size:
+            peer.requests.append(sock.recv(size))
+        sock.sendall(FIVE)
+
+    peer.greetings, peer.replies = [small], [when_whole, FIVE]
     for argument, what in ((list(range(20_000)), "NET_MAX_TEXT"),
                            (bytes(70_001), "NET_MAX_BUFFERS")):
         with pytest.raises(net.MessageTooLarge, match=what) as caught:
