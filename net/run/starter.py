@@ -75,7 +75,8 @@ class Starter:
         """
         try:
             while True:
-                one = self._coming.get(not waiting and seconds > 0, seconds)
+                one = self._coming.get(timeout=seconds) if seconds > 0 and not waiting \
+                    else self._coming.get_nowait()
                 if one is None:
                     return
                 waiting.put(*one)
