@@ -311,7 +311,6 @@ class Dispatch:
         """What runs once its ``run`` is begun: a call that has come, in the common loop, over the
         connection of one that was answered there. None if it is not for the loop; nothing of it has
         run then.
-
         """
         _, number, _, text, _ = frame
         if not messages.is_plain_call(frame):

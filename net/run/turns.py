@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 class Turns(Generic[T]):
     """What waits, by source: one of each in turn, so that those who bring many delay only
-    themselves. Callers lock."""
+    themselves. For one thread."""
 
     def __init__(self) -> None:
         self._waiting: Dict[str, Deque[T]] = {}
