@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from .executors import MainThread
 from .peer import Peer
@@ -37,12 +37,11 @@ def run(grace: Optional[float], tell: Callable[[], None]) -> None:
     :param tell: is called once the peer serves and signals end it in order.
     """
     peer = Peer()
-    stopped = False
+    # No event: a second signal that came while the first one sets it would wait for ever.
+    signals: List[int] = []
 
-    def end(*_: Any) -> None:
-        # No event: a second signal that came while the first one sets it would wait for ever.
-        nonlocal stopped
-        stopped = True
+    def end(number: int, _frame: Any) -> None:
+        signals.append(number)
         main_thread.wake()
 
     before = _take_signals(end)
@@ -50,7 +49,7 @@ def run(grace: Optional[float], tell: Callable[[], None]) -> None:
         peer.launch()
         tell()
         try:
-            while not stopped and peer.launched:
+            while not signals and peer.launched:
                 main_thread.run_pending(LOOK)
         except KeyboardInterrupt:
             pass
