@@ -166,13 +166,15 @@ def test_more_than_one_reply_is_none(client, producer):
 
 def test_a_loop_looks_no_more_at_an_idle_connection_that_has_ended(client, producer):
     async def some() -> None:
-        producer.script = [[(RESULT, b"5"), lambda sock: sock.shutdown(2)], [(RESULT, b"6")]]
+        pool = pool_of(client, producer)
+        producer.script = [[lambda sock: until(lambda: any(one._is_looking for one in pool._open)),
+                            (RESULT, b"5"), lambda sock: sock.shutdown(2)], [(RESULT, b"6")]]
         assert await call(client, producer) == 5
-        connection, = pool_of(client, producer)._idle
+        connection, = pool._idle
         while connection._is_looking:  # it would be told again and again
             await asyncio.sleep(0.01)
         assert await call(client, producer) == 6
-        assert connection not in pool_of(client, producer)._open
+        assert connection not in pool._open
     asyncio.run(some())
 
 
