@@ -159,8 +159,7 @@ def test_groups_and_hubs_are_chosen(peer_process):
     wait_for_subscribers(hub, 1)
     # Had they been wanted, they would have been subscribed to by now.
     for one in (blue, red):
-        until(lambda one=one: ask(one, "sum(facts['calls'] for name, facts in "
-                                       "net.stats()['connections'].items() if 'info' in name)"))
+        until(lambda one=one: ask(process, f"{one.id!r} in net.peers()"))
         assert ask(one, "net.Peer().SUBSCRIPTIONS") == {}
         one.execute("number(1)")
     hub.execute("number(2)")
