@@ -555,7 +555,19 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
     revision = settings.revision
     # Making them may take longer than the peer waits for the first bytes of a connection.
     known = security.credentials()
-    sock, led_to = await _connect_any(client, address)
+    try:
+        return await _open_by(client, address, revision, known, settings.unix)
+    except local.NotProved:
+        return await _open_by(client, address, revision, known, False)
+
+
+async def _open_by(client: Client, address: Address, revision: int, known: Any,
+                   locally: bool) -> Optional[_Connection]:
+    """As :func:`_open`.
+
+    :param locally: whether the shorter way to a peer of this host will do.
+    """
+    sock, led_to = await _connect_any(client, address, locally)
     try:
         connection: _Connection = await _in_time(
             _greet(client, address, sock, revision, known, led_to), GREETING_TIME, address)
@@ -580,27 +592,28 @@ async def _in_time(work: Awaitable[Any], seconds: float, address: Address) -> An
         raise PeerUnreachable(address, f"no answer within {seconds:g} s") from None
     except EndOfStream:
         raise PeerUnreachable(address, "it closed the connection without an answer") from None
-    except (NetError, _Legacy):
+    except (NetError, _Legacy, local.NotProved):
         raise
     except OSError as problem:
         raise PeerUnreachable(address, str(problem)) from None
 
 
-async def _connect_any(client: Client, address: Address) -> Tuple[socket.socket, Address]:
+async def _connect_any(client: Client, address: Address,
+                       locally: bool) -> Tuple[socket.socket, Address]:
     """A connection, by way of another address of the peer if need be; and where it leads to."""
     try:
-        return await _in_time(_connect(client, address), CONNECT_TIME, address), address
+        return await _in_time(_connect(client, address, locally), CONNECT_TIME, address), address
     except PeerUnreachable:
         client.missed(address)
         other = client.other_way(address)
         if other is None:
             raise
-        return await _in_time(_connect(client, other), CONNECT_TIME, address), other
+        return await _in_time(_connect(client, other, locally), CONNECT_TIME, address), other
 
 
-async def _connect(client: Client, address: Address) -> socket.socket:
+async def _connect(client: Client, address: Address, locally: bool) -> socket.socket:
     loop = asyncio.get_running_loop()
-    if client.settings.unix:
+    if locally:
         endpoints = local.endpoints_of(address)
         nearby: Optional[socket.socket] = await _begun(lambda: local.start(endpoints))
         if nearby is not None:
@@ -652,11 +665,24 @@ class _Legacy(Exception):
 
 
 async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
-    """Shake hands under TLS; what secures the connection from then on."""
-    from ..link.tls import ClientHandshake  # loaded already, with the credentials
+    """Prove to each other who both are; the TLS that secures the connection from then on, None
+    where it needs none.
 
+    :raises NotProved: connect by TCP.
+    """
+    from ..link import proof, tls  # loaded already, with the credentials
+
+    server = local.process_behind(sock)
+    if server is None or known.proof_key is None:
+        return await _shake_hands(sock, tls.ClientHandshake(known, address))
+    try:
+        return await _shake_hands(sock, proof.ClientProof(known.proof_key, server))
+    except ConnectionError:
+        raise local.NotProved from None
+
+
+async def _shake_hands(sock: socket.socket, handshake: Any) -> Any:
     loop, ended = asyncio.get_running_loop(), False
-    handshake = ClientHandshake(known, address)
     await loop.sock_sendall(sock, handshake.output())
     while not ended:
         data = await loop.sock_recv(sock, CHUNK)

@@ -16,6 +16,8 @@ ROUNDS = 200_000
 SALT = b"app-net authority 1"
 # What the key of datagrams is derived with, from the same 80 ms.
 DATAGRAMS = b"app-net datagrams 1"
+# And that of proofs within a host.
+PROOFS = b"app-net proofs 1"
 
 # A leaf lives as long as its process, and clocks on a LAN differ, so its dates mean nothing. A
 # small computer starts in 1970 until its clock is set; the links of an engine know no time before.
@@ -35,6 +37,7 @@ class Leaf(NamedTuple):
 
     :ivar key: encrypted with ``password``, so that a file left behind is useless.
     :ivar datagrams: the key that datagrams are sealed with, wherever the secret is known.
+    :ivar proofs: that of what proves within a host that it is known.
     """
 
     certificate: bytes
@@ -42,6 +45,7 @@ class Leaf(NamedTuple):
     password: bytes
     authority: str
     datagrams: bytes
+    proofs: bytes
 
 
 def make_leaf(secret: str) -> Leaf:
@@ -85,7 +89,8 @@ def make_leaf(secret: str) -> Leaf:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(PEER_NAME)]), False)
     digest = hashes.SHA256()
     return _as_pem(leaf, own.sign(authority, digest), root.sign(authority, digest),
-                   hmac.digest(derived, DATAGRAMS, "sha256"))
+                   hmac.digest(derived, DATAGRAMS, "sha256"),
+                   hmac.digest(derived, PROOFS, "sha256"))
 
 
 def _key_usage(x509: Any, **uses: bool) -> Any:
@@ -94,7 +99,7 @@ def _key_usage(x509: Any, **uses: bool) -> Any:
     return x509.KeyUsage(**{name: uses.get(name, False) for name in names})
 
 
-def _as_pem(key: Any, certificate: Any, authority: Any, datagrams: bytes) -> Leaf:
+def _as_pem(key: Any, certificate: Any, authority: Any, datagrams: bytes, proofs: bytes) -> Leaf:
     import secrets
 
     from cryptography.hazmat.primitives import serialization
@@ -104,4 +109,4 @@ def _as_pem(key: Any, certificate: Any, authority: Any, datagrams: bytes) -> Lea
     encrypted = key.private_bytes(pem, serialization.PrivateFormat.PKCS8,
                                   serialization.BestAvailableEncryption(password))
     return Leaf(certificate.public_bytes(pem), encrypted, password,
-                authority.public_bytes(pem).decode(), datagrams)
+                authority.public_bytes(pem).decode(), datagrams, proofs)

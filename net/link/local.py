@@ -15,14 +15,23 @@ from ..errors import Address
 from ..settings import is_loopback
 from .base import Deadline, Endpoint, Listener
 from .tcp import is_own_address
-from .unix import UnixCarrier, peer_credentials
+from .unix import PeerCredentials, UnixCarrier, peer_credentials
 
 #: What a peer is bound to that serves at every address of its host, in IPv4 and in IPv6.
 EVERY_ADDRESS, EVERY_ADDRESS_6 = "0.0.0.0", "::"
 
+# What all such names begin with, and how sockets tell it.
+NAMES = "app-net/"
+_NAMES = b"\0" + NAMES.encode()
+
 # The file that gives a host's own name its address, and how many bytes of it are read.
 HOSTS_FILE = "/etc/hosts"
 MAX_HOSTS_FILE = 64 * 1024
+
+
+class NotProved(Exception):
+    """The other end of a connection within this host does not know the secret, or the kernel does
+    not show both ends the same two processes, as between containers. See proof.py."""
 
 
 def endpoints_of(address: Address) -> List[Endpoint]:
@@ -74,11 +83,25 @@ def start(endpoints: List[Endpoint]) -> Optional[socket.socket]:
     return None
 
 
+def process_behind(sock: socket.socket) -> Optional[PeerCredentials]:
+    """The process at the other end of a connection that :func:`connect` or a listener of
+    :func:`listen` gave; None for any other connection, or one to another user's process.
+
+    :raises OSError: the connection has broken.
+    """
+    if not sys.platform == "linux" or sock.family != socket.AF_UNIX:
+        return None
+    names = sock.getsockname(), sock.getpeername()
+    if not any(type(name) is bytes and name.startswith(_NAMES) for name in names):
+        return None  # one of a pair, whose other end anybody may serve
+    found = peer_credentials(sock)
+    return found if found is not None and found.user == os.getuid() else None
+
+
 def _is_of_this_user(sock: socket.socket) -> bool:
     """Whether the other end is a process of this user's; closed if not."""
     try:
-        found = peer_credentials(sock)
-        if found is not None and found.user == os.getuid():
+        if process_behind(sock) is not None:
             return True
     except OSError:
         pass
@@ -102,4 +125,4 @@ def named_loopback() -> List[str]:
 
 
 def _endpoint(address: Address) -> Endpoint:
-    return Endpoint("unix", f"@app-net/{os.getuid()}/{address[0]}:{address[1]}", 0)
+    return Endpoint("unix", f"@{NAMES}{os.getuid()}/{address[0]}:{address[1]}", 0)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 from time import monotonic
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..settings import settings
 from ..identity import without_zone
@@ -45,12 +45,14 @@ class Credentials(NamedTuple):
     :ivar advice: what to mend when the two sides do not match.
     :ivar datagram_key: what datagrams are sealed with; None under certificates, which are no
         secret that both sides have.
+    :ivar proof_key: what processes of one user prove that secret with, see proof.py; None likewise.
     """
 
     server: ssl.SSLContext
     client: ssl.SSLContext
     advice: str
     datagram_key: Optional[bytes] = None
+    proof_key: Optional[bytes] = None
 
 
 def credentials() -> Credentials:
@@ -92,7 +94,8 @@ def from_secret() -> Credentials:
         context.load_verify_locations(cadata=leaf.authority)
 
     return Credentials(_context(True, load), _context(False, load),
-                       "both sides need the same NET_SECRET or NET_SECRET_FILE", leaf.datagrams)
+                       "both sides need the same NET_SECRET or NET_SECRET_FILE", leaf.datagrams,
+                       leaf.proofs)
 
 
 def _leaf_of_secret() -> Leaf:
@@ -554,7 +557,16 @@ def connect(stream: Stream, known: Credentials, address: Address,
     :raises PeerBusy: the peer has no room; it says so in the clear.
     :raises OSError: the connection broke, or the time ran out; nothing has left but the handshake.
     """
-    handshake = ClientHandshake(known, address)
+    secured: TlsStream = shake_hands(stream, ClientHandshake(known, address), deadline)
+    return secured
+
+
+def shake_hands(stream: Stream, handshake: Any, deadline: Deadline) -> Any:
+    """Do the client's side of a handshake; gives the stream from then on.
+
+    :param handshake: of TLS, or :class:`~net.link.proof.ClientProof`, which see for what is raised
+        beside the errors of :func:`connect`.
+    """
     sock = stream.sock
     ended = False
     while not ended:
@@ -570,7 +582,7 @@ def connect(stream: Stream, known: Credentials, address: Address,
     return handshake.secured(stream)
 
 
-def _send_output(session: Union[Session, ClientHandshake], stream: Stream) -> None:
+def _send_output(session: Any, stream: Stream) -> None:
     """Send what a handshake wants to: in the end the other side is told if it failed."""
     output = session.output()
     if output:

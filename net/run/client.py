@@ -40,6 +40,8 @@ from .streaming import STREAMED, Begun, RemoteIterator, is_refusal, says_goodbye
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
 
+    from ..link.tls import Credentials
+
 # Seconds to wait for a connection. The operating system would try for two minutes.
 CONNECT_TIME = 3.0
 # Seconds from there to HELLO, a TLS handshake included. Nothing has run before it.
@@ -683,9 +685,7 @@ class Pool:
         try:
             patience = Deadline(_within(deadline, GREETING_TIME))
             if known is not None:
-                from ..link import tls  # loaded already, with the credentials
-
-                stream = tls.connect(stream, known, self.address, patience)
+                stream, led_to = self._secure(known, stream, led_to, deadline, patience)
                 to = destination(stream.sock, led_to)
             session = caller_session(self._settings.limits)
             answer = self._greet(stream, session, patience, to)
@@ -703,6 +703,25 @@ class Pool:
         stream.close()
         self.old = old = self.old_peer(answer)
         return old
+
+    def _secure(self, known: Credentials, stream: Stream, led_to: Address,
+                deadline: Optional[Deadline], patience: Deadline) -> Tuple[Stream, Address]:
+        """A connection over which both sides have proved who they are, and where it leads to."""
+        from ..link import proof, tls  # loaded already, with the credentials
+
+        server = local.process_behind(stream.sock)
+        if server is not None and known.proof_key is not None:
+            try:
+                tls.shake_hands(stream, proof.ClientProof(known.proof_key, server), patience)
+                return stream, led_to
+            except (local.NotProved, ConnectionError):
+                stream.close()
+            stream, led_to = self._connect(deadline, False)
+        try:
+            return tls.connect(stream, known, self.address, patience), led_to
+        except BaseException:
+            stream.close()
+            raise
 
     def _connect(self, deadline: Optional[Deadline], locally: bool) -> Tuple[Stream, Address]:
         """A connection on which nothing was said yet, and the address that it leads to.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from ..dispatch import Dispatch
 from ..errors import AuthenticationError, NetError, ProtocolError
 from ..identity import printable
+from ..link.local import NotProved, process_behind
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
 from ..wire.frames import CHUNK, NotAFrame
@@ -17,6 +18,9 @@ from ..wire.session import MAGIC, PrefaceParser, Session, encode_hello, server_s
 from .loop import READ, Loop
 from .refusals import RefusedClients
 from .server_connection import ServerConnection
+
+if TYPE_CHECKING:
+    from ..link.proof import ServerProof
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
@@ -49,6 +53,7 @@ class Newcomer:
         self._data = b""
         self._parser = PrefaceParser()
         self._session: Session
+        self._proof: ServerProof
         self._old: Optional[LegacySession] = None
         self._is_whole = False
 
@@ -123,9 +128,15 @@ class Newcomer:
         :raises NetError: it is not let in.
         """
         connection = self._connection
-        if connection.terms.known is not None:
-            from ..link import tls  # loaded already, with the credentials
+        known = connection.terms.known
+        if known is not None:
+            from ..link import proof, tls  # loaded already, with the credentials
 
+            if data[:1] == proof.FIRST:
+                client = process_behind(self._sock)
+                if client is not None and known.proof_key is not None:
+                    self._proof = proof.ServerProof(known.proof_key, client)
+                    return self._read_nonce
             if data[0] == MAGIC[0]:
                 self._read = self._read_tls  # it has begun in our dialect
                 raise AuthenticationError(None, tls.CALLER_IS_OPEN)
@@ -155,6 +166,28 @@ class Newcomer:
             return None
         return partial(self._connection.serve_secured, self._data)
 
+    def _read_nonce(self, data: bytes) -> Optional[Rest]:
+        output = self._proof.output(data)
+        if not output:
+            return None
+        self._send(output)
+        self._read = self._read_proof
+        return self._read_proof(b"")
+
+    def _read_proof(self, data: bytes) -> Optional[Rest]:
+        try:
+            if not self._proof.receive(data):
+                return None
+        except NotProved:
+            raise NotAFrame(data) from None  # it goes on under TLS, which tells why
+        self._connection.is_plain = True
+        self._read = self._read_preface
+        return self._read_preface(self._proof.rest)
+
+    def _send(self, data: bytes) -> None:
+        if self._connection.stream.send_some(data) < len(data):
+            raise OSError("it takes no bytes")
+
     def _read_old(self, data: bytes) -> Optional[Rest]:
         assert self._old is not None
         problem: Optional[ProtocolError] = None
@@ -174,9 +207,7 @@ class Newcomer:
             return None
         connection = self._connection
         connection.greet(preface)
-        hello: Any = b"".join(encode_hello(connection.terms.instance, settings.limits))
-        if connection.stream.send_some(hello) < len(hello):
-            raise OSError("it takes no bytes")
+        self._send(b"".join(encode_hello(connection.terms.instance, settings.limits)))
         self._session = server_session(settings.limits)
         self._session.rest = self._parser.rest
         self._read = self._read_request

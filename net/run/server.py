@@ -409,7 +409,7 @@ class Server:
     def _go_on(self, connection: ServerConnection, rest: Rest, whole: bool) -> None:
         """A connection needs a thread; as :meth:`_start_thread`, for a TLS handshake when it is its
         turn."""
-        if connection.terms.known is None:
+        if connection.is_plain:
             self._start_thread(connection, rest, whole)
             return
         with self._lock:

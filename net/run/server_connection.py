@@ -92,6 +92,8 @@ class ServerConnection:
     :ivar source: where it comes from, as places are shared out; empty for a Unix socket.
     :ivar context: of the calls that come over it.
     :ivar deadline: monotonic time at which it is closed; NEVER while its function runs.
+    :ivar is_plain: whether it needs no TLS: in open mode, and from the moment on when a process of
+        this user has proved that it knows the secret.
     :ivar greeted: whether it has brought a valid preface.
     :ivar admitted: whether it has brought a whole request.
     :ivar handed_over: whether the loop has it now, which will close it.
@@ -110,6 +112,7 @@ class ServerConnection:
         self.terms = terms
         self.since = monotonic()
         self.deadline = self.since + GREETING_TIME
+        self.is_plain = terms.known is None
         self.greeted = self.admitted = self.handed_over = self.watched = False
         self.call = self.seen = 0
         self.ending: Optional[NetError] = None
@@ -301,7 +304,7 @@ class ServerConnection:
         context = self.context
         context.borrow = partial(self._borrow, session)
         context.send_at_once = self._send_at_once
-        if self.terms.known is None:
+        if self.is_plain:
             context.keeper = partial(self._keeper, session, dispatch)
 
     def _send_at_once(self, reply: List[Buffer]) -> bool:
@@ -449,7 +452,7 @@ class ServerConnection:
 
     def refuse(self, problem: NetError) -> None:
         """End it from another thread, before a request of it was whole. Never waits."""
-        if self.terms.known is not None:
+        if not self.is_plain:
             self.stream.abort()  # its TLS belongs to its own thread
             return
         self.deadline = monotonic() + REFUSAL_TIME
