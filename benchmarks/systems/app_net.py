@@ -1,4 +1,4 @@
-"""app-net: open, with a secret, over TCP only, and with the extra fast."""
+"""app-net: open, with a secret, over TCP only, as to other hosts, and with the extra fast."""
 from __future__ import annotations
 
 import contextlib
@@ -102,24 +102,28 @@ class Needing(System):
         return None if installed(self.needs) else f"{self.needs} is not installed"
 
 
-def with_setting(name: str, value: str, function: Callable[[Any], Any], argument: Any) -> Any:
-    os.environ[name] = value
+def with_settings(settings: dict[str, str], function: Callable[[Any], Any], argument: Any) -> Any:
+    os.environ.update(settings)
     return function(argument)
 
 
-def set_on_both(name: str, value: str) -> tuple[Any, Any]:
-    """The functions that serve and connect, with a setting in the environment."""
-    return (functools.partial(with_setting, name, value, serve),
-            functools.partial(with_setting, name, value, connect))
+def set_on_both(settings: dict[str, str]) -> tuple[Any, Any]:
+    """The functions that serve and connect, with settings in the environment."""
+    return (functools.partial(with_settings, settings, serve),
+            functools.partial(with_settings, settings, connect))
 
 
 SYSTEMS = (
     System("app-net", "app-net", "net", serve, connect, "app-net", shared=True, hold=hold),
-    System("app-net-tcp", "app-net over TCP", "net", *set_on_both("NET_UNIX", "no"), "app-net",
+    System("app-net-tcp", "app-net over TCP", "net", *set_on_both({"NET_UNIX": "no"}), "app-net",
            shared=True, works=frozenset(("small", "text", "bytes", "array"))),
     Needing("app-net-fast", "app-net with the extra fast", "net",
             functools.partial(serve, fast=True), functools.partial(connect, fast=True), "app-net",
             shared=True, works=frozenset(("rows", "typed")), needs="msgspec"),
-    Needing("app-net-secret", "app-net with a secret", "net", *set_on_both("NET_SECRET", SECRET),
+    Needing("app-net-secret", "app-net with a secret", "net", *set_on_both({"NET_SECRET": SECRET}),
             "app-net", shared=True, hold=hold, needs="cryptography"),
+    Needing("app-net-secret-tcp", "app-net with a secret over TCP", "net",
+            *set_on_both({"NET_SECRET": SECRET, "NET_UNIX": "no"}), "app-net", shared=True,
+            hold=hold, works=frozenset(("small", "text", "bytes", "array", "brief")),
+            needs="cryptography"),
 )
