@@ -94,10 +94,11 @@ class Drawing:
 def bars(drawing: Drawing, result: Result, x: float, y: float) -> float:
     """One work as bars, the best on top; gives the height used."""
     better = "longer is better" if result.more_is_better else "shorter is better"
-    ratios = "ratio to the floor" if result.baseline == "floor" else result.unit
-    in_ratios = not result.more_is_better and result.baseline == "floor"
+    in_ratios = not result.more_is_better and result.baseline == "floor" and \
+        "floor" in result.samples
     drawing.text(x, y, result.title, "heading")
-    drawing.text(x, y + 16, f"{ratios if in_ratios else result.unit}; {better}", "quiet")
+    drawing.text(x, y + 16, f"{'ratio to the floor' if in_ratios else result.unit}; {better}",
+                 "quiet")
     names = result.ranked()
     values = {n: (result.ratio(n) if in_ratios else result.median(n)) or 0.0 for n in names}
     longest = max(values.values())

@@ -271,3 +271,11 @@ def test_what_needs_another_library_is_skipped_with_a_reason(monkeypatch, capsys
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     engine.main([])
     assert capsys.readouterr().out == "skipped: eclipse-zenoh and cryptography not installed\n"
+
+
+def test_without_the_floor_the_chart_has_absolute_figures():
+    results = {"small": Result("small", "One small call", "µs", False, baseline="floor",
+                               samples={"app-net": [88.0], "rpyc": [300.0]})}
+    texts = ["".join(one.itertext()) for one in
+             ElementTree.fromstring(chart.draw(results, MACHINE)).iter()]
+    assert "µs; shorter is better" in texts and "88.0" in texts
