@@ -41,6 +41,8 @@ from .peer import Peer
 from .wiring import wire as _wire
 
 if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack  # every type checker brings it along
+
     from .calls.many import Executor
     from . import metrics as metrics  # noqa: F401
     from . import testing as testing  # noqa: F401
@@ -52,6 +54,17 @@ if TYPE_CHECKING:
     from .serving import main_thread, serve, serve_async
     from .settings import Secret
     from .statistics import stats
+
+    # Of each setting, as many forms are taken as the environment has, and more.
+    _Values = TypedDict("_Values", {
+        "thread_limit": Any, "port_start": Any, "port_range": Any, "group": Any, "is_hub": Any,
+        "host": Any, "launch": Any, "timeout": Any, "name": Any, "facts": Any, "peers": Any,
+        "advertise": Any, "sweep": Any, "interfaces": Any, "engine": Any, "router": Any,
+        "allow": Any, "secret": Any, "secret_file": Any, "tls_cert": Any, "tls_key": Any,
+        "tls_ca": Any, "traceback": Any, "describe": Any, "max_text": Any, "max_buffers": Any,
+        "max_depth": Any, "max_memory": Any, "max_connections": Any, "max_calls": Any,
+        "request_time": Any, "idle_time": Any, "unix": Any, "grace": Any, "backlog": Any},
+        total=False)
 
 #: What is loaded at its first use: public name -> module.
 _LATER = {"Call": "calls.start", "Executor": "calls.many", "disconnect": "objects",
@@ -120,7 +133,7 @@ GRACE: float
 BACKLOG: int
 
 
-def configure(**values: Any) -> None:
+def configure(**values: Unpack[_Values]) -> None:
     """Set settings by name, such as ``net.configure(timeout=5, facts={"gpus": 2})``.
 
     They take effect at their next use; the address of a running peer stays until it is launched

@@ -87,6 +87,7 @@ net.Executor(timout=1)                     # mistake
 net.TIMEOUT = "soon"                       # mistake
 net.THREAD_LIMIT = None                    # mistake
 net.TIMOUT = 5                             # mistake
+net.configure(timout=5)                    # mistake
 net.PEERS = 5                              # mistake
 net.connect(5)                             # mistake
 net.connect("tag", group=["render"])       # mistake

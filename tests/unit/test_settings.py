@@ -4,6 +4,7 @@ from __future__ import annotations
 import decimal
 import fractions
 import pathlib
+import re
 import sys
 import threading
 import types
@@ -310,6 +311,12 @@ def test_every_documented_name_of_the_module_is_there(kept_settings):
         assert hasattr(net, name.upper())
     from net import PORT_START  # type: ignore[attr-defined]
     assert PORT_START == kept_settings.port_start
+
+
+def test_a_type_checker_knows_the_names_that_configure_takes():
+    source = pathlib.Path(net.__file__).read_text(encoding="utf-8")
+    names = source.partition('TypedDict("_Values", {')[2].partition("}")[0]
+    assert re.findall(r'"(\w+)": Any', names) == list(TABLE)
 
 
 def test_the_facts_are_a_copy(fresh_settings):
