@@ -8,7 +8,7 @@ import struct
 import sys
 from typing import Any, Callable, List, Optional, Sequence
 
-from ..wire.frames import Buffer, CHUNK, EndOfStream
+from ..wire.frames import Buffer, CHUNK, EndOfStream, FIRST
 from .addresses import host_port
 from .base import Deadline, LONGEST
 from .tcp import is_own_address, tune
@@ -48,6 +48,7 @@ class Stream:
         progress.
     :ivar begun: monotonic time at which a part of something has come that nobody can read before
         it is whole; 0 while there is no such part.
+    :ivar first: bytes that :meth:`recv_first` asks for.
     :ivar resets: see :meth:`reset_at_end`.
     """
 
@@ -59,6 +60,14 @@ class Stream:
         self.recv = sock.recv
         self.poll = poller(sock)
         self._room = poller(sock, write=True)
+        self.first = FIRST
+
+    def recv_first(self) -> bytes:
+        """The beginning of a message, or all of it; no bytes at the end. Asks for more than is
+        usual as long as messages come that are longer and still short."""
+        data = self.recv(self.first)
+        self.first = FIRST if len(data) < FIRST else SHORT
+        return data
 
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
         """``prefix`` and what follows it, ``size`` bytes in all, as one object that is filled
@@ -72,6 +81,8 @@ class Stream:
             prefix += rest
             if len(prefix) == size:
                 return prefix
+        else:
+            self.first = FIRST
         return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:
@@ -237,7 +248,7 @@ TIMED_PIECE = 2 ** 20
 
 
 class Timed:
-    """A stream under a deadline, in place of its ``recv``, ``recv_exactly`` and ``send``."""
+    """A stream under a deadline, in place of its methods that receive and send."""
 
     def __init__(self, stream: Stream, deadline: Deadline) -> None:
         self._stream = stream
@@ -247,7 +258,13 @@ class Timed:
         self._stream.sock.settimeout(self._deadline.remaining())
         return self._stream.recv(size)
 
+    def recv_first(self) -> bytes:
+        self._stream.sock.settimeout(self._deadline.remaining())
+        return self._stream.recv_first()
+
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
+        if size > SHORT:
+            self._stream.first = FIRST
         return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:

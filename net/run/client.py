@@ -25,7 +25,7 @@ from ..link.carriers import Carriers
 from ..link.destination import destination
 from ..link.streams import Deadline, Stream, Timed
 from ..settings import Settings
-from ..wire.frames import (ASK, FAILURE, FIRST, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
+from ..wire.frames import (ASK, FAILURE, FLAG, HEADER, MAX_NUMBER, PING, RESULT, Buffer,
                            EndOfStream, Fields, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
 from ..wire.limits import Limits
@@ -314,7 +314,7 @@ class Connection:
         except _CLOSED:
             self._look_for_reply()
         message.clear()
-        event: Any = session.receive_fields(stream.recv(FIRST))
+        event: Any = session.receive_fields(stream.recv_first())
         if event is None:
             event = rest_of_event(stream, session)
         return event if event[1] == number else self._stray(event)

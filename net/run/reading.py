@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Optional, Union
 
 from ..link.streams import Stream, Timed
-from ..wire.frames import CHUNK, FIRST, EndOfStream
+from ..wire.frames import CHUNK, EndOfStream
 from ..wire.session import Event, Session
 
 
@@ -14,7 +14,7 @@ def next_event(stream: Union[Stream, Timed], session: Session) -> Event:
     :raises EndOfStream: there is none, or only its beginning.
     :raises NetError: what :meth:`Session.receive` raises.
     """
-    event = session.receive(b"" if session.rest else stream.recv(FIRST))
+    event = session.receive(b"" if session.rest else stream.recv_first())
     return rest_of_event(stream, session) if event is None else event
 
 

@@ -16,7 +16,7 @@ from ..link.destination import check_destination
 from ..link.streams import DONT_WAIT, NO_SIGNAL, Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
-from ..wire.frames import (CALL, CHUNK, FIRST, PING, RESULT, SUBSCRIBE, TAKEN, Buffer,
+from ..wire.frames import (CALL, CHUNK, PING, RESULT, SUBSCRIBE, TAKEN, Buffer,
                            EndOfStream, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
 from ..wire.legacy import LegacySession
@@ -264,7 +264,8 @@ class ServerConnection:
 
     def _serve_requests(self, session: Session, event: Any, dispatch: Dispatch) -> None:
         stream, context, tally = self.stream, self.context, self.tally
-        recv, receive, answer = stream.recv, session.receive_fields, dispatch.answer
+        recv_first, receive = stream.recv_first, session.receive_fields
+        answer = dispatch.answer
         idle_time = settings.idle_time
         self._let_calls(session, dispatch)
         if event is None:
@@ -291,7 +292,7 @@ class ServerConnection:
             self.call = 0
             # An idle connection must not hold the last, perhaps large, messages.
             event = reply = None
-            event = receive(b"" if session.rest else recv(FIRST))
+            event = receive(b"" if session.rest else recv_first())
             if event is None:
                 self.wait_for_request()
                 event = self._rest_of_request(session)

@@ -36,8 +36,9 @@ TAGGED = 1
 # That of a tagged frame with one buffer, but for its kind.
 ONE_BUFFER = TAGGED << 16 | 1
 
-# What one receive asks for, and the first of a frame: small messages come whole in one. Larger
-# receives make malloc trim on every call, about 5 % of a small call.
+# What one receive asks for, and the first of a frame, unless those before it were longer: small
+# messages come whole in one. Larger receives make malloc trim on every call, about 5 % of a small
+# one.
 CHUNK = 64 * 1024
 FIRST = 16 * 1024
 # The number of buffers is a u16.

@@ -29,20 +29,20 @@ MEMORY = 2 * FIRST + 4_000
 
 #: Instructions of the caller and of the server for one call, by the version of Python.
 STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {
-    (3, 9): {"numbers": (520, 514), "a text": (667, 582), "two values": (741, 566),
-             "a dict": (973, 986), "keywords": (602, 512)},
-    (3, 10): {"numbers": (521, 514), "a text": (668, 582), "two values": (744, 566),
-              "a dict": (974, 986), "keywords": (605, 512)},
-    (3, 11): {"numbers": (534, 550), "a text": (682, 616), "two values": (772, 606),
-              "a dict": (1042, 1079), "keywords": (637, 547)},
-    (3, 12): {"numbers": (482, 495), "a text": (615, 564), "two values": (695, 546),
-              "a dict": (930, 962), "keywords": (575, 493)},
-    (3, 13): {"numbers": (472, 410), "a text": (589, 551), "two values": (675, 531),
-              "a dict": (915, 943), "keywords": (571, 481)},
-    (3, 14): {"numbers": (498, 434), "a text": (627, 586), "two values": (718, 562),
-              "a dict": (954, 982), "keywords": (608, 509)},
-    (3, 15): {"numbers": (498, 434), "a text": (627, 586), "two values": (718, 562),
-              "a dict": (955, 983), "keywords": (608, 509)},
+    (3, 9): {"numbers": (537, 531), "a text": (684, 599), "two values": (758, 583),
+             "a dict": (990, 1003), "keywords": (619, 529)},
+    (3, 10): {"numbers": (537, 530), "a text": (684, 598), "two values": (760, 582),
+              "a dict": (990, 1002), "keywords": (621, 528)},
+    (3, 11): {"numbers": (553, 569), "a text": (701, 635), "two values": (791, 625),
+              "a dict": (1061, 1098), "keywords": (656, 566)},
+    (3, 12): {"numbers": (498, 511), "a text": (631, 580), "two values": (711, 562),
+              "a dict": (946, 978), "keywords": (591, 509)},
+    (3, 13): {"numbers": (488, 427), "a text": (605, 568), "two values": (691, 548),
+              "a dict": (931, 960), "keywords": (587, 498)},
+    (3, 14): {"numbers": (515, 452), "a text": (644, 604), "two values": (735, 580),
+              "a dict": (971, 1000), "keywords": (625, 527)},
+    (3, 15): {"numbers": (515, 452), "a text": (644, 604), "two values": (735, 580),
+              "a dict": (972, 1001), "keywords": (625, 527)},
 }
 
 pytestmark = [

@@ -10,8 +10,8 @@ from typing import Iterator, Tuple
 import pytest
 
 from net.link.base import Deadline
-from net.link.streams import Stream, Timed, fill
-from net.wire.frames import EndOfStream
+from net.link.streams import SHORT, Stream, Timed, fill
+from net.wire.frames import FIRST, EndOfStream
 from memory import Peak
 from times import patience
 
@@ -208,3 +208,22 @@ def test_what_a_non_blocking_stream_cannot_do_now_it_says(ends):
     theirs.close()
     with pytest.raises(OSError):
         stream.send_some(b"x")
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_short_messages_that_follow_each_other_come_whole_in_one_receive(ends, timed):
+    stream, other = ends
+    reader = Timed(stream, Deadline(patience(5))) if timed else stream
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 ** 20)
+
+    def first_of(size: int) -> int:
+        other.sendall(bytes(size))
+        found = reader.recv_first()
+        rest = reader.recv_exactly(size, found) if len(found) < size else found
+        assert len(rest) == size
+        return len(found)
+
+    assert [first_of(size) for size in (10, 30_000, 30_000, 60_000, 10, 30_000)] == \
+        [10, FIRST, 30_000, 60_000, 10, FIRST]
+    # What is long comes in pieces in any case.
+    assert first_of(SHORT + 1) == SHORT and first_of(SHORT + 1) == FIRST

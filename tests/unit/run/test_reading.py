@@ -34,6 +34,9 @@ class Stream:
         self.asked.append(size)
         return self._file.read(min(size, self._step))
 
+    def recv_first(self) -> bytes:
+        return self.recv(FIRST)
+
     def recv_into(self, view: Any) -> int:
         self.asked.append(len(view))
         data = self._file.read(min(len(view), self._step))
