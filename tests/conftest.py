@@ -44,9 +44,6 @@ import net  # noqa: E402
 from net.process import process  # noqa: E402
 
 
-# How many tests of a run may fail the first time, where they are run a second time.
-MOST_RUN_AGAIN = 3
-
 # Seconds that one test may take, unless it is said elsewhere.
 os.environ.setdefault("PYTEST_TIMEOUT", str(patience(20)))
 
@@ -64,30 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder == "lan":
             item.add_marker(pytest.mark.lan)
         if folder == "unit" and item.get_closest_marker("flaky"):
-            raise pytest.UsageError(f"{item.nodeid}: a unit test is never marked as flaky")
+            raise pytest.UsageError(f"{item.nodeid}: a unit test is never run a second time")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where tests may be run a second time (``--reruns``, as .ci/run has it: three runs at a time,
-    on whatever machine there is), few may need it."""
-    again = {report.nodeid for report in _run_again(session.config)
-             if "flaky" not in report.keywords}
-    if len(again) > MOST_RUN_AGAIN:
-        print(f"\n{len(again)} tests failed at first, {MOST_RUN_AGAIN} may")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter,
-                            config: pytest.Config) -> None:
-    """Show why tests were run a second time: each is a fault of the test or of net."""
-    for report in _run_again(config):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why a test that is marked as flaky was run a second time."""
+    for report in terminalreporter.stats.get("rerun", []):
         terminalreporter.section(f"failed at first: {report.nodeid}")
         terminalreporter.write_line(report.longreprtext)
-
-
-def _run_again(config: pytest.Config) -> list[pytest.TestReport]:
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return reporter.stats.get("rerun", []) if reporter else []
 
 
 def pytest_collection_finish() -> None:
