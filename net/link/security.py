@@ -18,6 +18,7 @@ def credentials() -> Optional[Credentials]:
     if not settings.secured:
         return None
     with fork_lock:
-        from . import tls  # loads OpenSSL, which open mode does not need
+        # Loads OpenSSL, which open mode does not need. Connections need both, and find them loaded.
+        from . import proof, tls  # noqa: F401
 
         return tls.credentials()

@@ -717,8 +717,36 @@ print(os.WEXITSTATUS(os.waitpid(pid, 0)[1]))
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="as CPython imports")
-def test_a_fork_waits_for_what_our_threads_import(script):
+def test_a_fork_waits_for_what_a_call_imports(script):
     assert run_python(*MAY_FORK, script(IMPORTING)).stdout == "7\n"
+
+
+SECURED = """
+import sys
+import net
+from net.link import security
+
+@net.connect("add")
+def add(a, b): ...
+
+security.credentials()
+before = set(sys.modules)
+assert add(1, 2, peer=(sys.argv[1], int(sys.argv[2]))) == 3
+print(sorted(name for name in set(sys.modules) - before if name.startswith("net.")))
+"""
+
+
+def test_what_a_secured_connection_needs_is_loaded_with_the_credentials(peer_process):
+    """Where each thread that connects loaded it, a fork could leave it half loaded in the child."""
+    peer = peer_process("""
+        import net
+        @net.connect("add")
+        def add(a, b): return a + b
+    """, NET_SECRET="correct horse battery")
+    host, port = peer.address
+    done = run_python("-c", SECURED, host, str(port), NET_SECRET="correct horse battery",
+                      NET_LAUNCH="0")
+    assert done.stdout == "[]\n"
 
 
 FORGETFUL = """
