@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from importlib import _bootstrap
-from typing import Callable, List
+from types import FrameType
+from typing import Callable, List, Optional
 
 #: Seconds that a fork waits for imports: one that an application's function began may never end.
 IMPORT_TIME = 1.0
@@ -26,19 +28,28 @@ def in_child(forget: Callable[[], object]) -> None:
 def _prepare() -> None:
     # Python takes the lock of its import system along, and the locks of the modules that other
     # threads are importing stay locked in the child for ever (CPython 3.9 to 3.13). What the
-    # application's own threads import is the application's affair.
+    # application imports by itself is its own affair.
+    fork_lock.acquire()
     end = time.monotonic() + IMPORT_TIME
     while _importing() and time.monotonic() < end:
         time.sleep(0.001)
-    fork_lock.acquire()
 
 
 def _importing() -> bool:
-    """Whether one of our threads is importing a module right now."""
+    """Whether one of our threads, or one of the application's in a call of ours, is importing a
+    module right now."""
     locks = [reference() for reference in list(getattr(_bootstrap, "_module_locks", {}).values())]
     owners = {getattr(lock, "owner", None) for lock in locks} - {None, threading.get_ident()}
-    return bool(owners) and any(thread.ident in owners and thread.name.startswith("net-")
-                                for thread in threading.enumerate())
+    return bool(owners) and any(thread in owners and _runs_ours(frame)
+                                for thread, frame in sys._current_frames().items())
+
+
+def _runs_ours(frame: Optional[FrameType]) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _begin_in_child() -> None:

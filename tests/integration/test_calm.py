@@ -702,10 +702,11 @@ goes_on = threading.Event()
 Path(__file__).with_name("slowly.py").write_text(
     "from __main__ import begun, goes_on; begun.set(); goes_on.wait(); done = True")
 
+@net.connect
 def load():
     import slowly
 
-threading.Thread(target=load, name="net-anything").start()
+threading.Thread(target=load).start()
 begun.wait()
 threading.Timer(0.05, goes_on.set).start()
 pid = os.fork()
