@@ -633,12 +633,18 @@ def look_at(addresses: Iterable[Address], seconds: float,
     return sweep.findings
 
 
-def look_for(hosts: Iterable[str]) -> Findings:
-    """Ask hosts that may not be there to identify themselves, at all ports if one shows life."""
+def look_for(hosts: Iterable[str], knows: Callable[[Address], bool]) -> Findings:
+    """Ask hosts that may not be there to identify themselves, at all ports if one shows life.
+
+    :param knows: whether there is a peer at an address, which need not be asked, on a host that is
+        there then.
+    """
     security.credentials()
     sweep = Sweep(window(1), monotonic() + LOOK_SECONDS, set())
     for host in hosts:
-        sweep.add_host(host, settings.ports, "sweep", exists=False)
+        ports = [port for port in settings.ports if not knows((host, port))]
+        if ports:
+            sweep.add_host(host, ports, "sweep", exists=len(ports) < len(settings.ports))
     sweep.run()
     return sweep.findings
 

@@ -384,8 +384,8 @@ class Node:
                 self._tell(address, known, instances.get(address, b""))
 
     def sweep_later(self, hosts: List[str], crowd: int) -> None:
-        """Ask hosts that may not be there over TCP, once so many others have searched: old programs
-        answer nothing else. Any thread may call."""
+        """Ask hosts over TCP, where no peer is listed, once so many others have searched: old
+        programs answer nothing else. Any thread may call."""
         def schedule() -> None:
             if self._sweeping is None:
                 seconds = CROWD_SECONDS + SWEEP_LATER * crowd * random()
@@ -402,7 +402,7 @@ class Node:
             from ..probes import look_for
             from .neighbours import forget
 
-            self._listing.learn(look_for(hosts).answers)
+            self._listing.learn(look_for(hosts, self._listing.knows).answers)
             forget(hosts)
 
         try:

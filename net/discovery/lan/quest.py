@@ -52,6 +52,10 @@ LATER_LOOKS = (0.03, 0.2, 0.5)
 # ended. Those that nobody has answered ask in the search, but not all at once: at some moment of so
 # many seconds for each of the others, and of two in all.
 FEW, SWEEP_LATE, SWEEP_PER_OTHER, SWEEP_LAST = 3, 0.5, 0.02, 2.5
+# How many hosts may have answered by datagram and still be asked at their other ports. Of more,
+# those that keep a list ask these later, too: five connections to each would take longer than all
+# the rest of the search.
+MANY = 100
 # Seconds between looks, until then, at whether somebody has answered.
 LOOK_AGAIN = 0.03
 # When all hosts are asked to show themselves, if nothing is swept and nobody has answered until
@@ -110,6 +114,8 @@ class LanQuest:
         # Whether it is not known yet what to sweep; and what is left to be swept after the search.
         self._undecided = False
         self._owed: List[str] = []
+        # Hosts that have answered, whose other ports are asked after it, too.
+        self._answered: List[str] = []
         # Asks the hosts of each link to show themselves where nothing is swept; whether it is still
         # to begin.
         self._echo: Optional[Echo] = None
@@ -392,9 +398,13 @@ class LanQuest:
             self._fill(self._search.sweep, shares)
 
     def _fill(self, sweep: Sweep, shares: List[Tuple[str, bool]]) -> None:
-        heard = {host for host, _ in self._heard_beyond} if self._crowd else ()
+        heard = {host for host, _ in self._heard_beyond}
+        later = len(heard) > MANY and self._node.membership.port
         for host, exists in shares:
-            if host in heard:
+            if host in heard and self._crowd:
+                continue
+            if host in heard and later:
+                self._answered.append(host)
                 continue
             # Peers that have answered by datagram need not be asked again.
             ports = [port for port in self._search.ports if not self._search.has((host, port))]
@@ -460,9 +470,13 @@ class LanQuest:
         if self._touching:
             self.asker.touch({host for host, _ in self._heard_beyond
                               if ":" not in host and host not in self._hosts})
-        if self._owed:
-            heard = {host for host, _ in self._heard_beyond} | self._hosts
-            self._node.sweep_later([host for host in self._owed if host not in heard], self._crowd)
+        asked = {host for host, _ in self._heard_beyond} | self._hosts
+        owed = [host for host in self._owed if host not in asked] + self._answered
+        if owed:
+            self._node.sweep_later(owed, self._crowd)
+        if self._answered:
+            self._report.notes.append(f"{len(self._answered)} hosts have answered by datagram: "
+                                      f"their other ports are asked later")
         self.asker.close()
         if self._echo is not None:
             self._echo.close()

@@ -181,16 +181,19 @@ def test_an_old_peer_is_asked_again_in_its_own_dialect(stranger, run, client, di
     assert findings.answers[0].facts == OLD_FACTS and len(asked) == 3
 
 
-def test_hosts_that_may_not_be_there_are_looked_for_at_all_ports(port_range, client, monkeypatch):
+def test_hosts_that_may_not_be_there_are_looked_for_at_all_ports_without_a_known_peer(
+        port_range, client, monkeypatch):
     monkeypatch.setitem(settings.__dict__, "port_start", port_range.start)
     old = strangers.Stranger(port_range[2], strangers.old_peer(OLD_FACTS, legacy.BASE64, []),
                              "127.0.0.5")
     try:
-        findings = sweep.look_for(["127.0.0.4", "127.0.0.5"])
+        known = {("127.0.0.5", port_range[0]), *(("127.0.0.6", port) for port in port_range)}
+        findings = sweep.look_for(["127.0.0.4", "127.0.0.5", "127.0.0.6"], known.__contains__)
     finally:
         old.stop()
     assert [(one.address, one.old) for one in findings.answers] == [(old.address, True)]
-    assert list(findings.outcomes.values()).count("refused") == 2 * len(port_range) - 1
+    assert list(findings.outcomes.values()).count("refused") == 2 * len(port_range) - 2
+    assert not known & findings.outcomes.keys()
 
 
 @BOTH

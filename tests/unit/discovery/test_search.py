@@ -395,6 +395,26 @@ def test_beside_many_others_that_search_it_is_swept_later_without_those_that_wer
     assert any("4 others search" in note for note in fake._report.notes)
 
 
+@pytest.mark.parametrize("hosts, port, crowd, asked, later", [
+    (100, 3010, 0, 101, 0), (101, 3010, 0, 1, 101), (101, 0, 0, 102, 0), (101, 3010, 1, 1, 0)],
+    ids=["few", "many", "without a list", "beside others"])
+def test_where_many_have_answered_their_other_ports_are_asked_later_by_who_keeps_a_list(
+        fake, monkeypatch, hosts, port, crowd, asked, later):
+    heard = [f"192.168.1.{number}" for number in range(100, 100 + hosts)]
+    fake._heard_beyond.update((host, 3010) for host in heard)
+    fake._crowd = crowd
+    now, owed = [], []
+    node = SimpleNamespace(membership=SimpleNamespace(port=port),
+                           sweep_later=lambda some, others: owed.extend(some))
+    monkeypatch.setattr(fake, "_node", node)
+    sweep = SimpleNamespace(add_host=lambda host, *rest, **more: now.append(host))
+    LanQuest._fill(fake, sweep, [(host, True) for host in [*heard, "192.168.1.30"]])
+    fake.close()
+    assert len(now) == asked and "192.168.1.30" in now
+    assert owed == heard[:later]
+    assert any("asked later" in note for note in fake._report.notes) == bool(later)
+
+
 @pytest.mark.parametrize("others, share, seconds", [
     (100, 1.0, 2.5), (100, 0.5, 1.5), (100, 0.0, 0.5), (10, 1.0, 0.7), (1000, 1.0, 2.5)])
 def test_many_that_nobody_answers_sweep_each_at_another_moment(
@@ -469,13 +489,16 @@ def test_a_sweep_that_was_put_off_lists_what_it_finds_while_the_list_is_kept(
         def learn(self, answers):
             learned.extend(answers)
 
+        def knows(self, address):
+            return False
+
     loop = FakeLoop()
     node = Node(SimpleNamespace(loop=loop), Listing(), b"m" * 16, lambda heard: None, lambda: None)
     node.membership.watching = watching
     found = Findings()
     found.answers.append("an answer")
     monkeypatch.setattr("net.discovery.probes.look_for",
-                        lambda hosts: found if hosts == ["192.168.1.20"] else None)
+                        lambda hosts, knows: found if hosts == ["192.168.1.20"] else None)
     monkeypatch.setattr(neighbours, "forget", lambda hosts: forgotten.set())
     node.sweep_later(["192.168.1.20"], 10)
     node.sweep_later(["192.168.1.21"], 10)
