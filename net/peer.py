@@ -493,9 +493,10 @@ def _program() -> str:
 
 
 def _python() -> str:
-    import platform  # nor is it needed where no peer is
-
-    return f"{platform.python_implementation()} {platform.python_version()}"
+    # As the module platform says it. To load that takes longer than all the rest of an info.
+    name = sys.implementation.name
+    name = {"cpython": "CPython", "pypy": "PyPy"}.get(name, name)
+    return f"{name} {sys.version.split()[0]}"
 
 
 def tag_for_old_peers(tag: bytes) -> bytes:

@@ -5,6 +5,7 @@ import base64
 import itertools
 import json
 import os
+import platform
 import socket
 import sys
 import threading
@@ -236,6 +237,7 @@ def test_the_friendly_id_is_a_dict_of_facts(session_peer, kept_settings):
     assert set(found) == {"group", "host", "port", "hub", "executable", "user", "instance", "name",
                           "pid", "program", "python", "platform", "version", "facts", "digest"}
     assert found["executable"] == sys.executable and found["user"]
+    assert found["python"] == f"{platform.python_implementation()} {platform.python_version()}"
     assert json.loads(json.dumps(found)) == found
 
 
