@@ -19,9 +19,10 @@ HEAD = HEADER.size
 # The same header in three numbers. Without flags and buffers, the first is that of the kind.
 QUICK_HEADER = struct.Struct("!III")
 KIND = 24  # bits that it is shifted by
-OTHERS = (1 << KIND) - 1
 LENGTH = struct.Struct("!Q")
-LENGTHENED = HEAD + LENGTH.size
+# That of a frame with one buffer, the length of which follows it.
+HEADER_OF_ONE = struct.Struct("!BBHIIQ")
+LENGTHENED = HEADER_OF_ONE.size
 
 #: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
 #: goes on: that is how the wire can grow.
@@ -92,17 +93,23 @@ def pack(kind: int, number: int, text: bytes, tagged: bool = False,
          buffers: Sequence[Buffer] = ()) -> List[Buffer]:
     """The bytes of a frame, in pieces: large ones stay as they are, since joining copies."""
     size = len(text)
-    head = HEADER.pack(kind, tagged, len(buffers), number, size)
-    if buffers:
-        sizes = [len(buffer) for buffer in buffers]
-        head += b"".join([LENGTH.pack(one) for one in sizes])
-        if size + sum(sizes) < CHUNK:
-            return [b"".join((head, text, *buffers))]
+    if len(buffers) == 1:
+        long = len(buffers[0])
+        head = HEADER_OF_ONE.pack(kind, tagged, 1, number, size, long)
+    else:
+        sizes = list(map(len, buffers))
+        long = sum(sizes)
+        head = HEADER.pack(kind, tagged, len(sizes), number, size) + b"".join(
+            map(LENGTH.pack, sizes))
+    if size + long < CHUNK:
+        return [b"".join((head, text, *buffers))]
     return [head + text, *buffers] if size < CHUNK else [head, text, *buffers]
 
 
-#: What the quick headers of some kinds start with.
+#: What the quick headers of some kinds start with, and those of their frames with one buffer.
 _starts = Memo(lambda plain: frozenset([kind << KIND for kind in plain]), 64)
+_starts_of_one = Memo(
+    lambda plain: frozenset([kind << KIND | ONE_BUFFER for kind in plain]), 64)
 
 
 class FrameParser:
@@ -124,6 +131,7 @@ class FrameParser:
     def _expect(self, plain: FrozenSet[int]) -> None:
         self._plain = plain
         self._starts = _starts[plain]
+        self._starts_of_one = _starts_of_one[plain]
 
     def receive(self, data: bytes = b"") -> Any:
         """Take what was received; give the next frame, or what :meth:`other` makes of it; None
@@ -145,7 +153,7 @@ class FrameParser:
             start, number, declared = QUICK_HEADER.unpack_from(data)
             if declared == size <= self._max_text and start in self._starts:
                 return start >> KIND, number, False, data[HEAD:], ()
-            if start & OTHERS == ONE_BUFFER and start >> KIND in self._plain and size >= 8:
+            if start in self._starts_of_one and size >= 8:
                 found = self._with_one_buffer(start >> KIND, number, declared, data)
                 if found is not None:
                     return found

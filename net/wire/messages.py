@@ -50,6 +50,9 @@ def _message(kind: int, number: int, text: str, tagged: bool = False,
 #: The text of a call up to its arguments, by its tag.
 _beginnings = Memo(
     lambda tag: f'{{"tag":{encode_plain(tag.decode("ascii"))},"args":', 1024)
+#: That of a call with a text beside the JSON and nothing else.
+_calls_of_a_text = Memo(
+    lambda tag: f'{_beginnings[tag]}[{{"!str":0}}],"kwargs":{{}}}}'.encode("ascii"), 1024)
 
 
 # Characters from which a text that is the only argument, or the result, is better off beside the
@@ -77,7 +80,7 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
     if packer is not None:
         return _encode_tagged_call(number, tag, args, kwargs, packer, seconds)
     if len(args) == 1 and not kwargs and type(args[0]) is str and len(args[0]) >= ALONE:
-        return _encode_text(number, tag, args, limits, seconds, end)
+        return _encode_text(number, tag, args, limits, seconds)
     if are_scalars(args) and (not kwargs or are_named_scalars(kwargs)):
         # The common small call: no containers to check.
         try:
@@ -95,13 +98,15 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
 
 
 def _encode_text(number: int, tag: bytes, args: Tuple[Any, ...], limits: Limits,
-                 seconds: Optional[float], end: str) -> List[Buffer]:
+                 seconds: Optional[float]) -> List[Buffer]:
     """A call with one text and nothing else."""
     data = args[0].encode("utf-8", "surrogatepass")
     if len(data) > limits.buffers:
         return _encode_tagged_call(number, tag, args, {}, Packer(limits), seconds)
-    text = f'{_beginnings[tag]}[{{"!str":0}}],"kwargs":{{}}{end}'
-    return pack_frame(CALL, number, text.encode(), True, [data])
+    text = _calls_of_a_text[tag]
+    if seconds is not None:
+        text = b'%b,"seconds":%b}' % (text[:-1], repr(seconds).encode("ascii"))
+    return pack_frame(CALL, number, text, True, [data])
 
 
 def _encode_quickly(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],

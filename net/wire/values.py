@@ -759,9 +759,11 @@ def only_text(buffers: Sequence[bytes]) -> Optional[str]:
     if type(buffers) is not list or len(buffers) != 1:
         return None
     try:
-        return _long_text(buffers, 0)
+        text = str(buffers[0], "utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return None
+    buffers[0] = None  # a large one is freed now
+    return text
 
 
 def _by_codec(codec: fast.Codec, text: bytes) -> Any:

@@ -29,15 +29,15 @@ MEMORY = 2 * FIRST + 4_000
 
 #: Instructions of the caller and of the server for one call, by the version of Python.
 STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {
-    (3, 9): {"numbers": (537, 531), "a text": (684, 599), "two values": (758, 583),
+    (3, 9): {"numbers": (537, 531), "a text": (634, 553), "two values": (746, 549),
              "a dict": (990, 1003), "keywords": (619, 529)},
-    (3, 10): {"numbers": (537, 530), "a text": (684, 598), "two values": (760, 582),
+    (3, 10): {"numbers": (537, 530), "a text": (634, 552), "two values": (748, 548),
               "a dict": (990, 1002), "keywords": (621, 528)},
-    (3, 11): {"numbers": (553, 569), "a text": (701, 635), "two values": (791, 625),
+    (3, 11): {"numbers": (553, 569), "a text": (644, 585), "two values": (778, 588),
               "a dict": (1061, 1098), "keywords": (656, 566)},
     (3, 12): {"numbers": (498, 511), "a text": (631, 580), "two values": (711, 562),
               "a dict": (946, 978), "keywords": (591, 509)},
-    (3, 13): {"numbers": (488, 427), "a text": (605, 568), "two values": (691, 548),
+    (3, 13): {"numbers": (488, 427), "a text": (555, 522), "two values": (679, 514),
               "a dict": (931, 960), "keywords": (587, 498)},
     (3, 14): {"numbers": (515, 452), "a text": (644, 604), "two values": (735, 580),
               "a dict": (971, 1000), "keywords": (625, 527)},
