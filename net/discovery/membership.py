@@ -39,7 +39,7 @@ PER_PEER, MIN_BEAT, MAX_BEAT = 0.025, 1.0, 2.5
 # Seconds that a beat may be late, for a scheduler that is busy.
 GRACE = 0.15
 # Seconds that beats are asked for. Half of that before it ends, they are asked for again.
-LEASE = 120
+LEASE = 180
 # Seconds between a watcher's looks at what its predecessor watches, in case that one keeps silent:
 # SECOND_PER_PEER for each peer that is listed, within these limits. And how often it looks at any
 # other peer as well, in case several of them do.
