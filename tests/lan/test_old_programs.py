@@ -81,6 +81,18 @@ def test_a_cold_search_finds_an_old_program_beside_a_stranger(
     assert result["groups"] == [None, None]
 
 
+def test_where_many_have_answered_an_old_program_beside_one_of_them_is_listed_a_little_later(
+        small, start_old, start):
+    here, there, _ = small.hosts
+    new = start(there)
+    port = new.address[1] + 1
+    start_old("0.4", there, port)
+    # As if each host were one of many.
+    searcher = start(here, "import net\nfrom net.discovery.lan import quest\nquest.MANY = 0")
+    everybody = [list(new.address), [there.address, port]]
+    until(lambda: ask(searcher, "[[one.host, one.port] for one in net.peers()]") == everybody)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_old_search_finds_us_on_the_lan(small, start_old, start, dialect):
     here, there, third = small.hosts
