@@ -615,7 +615,11 @@ async def _connect(client: Client, address: Address, locally: bool) -> socket.so
     loop = asyncio.get_running_loop()
     if locally:
         endpoints = local.endpoints_of(address)
-        nearby: Optional[socket.socket] = await _begun(lambda: local.start(endpoints))
+        try:
+            nearby: Optional[socket.socket] = await _begun(lambda: local.start(endpoints),
+                                                           local.QUEUE_TIME)
+        except socket.timeout:
+            nearby = None
         if nearby is not None:
             return nearby
     carrier, endpoint = client.carriers.to(address)
@@ -635,13 +639,17 @@ async def _connect(client: Client, address: Address, locally: bool) -> socket.so
         raise
 
 
-async def _begun(start: Callable[[], Any]) -> Any:
-    """What a function gives that may not do so at once."""
+async def _begun(start: Callable[[], Any], seconds: float = LONGEST) -> Any:
+    """What a function gives that may not do so at once.
+
+    :raises socket.timeout: it did not within these seconds.
+    """
+    patience = Deadline(seconds)
     while True:
         try:
             return start()
         except BlockingIOError:
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(min(RETRY, patience.remaining()))
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
@@ -676,8 +684,9 @@ async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
     if server is None or known.proof_key is None:
         return await _shake_hands(sock, tls.ClientHandshake(known, address))
     try:
-        return await _shake_hands(sock, proof.ClientProof(known.proof_key, server))
-    except ConnectionError:
+        return await within(proof.PROOF_TIME,
+                            _shake_hands(sock, proof.ClientProof(known.proof_key, server)))
+    except (ConnectionError, asyncio.TimeoutError):
         raise local.NotProved from None
 
 

@@ -24,6 +24,10 @@ EVERY_ADDRESS, EVERY_ADDRESS_6 = "0.0.0.0", "::"
 NAMES = "app-net/"
 _NAMES = b"\0" + NAMES.encode()
 
+#: Seconds until a peer whose queue stays full is reached by TCP. A process of another user may have
+#: taken its name and let nobody in, and only who was let in can tell whose process it is.
+QUEUE_TIME = 0.2
+
 # The file that gives a host's own name its address, and how many bytes of it are read.
 HOSTS_FILE = "/etc/hosts"
 MAX_HOSTS_FILE = 64 * 1024
@@ -55,10 +59,12 @@ def listen(address: Address, backlog: int) -> Optional[Listener]:
 
 
 def connect(endpoints: List[Endpoint], deadline: Deadline) -> Optional[socket.socket]:
-    """A connected, blocking socket; None if nobody of the same user listens at any of these."""
+    """A connected, blocking socket; None if nobody of the same user listens at any of these, or
+    lets anybody in."""
     for endpoint in endpoints:
         try:
-            sock = UnixCarrier().connect(endpoint, deadline)
+            patience = Deadline(min(QUEUE_TIME, deadline.remaining()))
+            sock = UnixCarrier().connect(endpoint, patience)
         except OSError:
             continue
         if _is_of_this_user(sock):
@@ -69,7 +75,7 @@ def connect(endpoints: List[Endpoint], deadline: Deadline) -> Optional[socket.so
 def start(endpoints: List[Endpoint]) -> Optional[socket.socket]:
     """A connected, non-blocking socket, as :func:`connect` gives a blocking one. Never waits.
 
-    :raises BlockingIOError: not now; try again a little later.
+    :raises BlockingIOError: not now; try again a little later, for QUEUE_TIME.
     """
     for endpoint in endpoints:
         try:

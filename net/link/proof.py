@@ -7,8 +7,8 @@ hears. So each side proves not only that it knows the secret, but also between w
 it sees the connection; the kernel tells each the other one.
 
 The client sends :data:`FIRST` and a nonce; the server FIRST, its nonce and its proof; the client
-its proof. What follows is as in open mode. Where that does not succeed nothing is lost: the client
-connects once more by TCP, under TLS.
+its proof. What follows is as in open mode. Where that does not succeed within :data:`PROOF_TIME`
+nothing is lost: the client connects once more by TCP, under TLS.
 """
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from .unix import PeerCredentials
 
 #: The first byte of either side; no preface, TLS hello or old dialect begins like it.
 FIRST = b"\xac"
+
+#: Seconds until a client connects by TCP. Whoever has taken the name may say nothing for ever.
+PROOF_TIME = 1.0
 
 NONCE_BYTES = PROOF_BYTES = 32
 # What a proof is of: the side that makes it, both nonces, the process ids of client and server.

@@ -712,9 +712,10 @@ class Pool:
         server = local.process_behind(stream.sock)
         if server is not None and known.proof_key is not None:
             try:
-                tls.shake_hands(stream, proof.ClientProof(known.proof_key, server), patience)
+                tls.shake_hands(stream, proof.ClientProof(known.proof_key, server),
+                                Deadline(min(proof.PROOF_TIME, patience.remaining())))
                 return stream, led_to
-            except (local.NotProved, ConnectionError):
+            except (local.NotProved, ConnectionError, socket.timeout):
                 stream.close()
             stream, led_to = self._connect(deadline, False)
         try:

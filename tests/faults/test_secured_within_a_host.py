@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import sys
+import threading
 from typing import Any, Iterator, List
 
 import pytest
@@ -14,7 +15,7 @@ import net
 from certificates import Authority
 from net.calls import aio
 from net.identity import encode_text
-from net.link import local, tls
+from net.link import local, proof, tls
 from net.link.base import Endpoint
 from net.link.proof import FIRST, NONCE_BYTES, PROOF_BYTES, ClientProof
 from net.link.streams import Stream
@@ -22,6 +23,7 @@ from net.process import process
 from net.wire.frames import FAILURE
 from hearing import ask
 from service import Service, greeted, request, until
+from times import patience
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's"),
@@ -70,6 +72,12 @@ listener.bind({here!r})
 listener.listen()
 threading.Thread(target=relay, daemon=True).start()
 """
+
+
+@pytest.fixture(autouse=True)
+def proved_on_a_busy_machine(monkeypatch: Any) -> None:
+    """A proof that takes long is no reason for TLS here, but where a test says so."""
+    monkeypatch.setattr(proof, "PROOF_TIME", 60.0)
 
 
 def call(peer: Any, name: str, *args: Any, timeout: float = 10) -> Any:
@@ -203,11 +211,11 @@ def test_a_proof_counts_for_its_own_connection_only(peer):
         client = ClientProof(tls.credentials().proof_key, local.process_behind(sock))
         sock.sendall(client.output())
         assert client.receive(sock.recv(1000))
-        proof = client.output()
+        proved = client.output()
     with connected(peer) as sock:
         sock.sendall(FIRST + bytes(NONCE_BYTES))
         assert sock.recv(1000)[:1] == FIRST
-        sock.sendall(proof + greeted(ADD))
+        sock.sendall(proved + greeted(ADD))
         assert received(sock) == b""
     assert call(peer, "ran") == 0
 
@@ -222,6 +230,38 @@ def test_over_tcp_and_in_a_pair_there_is_no_such_proof(configure):
                 sock.settimeout(10)
                 sock.sendall(FIRST + bytes(NONCE_BYTES))
                 assert received(sock) == b""
+
+
+@pytest.mark.parametrize("said", [b"", FIRST, FIRST + bytes(NONCE_BYTES + PROOF_BYTES - 1)],
+                         ids=["nothing", "a beginning", "all but a byte"])
+def test_whoever_took_the_name_and_is_silent_keeps_nobody_from_the_peer(
+        peer, monkeypatch, said):
+    taken = f"@{local.NAMES}{os.getuid()}/silent-{peer.address[1]}:1"
+    monkeypatch.setattr(local, "endpoints_of", lambda address: [Endpoint("unix", taken, 0)])
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("\0" + taken[1:])
+    listener.listen()
+    monkeypatch.setattr(proof, "PROOF_TIME", 0.2)
+    held = []
+
+    def begin() -> None:
+        while len(held) < 2:
+            sock, _ = listener.accept()
+            held.append(sock)
+            sock.sendall(said)
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    try:
+        assert call(peer, "add", 2, 3) == 5
+        assert stream_of(peer).sock.family == socket.AF_INET
+        result, secured = awaited(peer, "later", 2, 3)
+        assert result == 5 and secured is not None
+        thread.join(patience(10))
+        assert len(held) == 2
+    finally:
+        listener.close()
+        for sock in held:
+            sock.close()
 
 
 def test_silence_behind_the_name_is_a_timeout_of_the_call(configure, port_range, monkeypatch):

@@ -17,6 +17,8 @@ import pytest
 import forms
 import net
 import sample
+from net.link import local
+from net.link.base import Endpoint
 from net.process import process as here
 from processes import PeerProcess, run_python
 from service import until
@@ -138,6 +140,31 @@ def test_a_peer_of_this_host_and_user_is_reached_over_a_unix_socket(far):
         pools = here.client.by_loop[asyncio.get_running_loop()]
         return [one.sock.family for one in pools.pool(far.id)._open]
     assert run(family) == [socket.AF_UNIX]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
+def test_a_name_whose_queue_stays_full_keeps_nobody_from_the_peer(forms_process, monkeypatch):
+    process, held = forms_process(), []
+    # As by a process of another user, which lets nobody in.
+    taken = f"@{local.NAMES}{os.getuid()}/full-{process.address[1]}:1"
+    monkeypatch.setattr(local, "endpoints_of", lambda address: [Endpoint("unix", taken, 0)])
+
+    async def family() -> Any:
+        await forms.sleep(0, peer=process.id)
+        pools = here.client.by_loop[asyncio.get_running_loop()]
+        return [one.sock.family for one in pools.pool(process.id)._open]
+    with socket.socket(socket.AF_UNIX) as thief:
+        thief.bind("\0" + taken[1:])
+        thief.listen(0)
+        try:
+            with pytest.raises(BlockingIOError):
+                while True:
+                    held.append(local.start(local.endpoints_of(process.address)))
+            assert run(family) == [socket.AF_INET]
+            assert type(forms.where(peer=process.id)) is int
+        finally:
+            for sock in held:
+                sock.close()
 
 
 def test_a_loop_that_ends_closes_its_connections(far):

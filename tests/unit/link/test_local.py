@@ -66,6 +66,25 @@ def test_a_full_queue_is_no_reason_to_take_another_way(port_range):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
+def test_a_queue_that_stays_full_is_a_reason(port_range, monkeypatch):
+    # As that of another user's process, which took the name and lets nobody in.
+    monkeypatch.setattr(local, "QUEUE_TIME", 0.05)
+    thief = local.listen(("127.0.0.1", port_range.start), 0)
+    peer = local.listen((local.EVERY_ADDRESS, port_range.start), 5)
+    endpoints, started = local.endpoints_of(("127.0.0.1", port_range.start)), []
+    try:
+        with pytest.raises(BlockingIOError):
+            while True:
+                started.append(local.start(endpoints))
+        assert local.connect(endpoints[:1], Deadline(60.0)) is None
+        started.append(local.connect(endpoints, Deadline(60.0)))
+        assert started[-1].getpeername() == peer._sock.getsockname()
+    finally:
+        for one in (thief, peer, *started):
+            one.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are Linux's")
 def test_a_process_of_another_user_is_left_alone(port_range, monkeypatch):
     listener = local.listen(("127.0.0.1", port_range.start), 5)
     endpoints = local.endpoints_of(("127.0.0.1", port_range.start))
