@@ -220,4 +220,4 @@ class Newcomer:
         if event is None and session.held < CHUNK:
             return None
         self._is_whole = event is not None
-        return partial(self._connection.serve_open, session, event)
+        return partial(self._connection.serve_open, session, [] if event is None else [event])

@@ -246,15 +246,16 @@ class ServerConnection:
         stream.send(encode_hello(self.terms.instance, settings.limits))
         session = server_session(settings.limits)
         session.rest = parser.rest
-        self.serve_open(session, session.receive(), dispatch)
+        event = session.receive()
+        self.serve_open(session, [] if event is None else [event], dispatch)
 
-    def serve_open(self, session: Session, event: Any, dispatch: Dispatch) -> None:
+    def serve_open(self, session: Session, first: List[Any], dispatch: Dispatch) -> None:
         """Serve it from its first request on.
 
-        :param event: that request; None if only a part of it has come.
+        :param first: holds that request, and is emptied; empty if only a part of it has come.
         """
         try:
-            self._serve_requests(session, event, dispatch)
+            self._serve_requests(session, first, dispatch)
         except EndOfStream:
             if self.ending is None:
                 raise
@@ -262,14 +263,13 @@ class ServerConnection:
             self._refuse(self.ending)
             self._linger()
 
-    def _serve_requests(self, session: Session, event: Any, dispatch: Dispatch) -> None:
+    def _serve_requests(self, session: Session, first: List[Any], dispatch: Dispatch) -> None:
         stream, context, tally = self.stream, self.context, self.tally
         recv_first, receive = stream.recv_first, session.receive_fields
         answer = dispatch.answer
         idle_time = settings.idle_time
         self._let_calls(session, dispatch)
-        if event is None:
-            event = self._rest_of_request(session)
+        event = first.pop() if first else self._rest_of_request(session)
         if not self.terms.admit(self):
             return
         while self.ending is None:

@@ -19,7 +19,7 @@ from net.errors import ProtocolError
 from net.dispatch import Dispatch, Tally
 from net.settings import settings
 from net.identity import encode_text
-from net.wire import legacy
+from net.wire import frames, legacy
 from net.link.base import listen_in_range
 from net.link.streams import Stream
 from net.link.tcp import TcpCarrier
@@ -143,6 +143,28 @@ def test_an_idle_connection_keeps_neither_its_last_request_nor_the_reply(client)
         client.sock.sendall(large)
         assert client.event().kind == RESULT
         until(lambda: memory.in_use() < 2 ** 21)
+    finally:
+        memory.tracemalloc.stop()
+
+
+@pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
+def test_idle_connections_do_not_keep_their_first_requests(server):
+    count, values = 20, ["x" * 3000] * 16
+    first = PREFACE + request("echo", values)
+
+    def held() -> int:  # of what was cut out of received bytes
+        cut = memory.tracemalloc.Filter(True, frames.__file__)
+        return sum(trace.size for trace in memory.tracemalloc.take_snapshot().filter_traces(
+            [cut]).traces)
+
+    memory.tracemalloc.start()
+    try:
+        with ExitStack() as clients:
+            for _ in range(count):
+                client = clients.enter_context(Client(server))
+                client.sock.sendall(first)
+                assert client.reply() == (RESULT, values)
+            until(lambda: held() < count * len(first) // 2)
     finally:
         memory.tracemalloc.stop()
 
