@@ -253,7 +253,8 @@ def _size_of_texts(texts: List[bytes], least: int) -> int:
     """Bytes of memory that texts take of which those with fewer characters are there once."""
     together = _BETWEEN.join(texts)
     if together.isascii() and b"\\" not in together:
-        short = sum(map(int.__lt__, map(len, texts), itertools.repeat(least)))
+        sizes = list(map(len, texts))
+        short = sum(map(sizes.count, range(least)))
         between = max(0, len(texts) - 1) * len(_BETWEEN)
         return len(together) - between + _TEXT * (len(texts) - short)
     read = together.decode("utf-8", "replace")
