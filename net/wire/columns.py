@@ -192,7 +192,7 @@ def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
         raise Malformed("a single column of more than numbers and texts")
     one, = form.join(names, [column[:1] for column in columns])
     restorer.weigh_more(weigh_group(name, one, columns))
-    values = form.join(names, list(columns))
+    values = [one] if len(columns[0]) == 1 else form.join(names, list(columns))
     restorer.weigh_more(size_of(values) - weigh_columns(name, columns))
     return values
 
