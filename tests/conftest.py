@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of tests/lan carries its marker, so that none of it runs by default. What is known to
-    fail now and then is marked as flaky one by one, with the reason."""
+    fail now and then is marked as flaky, with the reason beside the mark."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder == "lan":
