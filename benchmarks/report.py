@@ -46,7 +46,7 @@ def goals(results: dict[str, Result]) -> str:
             verdict, shown = "not measured", ""
         else:
             verdict, shown = ("met" if goal.met(measured) else "MISSED"), number(measured)
-        lines.append(f"  {goal.work:<35} {goal.aim:<47} {shown:>7}  {verdict}")
+        lines.append(f"  {goal.work:<45} {goal.aim:<47} {shown:>7}  {verdict}")
     return "\n".join(lines)
 
 
