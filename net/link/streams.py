@@ -183,7 +183,7 @@ def reset_at_end(sock: socket.socket, reset: bool) -> None:
 def gathered(pieces: Sequence[Buffer]) -> Sequence[Buffer]:
     """The pieces, in one if the other side can receive them at once. Several small sends would
     wake it up several times."""
-    return (b"".join(pieces),) if 0 < sum(map(len, pieces)) <= CHUNK else pieces
+    return (b"".join(pieces),) if 0 < sum(map(len, pieces)) <= SHORT else pieces
 
 
 def fill(recv_into: Callable[[Any], int], size: int, prefix: bytes) -> bytes:
