@@ -10,7 +10,7 @@ from typing import Iterator, Tuple
 import pytest
 
 from net.link.base import Deadline
-from net.link.streams import SHORT, Stream, Timed, fill
+from net.link.streams import SHORT, Stream, Timed, fill, gathered
 from net.wire.frames import FIRST, EndOfStream
 from memory import Peak
 from times import patience
@@ -227,3 +227,11 @@ def test_short_messages_that_follow_each_other_come_whole_in_one_receive(ends, t
         [10, FIRST, 30_000, 60_000, 10, FIRST]
     # What is long comes in pieces in any case.
     assert first_of(SHORT + 1) == SHORT and first_of(SHORT + 1) == FIRST
+
+
+def test_pieces_that_the_other_side_receives_at_once_leave_in_one():
+    """The first of several would wake it up for nothing."""
+    head, rest = b"head", bytes(SHORT - 4)
+    assert gathered([head, rest]) == (head + rest,)
+    longer = [head, rest + b"x"]
+    assert gathered(longer) is longer
