@@ -92,8 +92,8 @@ class ServerConnection:
     :ivar source: where it comes from, as places are shared out; empty for a Unix socket.
     :ivar context: of the calls that come over it.
     :ivar deadline: monotonic time at which it is closed; NEVER while its function runs.
-    :ivar is_plain: whether it needs no TLS: in open mode, and from the moment on when a process of
-        this user has proved that it knows the secret.
+    :ivar is_plain: whether it needs no TLS: in open mode, and once a process of this user has
+        proved that it knows the secret.
     :ivar greeted: whether it has brought a valid preface.
     :ivar admitted: whether it has brought a whole request.
     :ivar handed_over: whether the loop has it now, which will close it.
