@@ -49,6 +49,11 @@ def _index(zone: str) -> int:
     return socket.if_nametoindex(zone)
 
 
+def handle(family: int) -> socket.socket:
+    """A socket that nothing is sent by: the kernel is asked by it about addresses and routes."""
+    return socket.socket(family, socket.SOCK_DGRAM)
+
+
 def zone_name(index: int) -> str:
     """What the zone of an interface is called here; empty if there is no such interface."""
     if os.name == "nt":

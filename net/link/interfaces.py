@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 from ..identity import without_zone
 from ..settings import is_loopback
 from . import netlink
-from .addresses import is_link_local, rank_of, zone_name
+from .addresses import handle, is_link_local, rank_of, zone_name
 
 #: Where peers hear questions and announcements in IPv6: all that take part on one link. A transient
 #: group (RFC 4291), whose last four bytes are those that our datagrams begin with.
@@ -133,7 +133,7 @@ def read() -> Tuple[List[Interface], str]:
 def way_out() -> Optional[str]:
     """The IPv4 address of this host that what it sends to the world comes from; None without a way
     there. Sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with handle(socket.AF_INET) as probe:
         try:
             probe.connect(_ELSEWHERE)
             return str(probe.getsockname()[0])

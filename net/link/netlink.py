@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Iterator, List, NamedTuple, Tuple
 
-from .addresses import is_link_local, zone_name
+from .addresses import handle, is_link_local, zone_name
 
 _HEADER = struct.Struct("=IHHII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -128,13 +128,21 @@ def _six(packed: bytes, index: int) -> str:
 def is_up(name: str) -> bool:
     """Whether an interface is up and plugged in; true where the kernel does not tell."""
     try:
-        import fcntl  # POSIX only
-
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            found = fcntl.ioctl(sock, _GET_FLAGS, _FLAGS.pack(os.fsencode(name), 0))
+        found = control(_GET_FLAGS, _FLAGS.pack(os.fsencode(name), 0))
     except (ImportError, OSError, struct.error):
         return True
     return bool(_FLAGS.unpack(found)[1] & _RUNNING)
+
+
+def control(request: int, data: bytes) -> bytes:
+    """What the kernel does or tells about its networks at a request of ``ioctl``.
+
+    :raises OSError: it refuses.
+    """
+    import fcntl  # POSIX only
+
+    with handle(socket.AF_INET) as sock:
+        return fcntl.ioctl(sock, request, data)
 
 
 def changes() -> socket.socket:

@@ -7,7 +7,7 @@ import socket
 from typing import Any, List, Optional, Tuple
 
 from ..errors import Address
-from .addresses import host_port, is_link_local, socket_address
+from .addresses import handle, host_port, is_link_local, socket_address
 from .base import Deadline, Endpoint, Listener
 
 # A host that vanished is noticed after 9 s of silence and three probes 3 s apart; data that is not
@@ -121,7 +121,7 @@ def is_own_address(host: str) -> bool:
         return False
     try:
         family, place = socket_address((_with_zone(host), 0))
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with handle(family) as probe:
             probe.bind(place)
     except OSError:
         return False

@@ -324,6 +324,28 @@ def test_the_test_of_stream_sockets_sees_them(text):
     assert list(stream_sockets(ast.walk(ast.parse(text)))) == [1]
 
 
+def datagram_sockets(tree: Iterable[ast.AST]) -> Iterator[int]:
+    """The lines that make a socket for datagrams, or send or receive one."""
+    for node in tree:
+        if getattr(node, "attr", None) in ("SOCK_DGRAM", "sendto", "sendmsg", "recvfrom",
+                                           "recvfrom_into", "create_datagram_endpoint"):
+            yield node.lineno
+
+
+def test_one_module_has_the_datagrams():
+    made = {module for module in MODULES if not module.startswith("testing")
+            for _ in datagram_sockets(nodes(module))}
+    # The latter makes a handle, by which the kernel is asked.
+    assert made == {"discovery.lan.sockets", "link.addresses"}
+    assert len(list(datagram_sockets(nodes("link.addresses")))) == 1
+
+
+@each("text", ["socket.socket(family, socket.SOCK_DGRAM)", "sock.sendto(data, address)",
+               "data, source = sock.recvfrom(99)"])
+def test_the_test_of_datagrams_sees_them(text):
+    assert list(datagram_sockets(ast.walk(ast.parse(text)))) == [1]
+
+
 #: What changes, is there once in a process and is held by a module, and why not by ``Process``.
 STATE = {
     "process.process": "the one object that holds what there is once; tests make others",

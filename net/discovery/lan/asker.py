@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...errors import Address
-from ...link.addresses import socket_address
 from ...link.interfaces import Interface
 from ...settings import is_loopback
 from ..membership import Heard
@@ -21,7 +20,7 @@ from .datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, MAX_DATAGRAM, MAX_
                         SEAL_BYTES, SECURED, Message, Question, Seal, decode, digest, encode,
                         encode_question, read_said)
 from .rounds import Rounds
-from .sockets import make_room, open_at, received, reporting_drops
+from .sockets import make_room, open_at, received, reporting_drops, send
 
 # Datagrams from one socket to addresses that may be dead. The kernel holds each until it has
 # looked for the host, and a socket may hold some 200 KiB, about 250 of them on Linux.
@@ -167,7 +166,7 @@ class Asker:
               interface: Interface) -> int:
         """The number of the error, 0 for none."""
         try:
-            sock.sendto(data, socket_address(address)[1])
+            send(sock, data, address)
             return 0
         except OSError as exc:
             if exc.errno not in (errno.EAGAIN, errno.ENOBUFS):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import socket
 from typing import Callable, Iterable, List, Set
 
-from ...link.addresses import socket_address
 from ...link.interfaces import Interface
-from .sockets import make_room, received
+from .sockets import make_room, opened, received, send
 
 # All hosts of one link.
 ALL_NODES = "ff02::1"
@@ -35,21 +34,16 @@ class Echo:
                  listen: Callable[[socket.socket, Callable[[socket.socket], None]], None]) -> None:
         self.hosts: Set[str] = set()
         self._interfaces: List[Interface] = list(interfaces)
-        self._sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6)
-        try:
-            self._sock.setblocking(False)
+        with opened(socket.AF_INET6, socket.IPPROTO_ICMPV6) as self._sock:
             make_room(self._sock)
             listen(self._sock, self._receive)
-        except BaseException:
-            self._sock.close()
-            raise
 
     def send(self) -> None:
         """Ask all hosts."""
         for one in self._interfaces:
             try:
                 zone = one.address.partition("%")[2]
-                self._sock.sendto(REQUEST, socket_address((f"{ALL_NODES}%{zone}", 0))[1])
+                send(self._sock, REQUEST, (f"{ALL_NODES}%{zone}", 0))
             except OSError:
                 pass  # that interface has just gone, or a firewall of this host forbids it
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import os
 import selectors
-import socket
 from time import monotonic
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
 from ...errors import Address
 from ...link.addresses import socket_address
 from .datagrams import (ANSWER, ASK, ASK_BYTES, Message, NONCE_BYTES, Seal, decode, encode,
                         encode_question)
-from .sockets import received
+from .sockets import opened, received, send
 
 # Questions to each peer, which answers sixty of one host at once, and seconds between two of them.
 QUESTIONS, PAUSE = 16, 0.02
@@ -33,10 +32,9 @@ def measure(addresses: Iterable[Address], round_trip: float, seal: Optional[Seal
 
     :param round_trip: seconds that an answer takes.
     """
-    by_family: Dict[int, List[Any]] = {}
+    by_family: Dict[int, List[Address]] = {}
     for address in addresses:
-        family, place = socket_address(address)
-        by_family.setdefault(family, []).append(place)
+        by_family.setdefault(socket_address(address)[0], []).append(address)
     waiting: Set[bytes] = set()
     asked = 0
     with selectors.DefaultSelector() as selector:
@@ -54,16 +52,15 @@ def measure(addresses: Iterable[Address], round_trip: float, seal: Optional[Seal
     return Losses(asked, len(waiting))
 
 
-def _ask(family: int, places: Iterable[Any], seal: Optional[Seal],
+def _ask(family: int, places: Iterable[Address], seal: Optional[Seal],
          waiting: Set[bytes], selector: selectors.BaseSelector) -> int:
     """Ask each once; how many it could be sent to."""
     try:
-        sock = socket.socket(family, socket.SOCK_DGRAM)
+        with opened(family) as sock:
+            sock.bind(("", 0))
+            selector.register(sock, selectors.EVENT_READ)
     except OSError:
         return 0  # too many open files
-    selector.register(sock, selectors.EVENT_READ)
-    sock.setblocking(False)
-    sock.bind(("", 0))
     # With the number of its socket the question is that of no search; peers count how many search.
     port, number = sock.getsockname()[1], 0
     for place in places:
@@ -71,7 +68,7 @@ def _ask(family: int, places: Iterable[Any], seal: Optional[Seal],
         question = Message(ASK, 0, port, nonce,
                            body=encode_question(size=ASK_BYTES, sealed=seal is not None))
         try:
-            sock.sendto(encode(question, seal), place)
+            send(sock, encode(question, seal), place)
         except OSError:
             continue
         waiting.add(nonce)

@@ -287,12 +287,9 @@ def may_forget() -> bool:
     hosts that have not answered, unless there are more than it likes."""
     if not sys.platform.startswith("linux"):
         return True
-    import fcntl
-
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            # The kernel looks at the right first; there is no such row.
-            fcntl.ioctl(sock, SIOCDARP, ROW.pack(socket.AF_INET, 0, bytes(4), b"lo"))
+        # The kernel looks at the right first; there is no such row.
+        netlink.control(SIOCDARP, ROW.pack(socket.AF_INET, 0, bytes(4), b"lo"))
     except PermissionError:
         return False
     except OSError:
@@ -308,20 +305,17 @@ def forget(hosts: Iterable[str]) -> int:
     """
     if not sys.platform.startswith("linux"):
         return 0
-    import fcntl
-
     try:
         with open(PROC_TABLE, "rb") as table:
             rows = parse_unanswered(table.read(MAX_OUTPUT_BYTES), hosts)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            for host, device in rows:
-                try:
-                    fcntl.ioctl(sock, SIOCDARP, ROW.pack(
-                        socket.AF_INET, 0, socket.inet_aton(host), device.encode("ascii")))
-                except PermissionError:
-                    return len(rows)
-                except OSError:
-                    pass  # somebody else has taken it out
+        for host, device in rows:
+            try:
+                netlink.control(SIOCDARP, ROW.pack(
+                    socket.AF_INET, 0, socket.inet_aton(host), device.encode("ascii")))
+            except PermissionError:
+                return len(rows)
+            except OSError:
+                pass  # somebody else has taken it out
     except OSError:
         pass  # there is no such table
     return 0

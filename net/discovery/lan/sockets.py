@@ -1,4 +1,4 @@
-"""The UDP sockets of discovery, for IPv4 and for IPv6."""
+"""The sockets of discovery, for IPv4 and for IPv6: all datagrams are sent and received here."""
 from __future__ import annotations
 
 import os
@@ -73,7 +73,7 @@ class Sockets:
         """
         with open_at(source) as sock:
             for port in ports:
-                sock.sendto(data, socket_address((target, port))[1])
+                send(sock, data, (target, port))
 
     def join(self, interfaces: Iterable[Interface]) -> None:
         """Hear what is sent to all peers at these interfaces, too. A network may be new."""
@@ -85,6 +85,14 @@ class Sockets:
     def close(self) -> None:
         for sock in self.all:
             sock.close()
+
+
+def send(sock: socket.socket, data: bytes, address: Address) -> None:
+    """Send a datagram.
+
+    :raises OSError: it cannot be sent, now or at all.
+    """
+    sock.sendto(data, socket_address(address)[1])
 
 
 def received(sock: socket.socket) -> Iterator[Tuple[bytes, Address]]:
@@ -108,6 +116,21 @@ def join(sock: socket.socket, number: int) -> None:
         pass
 
 
+@contextmanager
+def opened(family: int, protocol: int = 0) -> Iterator[socket.socket]:
+    """A socket that does not wait, and does not stay open if what prepares it fails.
+
+    :raises OSError: there are too many open files, or no such addresses or protocol for this user.
+    """
+    sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    try:
+        sock.setblocking(False)
+        yield sock
+    except BaseException:
+        sock.close()
+        raise
+
+
 def open_socket(host: str, port: int) -> socket.socket:
     """The socket of a beacon, which can send to neighbours only.
 
@@ -115,9 +138,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     :raises OSError: the port is taken for UDP.
     """
     six = ":" in host
-    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
+    with opened(socket.AF_INET6 if six else socket.AF_INET) as sock:
         if os.name == "posix" and port:
             # A peer that keeps to this host may have the same number, at 127.0.0.1 alone. On
             # Windows the option would let others take the port over.
@@ -135,9 +156,6 @@ def open_socket(host: str, port: int) -> socket.socket:
         make_room(sock)
         every = "::" if six else ""
         sock.bind((host.partition("%")[0] if is_loopback(host) else every, port))
-    except OSError:
-        sock.close()
-        raise
     return sock
 
 
@@ -148,9 +166,7 @@ def open_at(interface: Interface) -> socket.socket:
     :raises OSError: there is no such address any more.
     """
     family, place = socket_address((interface.address, 0))
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
+    with opened(family) as sock:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if interface.number:
@@ -158,9 +174,6 @@ def open_at(interface: Interface) -> socket.socket:
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.bind(place)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
