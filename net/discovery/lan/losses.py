@@ -4,8 +4,8 @@ doctor. A search asks too few to tell a network that loses one frame in twenty f
 from __future__ import annotations
 
 import os
-import selectors
-from time import monotonic
+import socket
+from time import monotonic, sleep
 from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
 from ...errors import Address
@@ -36,31 +36,33 @@ def measure(addresses: Iterable[Address], round_trip: float, seal: Optional[Seal
     for address in addresses:
         by_family.setdefault(socket_address(address)[0], []).append(address)
     waiting: Set[bytes] = set()
+    socks: List[socket.socket] = []
     asked = 0
-    with selectors.DefaultSelector() as selector:
-        try:
-            for _ in range(QUESTIONS):
-                for family, places in by_family.items():
-                    # From a socket of its own each time: a busy peer answers what has come from one
-                    # address meanwhile only once.
-                    asked += _ask(family, places, seal, waiting, selector)
-                _take(selector, waiting, seal, PAUSE)
-            _take(selector, waiting, seal, WAIT + ROUND_TRIPS * round_trip)
-        finally:
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()  # type: ignore[union-attr]
+    try:
+        for _ in range(QUESTIONS if by_family else 0):
+            for family, places in by_family.items():
+                # From a socket of its own each time: a busy peer answers what has come from one
+                # address meanwhile only once.
+                asked += _ask(family, places, seal, waiting, socks)
+            _take(socks, waiting, seal)
+        until = monotonic() + WAIT + ROUND_TRIPS * round_trip
+        while waiting and monotonic() < until:
+            _take(socks, waiting, seal)
+    finally:
+        for sock in socks:
+            sock.close()
     return Losses(asked, len(waiting))
 
 
 def _ask(family: int, places: Iterable[Address], seal: Optional[Seal],
-         waiting: Set[bytes], selector: selectors.BaseSelector) -> int:
+         waiting: Set[bytes], socks: List[socket.socket]) -> int:
     """Ask each once; how many it could be sent to."""
     try:
         with opened(family) as sock:
             sock.bind(("", 0))
-            selector.register(sock, selectors.EVENT_READ)
     except OSError:
         return 0  # too many open files
+    socks.append(sock)
     # With the number of its socket the question is that of no search; peers count how many search.
     port, number = sock.getsockname()[1], 0
     for place in places:
@@ -76,13 +78,11 @@ def _ask(family: int, places: Iterable[Address], seal: Optional[Seal],
     return number
 
 
-def _take(selector: selectors.BaseSelector, waiting: Set[bytes], seal: Optional[Seal],
-          seconds: float) -> None:
-    """Take answers for so long, or until all have come."""
-    until = monotonic() + seconds
-    while waiting and monotonic() < until:
-        for key, _ in selector.select(max(0.0, until - monotonic())):
-            for datagram, _ in received(key.fileobj):  # type: ignore[arg-type]
-                message = decode(datagram, seal)
-                if message is not None and message.kind == ANSWER:
-                    waiting.discard(message.nonce)
+def _take(socks: Iterable[socket.socket], waiting: Set[bytes], seal: Optional[Seal]) -> None:
+    """Wait for a moment, then take the answers that have come."""
+    sleep(PAUSE)
+    for sock in socks:
+        for datagram, _ in received(sock):
+            message = decode(datagram, seal)
+            if message is not None and message.kind == ANSWER:
+                waiting.discard(message.nonce)
