@@ -11,6 +11,7 @@ import socket
 import threading
 import weakref
 from contextlib import suppress
+from functools import partial
 from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Sequence, Set,
                     Tuple, Union)
 
@@ -459,7 +460,8 @@ class Pool:
             raise failure from None
         if frame[0] != RESULT and frame[0] != FLAG and not self._is_final(connection, frame):
             return frame if frame[0] == FAILURE else \
-                Begun(self, connection, number, deadline, Frame(*frame), lender)
+                Begun(self.address, connection.stream, connection.session,
+                      partial(self._leave, connection), number, deadline, Frame(*frame), lender)
         connection.idle_since = uptime()
         self._idle.append(connection)
         if self._waiting:
@@ -500,6 +502,14 @@ class Pool:
             if type(limit) is int and number > limit:
                 self.give_back(connection)
                 raise MessageTooLarge(what, number, limit, setting)
+
+    def _leave(self, connection: Connection, in_order: bool) -> None:
+        """End what a connection was in use for."""
+        if in_order:
+            connection.stream.sock.settimeout(None)
+            self.give_back(connection)
+        else:
+            self.discard(connection)
 
     def give_back(self, connection: Connection) -> None:
         """Let another call have a connection that was left in perfect order."""

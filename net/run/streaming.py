@@ -23,6 +23,7 @@ from ..wire.messages import (decode_count, decode_end, decode_items, decode_repl
 from ..wire.session import Session
 from ..wire.values import Packed, pack
 from .channel import Channel, Receiver
+from .lending import Lender
 from .loop import Loop
 from .reading import next_event
 
@@ -41,17 +42,19 @@ STREAMED = frozenset((ITEM, END))
 class Begun(NamedTuple):
     """A call whose reply is a stream.
 
-    :ivar pool: that the connection goes back to.
+    :ivar leave: called when it has ended, with whether another call can have the connection.
     :ivar first: frame of the reply.
     :ivar lender: does what is asked of the caller meanwhile.
     """
 
-    pool: Any
-    connection: Any
+    address: Address
+    stream: Stream
+    session: Session
+    leave: Callable[[bool], object]
     number: int
     deadline: Optional[Deadline]
     first: Frame
-    lender: Any = None
+    lender: Optional[Lender] = None
 
 
 class RemoteIterator(Generator):  # type: ignore[type-arg]
@@ -136,11 +139,11 @@ class _Flow:
     """A stream that has begun, on a connection of its own until it ends."""
 
     def __init__(self, begun: Begun, limits: Limits) -> None:
-        self._pool, self._connection, self._number, deadline, first, self._lender = begun
+        self._address, stream, self._session, self._leave, self._number, deadline, first, \
+            self._lender = begun
         self._deadline = deadline
         self._limits = limits
-        self._stream = self._connection.stream if deadline is None else \
-            Timed(self._connection.stream, deadline)
+        self._stream = stream if deadline is None else Timed(stream, deadline)
         self._items: Deque[Any] = deque()
         self._next: Optional[Frame] = first
         # Items that were given out, and how many of them the producer knows about.
@@ -156,38 +159,38 @@ class _Flow:
             self._next = None
             if frame.kind != ITEM:
                 self._end(frame, peer, tag)
-            self._items.extend(decode_items(frame, self._limits, self._pool.address))
+            self._items.extend(decode_items(frame, self._limits, self._address))
         self._taken += 1
         return self._items.popleft()
 
     def _end(self, frame: Frame, peer: object, tag: bytes) -> NoReturn:
         """Raise what ends a stream."""
-        address = self._pool.address
+        address = self._address
         if frame.kind == END:
             value = decode_end(frame, self._limits, address)
-            self._in_order = not self._connection.session.rest
+            self._in_order = not self._session.rest
             raise StopIteration(value)
         raise_failure(frame, address, peer, tag, self._limits, self._leave_in_order)
 
     def _leave_in_order(self) -> None:
-        self._in_order = not self._connection.session.rest
+        self._in_order = not self._session.rest
 
     def _receive(self) -> Frame:
         try:
-            event: Any = next_event(self._stream, self._connection.session)
+            event: Any = next_event(self._stream, self._session)
             while event[0] == ASK and self._lender is not None:
                 self._stream.send(self._lender.answer(event))
-                event = next_event(self._stream, self._connection.session)
+                event = next_event(self._stream, self._session)
         except socket.timeout:
             assert self._deadline is not None
-            raise CallTimeout(self._pool.address, self._deadline.seconds) from None
+            raise CallTimeout(self._address, self._deadline.seconds) from None
         except Exception as problem:
-            failure = meaning(problem, self._pool.address)
+            failure = meaning(problem, self._address)
             if failure is problem:
                 raise
             raise failure from None
         if event[1] != self._number and not is_refusal(event):
-            raise ProtocolError(self._pool.address, "a reply to another request", "maybe")
+            raise ProtocolError(self._address, "a reply to another request", "maybe")
         return event  # type: ignore[no-any-return]
 
     def _tell(self) -> None:
@@ -201,12 +204,8 @@ class _Flow:
             pass  # its end, or the reason, is received next
 
     def close(self) -> None:
-        connection = self._connection
-        if self._in_order:
-            connection.stream.sock.settimeout(None)
-            self._pool.give_back(connection)
-        else:
-            self._pool.discard(connection)  # the end of the connection ends the generator there
+        # If it has not ended in order, the end of its connection ends the generator there.
+        self._leave(self._in_order)
 
 
 def is_refusal(event: Any) -> bool:
