@@ -516,7 +516,7 @@ def function_names() -> List[str]:
 def functions_changed() -> None:
     """Functions were registered or taken back: processes that list the peer are told."""
     peer = process.peer
-    if peer is not None and peer.launched:
+    if peer is not None and peer.server is not None:
         for hook in process.change_hooks:
             hook()
 
@@ -528,7 +528,9 @@ def own_instance() -> str:
 
 def existing_peer() -> Optional[_Peer]:
     """The peer of this process if there is one; does not make it."""
-    return process.peer
+    peer = process.peer
+    assert peer is None or isinstance(peer, _Peer)
+    return peer
 
 
 def called_peer() -> Optional[_Peer]:
@@ -536,7 +538,8 @@ def called_peer() -> Optional[_Peer]:
     context = current()
     server = None if context is None else context.server
     return None if server is None else \
-        next((peer for peer in list(process.peers) if peer.server is server), None)
+        next((peer for peer in list(process.peers)
+              if peer.server is server and isinstance(peer, _Peer)), None)
 
 
 def serving_peer() -> _Peer:
@@ -560,8 +563,9 @@ def Peer(launch: bool = True, test: bool = False, group: Optional[str] = None) -
         if called is not None:
             return called
     with process.lock:
-        if process.peer is not None:
-            process.peer._change(launch, test, group)
+        peer = existing_peer()
+        if peer is not None:
+            peer._change(launch, test, group)
         else:
             peer = make_own_peer(False, test, group)
             # The next call through a hook gets this one.
@@ -579,7 +583,7 @@ def Peer(launch: bool = True, test: bool = False, group: Optional[str] = None) -
                 process.peer = None
                 process.peers.remove(peer)
                 raise
-        return process.peer
+        return peer
 
 
 def make_own_peer(launch: bool = True, test: bool = False, group: Optional[str] = None) -> _Peer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol, Set, TypeVar
 
 from .dispatch import MemoryBudget
 from .run.client import Client
@@ -14,10 +14,32 @@ from .settings import Settings, settings
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from .errors import Address
     from .executors import Coroutines
+    from .identity import PeerId
     from .run.balance import Balance
+    from .run.server import Server
 
 T = TypeVar("T")
+
+
+class OwnPeer(Protocol):
+    """A peer of this process, as :class:`net.peer._Peer` is one."""
+
+    @property
+    def id(self) -> PeerId:
+        """Its identity."""
+
+    @property
+    def place(self) -> Optional[Address]:
+        """Where it serves."""
+
+    @property
+    def server(self) -> Optional[Server]:
+        """What serves; None while nothing does."""
+
+    def abandon(self) -> None:
+        """Start afresh in a forked child."""
 
 
 class Process:
@@ -50,7 +72,7 @@ class Process:
         self.loop = Loop("net-loop")
         self.client = Client(settings, self.loop)
         self._coroutines: Optional[Coroutines] = None
-        self.peers: List[Any] = []
+        self.peers: List[OwnPeer] = []
         self.hand_over: Optional[Callable[..., None]] = None
         self.begin_old_call: Optional[Callable[..., Any]] = None
         self.load: Callable[[], None] = lambda: None
@@ -69,7 +91,7 @@ class Process:
         self.memory = MemoryBudget()
         self.lock = threading.RLock()
         self._balance: Optional[Balance] = None
-        self.peer: Optional[Any] = None
+        self.peer: Optional[OwnPeer] = None
 
     @property
     def coroutines(self) -> Coroutines:

@@ -252,7 +252,7 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
         with process.lock:
             process.peer = before
             process.peers.remove(own)
-        if before is not None and before.launched:
+        if before is not None and before.server is not None:
             events.own_events().subscriber.serve(before.id, before.place)
         events.own_events().subscriber.leave_network()
         process.client.close_idle()  # those to peers that have gone
