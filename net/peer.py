@@ -516,7 +516,7 @@ def function_names() -> List[str]:
 def functions_changed() -> None:
     """Functions were registered or taken back: processes that list the peer are told."""
     peer = process.peer
-    if peer is not None and peer.server is not None:
+    if peer is not None and peer.launched:
         for hook in process.change_hooks:
             hook()
 

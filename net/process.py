@@ -14,9 +14,7 @@ from .settings import Settings, settings
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from .errors import Address
     from .executors import Coroutines
-    from .identity import PeerId
     from .run.balance import Balance
     from .run.server import Server
 
@@ -27,12 +25,8 @@ class OwnPeer(Protocol):
     """A peer of this process, as :class:`net.peer._Peer` is one."""
 
     @property
-    def id(self) -> PeerId:
-        """Its identity."""
-
-    @property
-    def place(self) -> Optional[Address]:
-        """Where it serves."""
+    def launched(self) -> bool:
+        """Whether it serves."""
 
     @property
     def server(self) -> Optional[Server]:

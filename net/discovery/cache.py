@@ -283,7 +283,7 @@ class PeerCache:
         """
         now = monotonic()
         peer = self._process.peer
-        if self._kept_until < now + USED_SECONDS / 2 and peer and peer.server:
+        if self._kept_until < now + USED_SECONDS / 2 and peer is not None and peer.launched:
             with self._lock:
                 self._keep(max(self._kept_until, now + USED_SECONDS))
 

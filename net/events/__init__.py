@@ -307,6 +307,6 @@ def move(process: Process) -> None:
     subscriber = process.once(Events).subscriber
     subscriber.moved()
     peer = process.peer
-    if peer is not None and peer.server is not None and subscriber.own_id is not None \
+    if isinstance(peer, _Peer) and peer.launched and subscriber.own_id is not None \
             and (subscriber.own_id, subscriber.own_place) != (peer.id, peer.place):
         subscriber.serve(peer.id, peer.place)

@@ -19,7 +19,7 @@ from ..errors import Address
 from ..events.publishing import Publisher
 from ..link.base import Endpoint, Listener
 from ..link.memory import HOST
-from ..peer import FriendlyId, _Peer
+from ..peer import FriendlyId, _Peer, existing_peer
 from ..process import process
 from ..run.client import Client
 from ..run.loop import Loop, Timer
@@ -236,7 +236,7 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
     finder = MemoryFinder(process.loop, known_peers())
     own = MemoryPeer({}, process.instance)
     with process.lock:
-        before, process.peer = process.peer, own
+        before, process.peer = existing_peer(), own
     chosen = process.client.choose(_acting)
     try:
         with known_peers().elsewhere(lambda address: address in finder.members, [finder]):
@@ -252,7 +252,7 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
         with process.lock:
             process.peer = before
             process.peers.remove(own)
-        if before is not None and before.server is not None:
+        if before is not None and before.launched:
             events.own_events().subscriber.serve(before.id, before.place)
         events.own_events().subscriber.leave_network()
         process.client.close_idle()  # those to peers that have gone

@@ -56,7 +56,7 @@ def own_tag(name: str) -> bytes:
 def test_processes_that_list_a_peer_hear_of_what_is_registered_and_taken_back(monkeypatch):
     told = []
     monkeypatch.setattr(net.peer.process, "change_hooks", [lambda: told.append(1)])
-    monkeypatch.setattr("net.peer.process.peer", type("Peer", (), {"server": object()}))
+    monkeypatch.setattr("net.peer.process.peer", type("Peer", (), {"launched": True}))
     function = net.connect("told")(lambda: None)
     assert len(told) == 1
     net.disconnect(function)
