@@ -42,6 +42,20 @@ class Endpoint(NamedTuple):
         return self.host, self.port
 
 
+class ClosedOnError:
+    """In a ``with`` statement: a socket that does not stay open unless all of that succeeds."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __enter__(self) -> socket.socket:
+        return self._sock
+
+    def __exit__(self, problem: object, *_: object) -> None:
+        if problem is not None:
+            self._sock.close()
+
+
 class Deadline:
     """A timeout that was turned into a point in time, once, and is handed down.
 

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Callable, Deque, Dict, Optional, Tuple
 
 from ..errors import Address
-from .base import Deadline, Endpoint, Listener, connect_patiently
+from .base import ClosedOnError, Deadline, Endpoint, Listener, connect_patiently
 
 #: The host that peers in memory are at: a loopback address, which stands for this process alone.
 HOST = "127.77.77.77"
@@ -40,14 +40,10 @@ class MemoryCarrier:
         if listener is None:
             raise _refused()
         ours, theirs = socket.socketpair()
-        try:
+        with ClosedOnError(ours), ClosedOnError(theirs):
             listener.put(theirs)
             ours.setblocking(False)
-            return ours
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
+        return ours
 
     def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
         with self._lock:

@@ -8,6 +8,7 @@ import struct
 from typing import Iterator, List, NamedTuple, Tuple
 
 from .addresses import handle, is_link_local, zone_name
+from .base import ClosedOnError
 
 _HEADER = struct.Struct("=IHHII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -150,14 +151,10 @@ def changes() -> socket.socket:
 
     :raises OSError: the kernel does not tell.
     """
-    sock = _socket()
-    try:
+    with ClosedOnError(_socket()) as sock:
         sock.bind((0, CHANGES))
         sock.setblocking(False)
-        return sock
-    except BaseException:
-        sock.close()
-        raise
+    return sock
 
 
 def _socket() -> socket.socket:

@@ -8,7 +8,7 @@ from typing import Any, List, Optional, Tuple
 
 from ..errors import Address
 from .addresses import handle, host_port, is_link_local, socket_address
-from .base import Deadline, Endpoint, Listener
+from .base import ClosedOnError, Deadline, Endpoint, Listener
 
 # A host that vanished is noticed after 9 s of silence and three probes 3 s apart; data that is not
 # acknowledged for 18 s counts the same.
@@ -54,22 +54,17 @@ class TcpCarrier:
 
     def start(self, endpoint: Endpoint) -> socket.socket:
         family, place = _places(endpoint, socket.AI_NUMERICHOST)[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
+        with ClosedOnError(socket.socket(family, socket.SOCK_STREAM)) as sock:
             sock.setblocking(False)
             tune(sock)
             code = sock.connect_ex(place)
             if code not in _STARTED:
                 raise OSError(code, os.strerror(code))
-            return sock
-        except BaseException:
-            sock.close()
-            raise
+        return sock
 
     def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
         family, place = _places(endpoint, socket.AI_NUMERICHOST)[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
+        with ClosedOnError(socket.socket(family, socket.SOCK_STREAM)) as sock:
             if os.name == "posix":
                 # A closed port stays in TIME_WAIT for a minute; without this a restart fails.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,10 +78,8 @@ class TcpCarrier:
             sock.bind(place)
             sock.listen(backlog)
             sock.setblocking(False)
-            return TcpListener(sock)
-        except BaseException:
-            sock.close()
-            raise
+            listener = TcpListener(sock)
+        return listener
 
 
 class TcpListener:

@@ -9,7 +9,7 @@ import struct
 from typing import Any, NamedTuple, Optional, Tuple
 
 from ..errors import Address
-from .base import Deadline, Endpoint, Listener, connect_patiently
+from .base import ClosedOnError, Deadline, Endpoint, Listener, connect_patiently
 
 # struct ucred of Linux.
 _CREDENTIALS = struct.Struct("3i")
@@ -37,29 +37,22 @@ class UnixCarrier:
         return connect_patiently(self, endpoint, deadline)
 
     def start(self, endpoint: Endpoint) -> socket.socket:
-        sock = _new_socket()
         try:
-            sock.setblocking(False)
-            sock.connect(_place(endpoint))
+            with ClosedOnError(_new_socket()) as sock:
+                sock.setblocking(False)
+                sock.connect(_place(endpoint))
             return sock
         except FileNotFoundError as problem:
-            sock.close()
             raise ConnectionRefusedError(errno.ECONNREFUSED, str(problem)) from None
-        except BaseException:
-            sock.close()
-            raise
 
     def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
-        sock = _new_socket()
-        try:
+        with ClosedOnError(_new_socket()) as sock:
             self._remove_stale(endpoint)
             sock.bind(_place(endpoint))
             sock.listen(backlog)
             sock.setblocking(False)
-            return UnixListener(sock, endpoint)
-        except BaseException:
-            sock.close()
-            raise
+            listener = UnixListener(sock, endpoint)
+        return listener
 
     def _remove_stale(self, endpoint: Endpoint) -> None:
         """Remove the file of a process that ended without doing so, so that it can be bound again.

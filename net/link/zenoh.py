@@ -27,7 +27,7 @@ from ..errors import SettingError
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import ENGINE_SUFFIX as SUFFIX
 from .authority import NO_TLS
-from .base import Deadline, Endpoint, Listener
+from .base import ClosedOnError, Deadline, Endpoint, Listener
 from .memory import FIRST_FREE_PORT, QueueListener
 from .streams import NO_SIGNAL
 from .tcp import TcpCarrier
@@ -476,16 +476,12 @@ class ZenohCarrier:
             reason = self.problem or "the engine knows of no such peer"
             raise ConnectionRefusedError(errno.ECONNREFUSED, reason)
         ours, theirs = socket.socketpair()
-        try:
+        with ClosedOnError(ours), ClosedOnError(theirs):
             circuit = Circuit(self, os.urandom(16), bytes.fromhex(instance), True, theirs)
             with self._lock:
                 self._circuits[circuit.key] = circuit
             self._loop.call_soon(partial(circuit.ask, port, monotonic() + OPEN_TIME))
-            return ours, circuit
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
+        return ours, circuit
 
     def remove(self, circuit: Circuit) -> None:
         """A circuit has ended."""

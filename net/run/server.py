@@ -15,7 +15,7 @@ from typing import Callable, DefaultDict, Dict, Optional, Sequence, Tuple
 from ..dispatch import Count, Dispatch, Tally
 from ..errors import Address, AuthenticationError, NetError, PeerBusy
 from ..link import security
-from ..link.base import Listener
+from ..link.base import ClosedOnError, Listener
 from ..link.streams import Stream, host_port
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import Settings
@@ -345,11 +345,8 @@ class Server:
             self._spare = None
 
     def _start(self, sock: socket.socket, address: Optional[Address]) -> None:
-        try:
+        with ClosedOnError(sock):  # an error of ours: it would never be served
             self._take(sock, address)
-        except BaseException:  # an error of ours: it would never be served
-            sock.close()
-            raise
 
     def _take(self, sock: socket.socket, address: Optional[Address]) -> None:
         if self._closed:

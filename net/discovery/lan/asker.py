@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...errors import Address
+from ...link.base import ClosedOnError
 from ...link.interfaces import Interface
 from ...settings import is_loopback
 from ..membership import Heard
@@ -104,13 +105,9 @@ class Asker:
                 self.notes.add(f"{place.interface}: no datagrams, {exc.strerror}")
 
     def _open(self, interface: Interface) -> socket.socket:
-        sock = open_at(interface)
-        try:
+        with ClosedOnError(open_at(interface)) as sock:
             make_room(sock)
             self._listen(sock, self._receive)
-        except BaseException:
-            sock.close()
-            raise
         self._sockets[sock] = interface
         return sock
 

@@ -9,6 +9,7 @@ from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from ...errors import Address
 from ...link.addresses import host_port, socket_address
+from ...link.base import ClosedOnError
 from ...link.interfaces import GROUP, Interface
 from ...settings import is_loopback
 from .datagrams import MAX_DATAGRAM
@@ -116,19 +117,14 @@ def join(sock: socket.socket, number: int) -> None:
         pass
 
 
-@contextmanager
-def opened(family: int, protocol: int = 0) -> Iterator[socket.socket]:
-    """A socket that does not wait, and does not stay open if what prepares it fails.
+def opened(family: int, protocol: int = 0) -> ClosedOnError:
+    """A socket that does not wait, to be prepared in a ``with`` statement.
 
     :raises OSError: there are too many open files, or no such addresses or protocol for this user.
     """
     sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
-    try:
-        sock.setblocking(False)
-        yield sock
-    except BaseException:
-        sock.close()
-        raise
+    sock.setblocking(False)
+    return ClosedOnError(sock)
 
 
 def open_socket(host: str, port: int) -> socket.socket:
