@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, List, Optional
 
 from .errors import Address, CallTimeout
+from .tuples import NamedTuple
 
 
 class Caller(NamedTuple):

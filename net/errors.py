@@ -26,7 +26,9 @@ and into ``net.__all__``.
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type
+
+from .tuples import NamedTuple
 
 Address = Tuple[str, int]
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, List, Mapping, NamedTuple, Optional
+from typing import Any, List, Mapping, Optional
+
+from .tuples import NamedTuple
 
 # Servers that run an application in children of multiprocessing.
 WEB_SERVERS = ("uvicorn", "hypercorn", "granian")

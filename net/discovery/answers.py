@@ -1,9 +1,10 @@
 """What an address has said about itself, however it was asked."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from ..errors import Address
+from ..tuples import NamedTuple
 from .membership import Heard
 
 

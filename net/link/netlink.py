@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, Tuple
 
+from ..tuples import NamedTuple
 from .addresses import handle, is_link_local, zone_name
 from .base import ClosedOnError
 

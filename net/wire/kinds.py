@@ -11,11 +11,12 @@ import itertools
 import os
 import re
 import sys
-from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, Iterable,
-                    NamedTuple, Optional, Set, Tuple, Union)
+from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, Iterable, Optional, Set,
+                    Tuple, Union)
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, make_id, without_zone
+from ..tuples import NamedTuple
 from . import arrays, columns, libraries, registered, zones
 from .checks import Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo

@@ -1,7 +1,8 @@
 """How much one message may hold."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..tuples import NamedTuple
+
 
 MIB = 2 ** 20
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from ..errors import Address, ProtocolError
+from ..tuples import NamedTuple
 from .frames import (ANSWER, ASK, CALL, END, EVENT, FAILED, FAILURE, HELLO, ITEM, KNOWN, PING,
                      REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame, FrameParser, NotAFrame,
                      pack)
