@@ -19,9 +19,9 @@ from ..tuples import NamedTuple
 from ..wire.deliveries import (MAX_FAILURES, Entry, Pair, Subscribe, encode_failed,
                                encode_subscribe, encode_taken, encode_unsubscribe, read_events,
                                read_subscribed)
-from ..wire.frames import EVENT, FAILURE, RESULT, Frame
+from ..wire.frames import EVENT, FAILURE, RESULT, SUBSCRIBER_OPEN, Frame
 from ..wire.messages import decode_reply, encode_call
-from ..wire.session import SUBSCRIBER_OPEN, Hello, caller_session, encode_preface
+from ..wire.session import Hello, caller_session, encode_preface
 from .handlers import Handler
 from .runner import Hearer, Job, Runner, make_job
 from .subscription import Item, Subscription

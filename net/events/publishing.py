@@ -21,10 +21,9 @@ from ..settings import KIB, MIB, Settings
 from ..wire.deliveries import (MAX_REQUEST, Events, Pair, Triggered, encode_events,
                                encode_subscribed, join, pack_arguments, read_failed,
                                read_subscribe, read_taken, read_unsubscribe, size_of)
-from ..wire.frames import FAILED, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Frame
+from ..wire.frames import FAILED, PUBLISHER_OPEN, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Frame
 from ..wire.limits import Limits
 from ..wire.messages import encode_refusal
-from ..wire.session import PUBLISHER_OPEN
 from ..wire.values import Packed
 from .feeds import Count, Feed
 from .registry import Registry, Subscriptions

@@ -17,13 +17,12 @@ from ..link.streams import DONT_WAIT, NO_SIGNAL, Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
 from ..tuples import NamedTuple
-from ..wire.frames import (CALL, CHUNK, PING, RESULT, SUBSCRIBE, TAKEN, Buffer,
-                           EndOfStream, Frame, NotAFrame)
+from ..wire.frames import (CALL, CHUNK, LENT_OPEN, PING, RESULT, SERVER_OPEN, STREAMED_OPEN,
+                           SUBSCRIBE, TAKEN, Buffer, EndOfStream, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame
 from ..wire.legacy import LegacySession
 from ..wire.messages import encode_refusal
-from ..wire.session import (LENT_OPEN, SERVER_OPEN, STREAMED_OPEN, Preface, PrefaceParser, Session,
-                            encode_hello, server_session)
+from ..wire.session import Preface, PrefaceParser, Session, encode_hello, server_session
 from .access import share_of
 from .lending import Borrower
 from .loop import Loop

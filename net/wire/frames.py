@@ -27,10 +27,21 @@ LENGTHENED = HEADER_OF_ONE.size
 
 #: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
 #: goes on: that is how the wire can grow.
-CALL, RESULT, FAILURE, FLAG, HELLO, ITEM, END, ASK, ANSWER, CANCEL = range(1, 11)
-SUBSCRIBE, UNSUBSCRIBE, EVENT, TAKEN, FAILED, PING = range(11, 17)
-KNOWN = frozenset(range(CALL, PING + 1))
+(CALL, RESULT, FAILURE, FLAG, HELLO, ITEM, END, ASK, ANSWER, CANCEL, SUBSCRIBE, UNSUBSCRIBE, EVENT,
+ TAKEN, FAILED, PING) = KINDS = range(1, 17)
+KNOWN = frozenset(KINDS)
 REPLIES = frozenset((RESULT, FAILURE, FLAG))
+
+#: What may come when. Each role takes other kinds while the connection is being greeted and when it
+#: is open; a kind of later versions may come at any time then, and is refused.
+CALLER_GREETING = frozenset((HELLO, FAILURE))
+CALLER_OPEN = REPLIES | {ITEM, END, ASK}
+SUBSCRIBER_OPEN = REPLIES | {EVENT}
+SERVER_OPEN = frozenset((CALL, SUBSCRIBE, TAKEN, PING))
+#: While a call runs whose caller lends something, and while one is streamed.
+LENT_OPEN = frozenset((ANSWER, TAKEN))
+STREAMED_OPEN = frozenset((TAKEN, ANSWER, CALL))
+PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
 
 #: Flag bit: the JSON holds tagged objects or refers to buffers (see values.py).
 TAGGED = 1

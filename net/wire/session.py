@@ -14,9 +14,8 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from ..errors import Address, ProtocolError
 from ..tuples import NamedTuple
-from .frames import (ANSWER, ASK, CALL, END, EVENT, FAILED, FAILURE, HELLO, ITEM, KNOWN, PING,
-                     REPLIES, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame, FrameParser, NotAFrame,
-                     pack)
+from .frames import (CALLER_GREETING, CALLER_OPEN, FAILURE, HELLO, KNOWN, SERVER_OPEN, Buffer,
+                     Frame, FrameParser, NotAFrame, pack)
 from .limits import Limits
 from .memo import Memo
 
@@ -34,17 +33,6 @@ OTHER_VERSION = "version {} of the protocol was asked for, this peer speaks vers
 MAX_HELLO = 16 * 1024
 # Characters of a group.
 MAX_GROUP = 64
-
-#: What may come when. Each role knows other kinds while the connection is being greeted and when
-#: it is open; a kind of later versions may come at any time then, and is refused.
-CALLER_GREETING = frozenset((HELLO, FAILURE))
-CALLER_OPEN = REPLIES | {ITEM, END, ASK}
-SUBSCRIBER_OPEN = REPLIES | {EVENT}
-SERVER_OPEN = frozenset((CALL, SUBSCRIBE, TAKEN, PING))
-#: While a call runs whose caller lends something, and while one is streamed.
-LENT_OPEN = frozenset((ANSWER, TAKEN))
-STREAMED_OPEN = frozenset((TAKEN, ANSWER, CALL))
-PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
 
 
 class Preface(NamedTuple):

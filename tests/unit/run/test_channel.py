@@ -22,11 +22,12 @@ from net.link.tcp import TcpCarrier
 from net.run import channel as module
 from net.run.channel import Channel, MAX_EVENTS, Receiver, dial
 from net.run.loop import Loop
-from net.wire.frames import CALL, CHUNK, EVENT, FAILURE, Frame, NotAFrame, RESULT, TAKEN, pack
+from net.wire.frames import (CALL, CHUNK, EVENT, FAILURE, Frame, NotAFrame, PUBLISHER_OPEN, RESULT,
+                             SUBSCRIBER_OPEN, TAKEN, pack)
 from net.wire.limits import Limits
 from net.wire.messages import encode_refusal
-from net.wire.session import (Hello, PUBLISHER_OPEN, PrefaceParser, SUBSCRIBER_OPEN, caller_session,
-                              encode_hello, encode_preface, server_session)
+from net.wire.session import (Hello, PrefaceParser, caller_session, encode_hello, encode_preface,
+                              server_session)
 from service import until
 from times import patience
 

@@ -255,12 +255,12 @@ TABLE = {
     "caller, open": (opened, REPLIES | {frames.ITEM, frames.END, frames.ASK}),
     "server, open": (lambda: server_session(LIMITS),
                      {frames.CALL, frames.SUBSCRIBE, frames.TAKEN, frames.PING}),
-    "server, while something is lent": (lambda: server_session(LIMITS, session.LENT_OPEN),
+    "server, while something is lent": (lambda: server_session(LIMITS, frames.LENT_OPEN),
                                         {frames.ANSWER, frames.TAKEN}),
-    "server, while it sends a stream": (lambda: server_session(LIMITS, session.STREAMED_OPEN),
+    "server, while it sends a stream": (lambda: server_session(LIMITS, frames.STREAMED_OPEN),
                                         {frames.CALL, frames.ANSWER, frames.TAKEN}),
-    "subscriber, open": (lambda: opened(kinds=session.SUBSCRIBER_OPEN), REPLIES | {frames.EVENT}),
-    "publisher, open": (lambda: server_session(LIMITS, session.PUBLISHER_OPEN),
+    "subscriber, open": (lambda: opened(kinds=frames.SUBSCRIBER_OPEN), REPLIES | {frames.EVENT}),
+    "publisher, open": (lambda: server_session(LIMITS, frames.PUBLISHER_OPEN),
                         {frames.CALL, frames.SUBSCRIBE, frames.UNSUBSCRIBE, frames.TAKEN,
                          frames.FAILED}),
 }
@@ -313,13 +313,13 @@ def test_hello_comes_once():
 
 def test_a_session_can_be_allowed_other_kinds_later():
     one = opened()
-    one.allow(session.SUBSCRIBER_OPEN, LIMITS)
+    one.allow(frames.SUBSCRIBER_OPEN, LIMITS)
     assert one.receive(frame(frames.EVENT, {})).kind == frames.EVENT
     other = server_session(LIMITS)
     with pytest.raises(ProtocolError):
         other.receive(frame(frames.FAILED, {}))
     other = server_session(LIMITS)
-    other.allow(session.PUBLISHER_OPEN, Limits(text=10, buffers=0))
+    other.allow(frames.PUBLISHER_OPEN, Limits(text=10, buffers=0))
     assert other.receive(frame(frames.FAILED, {})).kind == frames.FAILED
     with pytest.raises(MessageTooLarge):
         other.receive(frame(frames.FAILED, {"more": "than ten"}))
