@@ -24,6 +24,7 @@ from .words import seconds
 
 #: Name -> command. The docstring is its help, ``arguments`` says what it takes, ``run`` runs it;
 #: ``json`` and ``timeout`` say what these options do, and are None where they would do nothing.
+#: ``takes`` says what its words are, for a shell to complete, if that is known (see ``words``).
 COMMANDS: Dict[str, Any] = {
     "demo": telling.Demo,
     "serve": serving.Serve,

@@ -27,6 +27,7 @@ class Call:
     """run a function on a peer, and print what it gives"""
 
     json, timeout = AS_JSON, EACH_CALL
+    takes = ("peer", "function")
     more = """\
 Arguments are JSON or Python literals; anything else is text. An argument that is
 a hyphen (-) is read from standard input. NAME is the whole name of the function,

@@ -11,6 +11,7 @@ from ..errors import NetError, printable
 from ..tuples import NamedTuple
 from .choosing import names_at, one_of_each, peers_of, search
 from .screen import Failed, Screen, Usage
+from .words import MORE
 
 BASH = """\
 _app_net() {
@@ -55,15 +56,6 @@ complete -c app-net -f -a '(__app_net_words)'
 
 SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
-MORE = "..."
-
-#: Command -> what its words are, one after the other; dots stand for more of the last one.
-WORDS = {
-    "call": ("peer", "function"), "functions": ("peer", "function"), "ping": ("peer",),
-    "stats": ("peer",), "top": ("peer",), "doctor": ("peer",), "metrics": ("peer", MORE),
-    "listen": ("", "peer", MORE), "peers": ("group", MORE), "serve": ("file", MORE),
-    "completion": ("shell",),
-}
 #: Option -> what its value is, where that is known.
 VALUES = {"--group": "group"}
 #: Options that may stand before the command, and whether a value follows.
@@ -77,6 +69,7 @@ class Completion:
     """print what makes bash, zsh or fish complete the words of app-net"""
 
     json = timeout = None  # what it prints is for a shell, and it calls nobody
+    takes = ("shell",)
     more = """\
   bash   source <(app-net completion bash)             in ~/.bashrc
   zsh    source <(app-net completion zsh)              in ~/.zshrc, after compinit
@@ -153,7 +146,7 @@ class Completion:
             return [f"{name}={word}" for word in _known(VALUES.get(name, ""), [], value)]
         if begun.startswith("-") and "--" not in before:
             return list(options)
-        kinds = WORDS.get(command, ())
+        kinds = getattr(cls.commands[command], "takes", ())
         if kinds[-1:] == (MORE,):
             kinds = kinds[:-1] + kinds[-2:-1] * len(words)
         return _known(kinds[len(words) - 1] if len(words) <= len(kinds) else "", words, begun)

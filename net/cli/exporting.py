@@ -12,7 +12,7 @@ from ..identity import PeerId
 from .choosing import NO_PEERS, PEER_HELP, peers_of
 from .looking import ask_at_once, ask_statistics
 from .screen import Failed, Screen, error_facts
-from .words import AS_JSON, EACH_CALL
+from .words import AS_JSON, EACH_CALL, MORE
 
 # Seconds that a client has to send its request and to take each piece of the reply.
 CLIENT_SECONDS = 10.0
@@ -22,6 +22,7 @@ class Metrics:
     """statistics of peers as OpenMetrics text, once or at a port"""
 
     json, timeout = AS_JSON, EACH_CALL
+    takes = ("peer", MORE)
     more = "Without PEER, those of all peers that are found."
 
     @staticmethod

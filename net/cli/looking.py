@@ -13,7 +13,7 @@ from ..settings import settings
 from ..tables import Column
 from .choosing import NO_PEERS, PEER_HELP, full_name, peers_of, search
 from .screen import BOLD, RED, Failed, Screen, error_facts, safe
-from .words import AS_JSON, EACH_CALL, count
+from .words import AS_JSON, EACH_CALL, MORE, count
 
 DESCRIBE = remote("net.defaults.handlers.describe")
 NULL = remote("net.defaults.handlers.null")
@@ -50,6 +50,7 @@ class Peers:
     """the peers on this host and on the LAN, as a table"""
 
     json, timeout = AS_JSON, "to wait for a first one where there is none"
+    takes = ("group", MORE)
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +86,7 @@ class Functions:
     """the functions of peers: signatures, descriptions, groups"""
 
     json, timeout = AS_JSON, EACH_CALL
+    takes = ("peer", "function")
     more = "With NAME, the whole description of one function."
 
     @staticmethod
@@ -158,6 +160,7 @@ class Ping:
     """call peers again and again: round trip, version, load"""
 
     json, timeout = AS_JSON, EACH_CALL
+    takes = ("peer",)
     more = "The exit code is 0 if each of the peers has answered at least once."
 
     @staticmethod
@@ -236,6 +239,7 @@ class Stats:
     """what peers have done: events, functions, how busy they are"""
 
     json, timeout = AS_JSON, EACH_CALL
+    takes = ("peer",)
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -282,6 +286,7 @@ class Doctor:
     """search for peers, and say what keeps them from being found"""
 
     json, timeout = AS_JSON, "for each connection that is tried, there and back"
+    takes = ("peer",)
     more = "With PEER, whether that peer is reached from here, and this host from there."
 
     @staticmethod

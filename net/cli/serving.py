@@ -20,7 +20,7 @@ from ..serving import run
 from ..settings import settings
 from .looking import facts_of
 from .screen import RED, Failed, Screen, Usage
-from .words import AS_JSON, count
+from .words import AS_JSON, MORE, count
 
 # Seconds between looks at the files.
 LOOK = 0.5
@@ -32,6 +32,7 @@ class Serve:
     """serve the functions of modules or files, until Ctrl-C or SIGTERM"""
 
     json, timeout = AS_JSON, "for each call of the functions that are served (NET_TIMEOUT)"
+    takes = ("file", MORE)
     more = """\
   serve studio                 what studio.py, or the package, connects
   serve studio:scope           the public methods of its object scope, or its function scope

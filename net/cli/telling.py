@@ -7,7 +7,7 @@ from ..settings import settings
 from .calling import arguments_of
 from .choosing import PEER_HELP, peers_of
 from .screen import Screen, as_json
-from .words import AS_JSON, EACH_CALL, seconds
+from .words import AS_JSON, EACH_CALL, MORE, seconds
 
 
 class Demo:
@@ -50,6 +50,7 @@ class Listen:
 
     json = AS_JSON
     timeout = "end when no event has come for so long; the exit code is 1 if there was none at all"
+    takes = ("", "peer", MORE)
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:

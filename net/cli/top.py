@@ -34,6 +34,7 @@ class Top:
     """a live view of peers: calls, errors, latency, load, events"""
 
     json, timeout = AS_JSON, EACH_CALL
+    takes = ("peer",)
     more = """\
 Keys: c e l r u q v order by calls, errors, latency, running, load, queued, events;
 up and down (or k and j) choose a peer, Enter looks into it and back; x ends it.

@@ -8,6 +8,10 @@ AS_JSON = "data as JSON, for scripts"
 #: What --timeout is for where nothing else is said.
 EACH_CALL = "for each call (NET_TIMEOUT)"
 
+# What the words of a command may be, for a shell that completes them: ``peer``, ``function``,
+# ``group``, ``file`` or ``shell``, or empty for any text. At the end, for more of the last one:
+MORE = "..."
+
 
 def seconds(text: str) -> float:
     """A time."""
