@@ -167,19 +167,18 @@ class _Peer:
         if not self._test and hosts[0] not in EVERYWHERE:
             listeners += _listen_for_old(listeners[0].endpoint.port)
         if not self._test:
-            listeners += self._listen_at_engine(listeners)
+            listeners += self._listen_otherwise(listeners)
         return listeners
 
-    def _listen_at_engine(self, listeners: List[Listener]) -> List[Listener]:
-        """Listen for peers that come through the engine, if there is one."""
+    def _listen_otherwise(self, listeners: List[Listener]) -> List[Listener]:
+        """Listen for peers that come by other ways than the networks of this host."""
         try:
-            engine = self.process.client.carriers.listen(listeners[0].endpoint.port,
-                                                         settings.backlog)
+            return self.process.client.carriers.listen(listeners[0].endpoint.port,
+                                                       settings.backlog)
         except BaseException:
             for listener in listeners:
                 listener.close()
             raise
-        return [] if engine is None else [engine]
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(self.CONNECTIONS, self.GROUPS, self.EXECUTORS, self.process.memory,

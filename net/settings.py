@@ -566,11 +566,6 @@ class Settings:
                                f"several such as tls/hub.example:7447; app-net router runs one")
         return self.engine is not None
 
-    def may_reach(self, host: str) -> bool:
-        """Whether this process may connect to a host. An engine's routers are checked when it is
-        started."""
-        return not self.loopback_only or is_loopback(host) or host.endswith(ENGINE_SUFFIX)
-
     @property
     def loopback_only(self) -> bool:
         """Whether everything stays on this host, because NET_HOST is a loopback address."""

@@ -549,9 +549,7 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
     :raises NetError: nothing ran.
     """
     settings = client.settings
-    if not settings.may_reach(address[0]):
-        raise PeerUnreachable(address, f"NET_HOST={settings.host} keeps this process on its own "
-                                       f"host")
+    client.carriers.check(address)
     revision = settings.revision
     # Making them may take longer than the peer waits for the first bytes of a connection.
     known = security.credentials()

@@ -14,6 +14,7 @@ from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 from ..errors import Address
 from ..link import security
 from ..log import SafeLog
+from ..process import process
 from ..settings import settings
 from ..tuples import NamedTuple
 from .answers import Answer
@@ -81,7 +82,8 @@ class Searching:
         self.sweep = self.new_sweep()
         self.sweeps: List[Sweep] = [self.sweep]
         self._finders = finders
-        self._known = [one for one in known if settings.may_reach(one[0])]
+        may_reach = process.client.carriers.may_reach
+        self._known = [one for one in known if may_reach(one[0])]
         self._quests: List[Quest] = []
         self._answers: Dict[Address, Answer] = {}
         self._answered = self.started

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from ..dispatch import MemoryBudget
-from ..errors import Address, NetError, PeerBusy, PeerLost, PeerUnreachable
+from ..errors import Address, NetError, PeerBusy, PeerLost
 from ..identity import PeerId, place_text, printable
 from ..link import security
 from ..link.tcp import is_own_address
@@ -502,16 +502,13 @@ class Target:
     # ----------------------------------------------------------------------- connecting
 
     def _dial(self) -> None:
-        settings = self._subscriber.settings
+        services = self._subscriber.services
         if not self._subscriber.take_place(self):
             return
         self._dialled = monotonic()
         try:
-            if not settings.may_reach(self.address[0]):
-                raise PeerUnreachable(self.address, f"NET_HOST={settings.host} keeps this process "
-                                                    f"on its own host")
-            self._connection = PublisherConnection(self, self._subscriber.services,
-                                                   security.credentials())
+            services.carriers.check(self.address)
+            self._connection = PublisherConnection(self, services, security.credentials())
         except (NetError, OSError) as problem:
             self._subscriber.give_back_place(self)
             self._fail(problem)

@@ -5,7 +5,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
-from ..errors import Address, SettingError
+from ..errors import Address, PeerUnreachable, SettingError
 from ..settings import ENGINE_SUFFIX, Settings, is_loopback, parse_router
 from .base import Carrier, Endpoint, Listener
 from .tcp import TcpCarrier
@@ -53,6 +53,21 @@ class Carriers:
             raise OSError(self.why_none or "it is reached through an engine: set NET_ENGINE and "
                                            "NET_ROUTER")
         return self.through(engine), Endpoint(engine.name, *address)
+
+    def may_reach(self, host: str) -> bool:
+        """Whether this process may connect to a host. An engine's routers are checked when it is
+        started."""
+        return not self._settings.loopback_only or is_loopback(host) \
+            or host.endswith(ENGINE_SUFFIX)
+
+    def check(self, address: Address) -> None:
+        """Refuse an address that this process may not connect to.
+
+        :raises PeerUnreachable: NET_HOST keeps it on its own host.
+        """
+        if not self.may_reach(address[0]):
+            raise PeerUnreachable(address, f"NET_HOST={self._settings.host} keeps this process on "
+                                           f"its own host")
 
     @property
     def memory(self) -> MemoryCarrier:
@@ -112,14 +127,14 @@ class Carriers:
 
             return link_security("connect")
 
-    def listen(self, port: int, backlog: int) -> Optional[Listener]:
-        """Listen for peers that come through the engine; None where there is none.
+    def listen(self, port: int, backlog: int) -> List[Listener]:
+        """Listen for peers that come by other ways than the networks of this host.
 
         :raises SettingError: as for :attr:`engine`.
         """
         engine = self.engine
-        return None if engine is None else engine.listen(
-            Endpoint(engine.name, self.instance + ENGINE_SUFFIX, port), backlog)
+        return [] if engine is None else [engine.listen(
+            Endpoint(engine.name, self.instance + ENGINE_SUFFIX, port), backlog)]
 
     def close(self) -> None:
         """Leave nothing of an engine running. Not from its loop."""

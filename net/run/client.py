@@ -739,9 +739,7 @@ class Pool:
 
         :param locally: whether the shorter way to a peer of this host will do.
         """
-        if not self._settings.may_reach(self.address[0]):
-            raise PeerUnreachable(self.address, f"NET_HOST={self._settings.host} keeps this "
-                                                f"process on its own host")
+        self._client.carriers.check(self.address)
         try:
             return Stream(self._connect_directly(deadline, locally)), self.address
         except OSError as problem:

@@ -189,7 +189,7 @@ class Network:
         self.settings.set("host", "198.51.100.9")
         self.peers: Dict[Any, Peer] = {}
         self.dialled: List[Any] = []
-        self.carriers = Carriers(Settings(), lambda: None)
+        self.carriers = Carriers(self.settings, lambda: None)
         self.called: List[Any] = []
         self.connections: Dict[bytes, Any] = {}
         # The old dialect of each peer, as far as known.

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import pytest
 
+from each import each
+from net.errors import PeerUnreachable
 from net.link.base import Endpoint
 from net.link.carriers import Carriers
 from net.link.memory import HOST, MemoryCarrier
@@ -59,3 +61,20 @@ def test_a_host_stands_for_this_process_once_it_has_peers_in_memory():
     assert listener.fileno() == -1
     with pytest.raises(ConnectionRefusedError):
         carrier.start(endpoint)
+
+
+@each("host, address, may", [
+    (None, "192.0.2.1", True), ("192.0.2.7", "192.0.2.1", True), ("127.0.0.1", "127.0.0.2", True),
+    ("127.0.0.1", "192.0.2.1", False), ("127.0.0.1", "render.example", False),
+    ("127.0.0.1", "a" * 32 + ".zenoh", True)])
+def test_a_loopback_host_keeps_a_process_from_addresses_of_others(host, address, may):
+    settings = Settings()
+    settings.set("host", host)
+    carriers = Carriers(settings, lambda: None)
+    assert carriers.may_reach(address) is may
+    if may:
+        carriers.check((address, 3010))
+    else:
+        with pytest.raises(PeerUnreachable, match="NET_HOST=127.0.0.1") as caught:
+            carriers.check((address, 3010))
+        assert caught.value.address == (address, 3010)

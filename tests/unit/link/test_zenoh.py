@@ -408,7 +408,7 @@ def test_settings_that_cannot_be_meant_are_refused(fresh_settings, values, text)
 
 def test_without_an_engine_its_addresses_cannot_be_reached(fresh_settings):
     made = carriers()
-    assert made.listen(3010, 5) is None and made.engine is None
+    assert made.listen(3010, 5) == [] and made.engine is None
     with pytest.raises(OSError, match="set NET_ENGINE"):
         made.to(("0" * 32 + SUFFIX, 3010))
     assert made.to(("127.0.0.1", 3010))[0].name == "tcp"
@@ -416,7 +416,7 @@ def test_without_an_engine_its_addresses_cannot_be_reached(fresh_settings):
 
 def test_a_process_that_was_forked_has_no_engine_and_says_so(fresh_settings, made):
     owner = carriers(engine="zenoh", router="tcp/hub.example:7447", secret=SECRET)
-    listener = owner.listen(3010, 5)
+    listener, = owner.listen(3010, 5)
     engine = owner.engine
     assert engine is not None and owner.to(("1" * 32 + SUFFIX, 3010))[0] is engine
     made.opened.callback(engine.close)
@@ -425,7 +425,7 @@ def test_a_process_that_was_forked_has_no_engine_and_says_so(fresh_settings, mad
     # As in a child: the parent's is kept, unused.
     owner._loop.abandon = lambda: None
     owner.forget()
-    assert owner.engine is None and owner.listen(3010, 5) is None
+    assert owner.engine is None and owner.listen(3010, 5) == []
     with pytest.raises(OSError, match="spawn"):
         owner.to(("1" * 32 + SUFFIX, 3010))
     engine._closing.clear()
@@ -434,7 +434,7 @@ def test_a_process_that_was_forked_has_no_engine_and_says_so(fresh_settings, mad
 def test_a_forked_child_closes_its_listeners_without_the_library_or_other_threads(
         fresh_settings, made):
     owner = carriers(engine="zenoh", router="tcp/hub.example:7447", secret=SECRET)
-    listener, engine = owner.listen(3010, 5), owner.engine
+    (listener,), engine = owner.listen(3010, 5), owner.engine
     made.opened.callback(engine.close)
     engine.wait(PATIENCE)
     owner._loop.abandon = lambda: None
