@@ -5,6 +5,7 @@ import copy
 import json
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,15 @@ def test_the_tree_in_the_docstring_is_the_tree():
     assert sorted(drawn) == sorted(
         (cls.__name__, next(base.__name__ for base in cls.__mro__ if base.__module__ == "builtins"))
         for cls in tree())
+
+
+def test_the_page_about_errors_has_each_with_its_class():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "errors.rst").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^:class:`net\.(\w+)` +(\S+) ", page, re.M))
+    assert told.keys() == {cls.__name__ for cls in tree()}
+    drawn = dict(re.findall(r"[|`]-- (\w+) +(\w+)", errors.__doc__))
+    assert told == {**{name: "\\-" if base == "Exception" else base
+                       for name, base in drawn.items()}, "RemoteError": "the"}  # remote error's
 
 
 @each("error", ERRORS, ids=name_of)

@@ -144,6 +144,14 @@ def test_every_module_belongs_to_a_floor():
     assert not strangers, "give them a floor in FLOORS, docs/design.rst and CONTRIBUTING.rst"
 
 
+@each("page, line", [
+    (DOCS.parent / "CONTRIBUTING.rst", r"^   (\w+(?:, \w+)*)  "),
+    (DOCS / "design.rst", r"^    net/(\w+)(?:\.py|/) ")], ids=["CONTRIBUTING", "design"])
+def test_the_pages_draw_the_floors_from_the_top(page, line):
+    drawn = re.findall(line, page.read_text(encoding="utf-8"), re.M)
+    assert ", ".join(drawn).split(", ") == FLOORS[::-1]
+
+
 @each("module", MODULES, ids=lambda name: name or "net")
 def test_imports_only_go_down(module):
     upwards = [

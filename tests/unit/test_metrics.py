@@ -1,6 +1,9 @@
 """Latencies of calls, and statistics as OpenMetrics text."""
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import net
 import pytest
 from hypothesis import given
@@ -22,6 +25,13 @@ STATS = {
         b"b": {"sent": 7, "queued": 0, "dropped": 0}}}},
     "cut off": 2,
     "process": {"calls": 1, "connections": 4, "load": None, "seconds": 12.5}}
+
+
+def test_the_page_about_metrics_has_each_with_its_type():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "metrics.rst").read_text("utf-8")
+    given = dict(re.findall(r"^# TYPE (\w+) (\w+)", openmetrics({"a": STATS}), re.M))
+    told = dict(re.findall(r"^``(\w+)`` +(\w+) ", page, re.M))
+    assert told == {**given, "net_host_load": "gauge", "net_up": "gauge"}
 
 
 def test_calls_are_counted_by_their_latency():

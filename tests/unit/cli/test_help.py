@@ -1,6 +1,9 @@
 """What ``app-net`` says of its commands."""
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from net.cli import COMMANDS, main
@@ -34,6 +37,12 @@ def test_the_list_of_commands_fits_the_terminal(columns, capsys, monkeypatch):
     assert max(map(len, lines)) <= columns
     assert [line.split()[0] for line in lines if line[:2] == "  " and line[2:3].strip()] \
         == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_about_the_terminal_has_each_command(name):
+    page = Path(__file__).resolve().parents[3] / "docs" / "terminal.rst"
+    assert re.search(rf"app-net {name}\b", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("words, lacking", [

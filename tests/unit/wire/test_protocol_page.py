@@ -10,6 +10,7 @@ from net.run import lending, server_connection, streaming
 from net.wire import frames, session
 from net.wire.deliveries import (Subscribe, encode_events, encode_subscribe, encode_subscribed,
                                  encode_taken, join, pack_arguments)
+from net.wire.kinds import PUT_TOGETHER
 from net.wire.limits import Limits
 from net.wire.messages import (Ask, decode_answer, decode_ask, decode_items, encode_answer,
                                encode_ask, encode_call, encode_end, encode_items, encode_result)
@@ -92,6 +93,12 @@ def test_the_kinds_of_frames_are_those_of_the_page():
     assert [int(number) for number, _name in documented] == sorted(frames.KNOWN)
     for number, name in documented:
         assert getattr(frames, name) == int(number)
+
+
+def test_the_page_names_every_tagged_object():
+    assert not [name for name in PUT_TOGETHER if f"``{name}``" not in PAGE]
+    # By letters, tagged objects are counted in a text (wire/memory.py).
+    assert not [name for name in PUT_TOGETHER if not re.fullmatch("![a-z]+", name)]
 
 
 def test_the_page_names_every_limit():
