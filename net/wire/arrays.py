@@ -28,7 +28,8 @@ MAX_ITEM = 2 ** 31 - 1
 # characters mean 4 and 8 bytes on every platform that has them twice.
 _SAME_SIZE = "iIqQ"
 # "a", an old name of "S", is none that numpy gives, and numpy warns of it.
-_PLAIN_DTYPE = r"[<>|]?[A-Zb-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z"
+_is_plain_dtype = re.compile(
+    r"[<>|]?[A-Zb-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z").match
 
 
 def loaded() -> Any:
@@ -76,13 +77,14 @@ class Types:
         return found
 
     def _make(self, numpy: Any, key: str, described: Any) -> Type:
-        form = _form(described)
-        self._left -= _count_fields(form)
+        plain = type(described) is str
+        form = described if plain else _form(described)
+        self._left -= 1 if plain else _count_fields(form)
         if self._left < 0:
             raise Lacking("more types of numpy data arrived than can be made in time")
-        dtype = _checked_dtype(numpy, form)
-        size = size_of_parts(described) if type(described) is list else 0
-        found = self._made[key] = Type(dtype, _has_kind(dtype, "bU"), size)
+        dtype = _dtype(numpy, form) if plain else _checked_dtype(numpy, form)
+        is_checked = dtype.kind in "bU" if plain else _has_kind(dtype, "bU")
+        found = self._made[key] = Type(dtype, is_checked, 0 if plain else size_of_parts(described))
         return found
 
 
@@ -105,15 +107,19 @@ def put_together_array(types: Types, described: Any, shape: Any, order: Any, dat
     """
     if order not in ("C", "F"):
         raise Malformed("neither row nor column first")
-    _check_shape(shape)
-    numpy = _needed()
+    if wholes(shape, 0, MAX_DIMENSIONS) and min(shape) < 0:
+        raise Malformed("a size below zero")
+    numpy = loaded() or _needed()
     dtype, is_checked, _ = types.find(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
-    array = numpy.frombuffer(bytearray(data), dtype=dtype) if data else numpy.empty(0, dtype=dtype)
-    if is_checked:
-        _check_content(array)
+    if data:
+        array = numpy.frombuffer(bytearray(data), dtype=dtype)
+        if is_checked:
+            _check_content(array)
+    else:
+        array = numpy.empty(0, dtype=dtype)
     if len(shape) == 1:
         return array
     return array.reshape(shape[::-1]).T if order == "F" else array.reshape(shape)
@@ -166,7 +172,7 @@ def take_apart_scalar(value: Any) -> Tuple[Any, bytes]:
 
 def put_together_scalar(types: Types, described: Any, data: bytes) -> Any:
     """The scalar again."""
-    numpy = _needed()
+    numpy = loaded() or _needed()
     if described == "U":
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
@@ -253,7 +259,7 @@ def _checked_dtype(numpy: Any, form: Any) -> Any:
 def _dtype(numpy: Any, described: Any) -> Any:
     if type(described) is not str:
         return _structure(numpy, *described)
-    if not re.match(_PLAIN_DTYPE, described):
+    if not _is_plain_dtype(described):
         raise Malformed("not a dtype")
     try:
         dtype = numpy.dtype(described)

@@ -24,7 +24,7 @@ from .memory import size_of, weigh_columns, weigh_group
 MANY = 32
 
 Columns = List[List[Any]]
-_STRING = frozenset({str})
+_STRING, _LISTS = frozenset({str}), frozenset({list})
 
 
 class Form(NamedTuple):
@@ -169,9 +169,9 @@ def take_apart(packer: Any, values: Sequence[Any], depth: int) -> Optional[List[
 def put_together(restorer: Any, content: Any) -> List[Any]:
     """The list that columns were made of."""
     letters, *groups = a_list(content, 2)
+    if not a_text(letters) and len(groups) == 1:
+        return _join(restorer, *a_list(groups[0], 3))
     made = [_join(restorer, *a_list(group, 3)) for group in groups]
-    if not a_text(letters) and len(made) == 1:
-        return made[0]
     left = dict(zip(ascii_letters, map(iter, made)))
     if len(letters) != sum(map(len, made)) or not left.keys() >= set(letters):
         raise Malformed("not a letter for each value")
@@ -186,15 +186,20 @@ def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
     """The values of a group. Few characters can stand for large values, so these are counted before
     they are made."""
     form = FORMS.get(a_text(name))
-    if form is None or len(set(map(len, map(a_list, columns)))) != 1 or not columns[0] \
-            or not _STRING.issuperset(map(type, a_list(names))):
+    if form is None or {*map(type, columns)} != _LISTS or len({*map(len, columns)}) != 1 \
+            or not columns[0] or not _STRING.issuperset(map(type, a_list(names))):
         raise Malformed("not a group of columns of one length")
-    if not _is_sparing(name, columns):
+    if len(columns) == 1 and not _is_sparing(name, columns):
         raise Malformed("a single column of more than numbers and texts")
-    one, = form.join(names, [column[:1] for column in columns])
-    restorer.weigh_more(weigh_group(name, one, columns))
-    values = [one] if len(columns[0]) == 1 else form.join(names, list(columns))
-    restorer.weigh_more(size_of(values) - weigh_columns(name, columns))
+    if len(columns[0]) == 1:
+        values = form.join(names, list(columns))
+        weight = weigh_group(name, values[0], columns)
+    else:
+        one, = form.join(names, [column[:1] for column in columns])
+        restorer.weigh_more(weigh_group(name, one, columns))
+        values = form.join(names, list(columns))
+        weight = 0
+    restorer.weigh_more(weight + size_of(values) - weigh_columns(name, columns))
     return values
 
 

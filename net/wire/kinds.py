@@ -11,14 +11,14 @@ import itertools
 import os
 import re
 import sys
-from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, Iterable, Optional, Set,
-                    Tuple, Union)
+from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable,
+                    Optional, Set, Tuple, Union)
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, make_id, without_zone
 from ..tuples import NamedTuple
 from . import arrays, columns, libraries, registered, zones
-from .checks import Malformed, a_list, a_text, a_whole, an_object, wholes
+from .checks import Malformed, a_list, a_text, a_whole, an_object, are_wholes, wholes
 from .memo import Memo
 
 if TYPE_CHECKING:
@@ -48,9 +48,28 @@ class Kind(NamedTuple):
 
 def _pairs(restorer: Any, content: Any) -> Iterable[Tuple[Any, Any]]:
     """Key and value by turns, as :func:`zip` gives them."""
-    if len(a_list(content)) % 2:
+    if type(content) is not list or len(content) % 2:
         raise Malformed("not pairs")
-    return zip(restorer.keys(content[::2]), content[1::2])
+    keys = content[::2]
+    return zip(restorer.keys(keys) if len(keys) > 1 else keys, content[1::2])
+
+
+def _put_tuple(restorer: Any, content: Any) -> Tuple[Any, ...]:
+    if type(content) is not list:
+        raise Malformed("not a list")
+    return tuple(content)
+
+
+def _put_set(restorer: Any, content: Any) -> Set[Any]:
+    if type(content) is not list:
+        raise Malformed("not a list")
+    return set(restorer.keys(content) if len(content) > 1 else content)
+
+
+def _put_frozenset(restorer: Any, content: Any) -> FrozenSet[Any]:
+    if type(content) is not list:
+        raise Malformed("not a list")
+    return frozenset(restorer.keys(content) if len(content) > 1 else content)
 
 
 def _memoryview(packer: Any, value: memoryview, depth: int) -> Any:
@@ -92,8 +111,10 @@ def _put_datetime(restorer: Any, content: Any) -> datetime.datetime:
 
 
 def _put_date(restorer: Any, content: Any) -> datetime.date:
-    year, month, day = wholes(content, 3, 3)
-    return datetime.date(year, month, day)
+    # Checked, because bytes would be taken for the state of a pickled one.
+    if not are_wholes(content, 3):
+        raise Malformed("not three whole numbers")
+    return datetime.date(*content)
 
 
 def _take_time(packer: Any, value: datetime.time, depth: int) -> Any:
@@ -108,8 +129,9 @@ def _put_time(restorer: Any, content: Any) -> datetime.time:
 
 
 def _put_timedelta(restorer: Any, content: Any) -> datetime.timedelta:
-    days, seconds, microseconds = wholes(content, 3, 3)
-    return datetime.timedelta(days, seconds, microseconds)
+    if not are_wholes(content, 3):
+        raise Malformed("not three whole numbers")
+    return datetime.timedelta(*content)
 
 
 def _take_timezone(packer: Any, value: datetime.timezone, depth: int) -> Any:
@@ -120,9 +142,8 @@ def _take_timezone(packer: Any, value: datetime.timezone, depth: int) -> Any:
 
 
 def _put_timezone(restorer: Any, content: Any) -> datetime.timezone:
-    name = [a_text(part) for part in a_list(content, 3, 4)[3:]]
-    days, seconds, microseconds = wholes(content[:3])
-    offset = datetime.timedelta(days, seconds, microseconds)
+    offset = _put_timedelta(restorer, a_list(content, 3, 4)[:3])
+    name = list(map(a_text, content[3:]))
     if not offset and not name:
         return datetime.timezone.utc
     return datetime.timezone(offset, *name)
@@ -136,7 +157,9 @@ def _take_range(packer: Any, value: range, depth: int) -> Any:
 
 
 def _put_range(restorer: Any, content: Any) -> range:
-    start, stop, step = wholes(content, 3, 3)
+    if not are_wholes(content, 3):
+        raise Malformed("not three whole numbers")
+    start, stop, step = content
     restorer.division(stop - start, step)
     return range(start, stop, step)
 
@@ -162,7 +185,10 @@ def _put_counter(restorer: Any, content: Any) -> Counter[Any]:
     return counter
 
 
-_DECIMAL = r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?)\Z"
+_is_decimal = re.compile(
+    r"[-+]?(Infinity|s?NaN[0-9]*|([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?)\Z").match
+_is_uuid = re.compile(r"[0-9a-f]{32}\Z").match
+_is_hexadecimal = re.compile(r"-?0x[0-9a-f]+\Z").match
 
 
 def _make_strict(_key: None) -> decimal.Context:
@@ -179,7 +205,7 @@ def _put_decimal(restorer: Any, content: Any) -> decimal.Decimal:
     import decimal
 
     # Checked, because the application's context may let a text without sense become not-a-number.
-    if not re.match(_DECIMAL, a_text(content)):
+    if not _is_decimal(a_text(content)):
         raise Malformed("not a decimal number")
     try:
         return decimal.Decimal(content, _strict[None])
@@ -195,9 +221,9 @@ def _take_fraction(packer: Any, value: fractions.Fraction, depth: int) -> Any:
 def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
     import fractions
 
-    numerator, denominator = wholes(content, 2, 2)
-    if denominator < 1:
+    if not are_wholes(content, 2) or content[1] < 1:
         raise Malformed("not a fraction")
+    numerator, denominator = content
     restorer.division(numerator, denominator)
     restorer.fraction(numerator, denominator)
     return fractions.Fraction(numerator, denominator)
@@ -206,13 +232,13 @@ def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
 def _put_uuid(restorer: Any, content: Any) -> uuid.UUID:
     import uuid
 
-    if not re.match(r"[0-9a-f]{32}\Z", a_text(content)):
+    if not _is_uuid(a_text(content)):
         raise Malformed("not a UUID")
     return uuid.UUID(int=int(content, 16))
 
 
 def _put_int(restorer: Any, content: Any) -> int:
-    if not re.match(r"-?0x[0-9a-f]+\Z", a_text(content)):
+    if not _is_hexadecimal(a_text(content)):
         raise Malformed("not a hexadecimal number")
     return int(content, 16)
 
@@ -234,11 +260,11 @@ def _put_peer(restorer: Any, content: Any) -> PeerId:
 
 KINDS: Tuple[Kind, ...] = (
     Kind(tuple, "!tuple", lambda packer, value, depth: packer.series(value, depth),
-         lambda restorer, content: tuple(a_list(content))),
+         _put_tuple),
     Kind(set, "!set", lambda packer, value, depth: packer.series(list(value), depth),
-         lambda restorer, content: set(restorer.keys(a_list(content)))),
+         _put_set),
     Kind(frozenset, "!frozenset", lambda packer, value, depth: packer.series(list(value), depth),
-         lambda restorer, content: frozenset(restorer.keys(a_list(content)))),
+         _put_frozenset),
     Kind(collections.deque, "!deque",
          lambda packer, value, depth: [value.maxlen, *packer.items(list(value), depth)],
          _put_deque),
@@ -363,13 +389,21 @@ def _put_value(restorer: Any, content: Any) -> Any:
 
 
 def _put_path(restorer: Any, content: Any) -> pathlib.PurePath:
-    name, text = map(a_text, a_list(content, 2, 2))
+    name, text = a_list(content, 2, 2)
+    made: pathlib.PurePath = _path_classes[a_text(name)](a_text(text))
+    return made
+
+
+def _find_path_class(name: str) -> type:
     if name not in PATHS:
         raise Malformed("not a kind of path")
     import pathlib
 
-    made = getattr(pathlib, PATHS["pure " + name if name == _FOREIGN else name])(text)
-    return made  # type: ignore[no-any-return]
+    found: type = getattr(pathlib, PATHS["pure " + name if name == _FOREIGN else name])
+    return found
+
+
+_path_classes = Memo(_find_path_class, len(PATHS))
 
 
 def _put_array(restorer: Any, content: Any) -> Any:

@@ -308,39 +308,92 @@ def _size_of_dict(keys: int) -> int:
 # ------------------------------------------------------------------------------ tagged objects
 
 #: Bytes that an object keeps besides what it says itself: what its parts are, and the dict.
-_BESIDES = {"!fraction": 200 if KEEPS_FRACTIONS else 0, "!range": 16, "!uuid": 44, "!path": 120,
-            "!peer": 400, "!array": 350, "!memoryview": 80, "!timezone": 40, "!lent": 40}
+_FRACTION = 200 if KEEPS_FRACTIONS else 0
+_RANGE, _UUID, _PATH, _PEER, _ARRAY, _MEMORYVIEW, _TIMEZONE, _LENT = \
+    16, 44, 120, 400, 350, 80, 40, 40
 #: Of a path with a drive.
 _OF_WINDOWS = 100
-#: How many numbers the content of a kind begins with.
-_OF_NUMBERS = {"!datetime": 8, "!date": 3, "!time": 5, "!timedelta": 3, "!timezone": 3}
-_OF_LISTS = frozenset({"!array", "!scalar", "!peer", "!path"})
-#: Of these there is one that is empty.
-_SHARED = frozenset({"!tuple", "!bytes", "!str", "!frozenset"})
-_CONTAINERS = frozenset({"!tuple", "!set", "!frozenset", "!deque", "!ordered", "!counter", "!dict"})
+_DATE, _DELTA = size_of(datetime.date(1, 1, 1)), size_of(datetime.timedelta())
 
 
-def weigh(name: str, value: Any, content: Any) -> int:
-    """Bytes that a tagged object takes, less those of texts and numbers that it was made of.
+def _weigh_container(value: Any, content: Any) -> int:
+    return size_of(value)
 
-    :param content: as it came, with everything inside already put together.
-    """
-    if name in _CONTAINERS:
-        return size_of(value) if value or name not in _SHARED else 0
-    if name == "!value":
-        return _weigh_registered(value, content)
-    if name == "!columns":
-        return 0  # they were weighed before they were made
-    if name == "!library":  # made of arrays and buffers, which were weighed
-        return -sum(map(_size_of_string, content[:2]))
-    shared = name == "!zone" or name in _SHARED and not value \
-        or value is datetime.timezone.utc
-    size = 0 if shared else size_of(value) + _BESIDES.get(name, 0)
-    if name == "!memoryview" or name == "!array":
-        size += value.nbytes
-    if name == "!path" and "windows" in content[0]:
-        size += _OF_WINDOWS
-    return size - _size_of_content(name, content)
+
+def _weigh_shared(value: Any, content: Any) -> int:
+    """Of a container that there is once where it is empty."""
+    return size_of(value) if value else 0
+
+
+def _weigh_data(value: Any, content: Any) -> int:
+    """Of bytes and texts, of which there is one that is empty."""
+    return (size_of(value) if value else 0) - _size_of_data(content)
+
+
+def _weigh_of_text(value: Any, content: Any) -> int:
+    return size_of(value) - _size_of_string(content)
+
+
+def _weigh_datetime(value: Any, content: Any) -> int:
+    if type(content) is str:
+        return size_of(value) - _size_of_string(content)
+    numbers: int = (value.year >= 100) + (value.microsecond >= 100)
+    return size_of(value) - _NUMBER * numbers
+
+
+def _weigh_timezone(value: Any, content: Any) -> int:
+    size = 0 if value is datetime.timezone.utc else size_of(value) + _TIMEZONE
+    return size - _size_of_numbers(content[:3])
+
+
+def _weigh_array(value: Any, content: Any) -> int:
+    size: int = value.nbytes
+    return size + size_of(value) + _ARRAY - _size_of_texts_in(content)
+
+
+def _weigh_path(value: Any, content: Any) -> int:
+    return size_of(value) + _PATH - _size_of_texts_in(content) \
+        + (_OF_WINDOWS if "windows" in content[0] else 0)
+
+
+def _weigh_registered(value: Any, content: Any) -> int:
+    if issubclass(type(value), enum.Enum):
+        return -_size_of_texts_in((content["class"], content.get("name", "")))
+    return _weigh_instance(value, len(content)) - _size_of_string(content["class"])
+
+
+#: Bytes that a tagged object takes, less those of texts and numbers that it was made of, by its
+#: name: a function of the value, and of its content as it came, with everything inside already put
+#: together.
+WEIGHTS: Dict[str, Callable[[Any, Any], int]] = {
+    "!tuple": _weigh_shared, "!frozenset": _weigh_shared,
+    **dict.fromkeys(("!set", "!deque", "!ordered", "!counter", "!dict"), _weigh_container),
+    "!bytes": _weigh_data, "!str": _weigh_data,
+    "!bytearray": lambda value, content: size_of(value) - _size_of_data(content),
+    "!value": _weigh_registered,
+    "!columns": lambda value, content: 0,  # they were weighed before they were made
+    # It is made of arrays and buffers, which were weighed.
+    "!library": lambda value, content: -_size_of_texts_in(content[:2]),
+    "!datetime": _weigh_datetime,
+    "!date": lambda value, content: _DATE - (_NUMBER if value.year >= 100 else 0),
+    "!time": lambda value, content:
+        size_of(value) - (_NUMBER if value.microsecond >= 100 else 0),
+    "!timedelta": lambda value, content: _DELTA - _size_of_numbers(content),
+    "!timezone": _weigh_timezone,
+    "!zone": lambda value, content: -_size_of_string(content),
+    "!decimal": _weigh_of_text, "!int": _weigh_of_text,
+    "!uuid": lambda value, content: _weigh_of_text(value, content) + _UUID,
+    "!fraction": lambda value, content: size_of(value) + _FRACTION,
+    "!range": lambda value, content: size_of(value) + _RANGE,
+    "!complex": lambda value, content: size_of(value) - 2 * _NUMBER,
+    "!peer": lambda value, content: size_of(value) + _PEER - _size_of_texts_in(content),
+    "!path": _weigh_path,
+    "!array": _weigh_array,
+    "!scalar": lambda value, content: size_of(value) - _size_of_texts_in(content),
+    "!memoryview": lambda value, content:
+        size_of(value) + _MEMORYVIEW + value.nbytes - _size_of_data(content),
+    "!lent": lambda value, content: size_of(value) + _LENT,
+}
 
 
 def weigh_group(form: str, one: Any, columns: Sequence[List[Any]]) -> int:
@@ -361,21 +414,28 @@ def weigh_columns(form: str, columns: Sequence[List[Any]]) -> int:
     return texts + sum(map(size_of, columns))
 
 
-def _size_of_content(name: str, content: Any) -> int:
-    """Bytes of the texts and numbers that were counted, and go again."""
-    if type(content) is int:
-        return _NUMBER * _is_object(content)
-    if type(content) is str:
-        return _size_of_string(content)
-    if name in _OF_NUMBERS:
-        return _NUMBER * len([
-            None for number in content[:_OF_NUMBERS[name]] if not -6 < number < 100])
-    if name == "!complex":
-        return 2 * _NUMBER
-    if name in _OF_LISTS:
-        # Of a description of numpy data, arrays.py counts what is more than a text.
-        return sum([_size_of_string(part) for part in content if type(part) is str])
-    return 0
+def _size_of_data(content: Any) -> int:
+    """Bytes of what stood for data and was counted: a text, or the number of a buffer."""
+    return _size_of_string(content) if type(content) is str else _NUMBER * _is_object(content)
+
+
+def _size_of_numbers(numbers: Sequence[int]) -> int:
+    """Bytes of the numbers that were counted, and go again."""
+    size = 0
+    for number in numbers:
+        if not -6 < number < 100:
+            size += _NUMBER
+    return size
+
+
+def _size_of_texts_in(content: Sequence[Any]) -> int:
+    """Bytes of the texts that were counted, and go again. Of a description of numpy data, arrays.py
+    counts what is more than a text."""
+    size = 0
+    for part in content:
+        if type(part) is str and len(part) > 1:
+            size += size_of(part)
+    return size
 
 
 def size_of_parts(parts: List[Any]) -> int:
@@ -384,13 +444,6 @@ def size_of_parts(parts: List[Any]) -> int:
         size_of_parts(part) if type(part) is list else
         _size_of_string(part) if type(part) is str else
         _NUMBER * _is_object(part) for part in parts])
-
-
-def _weigh_registered(value: Any, content: Any) -> int:
-    texts = _size_of_string(content["class"])
-    if issubclass(type(value), enum.Enum):
-        return -texts - _size_of_string(content.get("name", ""))
-    return _weigh_instance(value, len(content)) - texts
 
 
 def _weigh_instance(value: Any, parts: int) -> int:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
+from binascii import a2b_base64
 from collections import Counter
 from functools import partial
 from itertools import accumulate, chain
@@ -28,7 +30,7 @@ from .frames import Buffer, MAX_BUFFERS
 from .garbage import collection
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
-from .memory import (KEEPS_FRACTIONS, estimate, estimate_piece, size_of, size_of_reading, weigh)
+from .memory import (WEIGHTS, KEEPS_FRACTIONS, estimate, estimate_piece, size_of, size_of_reading)
 from .registered import Combinations
 from .stacks import levels_here
 
@@ -792,7 +794,7 @@ def _read(text: bytes, restorer: Optional[_Restorer], check: Callable[[int], Non
             _by(_decode_carefully if long_number else _decode_plain)
         return pieces.read(text, parse, lambda found: found, check) \
             if len(text) > pieces.PIECE else parse(text)
-    restore = restorer.restore if restorer.charge is None else restorer.weigh
+    restore = restorer.restore
     parse = _by(_make_decode(restore, **({"parse_int": _short_int} if long_number else {})))
     if restorer.charge is not None:
         restorer.weigh_more(size_of_reading(text))
@@ -817,6 +819,10 @@ def _text_of(problem: Exception) -> str:
         return printable(str(problem))
     except ValueError:  # of an int with more digits than Python converts
         return "<its text cannot be made>"
+
+
+#: Name of a tagged object -> what makes a value of its content, and what weighs that.
+_KINDS = {name: (put_together, WEIGHTS[name]) for name, put_together in PUT_TOGETHER.items()}
 
 
 class _Restorer:
@@ -845,34 +851,37 @@ class _Restorer:
         self._buffers: List[Optional[bytes]] = \
             buffers if type(buffers) is list else list(buffers)
         self.lacking: Optional[Tuple[str, str]] = None
-        self._kinds = PUT_TOGETHER
+        self._kinds = _KINDS
 
     def restore(self, found: Dict[str, Any]) -> Any:
+        """What becomes of an object. Called for each, so that little else is."""
         if len(found) != 1:
             return found
         (name, content), = found.items()
-        put_together = self._kinds.get(name)
-        if put_together is not None:
-            try:
-                return put_together(self, content)
-            except Lacking as problem:
-                self.lacking = problem.before, problem.after
-                self._kinds = {}
-                return _HERE
-        if name[:1] == "!" and name not in PUT_TOGETHER:
-            raise Malformed(f"unknown tagged object {name[:40]!r}")
-        return found
-
-    def weigh(self, found: Dict[str, Any]) -> Any:
-        """As :meth:`restore`, where memory is counted."""
-        value = self.restore(found)
-        if self.lacking is not None:
-            if looks_tagged(found):  # it was not counted, because it does not stay otherwise
-                self.weigh_more(sum(map(size_of, [found, *found.values()])))
-        elif value is not found:
-            (name, content), = found.items()
-            self.weigh_more(weigh(name, value, content))
+        kind = self._kinds.get(name)
+        if kind is None:
+            return self._as_it_came(found, name) if name[:1] == "!" else found
+        put_together, weigh = kind
+        try:
+            value = put_together(self, content)
+        except Lacking as problem:
+            self.lacking = problem.before, problem.after
+            self._kinds = {}
+            self._as_it_came(found, name)
+            return _HERE
+        if self.charge is not None:
+            self._weight += weigh(value, content)
+            if self._weight >= STEP:
+                self.settle()
         return value
+
+    def _as_it_came(self, found: Dict[str, Any], name: str) -> Any:
+        """A tagged object that is not put together, because something was lacking."""
+        if name not in _KINDS:
+            raise Malformed(f"unknown tagged object {name[:40]!r}")
+        if self.charge is not None:  # it was not counted: otherwise it does not stay
+            self.weigh_more(sum(map(size_of, [found, *found.values()])))
+        return found
 
     def weigh_more(self, size: int) -> None:
         """Count so many bytes of memory."""
@@ -958,7 +967,7 @@ class _Restorer:
     def bytes(self, content: Any) -> bytes:
         """Bytes from base64, or the buffer of that number."""
         if type(content) is str:
-            return base64.b64decode(content, validate=True)
+            return _from_base64(content) if content else b""
         if type(content) is not int or not 0 <= content < len(self._buffers):
             raise Malformed("neither base64 nor the number of a buffer")
         data = self._buffers[content]
@@ -969,6 +978,11 @@ class _Restorer:
             raise Malformed("a buffer that is used twice")
         self._weight -= size_of(data)  # it becomes the value, or goes
         return data
+
+
+#: Refuses what is no base64.
+_from_base64: Callable[[str], bytes] = partial(a2b_base64, strict_mode=True) \
+    if sys.version_info >= (3, 11) else partial(base64.b64decode, validate=True)
 
 
 class _Here:

@@ -29,11 +29,15 @@ def named(name: str) -> datetime.tzinfo:
 
     :raises Lacking: it is not known here.
     """
+    zone: datetime.tzinfo = _kept[name]
+    return zone
+
+
+def _load(name: str) -> datetime.tzinfo:
     check_name(name)
     import zoneinfo
 
-    zone: datetime.tzinfo = _kept[zoneinfo.ZoneInfo(name)]
-    return zone
+    return zoneinfo.ZoneInfo(name)
 
 
 def _find_names(path: Any) -> FrozenSet[str]:
@@ -44,6 +48,6 @@ def _find_names(path: Any) -> FrozenSet[str]:
 
 #: The names of the time zones that this process has, by the folders that they are looked for in.
 _names = Memo(_find_names, 4)
-#: The time zones that have come. Python forgets one that nobody holds, and to load it again takes
-#: 0.1 ms, a hundred times what reading its name takes.
-_kept = Memo(lambda zone: zone, 1000)
+#: The time zones that have come, by name. Python forgets one that nobody holds, and to load it
+#: again takes 0.1 ms, a hundred times what reading its name takes.
+_kept = Memo(_load, 1000)
