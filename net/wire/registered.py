@@ -26,6 +26,9 @@ MAX_COMBINATIONS = 64 * 1024
 # Members that may be looked at for the combinations of a message that were not there yet, and as
 # many as it takes besides to make one: up to 0.2 s. So many are allowed for each MiB of text.
 MAX_LOOKS, BESIDES = 1 << 17, 10
+# Those that may be looked at in a short message for combinations that Python does not keep: they
+# could come again in each. A bit that belongs to no member takes as long as so many members.
+FEW_LOOKS, OF_A_BIT = 1 << 14, 2
 
 #: Name on the wire -> class, and back. Filled by ``@net.value``, never by the wire.
 CLASSES: Dict[str, type] = {}
@@ -131,6 +134,7 @@ class _Shape(NamedTuple):
     :ivar names: of the fields.
     :ivar sent: these, and what the wire has besides them.
     :ivar slots: slots that are no fields, by name.
+    :ivar bits: of a flag, those that its members have.
     :ivar in_dict: whether fields are nowhere but in the value's dict, and nothing else is anywhere
         else.
     """
@@ -140,13 +144,17 @@ class _Shape(NamedTuple):
     sent: FrozenSet[str]
     slots: Dict[str, Any]
     is_enum: bool = False
+    bits: int = 0
     is_tuple: bool = False
     in_dict: bool = False
 
 
 def _find_shape(cls: Any) -> _Shape:
     if is_enum(cls):
-        return _Shape((), frozenset(), frozenset(), {}, is_enum=True)
+        bits = functools.reduce(operator.or_, [member._value_ for member in
+                                               cls._member_map_.values()], 0) \
+            if issubclass(cls, enum.Flag) else 0
+        return _Shape((), frozenset(), frozenset(), {}, is_enum=True, bits=bits)
     import dataclasses  # who has one has loaded it
 
     fields = cls.__attrs_attrs__ if _is_attrs(cls) else () if _is_named_tuple(cls) \
@@ -215,6 +223,7 @@ class Combinations:
     def __init__(self, size: int) -> None:
         self._made: Dict[Tuple[str, int], Any] = {}
         self._left = max(MAX_LOOKS, MAX_LOOKS * size >> 20)
+        self._left_unkept = max(FEW_LOOKS, MAX_LOOKS * size >> 20)
 
     def find(self, cls: Any, name: str, value: int) -> Any:
         """A combination, None if there is none.
@@ -222,8 +231,14 @@ class Combinations:
         :raises Lacking: there were too many.
         """
         if (name, value) not in self._made:
-            self._left -= BESIDES + len(cls._member_map_)
-            if self._left < 0:
+            bits = _shapes[cls].bits
+            if abs(value) >> max(64, bits.bit_length()):
+                return None
+            looks = BESIDES + len(cls._member_map_)
+            self._left -= looks
+            if not _is_kept(cls, value):
+                self._left_unkept -= looks + OF_A_BIT * (value & ~bits).bit_length()
+            if self._left < 0 or self._left_unkept < 0:
                 raise Lacking(f"more combinations of {printable(name)} arrived than can be made "
                               f"in time")
             self._made[name, value] = _combine(cls, name, value)
@@ -246,8 +261,7 @@ def put_together(content: Dict[str, Any], combinations: Combinations) -> Any:
         return PACKED[cls][1](content["packed"])
     shape: _Shape = _shapes[cls]
     if shape.is_enum:
-        return _put_enum(cls, name, {part: content[part] for part in content if part != "class"},
-                         combinations)
+        return _put_enum(cls, name, content, combinations)
     names = shape.names
     if content.keys() != shape.sent:
         raise _other_parts(name, shape, [part for part in content if part != "class"])
@@ -305,16 +319,16 @@ def _origin(cls: type, namespace: Optional[Mapping[str, Any]] = None) -> Tuple[s
     return public_module(cls.__module__, namespace), cls.__qualname__
 
 
-def _put_enum(cls: Any, name: str, parts: Dict[str, Any], combinations: Combinations) -> Any:
-    if len(parts) != 1:
+def _put_enum(cls: Any, name: str, content: Dict[str, Any], combinations: Combinations) -> Any:
+    if len(content) != 2:  # its class is one
         raise Malformed("not a member of an enum")
     if issubclass(cls, enum.Flag):
-        return _put_flag(cls, name, a_whole(parts.get("value")), combinations)
+        return _put_flag(cls, name, a_whole(content.get("value")), combinations)
     # As cls[...] does, without an application's metaclass.
-    member = cls._member_map_.get(a_text(parts.get("name")))
+    member = cls._member_map_.get(a_text(content.get("name")))
     if member is None:
-        raise Lacking(f"{printable(name)}.{printable(parts['name'])} arrived, but there is no such "
-                      f"member")
+        raise Lacking(f"{printable(name)}.{printable(content['name'])} arrived, but there is no "
+                      f"such member")
     return member
 
 
@@ -327,21 +341,24 @@ def _put_flag(cls: Any, name: str, value: int, combinations: Combinations) -> An
     return member
 
 
+def _is_kept(cls: Any, value: int) -> bool:
+    """Whether a combination that is made stays for the life of its class."""
+    return not value & ~_shapes[cls].bits \
+        and len(cls._value2member_map_) < MAX_COMBINATIONS + len(cls._member_map_)
+
+
 def _combine(cls: Any, name: str, value: int) -> Any:
     """A combination that has not been used here. Python keeps each for the life of its class."""
     kept = len(cls._value2member_map_)
-    known = functools.reduce(operator.or_, [one._value_ for one in cls._member_map_.values()], 0)
-    room = not value & ~known and kept < MAX_COMBINATIONS + len(cls._member_map_)
-    if abs(value) >> max(64, known.bit_length()):
-        return None
-    if not room and not issubclass(cls, int) and kept >= MAX_COMBINATIONS:
+    stays = _is_kept(cls, value)
+    if not stays and not issubclass(cls, int) and kept >= MAX_COMBINATIONS:
         raise Lacking(f"{printable(name)} has arrived in {MAX_COMBINATIONS:,} combinations, and no "
                       f"more are kept")
     try:
         member = cls(value)
     except ValueError:
         return None
-    while not room and issubclass(cls, int) and len(cls._value2member_map_) > kept:
+    while not stays and issubclass(cls, int) and len(cls._value2member_map_) > kept:
         cls._value2member_map_.popitem()  # it equals others by its number
     return member
 
