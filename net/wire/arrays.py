@@ -66,6 +66,16 @@ class Types:
         self._made: Dict[str, Type] = {}
         self.gone = 0
         self._left = max(MAX_FIELDS_IN_ALL, MAX_FIELDS_IN_ALL * size >> 20)
+        #: The numpy module, once it was needed.
+        self.numpy: Any = None
+
+    def need(self) -> Any:
+        """The numpy module."""
+        self.numpy = loaded()
+        if self.numpy is None:
+            raise Lacking("a numpy value arrived, but numpy is not loaded",
+                          "; import it in the application")
+        return self.numpy
 
     def find(self, numpy: Any, described: Any) -> Type:
         """The type of a description."""
@@ -109,7 +119,7 @@ def put_together_array(types: Types, described: Any, shape: Any, order: Any, dat
         raise Malformed("neither row nor column first")
     if wholes(shape, 0, MAX_DIMENSIONS) and min(shape) < 0:
         raise Malformed("a size below zero")
-    numpy = loaded() or _needed()
+    numpy = types.numpy or types.need()
     dtype, is_checked, _ = types.find(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed("not as much data as the shape says")
@@ -172,25 +182,18 @@ def take_apart_scalar(value: Any) -> Tuple[Any, bytes]:
 
 def put_together_scalar(types: Types, described: Any, data: bytes) -> Any:
     """The scalar again."""
-    numpy = loaded() or _needed()
+    numpy = types.numpy or types.need()
     if described == "U":
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
         return numpy.bytes_(data)
     dtype, is_checked, _ = types.find(numpy, described)
+    if dtype.itemsize != len(data):
+        raise Malformed("not as much data as a scalar has")
     array = numpy.frombuffer(data, dtype=dtype)
     if is_checked:
         _check_content(array)
-    value, = array
-    return value
-
-
-def _needed() -> Any:
-    numpy = loaded()
-    if numpy is None:
-        raise Lacking("a numpy value arrived, but numpy is not loaded",
-                      "; import it in the application")
-    return numpy
+    return array[0]
 
 
 def _describe(numpy: Any, dtype: Any) -> Any:

@@ -170,7 +170,10 @@ def put_together(restorer: Any, content: Any) -> List[Any]:
     """The list that columns were made of."""
     letters, *groups = a_list(content, 2)
     if not a_text(letters) and len(groups) == 1:
-        return _join(restorer, *a_list(groups[0], 3))
+        values = _join(restorer, *a_list(groups[0], 3))
+        if len(values) < MANY:
+            restorer.odd_columns(1)
+        return values
     made = [_join(restorer, *a_list(group, 3)) for group in groups]
     left = dict(zip(ascii_letters, map(iter, made)))
     if len(letters) != sum(map(len, made)) or not left.keys() >= set(letters):
@@ -178,6 +181,9 @@ def put_together(restorer: Any, content: Any) -> List[Any]:
     values = list(map(next, map(left.__getitem__, letters)))
     if len(values) != len(letters):
         raise Malformed("more letters of a group than it has values")
+    # One of each form, and of each class.
+    usual = {(form, *names[:1]) if form == "value" else form for form, names, *_ in groups}
+    restorer.odd_columns(len(groups) - len(usual) + (len(values) < MANY))
     restorer.weigh_more(size_of(values) - sum(map(size_of, made)))
     return values
 

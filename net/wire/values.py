@@ -73,6 +73,9 @@ MAX_FRACTIONS = 100
 # Tables of pandas and the like that a message may hold, and bytes of one that counts for nothing:
 # to make one takes up to a millisecond, however small it is.
 MAX_TABLES, LARGE_TABLE = 512, 4096
+# Lists of a message that come as columns though they are shorter than those that we send so, and
+# groups of values that could be in another one: they take three times as long as others.
+MAX_ODD_COLUMNS = 1000
 # Containers of JSON in each other that the parser and the encoder may go through on any stack, and
 # levels of values that the packer may.
 SAFE_DEPTH = 32
@@ -842,7 +845,7 @@ class _Restorer:
         self._weight = 0
         self._size = size
         self._borrow = borrow
-        self._division = self._compared = 0
+        self._division = self._compared = self._odd_columns = 0
         self._tables = 0.0
         self._fractions: Dict[int, Any] = {}
         self.types = Types(size)
@@ -920,6 +923,13 @@ class _Restorer:
         self._tables += max(0.0, 1 - size / LARGE_TABLE)
         if self._tables > MAX_TABLES:
             raise Lacking("more small tables arrived than can be made in time")
+
+    def odd_columns(self, count: int) -> None:
+        """Refuse very many columns of which we never send any."""
+        self._odd_columns += count
+        if self._odd_columns > MAX_ODD_COLUMNS:
+            raise Lacking("more lists in columns arrived than can be made in time, shorter or in "
+                          "more groups than need be")
 
     def keys(self, keys: List[Any]) -> List[Any]:
         """Refuse keys that would have to be compared with each other for too long.

@@ -195,3 +195,23 @@ def test_long_lists_are_smaller_as_columns(monkeypatch):
     monkeypatch.setattr(columns, "MANY", 1000)
     assert small < len(text_of(values)) / 2
     assert json.loads(text_of(values))[0]["!value"]["class"] == "travel.Point"
+
+
+SHORT = '{"!columns":["",["tuple",[],[0]]]}'
+OF_ONE_FORM = '{"!columns":["ab",["any",[],[0]],["any",[],[0]]]}'
+
+
+@each("odd", [SHORT, OF_ONE_FORM])
+def test_few_columns_may_be_shorter_than_ours_or_in_more_groups(odd, monkeypatch):
+    """They take three times as long as lists of our own, for what they take."""
+    assert len(unpack(f"[{','.join([odd] * 1000)}]".encode(), True)) == 1000
+    with pytest.raises(ValueNotSupported, match="more lists in columns arrived than can be made"):
+        unpack(f"[{','.join([odd] * 1001)}]".encode(), True)
+
+
+def test_columns_of_our_own_are_never_too_many():
+    mixed = [(1,), (2,), {"a": 1, "b": 2}, {"a": 3, "b": 4}, NOON, NOON, 5,
+             travel.Point(1, 2), travel.Point(3, 4), travel.Frozen("a"), travel.Frozen("b")]
+    sent = pack([mixed] * 2000, "result")
+    assert sent.text.count("!columns") == 2000
+    assert len(unpack(sent.text.encode(), True)) == 2000
