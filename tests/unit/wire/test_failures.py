@@ -1380,9 +1380,9 @@ def test_a_graph_of_groups_takes_no_time_at_all():
     group: Any = ValueError("core")
     for _ in range(8):
         group = GROUP("many", [group] * 100)
-    started = time.perf_counter()
+    started = time.thread_time()
     arrived: Any = raised(group)
-    assert time.perf_counter() - started < patience(2)
+    assert time.thread_time() - started < patience(2)
     assert isinstance(arrived, GROUP) and str(arrived) == str(group)
     assert len(arrived.exceptions) == 100 and arrived.exceptions[0] is arrived.exceptions[99]
     assert "ExceptionGroup: many (100 sub-exceptions)" in arrived.traceback
@@ -1398,10 +1398,10 @@ def test_groups_that_hold_each_other_many_times_are_shown_in_no_time(wide):
         *[{**group, "exceptions": [place] * wide, "cause": place} for place in range(2, 100)],
         {"types": [["builtins", "ValueError"]], "text": "core"}]}
     error: Any = rebuild(described)
-    started = time.perf_counter()
+    started = time.thread_time()
     shown = printed(error) + repr(error)
     assert error.split(KeyError)[0] is None
-    assert time.perf_counter() - started < patience(5)
+    assert time.thread_time() - started < patience(5)
     assert len(shown) < 20_000_000 and len(error.exceptions) == wide
     assert "more exceptions than can be shown" in shown
 

@@ -91,10 +91,10 @@ def test_where_a_list_a_number_or_a_text_is_due_no_other_kind_is_taken(position)
     """A range unrolls to any size: 100 bytes once took gigabytes."""
     assert outcome('{"!zone":"UTC"}')  # what is loaded once is no cost of a message
     for name, intruder in INTRUDERS.items():
-        started = time.perf_counter()
+        started = time.thread_time()
         with Peak() as peak:
             made = outcome(position.replace("@", intruder))
-        assert peak.bytes < 200_000 and time.perf_counter() - started < patience(1), name
+        assert peak.bytes < 200_000 and time.thread_time() - started < patience(1), name
         zone = name in ("!timezone", "!zone") and position.endswith((",0,@]}", ":@]}"))
         assert made is None or name in SAME or zone, (name, made)
 
@@ -537,10 +537,10 @@ def test_a_short_message_holds_few_combinations_that_come_again_in_the_next(flag
     ("W", "0x10"), ("W", "-0x1"), ("W", "0x1" + "0" * 25_000), ("P", "0x1" + "0" * 25_000),
     ("P", "-0x1" + "0" * 25)], ids=lambda part: part[:5])
 def test_bits_that_a_flag_cannot_have_are_lacking_and_cost_nothing(flags, name, value):
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(ValueNotSupported, match="unknown bits"):
         unpack(f'{{"!value":{{"class":"{name}","value":{{"!int":"{value}"}}}}}}'.encode(), True)
-    assert time.perf_counter() - started < patience(1)
+    assert time.thread_time() - started < patience(1)
 
 
 @each("text", ['{"!set":[[1],[2]]}', '{"!frozenset":[[1],{"!frozenset":[]}]}',

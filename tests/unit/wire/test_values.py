@@ -253,10 +253,10 @@ def test_lists_that_hold_each_other_many_times_are_refused_quickly(
     monkeypatch.setattr(values, "MANY", 1000)
     kept_settings.set("max_text", MIB)
     value = bomb(wrap)
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises((MessageTooLarge, ValueNotSupported)):  # whichever is found first
         as_result(value)
-    assert time.perf_counter() - started < patience(5)  # it would be days
+    assert time.thread_time() - started < patience(5)  # it would be days
 
 
 def test_arguments_that_hold_each_other_many_times_are_refused_quickly():
@@ -497,11 +497,11 @@ def _may_begin_json(text: str) -> bool:
     b"[" * 2 ** 17 + b"]" * 2 ** 17, b"[" + b"[]" * 2 ** 17 + b"[" * 2 ** 17,
 ])
 def test_deep_json_is_refused_before_it_is_parsed(text):
-    started = time.perf_counter()
+    started = time.thread_time()
     for tagged in (False, True):
         with pytest.raises(ProtocolError):
             unpack(text, tagged)
-    assert time.perf_counter() - started < patience(5)
+    assert time.thread_time() - started < patience(5)
 
 
 def test_the_levels_of_json_around_the_values_of_a_message_are_not_the_values():
