@@ -68,22 +68,23 @@ class Rounds:
         # Questions that those who have answered were asked, once they were there, until they did:
         # in vain, and all.
         self._vain = self._tries = 0
-        self.due = now
+        # When the next question is due; None for not yet planned since something was heard.
+        self._due: Optional[float] = now
 
     def ask(self, now: float) -> bytes:
         """The nonce of a question that is sent now."""
         nonce = self._random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
         self._asked[nonce] = len(self._times), now
         self._times.append(now)
-        self._plan()
+        self._due = None
         return nonce
 
     def dropped(self) -> None:
         """The question to all that was asked last has not left this host: it does not count, and
         is asked again. Peers of this host may answer it, and those that are asked one by one."""
-        self.due = self._times.pop() + DROPPED_PAUSE
+        self._due = self._times.pop() + DROPPED_PAUSE
         if not self._times:
-            self._began = self.due
+            self._began = self._due
 
     def heard(self, nonce: bytes, address: Address, now: float,
               near: bool = False, age: float = math.inf) -> Optional[float]:
@@ -116,7 +117,7 @@ class Rounds:
         self._slowest = max(self._slowest, seconds)
         self._vain += vain
         self._tries += vain + 1
-        self._plan()
+        self._due = None
         return seconds
 
     @property
@@ -154,19 +155,25 @@ class Rounds:
         risk = RISK * (1 + self.crowd / 8) / count
         return min(MAX_ROUNDS, max(MIN_ROUNDS, math.ceil(math.log(risk) / math.log(loss))))
 
-    def _plan(self) -> None:
-        """Set when the next question is due; infinity for none."""
+    @property
+    def due(self) -> float:
+        """When the next question is due; infinity for none."""
+        # Planned when it is asked for, once for many answers that come together.
+        if self._due is None:
+            self._due = self._plan()
+        return self._due
+
+    def _plan(self) -> float:
         number = len(self._times)
         if not self._first:
-            self.due = math.inf
-            if number < len(UNANSWERED):
-                self.due = self._began + UNANSWERED[number] * (1 + self.crowd * PER_OTHER)
-        elif number >= self._needed:
-            self.due = math.inf
-        else:
-            pause = min(LAST_PAUSE, FIRST_PAUSE * GROWTH ** (number - 1))
-            pause = max(pause, min(MAX_WAIT, self._mean)) * (1 + self._random.random() / 4)
-            self.due = (self._times[-1] if self._times else self._began) + pause
+            if number >= len(UNANSWERED):
+                return math.inf
+            return self._began + UNANSWERED[number] * (1 + self.crowd * PER_OTHER)
+        if number >= self._needed:
+            return math.inf
+        pause = min(LAST_PAUSE, FIRST_PAUSE * GROWTH ** (number - 1))
+        pause = max(pause, min(MAX_WAIT, self._mean)) * (1 + self._random.random() / 4)
+        return (self._times[-1] if self._times else self._began) + pause
 
     @property
     def ends(self) -> float:

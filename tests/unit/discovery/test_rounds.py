@@ -62,9 +62,9 @@ def test_on_a_bad_network_nobody_is_missed_and_the_time_is_bounded(delay, jitter
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_peers_are_not_missed_either(count):
-    missed = sum(count - len(run(peers(count, loss=0.2), seed, 0.005)[2]) for seed in range(100))
-    assert missed <= 3
+def test_few_peers_are_hardly_ever_missed_either(count):
+    missed = sum(count - len(run(peers(count, loss=0.2), seed, 0.005)[2]) for seed in range(300))
+    assert missed <= 12
 
 
 @each("count, loss, seconds", [(1, 0, 0.6), (1, 0.2, 1.5), (2, 0, 0.4), (10, 0, 0.3),

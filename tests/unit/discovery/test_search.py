@@ -20,6 +20,7 @@ from net.link import interfaces
 from net.discovery import known_peers
 from net.discovery.lan.node import BETTER_SECONDS, Node
 from net.discovery.lan.quest import MAX_HOSTS, LanQuest
+from net.discovery.lan.rounds import Rounds
 from net.discovery.membership import Heard
 from net.discovery.probes import Findings, Sweep
 from net.discovery.search import END, Searching
@@ -271,8 +272,9 @@ def test_where_nobody_answers_datagrams_the_table_is_read_twice_however_late_it_
     assert len(read) == looks
 
 
-def test_a_search_does_not_turn_round_while_it_waits_for_others_after_its_question(fake):
-    fake.asker.rounds.due = math.inf
+def test_a_search_does_not_turn_round_while_it_waits_for_others_after_its_question(
+        fake, monkeypatch):
+    monkeypatch.setattr(Rounds, "due", math.inf)
     assert fake.due == fake.asker.rounds.ends
     fake.step(fake.due + 0.1)
     assert fake.due == math.inf
