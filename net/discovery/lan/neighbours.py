@@ -135,18 +135,25 @@ def _hosts(rows: Iterable[tuple[bytes, bytes]]) -> list[str]:
 
 def is_host(text: bytes) -> bool:
     """Whether this is the IPv4 address of one host: not loopback, a group, broadcast or none."""
-    if not re.fullmatch(_IP, text):
+    # Without an expression, which each process would compile for its first search.
+    try:
+        packed = socket.inet_aton(text.decode("ascii"))
+    except (OSError, ValueError):
         return False
-    octets = [int(octet) for octet in text.split(b".")]
-    return max(octets) < 256 and octets[0] not in (0, 127) and octets[0] < 224
+    return socket.inet_ntoa(packed).encode() == text and packed[0] not in (0, 127) \
+        and packed[0] < 224
 
 
 def is_unicast(hardware: bytes) -> bool:
     """Whether a hardware address is that of one interface: not zeros, a group or broadcast."""
-    if not re.fullmatch(_MAC, hardware):
+    pieces = hardware.replace(b"-", b":").split(b":")
+    if not all([1 <= len(piece) <= 2 for piece in pieces]):
         return False
-    octets = [int(octet, 16) for octet in re.split(rb"[:-]", hardware)]
-    return any(octets) and not octets[0] & 1
+    try:
+        octets = bytes.fromhex(b"".join([piece.zfill(2) for piece in pieces]).decode("ascii"))
+    except ValueError:
+        return False
+    return len(octets) == len(pieces) == 6 and any(octets) and not octets[0] & 1
 
 
 def read(seconds: float = COMMAND_SECONDS, sources: Iterable[Source] | None = None) -> Table:
