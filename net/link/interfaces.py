@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
@@ -30,12 +29,14 @@ MAX_SWEEP = 512
 # that says between the network and this part of it.
 NEAR_PREFIX, TOO_LARGE = 24, "too large, only "
 
-# Tunnels have no neighbours to ask for: the packets would travel to the far end one by one.
-_TUNNEL = re.compile(r"(tun|utun|wg|ppp|ipsec|tailscale|gre|gif|stf|sit|ipip)", re.IGNORECASE)
+# How the names of interfaces begin, in small letters. Tunnels have no neighbours to ask for: the
+# packets would travel to the far end one by one.
+_TUNNELS = ("tun", "utun", "wg", "ppp", "ipsec", "tailscale", "gre", "gif", "stf", "sit", "ipip")
 # Bridges to containers and virtual machines look like a LAN of 65,000 addresses, all on this host.
-_CONTAINER = re.compile(
-    r"(docker|br-|veth(?!ernet)|virbr|vmnet|vboxnet|cni|flannel|cali|podman|lxc|lxdbr|incusbr"
-    r"|bridge1\d\d|vEthernet \((WSL|Default Switch|nat))", re.IGNORECASE)
+_CONTAINERS = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "cali",
+               "podman", "lxc", "lxdbr", "incusbr")
+# Windows calls a card of its virtual machines by the network that it is in, which may be the LAN.
+_ETHERNET, _INNER = "vethernet", ("vethernet (wsl", "vethernet (default switch", "vethernet (nat")
 
 
 class Interface(NamedTuple):
@@ -250,13 +251,21 @@ def asked_in_six(interfaces: Iterable[Interface]) -> List[Interface]:
 def why_not_swept(interface: Interface) -> str:
     """The reason why the addresses of this interface are left alone; empty to sweep it, or to ask
     there with IPv6, which is never swept."""
-    if not interface.broadcast or _TUNNEL.match(interface.name):
+    if not interface.broadcast or interface.name.lower().startswith(_TUNNELS):
         return "point to point"
-    if _CONTAINER.match(interface.name):
+    if _is_for_containers(interface.name.lower()):
         return "a bridge to containers or virtual machines"
     if not interface.is_six and IPv4Address(interface.address).is_link_local:
         return "a self-assigned address"
     return ""
+
+
+def _is_for_containers(name: str) -> bool:
+    if name.startswith(_ETHERNET):
+        return name.startswith(_INNER)
+    # macOS counts its bridges from 100.
+    return name.startswith(_CONTAINERS) or \
+        name.startswith("bridge1") and len(name[7:9]) == 2 and name[7:9].isdecimal()
 
 
 def targets(swept: Iterable[Interface], own: Iterable[str]) -> Tuple[Targets, List[str]]:
