@@ -31,8 +31,9 @@ LAST_START, END = 3.2, 4.0
 # Seconds in which hosts that have not shown life are asked, from when they were named on; and from
 # the start of the search, in which peers that were known before are.
 HOSTS_SECONDS = 0.6
-# Seconds between checks of what neither a socket nor a timer announces.
-LONG_TICK = 0.03
+# Seconds between looks at whether the peers that were known before have answered, and between turns
+# of a search that has nothing else to do: of many on one machine, each turn costs all of them time.
+LONG_TICK, LONGEST_TICK = 0.03, 0.25
 # For an address that is known to be a peer's, or most likely is.
 EXPECTED_SECONDS = 0.8
 # Seconds for the peers that were known before to answer the question to all, from the last answer
@@ -175,9 +176,10 @@ class Searching:
 
     def _until_next(self, now: float) -> float:
         """Seconds until there is something to do, unless a socket announces it."""
-        most = LONG_TICK if self.sweep.idle and len(self.sweeps) == 1 else TICK
+        most = LONGEST_TICK if self.sweep.idle and len(self.sweeps) == 1 else TICK
         due = min([when for when, _ in self._schedule] + [one.due for one in self._quests],
                   default=math.inf)
+        due = min(due, self.started + END)
         return min(most, max(0.0, due - now))
 
     def _done(self, now: float) -> bool:

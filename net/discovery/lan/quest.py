@@ -56,7 +56,8 @@ FEW, SWEEP_LATE, SWEEP_PER_OTHER, SWEEP_LAST = 3, 0.5, 0.02, 2.5
 # those that keep a list ask these later, too: five connections to each would take longer than all
 # the rest of the search.
 MANY = 100
-# Seconds between looks, until then, at whether somebody has answered.
+# Seconds between looks, until then, at whether somebody has answered; and at whether what reads a
+# neighbour table has ended.
 LOOK_AGAIN = 0.03
 # When all hosts are asked to show themselves, if nothing is swept and nobody has answered until
 # then: broadcasts may be lost here. Each that does takes room in the neighbour tables of IPv6.
@@ -422,7 +423,10 @@ class LanQuest:
 
     @property
     def due(self) -> float:
-        return min(self.asker.due, self._ends)
+        due = min(self.asker.due, self._ends)
+        if any([thread.is_alive() for thread in self._readers]):
+            due = min(due, monotonic() + LOOK_AGAIN)
+        return due
 
     def step(self, now: float) -> None:
         self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())

@@ -19,11 +19,11 @@ from net.discovery.lan import neighbours
 from net.link import interfaces
 from net.discovery import known_peers
 from net.discovery.lan.node import BETTER_SECONDS, Node
-from net.discovery.lan.quest import MAX_HOSTS, LanQuest
+from net.discovery.lan.quest import LOOK_AGAIN, MAX_HOSTS, LanQuest
 from net.discovery.lan.rounds import Rounds
 from net.discovery.membership import Heard
 from net.discovery.probes import Findings, Sweep
-from net.discovery.search import END, Searching
+from net.discovery.search import END, LONGEST_TICK, Searching
 from net.settings import settings
 from strangers import Stranger, peer, says, silence
 from times import patience
@@ -186,6 +186,13 @@ def test_an_interrupt_closes_everything_and_comes_through(ports, listening, monk
         search()
 
 
+def test_a_search_that_waits_for_nothing_but_time_ends_in_time(ports):
+    state = Searching([], True, [])
+    assert state._until_next(state.started) == LONGEST_TICK
+    assert state._until_next(state.started + END - 0.01) == pytest.approx(0.01)
+    state.sweep.close()
+
+
 def test_a_second_without_a_turn_hides_nobody(ports, listening, monkeypatch):
     # As if this process, on a busy machine, had its turn only a second after the search began.
     late = iter([1.0])
@@ -277,6 +284,17 @@ def test_a_search_does_not_turn_round_while_it_waits_for_others_after_its_questi
     monkeypatch.setattr(Rounds, "due", math.inf)
     assert fake.due == fake.asker.rounds.ends
     fake.step(fake.due + 0.1)
+    assert fake.due == math.inf
+
+
+def test_a_search_looks_again_and_again_whether_the_neighbour_table_has_been_read(
+        fake, monkeypatch):
+    monkeypatch.setattr(fake, "_ends", math.inf)
+    monkeypatch.setattr(Rounds, "due", math.inf)
+    reader = SimpleNamespace(is_alive=lambda: True)
+    fake._readers.append(reader)
+    assert fake.due <= monotonic() + LOOK_AGAIN
+    reader.is_alive = lambda: False
     assert fake.due == math.inf
 
 
