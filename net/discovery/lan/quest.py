@@ -34,8 +34,10 @@ from .rounds import Rounds
 
 # All times are seconds from the start of the search, if they do not say otherwise.
 #
-# For the peers of this host to answer by datagram, before all its ports are asked over TCP.
-HOST_SECONDS = 0.005
+# For the peers of this host to answer by datagram, before all its ports are asked over TCP; where
+# others search at the same time, so much more for each of them, and so long at most: answers take
+# longer then, and connections would only make them later still.
+HOST_SECONDS, HOST_PER_OTHER, HOST_LAST = 0.005, 0.005, 0.15
 # When the addresses of this host's networks are asked one by one: after the first have answered, so
 # that they need not answer again, and with the second question, which must not wait for them.
 SWEEP_AT = 0.026
@@ -201,6 +203,10 @@ class LanQuest:
 
     def _probe_own(self) -> None:
         """Ask over TCP at the ports of this host that no peer has answered from."""
+        wait = min(HOST_LAST, HOST_SECONDS + self._node.crowd() * HOST_PER_OTHER)
+        if monotonic() < self._search.started + wait:
+            self._search.later(self._search.started + wait, self._probe_own)
+            return
         self._probed_own = True
         for host in self._search.own:
             for port in self._search.ports:

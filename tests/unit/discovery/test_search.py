@@ -15,11 +15,12 @@ import pytest
 import net
 from net.discovery import search as search_module
 from net.discovery.answers import Answer
-from net.discovery.lan import neighbours
+from net.discovery.lan import neighbours, quest
 from net.link import interfaces
 from net.discovery import known_peers
 from net.discovery.lan.node import BETTER_SECONDS, Node
-from net.discovery.lan.quest import LOOK_AGAIN, MAX_HOSTS, LanQuest
+from net.discovery.lan.quest import (HOST_LAST, HOST_PER_OTHER, HOST_SECONDS, LOOK_AGAIN,
+                                     MAX_HOSTS, LanQuest)
 from net.discovery.lan.rounds import Rounds
 from net.discovery.membership import Heard
 from net.discovery.probes import Findings, Sweep
@@ -296,6 +297,18 @@ def test_a_search_looks_again_and_again_whether_the_neighbour_table_has_been_rea
     assert fake.due <= monotonic() + LOOK_AGAIN
     reader.is_alive = lambda: False
     assert fake.due == math.inf
+
+
+@pytest.mark.parametrize("others, seconds", [
+    (0, HOST_SECONDS), (10, HOST_SECONDS + 10 * HOST_PER_OTHER), (100, HOST_LAST)])
+def test_the_peers_of_this_host_get_longer_to_answer_by_datagram_the_more_search(
+        fake, monkeypatch, others, seconds):
+    started = fake.search.started
+    for late, asked in ((-0.001, False), (0.001, True)):
+        monkeypatch.setattr(fake._node, "crowd", lambda: others)
+        monkeypatch.setattr(quest, "monotonic", lambda: started + seconds + late)
+        fake._probe_own()
+        assert fake._probed_own is asked
 
 
 @pytest.mark.parametrize("named, asked", [
