@@ -75,6 +75,9 @@ LOST_AGAIN, LOST_SECONDS, MAX_LOST = 2.0, 600.0, 256
 # off. And after how many seconds each of these, if it is silent, has as many asked; sooner, a
 # machine that is busy would ask everybody, and be busier still.
 WITNESSES, SILENCE = 3, 0.5
+# When a peer's port is closed, as many others are asked as went the same way in the last seconds:
+# many processes may have ended together, and each stands between this one and the next.
+ENDED_SECONDS, MAX_ENDED = 3.0, 64
 
 # Addresses that others told of and that wait for an answer; by one host at once and in a second; by
 # all together, since a sender that forges its address can be a thousand hosts.
@@ -359,6 +362,8 @@ class Membership:
         # nonce -> its check, when it was asked, which try it was
         self._asked: Dict[bytes, Tuple[Check, float, int]] = {}
         self._lost: Dict[Address, Lost] = {}
+        # When peers whose port is closed were found to be gone, in the last seconds.
+        self._ended: List[float] = []
         self._tellers: Dict[str, Bucket] = {}
         self._all = Bucket(ALL_BURST, ALL_RATE, 0.0)
         # The last hello of each process.
@@ -770,11 +775,15 @@ class Membership:
         if not check.doubted and check.outcome not in (ACCEPTED, REFUSED) and self.watching \
                 and (check.tell or now - check.began >= SILENCE):
             check.doubted = True
-            others = [one for one in self.members.values()
-                      if one.by_datagram and now - one.heard > 1.0
-                      and one.address not in self._checks]
-            for one in self._random.sample(others, min(WITNESSES, len(others))):
-                self._check(one.address, now)
+            self._ask_others(WITNESSES, now)
+
+    def _ask_others(self, most: int, now: float, tell: bool = False) -> None:
+        """Ask some that were not heard just now whether they are there."""
+        others = [one for one in self.members.values()
+                  if one.by_datagram and now - one.heard > 1.0
+                  and one.address not in self._checks]
+        for one in self._random.sample(others, min(most, len(others))):
+            self._check(one.address, now, tell=tell)
 
     def _verdict(self, check: Check, now: float) -> bool:
         """Whether a peer that does not answer is gone."""
@@ -829,7 +838,8 @@ class Membership:
 
     def _gone(self, member: Member, check: Optional[Check], now: float,
               refused: bool = False) -> None:
-        tell = check is not None and not check.told and (check.tell or member.watched)
+        noticed = check is not None and (check.tell or member.watched)
+        tell = noticed and check is not None and not check.told
         refused |= check is not None and check.outcome == REFUSED
         self._forget(member.address)
         self._changed = now
@@ -838,6 +848,10 @@ class Membership:
             self._tell([member.entry], now)
         if not refused and member.by_datagram and self.watching:
             self._vanished(member, now)
+        elif refused and self.watching and noticed:
+            self._ended = [when for when in self._ended if now - when < ENDED_SECONDS] + [now]
+            if len(self._ended) > 1:
+                self._ask_others(min(MAX_ENDED, len(self._ended)), now, tell=True)
         self._reassign(now)
 
     def _vanished(self, member: Member, now: float) -> None:

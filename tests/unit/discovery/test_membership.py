@@ -162,6 +162,16 @@ def test_several_that_are_killed_at_once_are_noticed_as_soon():
     assert not wrong(nodes)
 
 
+@each("count, seed", [(60, 1), (60, 2), (100, 1)])
+def test_nearly_all_that_are_killed_at_once_are_noticed_by_those_that_stay(count, seed):
+    """One after the other, each stands between a watcher and the next one on the ring."""
+    nodes = settled(count, 5.0, seed)
+    for node in nodes[2:]:
+        node.kill()
+    nodes[0].network.run(4.0)
+    assert not wrong(nodes[:2])
+
+
 def test_one_that_would_be_asked_later_anyway_is_noticed_no_later():
     nodes = settled(10)
     network, victim = nodes[0].network, nodes[3]
@@ -344,23 +354,25 @@ def test_two_halves_that_were_cut_off_from_each_other_find_together():
 
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 def test_under_churn_all_lists_are_right_after_three_seconds(loss):
-    nodes = settled(20, 4.0, loss=loss, seed=7)
-    network, number, errors, pairs = nodes[0].network, 0, 0, 0
-    for _ in range(4):
-        for node in network.random.sample([one for one in nodes if not one.dead], 4):
-            node.kill()
+    errors = pairs = 0
+    for seed in (6, 7, 8):  # of one in twelve, a list is late more often than that
+        nodes = settled(20, 4.0, loss=loss, seed=seed)
+        network, number = nodes[0].network, 0
         for _ in range(4):
-            number += 1
-            newcomer = Node(network, f"10.78.0.{number}", watching=True)
-            nodes.append(newcomer)
-            network.at(network.now + 0.05, newcomer.search)
-        network.run(3.0)
-        errors += wrong(nodes)
-        pairs += 20 * 19
-        network.run(2.0)
+            for node in network.random.sample([one for one in nodes if not one.dead], 4):
+                node.kill()
+            for _ in range(4):
+                number += 1
+                newcomer = Node(network, f"10.78.0.{number}", watching=True)
+                nodes.append(newcomer)
+                network.at(network.now + 0.05, newcomer.search)
+            network.run(3.0)
+            errors += wrong(nodes)
+            pairs += 20 * 19
+            network.run(2.0)
+        gone = {node.address for node in nodes if node.dead}
+        assert all(address in gone for _, _, address in left(nodes))
     assert errors <= pairs * (0.01 if not loss else 0.02)
-    gone = {node.address for node in nodes if node.dead}
-    assert all(address in gone for _, _, address in left(nodes))
 
 
 # ----------------------------------------------------------------------------- strangers
