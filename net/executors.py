@@ -104,7 +104,10 @@ class Coroutines:
 
         with self._lock:
             if self._loop is None or self._loop.is_closed():
-                loop = asyncio.new_event_loop()
+                try:
+                    loop = asyncio.new_event_loop()
+                except OSError as problem:  # no descriptor for it
+                    raise NotTaken(None, f"no event loop there: {problem.strerror}") from None
                 try:
                     threading.Thread(target=self._run, args=(loop,), name="net-coroutines",
                                      daemon=True).start()

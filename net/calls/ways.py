@@ -32,6 +32,12 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
     """How a function like this one is called on a peer, so that the caller gets what a local call
     gives: a value, a coroutine, a generator or an async generator."""
     kind = kind_of(function)
+    if kind in (COROUTINE, ASYNC_GENERATOR):
+        # Now, not with its first call: a thread of ours may lack the descriptors, and what Python
+        # has begun to load and could not, it does not load again.
+        import asyncio  # noqa: F401
+
+        from .. import executors  # noqa: F401
     if kind == COROUTINE:
         return _awaited(process, handle_flag)
     if kind == ASYNC_GENERATOR:
