@@ -13,6 +13,8 @@ import pytest
 import net
 from each import each
 
+pytestmark = pytest.mark.once  # it reads the text of the modules
+
 PACKAGE = Path(net.__file__).resolve().parent
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

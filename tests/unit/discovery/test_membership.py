@@ -39,6 +39,7 @@ def left(nodes):
 
 # ----------------------------------------------------------------------------- nothing happens
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @each("count, limit", [(2, 200), (10, 700), (40, 2700), (100, 3000)])
 def test_watching_costs_little_however_many_watch(count, limit):
     nodes = settled(count, 4.0)
@@ -84,6 +85,7 @@ def test_one_watcher_among_many_that_do_not_watch_sees_all_of_them():
     assert nodes[7].address not in watcher.listed and len(left([watcher])) == 1
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @pytest.mark.parametrize("loss, jitter", [(0.05, 0.0), (0.05, 0.1), (0.2, 0.0)])
 def test_on_a_bad_network_no_living_peer_is_reported_as_gone(loss, jitter):
     nodes = settled(15, 40, loss=loss, jitter=jitter, twice=0.1)
@@ -132,6 +134,7 @@ def test_those_of_another_secret_are_not_listed():
 
 # ----------------------------------------------------------------------------- peers go
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @each("count", [2, 3, 10, 50])
 def test_a_killed_peer_is_noticed_by_all_within_three_seconds(count):
     for seed in range(1 if count == 50 else 3):
@@ -197,6 +200,7 @@ def test_a_goodbye_is_noticed_at_once():
     assert not wrong(nodes)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 def test_a_host_that_vanishes_is_noticed_by_all(loss):
     nodes = settled(30, loss=loss)
@@ -276,6 +280,7 @@ def heard_of(node):
     return Heard(node.address, node.instance, WATCHING, b"{}", 0.001)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 def test_many_that_start_at_once_know_each_other_within_a_second():
     network = Network(3)
     nodes: List[Node] = []
@@ -328,6 +333,7 @@ def test_a_peer_that_was_started_anew_at_its_address_is_another_one():
     assert all(one.listed[address] == again.instance for one in living if one is not again)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @pytest.mark.parametrize("seconds", [5, 30])
 def test_a_host_that_was_cut_off_is_back_within_three_seconds(seconds):
     nodes = settled(20)
@@ -340,6 +346,7 @@ def test_a_host_that_was_cut_off_is_back_within_three_seconds(seconds):
     assert not wrong(nodes)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 def test_two_halves_that_were_cut_off_from_each_other_find_together():
     nodes = settled(16)
     network = nodes[0].network
@@ -352,6 +359,7 @@ def test_two_halves_that_were_cut_off_from_each_other_find_together():
     assert not wrong(nodes)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 def test_under_churn_all_lists_are_right_after_three_seconds(loss):
     errors = pairs = 0
@@ -530,6 +538,7 @@ def test_a_recorded_list_is_answered_now_and_then_only(stranger, heard):
     assert len(sent_back) <= 6
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 @pytest.mark.timeout(90)
 def test_a_sender_that_forges_a_thousand_addresses_has_the_share_of_a_few(stranger):
     network, node = stranger.network, stranger.nodes[0]
@@ -568,6 +577,7 @@ def test_a_watcher_that_does_not_do_what_it_says_hides_nothing_for_long():
     assert network.run_until(lambda: not listing(victim, without(nodes, hostile)), 41.0)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 def test_neighbours_on_the_ring_that_keep_silent_together_hide_nothing_for_ever():
     nodes = settled(12)
     network = nodes[0].network
@@ -679,6 +689,7 @@ def test_nobody_is_told_of_doubts_about_a_peer_that_is_only_busy():
     assert not wrong(nodes)
 
 
+@pytest.mark.once  # large or long: arithmetic, the same on each
 def test_those_who_come_together_move_what_is_watched_once():
     nodes = settled(40, 4.0)
     network, node = nodes[0].network, nodes[0]
