@@ -36,7 +36,7 @@ class Snapshot:
             # PyPy closes forgotten sockets at a collection only; on CPython a socket freed
             # here has warned, and warnings are errors. It takes a tenth of a second, and most
             # that is left are threads that are about to end.
-            if pause > 0.05:
+            if pause > 0.1:
                 gc.collect()
             if time.monotonic() > deadline:
                 return self._newer()
