@@ -15,6 +15,7 @@ from net.run import served, server_connection
 from net.run import server as server_module
 from processes import run_python
 from service import PREFACE, Raw, Service, greeted, memory, request, until
+from times import patience
 
 ADD = request("add", 2, 3)
 
@@ -41,7 +42,7 @@ def test_beyond_the_limit_of_connections_a_caller_is_told_that_the_peer_is_busy(
         with pytest.raises(net.PeerBusy, match="NET_MAX_CONNECTIONS") as caught:
             service.call("add", 2, 3)
         assert caught.value.ran == "no"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < patience(5)
     with Raw(service.address, greeted(ADD), source="127.0.0.2") as other:
         assert other.reply() == 5
     assert len(service.ran) == 8
@@ -69,7 +70,7 @@ def test_functions_that_sleep_in_every_place_leave_a_quick_refusal(service: Serv
     started = time.monotonic()
     with pytest.raises(net.PeerBusy):
         service.call("add", 2, 3)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < patience(2)
     service.go.set()
     for raw in waiting:
         assert raw.reply() is True
@@ -96,10 +97,10 @@ def test_a_flood_of_unfinished_connections_gives_way_to_those_that_work(
 
 def test_the_oldest_without_a_beginning_goes_first(service: Service, configure):
     configure(max_connections=3)
-    with Raw(service.address, PREFACE) as begun, Raw(service.address) as first, \
+    with Raw(service.address) as begun, Raw(service.address) as first, \
             Raw(service.address) as second:
         until(lambda: service.server.connections == 3)
-        time.sleep(0.05)
+        begun.greet()
         assert service.call("add", 2, 3) == 5
         with pytest.raises(net.PeerBusy):
             first.reply()
@@ -129,7 +130,7 @@ def test_a_connection_that_nobody_used_for_long_makes_room(service, configure, m
         until(lambda: len(service.ran) == 2)
         with pytest.raises(net.PeerBusy):
             service.call("add", 2, 3)
-        time.sleep(0.3)
+        time.sleep(1.5 * served.IDLE_GRACE)
         assert service.call("add", 2, 3) == 5
         assert idle.rest() == b""
         service.go.set()
@@ -144,7 +145,7 @@ def test_an_idle_connection_is_closed_by_the_caller_long_before_the_server(servi
     with Raw(service.address, greeted(ADD)) as raw:
         assert raw.reply() == 5
         assert raw.rest() == b""
-        assert 0.4 < raw.seconds < 3
+        assert 0.8 * net.IDLE_TIME < raw.seconds < net.IDLE_TIME + patience(2)
 
 
 def test_no_thread_to_be_had_is_busy_for_that_client_only(service: Service, monkeypatch):
@@ -220,7 +221,7 @@ spent = time.process_time(); time.sleep(1); spent = time.process_time() - spent
 assert spent < 0.3, f"the accept loop spins: {spent} s of 1 s"
 assert add(1, 2, peer=address) == 3     # on its open connection
 for sock in flood: sock.close()
-end = time.monotonic() + 2
+end = time.monotonic() + float(sys.argv[1])
 while True:
     try:
         with socket.create_connection(address, 1) as raw:
@@ -228,7 +229,7 @@ while True:
             raw.sendall(encode_preface())
             if raw.recv(100): break
     except OSError:
-        assert time.monotonic() < end, "not back within 2 s"
+        assert time.monotonic() < end, "not back in time"
         time.sleep(0.05)
 assert len(lines) <= 3, lines
 print("fine")
@@ -237,7 +238,7 @@ print("fine")
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs POSIX limits")
 def test_at_the_limit_of_descriptors_it_neither_spins_nor_dies():
-    assert "fine" in run_python("-c", AT_THE_DESCRIPTOR_LIMIT).stdout
+    assert "fine" in run_python("-c", AT_THE_DESCRIPTOR_LIMIT, str(patience(2))).stdout
 
 
 LARGE_REQUESTS = """
@@ -248,6 +249,7 @@ from net.identity import encode_text
 from net.process import process
 from net.wire.frames import HEADER
 from service import PREFACE, Raw, memory
+from times import patience
 peer = _Peer(test=True)
 address = peer.host, peer.port
 tag = encode_text("net.defaults.handlers.null")
@@ -260,7 +262,7 @@ del body
 start = memory()
 outcomes = []
 def send():
-    with Raw(address, message, timeout=60) as raw:
+    with Raw(address, message, timeout=patience(60)) as raw:
         try:
             outcomes.append(raw.reply())
         except net.PeerBusy as problem:
@@ -323,7 +325,7 @@ def test_a_large_request_has_all_the_time_that_it_takes(either, configure, monke
         for _ in range(calls_before):
             assert either.call("add", 2, 3, at=proxy.address) == 5
         configure(request_time=0.7)
-        assert either.call("echo", data, at=proxy.address, timeout=60) == data
+        assert either.call("echo", data, at=proxy.address, timeout=patience(60)) == data
 
 
 def test_a_large_reply_has_all_the_time_that_it_takes(either, configure, monkeypatch):
@@ -333,7 +335,7 @@ def test_a_large_reply_has_all_the_time_that_it_takes(either, configure, monkeyp
     with Proxy(either.address, reply=slowly(0.003)) as proxy:
         configure(idle_time=0.7, max_connections=1)
         call = threading.Thread(target=lambda: replies.append(
-            either.call("large", at=proxy.address, timeout=60)))
+            either.call("large", at=proxy.address, timeout=patience(60))))
         replies: list = []
         call.start()
         until(lambda: either.ran)
@@ -361,4 +363,4 @@ def test_half_a_tls_record_has_the_time_of_a_request(configure):
         with Proxy(secured.address, request=Way(cut=begun + 10, stays=True)) as proxy:
             assert secured.call("add", 2, 3, at=proxy.address) == 5
             with pytest.raises(net.PeerLost):
-                secured.call("add", 2, 3, at=proxy.address, timeout=20)
+                secured.call("add", 2, 3, at=proxy.address, timeout=patience(20))

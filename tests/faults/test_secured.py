@@ -42,11 +42,11 @@ from net.run.channel import Receiver, dial
 from net.run.handshakes import MOST
 from net.run.loop import Loop
 from net.link.authority import make_leaf
-from net.run.server_connection import GREETING_TIME
 from hostile import tls_hello
 from processes import run_python
 from service import Raw, Service, greeted, request, until
 from strangers import Stranger, says
+from times import patience
 
 SECRET = "correct horse battery"
 ADD = request("add", 2, 3)
@@ -77,7 +77,7 @@ def secured(configure) -> Any:
 
 
 def call(peer: Any, name: str, *args: Any) -> Any:
-    return process.client.call(peer.address, encode_text(name), args, {}, 10)
+    return process.client.call(peer.address, encode_text(name), args, {}, patience(10))
 
 
 # ------------------------------------------------------------------------------ both are right
@@ -88,7 +88,7 @@ def test_both_with_the_secret_work_as_in_the_open(secured: Service):
     assert secured.call("echo", *large) == large
     with pytest.raises(ValueError, match="on purpose"):
         secured.call("fail")
-    assert secured.call("add", 2, 3, timeout=5) == 5
+    assert secured.call("add", 2, 3, timeout=patience(5)) == 5
     with pytest.raises(net.CallTimeout):
         secured.call("wait", timeout=0.2)
     secured.go.set()
@@ -101,7 +101,7 @@ def test_a_call_between_processes_and_the_first_one_is_quick(peer_process, confi
     started = time.perf_counter()
     assert call(peer, "add", 2, 3) == 5
     # The handshake is a few milliseconds; the rest is for a busy machine.
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < patience(2)
 
 
 def test_the_secret_may_be_in_a_file(peer_process, configure, tmp_path: Path):
@@ -300,10 +300,10 @@ def test_a_self_signed_certificate_gets_nothing(secured: Service, tmp_path: Path
     b"GET / HTTP/1.1\r\n\r\n", legacy.encode_call(Call(encode_text("add"), [2, 3], {})),
     b"\x15\x03\x03\x00\x02\x02\x28", b"SSH-2.0-x\r\n",
 ], ids=["HTTP", "the old dialect", "an alert", "SSH"])
-def test_what_is_no_hello_is_closed_at_once(secured: Service, start: bytes):
+def test_what_is_no_hello_is_closed_at_once(secured: Service, monkeypatch, start: bytes):
+    monkeypatch.setattr(server_connection, "GREETING_TIME", patience(1000))
     with Raw(secured.address, start) as raw:
         assert raw.rest() == b""
-        assert raw.seconds < GREETING_TIME / 2
     assert secured.ran == []
 
 
@@ -327,7 +327,7 @@ def test_silent_clients_within_the_handshake_delay_nobody(
     for raw in silent:
         with raw:
             raw.rest()
-            assert raw.seconds < 1.5 + 2
+            assert raw.seconds < server_connection.GREETING_TIME + patience(2)
 
 
 def test_whole_hellos_of_one_host_have_a_share_and_hold_up_nobody_else(secured: Service):
@@ -617,7 +617,7 @@ def test_events_are_not_heard_from_it(secured, redirected):
     for address in (secured.address, redirected):
         dial(loop, Endpoint.of(address), lambda to: [encode_preface(to=to)],
              caller_session(Limits()), heard, tls.credentials())
-    first, second = heard.came.get(timeout=10), heard.came.get(timeout=10)
+    first, second = heard.came.get(timeout=patience(10)), heard.came.get(timeout=patience(10))
     assert {type(first), type(second)} == {Hello, net.AuthenticationError}
 
 

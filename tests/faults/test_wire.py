@@ -13,8 +13,8 @@ from net.wire import legacy
 from net.wire.frames import HEADER, LENGTH
 from net.wire.messages import Call
 from net.run import server_connection
-from net.run.server_connection import GREETING_TIME
 from service import PREFACE, Raw, Service, greeted, memory, request, until
+from times import patience
 
 ADD = request("add", 2, 3)
 OLD = legacy.encode_call(Call(encode_text("add"), [2, 3], {}))
@@ -43,22 +43,28 @@ BANNERS = {
 }
 
 
+@pytest.fixture
+def endless_greeting(monkeypatch) -> None:
+    """Nothing is closed because its greeting takes too long, so what ends at once is seen to."""
+    monkeypatch.setattr(server_connection, "GREETING_TIME", patience(1000))
+
+
+@pytest.mark.usefixtures("endless_greeting")
 @pytest.mark.parametrize("start", BANNERS.values(), ids=BANNERS)
 def test_a_wrong_start_is_closed_at_once_without_a_reply(service: Service, start: bytes):
     with Raw(service.address, start) as raw:
         assert raw.rest() == b""
-        assert raw.seconds < GREETING_TIME / 2
     assert service.ran == []
     assert service.call("add", 1, 1) == 2
 
 
+@pytest.mark.usefixtures("endless_greeting")
 def test_a_mebibyte_of_noise_is_closed_on_its_first_bytes(service: Service):
     noise = os.urandom(2 ** 20)
     while noise[:1] in (PREFACE[:1], b"e"):
         noise = noise[1:]
     with Raw(service.address, noise) as raw:
         assert raw.rest() == b""
-        assert raw.seconds < GREETING_TIME / 2
 
 
 @pytest.fixture
@@ -75,14 +81,14 @@ def test_silence_ends_after_the_time_for_a_greeting(service: Service, greeting_t
     for raw in silent:
         with raw:
             assert raw.rest() == b""
-            assert raw.seconds < greeting_time + 2
-    assert silent[0].seconds > greeting_time - 0.5
+            assert raw.seconds < greeting_time + patience(2)
+    assert silent[0].seconds > greeting_time / 2
 
 
 def test_half_a_preface_is_no_longer_life_than_silence(service: Service, greeting_time: float):
     with Raw(service.address, PREFACE[:-1]) as raw:
         assert raw.rest() == b""
-        assert greeting_time - 0.5 < raw.seconds < greeting_time + 2
+        assert greeting_time / 2 < raw.seconds < greeting_time + patience(2)
 
 
 def test_a_preface_and_nothing_more_ends_after_the_time_for_a_request(service: Service, configure):
@@ -92,7 +98,7 @@ def test_a_preface_and_nothing_more_ends_after_the_time_for_a_request(service: S
         with pytest.raises(net.ProtocolError, match="NET_REQUEST_TIME"):
             raw.reply()
         assert raw.rest() == b""
-        assert 0.5 < raw.seconds < 3
+        assert net.REQUEST_TIME / 2 < raw.seconds < net.REQUEST_TIME + patience(2)
 
 
 def test_a_preface_in_single_bytes_works(service: Service):
@@ -144,7 +150,6 @@ def test_an_unknown_frame_ends_the_connection(service: Service, data: bytes):
     with Raw(service.address, greeted(ADD, data, ADD)) as raw:
         assert raw.reply() == 5
         raw.rest()
-        assert raw.seconds < GREETING_TIME / 2
     assert len(service.ran) == 1
 
 
@@ -166,7 +171,6 @@ def test_a_forged_length_is_refused_before_anything_is_received(service: Service
         with pytest.raises(net.MessageTooLarge):
             raw.reply()
         assert raw.rest() == b""
-        assert raw.seconds < GREETING_TIME
     assert service.ran == []
 
 
@@ -191,7 +195,7 @@ def test_declared_lengths_take_no_memory_and_end_at_the_deadline(service: Servic
     for raw in stalled:
         with raw:
             raw.rest()
-            assert raw.seconds < 6
+            assert raw.seconds < net.REQUEST_TIME + patience(4)
     assert service.ran == [("echo", (1,))]
 
 
@@ -203,7 +207,7 @@ def test_a_request_in_drops_ends_at_its_total_deadline(service: Service, configu
         raw.send(whole[:100])
         raw.sock.settimeout(0.2)
         sent = 100
-        while raw.seconds < 8:
+        while raw.seconds < patience(8):
             raw.send(whole[sent:sent + 1])
             sent += 1
             try:
@@ -213,7 +217,7 @@ def test_a_request_in_drops_ends_at_its_total_deadline(service: Service, configu
                 continue
             except ConnectionError:
                 break
-        assert 0.8 < raw.seconds < 4
+        assert 0.8 * net.REQUEST_TIME < raw.seconds < net.REQUEST_TIME + patience(3)
     assert service.ran == []
 
 

@@ -52,7 +52,8 @@ def environment(**settings: object) -> dict[str, str]:
     """
     if "NET_PORT_START" not in settings:
         settings["NET_PORT_START"] = lone_port()
-    variables = {key: text for key, text in os.environ.items() if not key.startswith("NET_")}
+    variables = {key: text for key, text in os.environ.items()
+                 if not key.startswith("NET_") or key == "NET_TEST_FACTOR"}
     variables.update(
         NET_HOST="127.0.0.1",
         # tests/support has the application that second processes run.

@@ -65,7 +65,8 @@ class Service:
         raise {"ValueError": ValueError, "SystemExit": SystemExit,
                "KeyboardInterrupt": KeyboardInterrupt}[kind]("on purpose")
 
-    def call(self, name: str, *args: Any, at: Optional[tuple] = None, timeout: float = 10) -> Any:
+    def call(self, name: str, *args: Any, at: Optional[tuple] = None,
+             timeout: float = patience(10)) -> Any:
         """Call a function here, or through what listens at another address."""
         return process.client.call(at or self.address, encode_text(name), args, {}, timeout)
 
@@ -93,7 +94,7 @@ class Raw:
     :ivar hello: what the server has said, once its first event was read.
     """
 
-    def __init__(self, address: tuple, *data: bytes, timeout: float = 10,
+    def __init__(self, address: tuple, *data: bytes, timeout: float = patience(10),
                  source: Optional[str] = None) -> None:
         self.sock = socket.create_connection(address, timeout, (source, 0) if source else None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -153,7 +153,7 @@ def test_bytes_that_drip_do_not_move_the_deadline(ends):
     timed = Timed(stream, Deadline(0.2))
     with pytest.raises(socket.timeout):
         timed.recv_exactly(1000)
-    assert 0.19 <= time.monotonic() - start < patience(1)
+    assert 0.19 <= time.monotonic() - start < patience(10)
     stop.set()
     dripper.join()
 
@@ -171,7 +171,7 @@ def test_a_reader_that_takes_little_does_not_move_the_deadline_of_the_sender(end
     start = time.monotonic()
     with pytest.raises(socket.timeout):
         Timed(stream, Deadline(0.2)).send([bytes(100_000)] * 1000)
-    assert 0.19 <= time.monotonic() - start < patience(1)
+    assert 0.19 <= time.monotonic() - start < patience(10)
     stop.set()
     taker.join()
 
