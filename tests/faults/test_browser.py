@@ -18,6 +18,7 @@ from net.identity import encode_text
 from net.wire import legacy
 from net.wire.messages import Call
 from service import Service, greeted, request
+from times import patience
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -92,7 +93,7 @@ def visit(tmp_path: Path) -> Iterator[Callable[[str], bool]]:
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
             opened.callback(browser.wait)
             opened.callback(os.killpg, browser.pid, signal.SIGKILL)
-            return site.through.wait(45)
+            return site.through.wait(patience(45))
 
         yield show
 

@@ -343,7 +343,7 @@ def test_what_a_coroutine_lends_is_used_there(far):
 
 def test_what_a_coroutine_uses_in_a_thread_may_call_a_coroutine_there_in_turn(far):
     def back(value: int) -> int:
-        return forms.sleep.start(0, value + 1, peer=far.id).result(10)
+        return forms.sleep.start(0, value + 1, peer=far.id).result(patience(10))
     assert forms.apply_in_thread.on(far.id, timeout=10).start(back, 5).result() == 6
 
 
@@ -407,9 +407,9 @@ def test_it_works_under_other_loops(far, loop):
 def test_a_started_call_is_a_future(far):
     call = forms.where.start(peer=far.id)
     assert isinstance(call, concurrent.futures.Future) and call.peer == far.id
-    assert call.result(5) == far.pid and call.done() and call.exception() is None
+    assert call.result(patience(5)) == far.pid and call.done() and call.exception() is None
     failed = forms.apply.start("no function", peer=far.id)
-    assert isinstance(failed.exception(5), TypeError)
+    assert isinstance(failed.exception(patience(5)), TypeError)
     with pytest.raises(TypeError):
         failed.result()
     assert not call.cancel() and not call.cancelled()
@@ -427,7 +427,7 @@ def test_started_calls_work_with_what_futures_are_for(far):
     seen: List[Any] = []
     call = forms.where.start(peer=far.id)
     call.add_done_callback(lambda one: seen.append(one.result()))
-    call.result(5)
+    call.result(patience(5))
     until(lambda: seen == [far.pid])
 
 
@@ -443,7 +443,7 @@ def test_those_that_wait_for_futures_learn_that_a_call_was_cancelled(far, key, w
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         found = pool.submit(waiting, call)
         assert call.cancel() and call.cancel() and call.cancelled()
-        assert found.result(10) == {call}
+        assert found.result(patience(10)) == {call}
     until(lambda: not here.client.started)
 
 
@@ -463,18 +463,18 @@ def test_a_thousand_started_calls_need_no_thousand_threads(forms_process):
 
 def test_a_started_call_here_runs_in_a_thread(far):
     call = forms.current_thread.start()
-    assert call.result(5) != "MainThread" and call.peer is None
+    assert call.result(patience(5)) != "MainThread" and call.peer is None
     coroutine = forms.sleep.start(0.01, 5)
-    assert coroutine.result(5) == 5
+    assert coroutine.result(patience(5)) == 5
 
 
 def test_a_started_coroutine_function_gives_its_value(far):
-    assert forms.sleep.start(0.01, 5, peer=far.id).result(5) == 5
-    assert forms.sleep.on(far.id, timeout=5).start(0.01, 6).result(5) == 6
+    assert forms.sleep.start(0.01, 5, peer=far.id).result(patience(5)) == 5
+    assert forms.sleep.on(far.id, timeout=5).start(0.01, 6).result(patience(5)) == 6
 
 
 def test_a_started_generator_gives_its_items(far):
-    items = forms.count_to.start(3, peer=far.id).result(5)
+    items = forms.count_to.start(3, peer=far.id).result(patience(5))
     assert hasattr(items, "__iter__") or hasattr(items, "__aiter__")
     if hasattr(items, "close"):
         items.close()
@@ -487,7 +487,7 @@ def test_cancelling_a_started_call_cancels_it_there(far, key, function):
     time.sleep(0.3)
     assert call.cancel() and call.cancelled()
     with pytest.raises(concurrent.futures.CancelledError):
-        call.result(1)
+        call.result(patience(1))
     started = time.monotonic()
     assert forms.noted(key, 2, peer=far.id) == ["began", "cancelled"]
     assert time.monotonic() - started < patience(1)
@@ -499,14 +499,14 @@ def test_cancelling_one_that_waits_for_its_turn_means_it_never_runs(far, key, ke
     time.sleep(0.1)
     second = forms.note.start(key, peer=far.id)
     assert second.cancel()
-    assert first.result(5) == 1
+    assert first.result(patience(5)) == 1
     assert forms.noted(key, 1, 0.3, peer=far.id) == []
 
 
 def test_the_timeout_of_a_started_call_is_its_own(far, key):
     call = forms.watchful.on(far.id, timeout=0.2).start(key)
     with pytest.raises(net.CallTimeout):
-        call.result(5)
+        call.result(patience(5))
     assert forms.noted(key, 2, peer=far.id) == ["began", "cancelled"]
 
 
@@ -643,4 +643,4 @@ def test_a_forked_child_leaves_what_the_loop_of_its_parent_keeps_alone(forms_pro
 
 
 def test_the_sample_application_is_still_a_plain_one(other):
-    assert sample.where.start(peer=other.id).result(5) == other.pid
+    assert sample.where.start(peer=other.id).result(patience(5)) == other.pid

@@ -18,6 +18,7 @@ import sample
 from net.settings import settings
 from net.peer import _Peer
 from processes import run_python
+from times import patience
 
 
 @pytest.fixture
@@ -230,8 +231,8 @@ def test_a_call_times_out_and_the_next_one_is_right_and_at_once(other):
         sample.wait.on(other.id, timeout=0.2)(3, "late")
     after_timeout = time.monotonic()
     assert sample.echo("next", peer=other.id) == "next"
-    assert time.monotonic() - after_timeout < 1
-    assert 0.19 <= after_timeout - start < 1.5
+    assert time.monotonic() - after_timeout < patience(1)
+    assert 0.19 <= after_timeout - start < patience(1.5)
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.timeout, caught.value.ran) == (0.2, "maybe")
     assert caught.value.address == other.address

@@ -19,6 +19,7 @@ import net
 import sample
 from hearing import PUBLISHER, ask
 from processes import environment, run_python
+from times import patience
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and sends signals")
 
@@ -36,7 +37,7 @@ def start(*arguments: str, **settings: object) -> "subprocess.Popen[str]":
 
 def finish(process: "subprocess.Popen[str]") -> Tuple[str, str]:
     """Standard output and error of a program that prints its END, and ends soon after."""
-    output, errors = process.communicate(timeout=15)
+    output, errors = process.communicate(timeout=patience(15))
     ended = time.time()
     before, _, moment = output.rpartition("end ")
     assert moment, (output, errors)
@@ -370,7 +371,7 @@ def test_calls_work_and_end_under_pytest(tmp_path, other):
     """))
     process = start("-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path),
                     PYTEST_DISABLE_PLUGIN_AUTOLOAD=1)
-    output, errors = process.communicate(timeout=15)
+    output, errors = process.communicate(timeout=patience(15))
     assert (process.returncode, errors) == (0, "")
     assert "2 passed" in output
 
@@ -407,7 +408,7 @@ def test_what_comes_while_a_program_ends_is_no_trouble_to_it(peer_process, port_
         except net.PeerBusy as problem:
             assert problem.ran == "no"
         assert ask(publisher, "net.flush(5)") == {}
-        assert program.communicate("now\n", timeout=10) == ("", "")
+        assert program.communicate("now\n", timeout=patience(10)) == ("", "")
         assert program.returncode == 0
     finally:
         program.kill()
@@ -486,7 +487,7 @@ def test_an_interactive_session_calls_is_called_interrupted_and_ends(terminal, o
     moment = time.monotonic()
     terminal.type("\x04")
     # From 3.14 on Python's plain prompt ends so if there was a Ctrl-C, whatever came after it.
-    assert terminal.process.wait(timeout=5) in (0, -signal.SIGINT)
+    assert terminal.process.wait(timeout=patience(5)) in (0, -signal.SIGINT)
     assert time.monotonic() - moment < EXIT_LIMIT
 
 
@@ -508,7 +509,7 @@ for turn in range(3):
         caller.send_signal(signal.SIGINT)
         assert caller.stdout is not None
         assert caller.stdout.readline() == f"interrupted {turn}\n"
-    output, errors = caller.communicate(timeout=5)
+    output, errors = caller.communicate(timeout=patience(5))
     assert (output, errors, caller.returncode) == ("", "", 0)
 
 
@@ -656,7 +657,7 @@ read, write = os.pipe()
     moment = time.monotonic()
     process.kill()
     caller.join()
-    assert time.monotonic() - moment < 1
+    assert time.monotonic() - moment < patience(1)
     assert [type(error) for error in errors] == [net.PeerLost]
     with pytest.raises(net.PeerUnreachable):
         sample.where(peer=process.id)

@@ -13,6 +13,7 @@ from hearing import (PUBLISHER, SUBSCRIBER, ask, subscriber, until, wait_for_sub
 from hostile import Subscriber, message
 from net.wire.frames import EVENT, FAILED, TAKEN, pack
 from processes import PeerProcess, run_python
+from times import patience
 
 #: Times that are short enough for a test; what they decide stays the same.
 IMPATIENT = """
@@ -197,7 +198,7 @@ def test_a_killed_subscriber_is_forgotten_at_once(publisher, peer_process):
     began = time.monotonic()
     publisher.execute("number(1)")
     wait_for_subscribers(publisher, 1)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < patience(2.0)
     assert wait_until_heard(other, 1) == [1]
 
 
@@ -304,7 +305,7 @@ def test_a_frozen_subscriber_delays_nobody_and_is_cut_off(publisher, peer_proces
     assert wait_until_heard(other, 20_000) == numbers(0, 20_000)
     wait_for_subscribers(publisher, 1)
     # More than the queue holds, for two seconds.
-    assert time.monotonic() - began < 12.0
+    assert time.monotonic() - began < patience(12.0)
     until(lambda: "cut off the subscriber" in publisher.errors())
     frozen.signal(signal.SIGCONT)
     wait_for_subscribers(publisher, 2)
@@ -322,7 +323,7 @@ def test_a_frozen_subscriber_of_few_events_is_cut_off_for_taking_nothing(impatie
     began = time.monotonic()
     impatient.execute("number(1)")
     wait_for_subscribers(impatient, 0)
-    assert 1.0 <= time.monotonic() - began < 5.0
+    assert 1.0 <= time.monotonic() - began < patience(5.0)
     until(lambda: "taken nothing" in impatient.errors())
 
 
@@ -459,7 +460,7 @@ many(0, 3000)
     began = time.monotonic()
     run_python("-c", script, NET_PORT_START=port_range.start)
     assert wait_until_heard(process, 3000) == numbers(0, 3000)
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < patience(10.0)
 
 
 def test_an_exit_with_a_frozen_subscriber_takes_two_seconds(peer_process):
@@ -469,7 +470,7 @@ def test_an_exit_with_a_frozen_subscriber_takes_two_seconds(peer_process):
     ask(publisher, "many(0, 100)")
     began = time.monotonic()
     assert publisher.close(6.0) == 0
-    assert 1.5 < time.monotonic() - began < 5.0
+    assert 1.5 < time.monotonic() - began < patience(5.0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -140,7 +140,7 @@ def test_under_a_secret_every_form_works(secured, forms_process, key, monkeypatc
     assert asyncio.run(some()) == [*range(20), *range(2000)]
     assert list(forms.count_to(2000, peer=process.id)) == list(range(2000))
     assert forms.apply(lambda value: value + 1, 5, peer=process.id) == 6
-    assert forms.where.start(peer=process.id).result(5) == process.pid
+    assert forms.where.start(peer=process.id).result(patience(5)) == process.pid
     call = forms.watchful.start(key, peer=process.id)
     assert forms.noted(key, 1, peer=process.id) == ["began"]
     time.sleep(0.4)

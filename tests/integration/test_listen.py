@@ -66,7 +66,7 @@ def test_it_ends_when_nobody_reads(peer_process, listen):
     wait_for_subscribers(publisher, 1)
     listener.stdout.close()
     publisher.execute("many(0, 10)")
-    assert listener.wait(5) == 0
+    assert listener.wait(patience(5)) == 0
     assert listener.stderr.read() == ""
 
 
@@ -74,5 +74,5 @@ def test_it_ends_when_nobody_reads(peer_process, listen):
     (["number", "here:0"], "InvalidPeer"), (["a\nb"], "printable"), ([], "required: EVENT")])
 def test_wrong_words_are_explained(listen, arguments, error):
     listener = listen(*arguments)
-    assert error in listener.communicate(timeout=10)[1]
+    assert error in listener.communicate(timeout=patience(10))[1]
     assert listener.returncode in (1, 2)

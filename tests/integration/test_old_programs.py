@@ -22,6 +22,7 @@ from hearing import PUBLISHER, SUBSCRIBER, ask, until, wait_until_heard
 from net.process import process
 from net.run import old_peers
 from old_programs import SCRIPT, SMALL, OldError, OldProgram, old_python
+from times import patience
 
 # What old programs make of what we send depends on their interpreter and not on ours; the dialects
 # themselves are tried everywhere, in tests/unit and by test_legacy and test_events_legacy.
@@ -237,7 +238,7 @@ def test_a_static_method_there_is_called_although_its_tag_has_no_class(old, monk
     assert connected(5, peer=old.address) == ["lifted", 5]
     # The greeting, then each name once; nothing has run under the first.
     assert len(old.requests) == 3
-    assert connected.start(6, peer=old.address).result(10) == ["lifted", 6]
+    assert connected.start(6, peer=old.address).result(patience(10)) == ["lifted", 6]
 
 
 def test_coroutines_and_started_calls_come_to_an_old_program(old, monkeypatch):
@@ -256,7 +257,7 @@ def test_coroutines_and_started_calls_come_to_an_old_program(old, monkeypatch):
 
     assert asyncio.run(several()) == [0, 1, 2, 3, 4]
     call = render.start("shot", 7, peer=old.address)
-    assert call.result(10) == ["shot", 7, None, False]
+    assert call.result(patience(10)) == ["shot", 7, None, False]
     modern = [request for request in old.requests if request.startswith(b"\xab")]
     assert 1 <= len(modern) <= 5  # those that came before the first answer
 

@@ -117,7 +117,7 @@ def test_running_calls_end_before_it_does(serve, folder, number):
     until(lambda: (folder / "began").exists())
     terminal.signal(number)
     (folder / "go on").touch()
-    assert running.result(30) == "done"
+    assert running.result(patience(30)) == "done"
     assert terminal.end() == 0 and "Traceback" not in terminal.text
 
 
@@ -186,10 +186,10 @@ def test_ctrl_c_in_a_terminal_lets_the_calls_of_workers_end(serve, folder, again
         # Once: another one could come when the program has ended all it had to.
         os.killpg(terminal._process.pid, signal.SIGINT)
         with pytest.raises(net.PeerLost):
-            running.result(30)
+            running.result(patience(30))
     else:
         (folder / "go on").touch()
-        assert running.result(30) == "done"
+        assert running.result(patience(30)) == "done"
     assert terminal.end() == 0 and "Traceback" not in terminal.text
 
 
@@ -264,7 +264,7 @@ def test_a_container_that_is_stopped_lets_calls_end_and_is_not_ready(
     until(lambda: not answers(peer))
     assert run_net(*probe, NET_PORT_START=port_range.start).code == 1
     (folder / "go on").touch()
-    assert running.result(30) == "done"
+    assert running.result(patience(30)) == "done"
     assert process.wait(patience(15)) == 0
 
 

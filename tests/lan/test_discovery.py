@@ -9,8 +9,9 @@ import pytest
 
 from times import patience
 
-# A search has half a second: on a busy machine a host may not have had a turn by then.
-pytestmark = pytest.mark.flaky(reruns=1)
+# For tests that ask one search for all there are. It has half a second: on a busy machine a host
+# may not have had a turn by then.
+ONE_SEARCH = pytest.mark.flaky(reruns=1)
 
 # Seconds that a search may take on a machine that is busy with other tests. The benchmark measures
 # the real figures; this only tells a search that keeps to its deadline from one that hangs.
@@ -23,6 +24,7 @@ def everybody(lan):
                   + [f"{host.address}:3011" for host in lan.hosts[1:3]])
 
 
+@ONE_SEARCH
 def test_a_cold_table_finds_everybody(lan, search):
     result = search(lan.hosts[0])
     assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
@@ -30,12 +32,14 @@ def test_a_cold_table_finds_everybody(lan, search):
     assert result["heard"] == len(everybody(lan)) and 246 <= result["primed"] <= 253
 
 
+@ONE_SEARCH
 def test_the_sweep_alone_finds_everybody_when_broadcasts_are_lost(lan, search, firewall):
     lan.hosts[0].block("output udp 10.77.5.255")
     result = search(lan.hosts[0])
     assert sorted(result["peers"]) == everybody(lan) and result["heard"] == len(lan.hosts) - 1
 
 
+@ONE_SEARCH
 def test_without_a_sweep_the_broadcast_finds_everybody_and_dead_addresses_stay_untouched(
         lan, search):
     result = search(lan.hosts[0], NET_SWEEP="0")
@@ -45,6 +49,7 @@ def test_without_a_sweep_the_broadcast_finds_everybody_and_dead_addresses_stay_u
     assert "INCOMPLETE" not in lan.hosts[0].run("ip", "neigh")
 
 
+@ONE_SEARCH
 @pytest.mark.parametrize("rule", ["input udp", "output udp"])
 def test_without_datagrams_the_neighbour_table_finds_everybody(lan, search, firewall, rule):
     lan.hosts[0].block(rule)
@@ -53,6 +58,7 @@ def test_without_datagrams_the_neighbour_table_finds_everybody(lan, search, fire
     assert result["heard"] == 0 and set(result["how"]) <= {"neighbour table", "sweep"}
 
 
+@ONE_SEARCH
 def test_peers_whose_hosts_let_no_datagram_in_are_found(lan, search, firewall):
     for host in lan.hosts[1:]:
         host.block("input udp 3010-3015")
@@ -60,6 +66,7 @@ def test_peers_whose_hosts_let_no_datagram_in_are_found(lan, search, firewall):
     assert sorted(result["peers"]) == everybody(lan) and result["heard"] == 0
 
 
+@ONE_SEARCH
 @pytest.mark.parametrize("threads", [0, 1, 5])
 def test_fifty_gone_hosts_in_the_table_hide_nobody(lan, search, firewall, threads):
     lan.hosts[0].block("input udp")
@@ -69,6 +76,7 @@ def test_fifty_gone_hosts_in_the_table_hide_nobody(lan, search, firewall, thread
     assert result["neighbours"] == 57
 
 
+@ONE_SEARCH
 def test_few_descriptors_hide_nobody(lan, search, firewall):
     lan.hosts[0].block("input udp")
     lan.hosts[0].remember(f"10.77.5.{number}" for number in range(100, 150))
@@ -77,6 +85,7 @@ def test_few_descriptors_hide_nobody(lan, search, firewall):
     assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
 
 
+@ONE_SEARCH
 def test_ten_thousand_neighbours_hide_nobody(lan, search):
     client = lan.hosts[0]
     # Permanent rows do not count against the kernel's limit, which the whole machine shares.
@@ -91,6 +100,7 @@ def test_ten_thousand_neighbours_hide_nobody(lan, search):
         client.ip("neigh flush all nud permanent")
 
 
+@ONE_SEARCH
 @pytest.mark.parametrize("script, source", [
     ("exec /usr/sbin/arp -an | sed 's/ at / auf /; s/ on / auf /; s/incomplete/unvollst\xe4ndig/'",
      "arp"),
@@ -111,6 +121,7 @@ table.SOURCES = tuple(one for one in table.SOURCES if one[0] != table.PROC_TABLE
     assert f"neighbour table: {source}, " in result["text"]
 
 
+@ONE_SEARCH
 def test_a_hanging_arp_costs_no_peer_even_without_datagrams(lan, search, firewall, tmp_path):
     arp = tmp_path / "arp"
     arp.write_text("#!/bin/sh\nsleep 60\n")
@@ -123,6 +134,7 @@ table.SOURCES = tuple(one for one in table.SOURCES if one[0] != table.PROC_TABLE
     assert sorted(result["peers"]) == everybody(lan) and result["seconds"] < LIMIT
 
 
+@ONE_SEARCH
 def test_a_host_that_drops_the_first_port_has_its_second_peer_found(lan, search, firewall):
     lan.hosts[0].block("input udp")
     lan.hosts[1].block("input tcp 3010")
@@ -131,6 +143,7 @@ def test_a_host_that_drops_the_first_port_has_its_second_peer_found(lan, search,
     assert sorted(result["peers"]) == expected
 
 
+@ONE_SEARCH
 def test_a_peer_that_answers_datagrams_only_is_named_by_the_doctor(lan, search, firewall):
     lan.hosts[3].block("input tcp 3010-3015")
     assert sorted(search(lan.hosts[0])["peers"]) == everybody(lan)
@@ -139,6 +152,7 @@ def test_a_peer_that_answers_datagrams_only_is_named_by_the_doctor(lan, search, 
     assert f"a firewall lets UDP through but not TCP: peers at {lan.hosts[3].address}:3010" in told
 
 
+@ONE_SEARCH
 def test_without_any_table_or_datagram_the_named_peers_are_found(lan, search, firewall):
     lan.hosts[0].block("input udp", "output udp")
     named = f"{lan.hosts[1].address}:3011,{lan.hosts[2].address}"
@@ -163,6 +177,7 @@ def test_with_a_loopback_host_no_packet_leaves_the_interface(lan, search):
     assert sent() > before, "the counter counts"
 
 
+@ONE_SEARCH
 def test_groups_and_hubs_are_found_across_the_lan(build, search):
     with build(4) as lan:
         client, first, second, third = lan.hosts
@@ -218,6 +233,7 @@ def test_a_function_that_is_registered_later_is_known_at_once(watched):
     assert watcher.read_line() == "3"
 
 
+@ONE_SEARCH
 def test_a_killed_peer_is_gone_at_a_refresh_and_noticed_by_a_watch(watched, search):
     lan, watcher = watched
     watcher.execute("import net.discovery.cache as k; k.WATCH_SECONDS = 0.3")
@@ -231,6 +247,7 @@ def test_a_killed_peer_is_gone_at_a_refresh_and_noticed_by_a_watch(watched, sear
     assert search(lan.hosts[3])["peers"] == ["10.77.5.1:3010", "10.77.5.2:3010"]
 
 
+@ONE_SEARCH
 def test_a_pulled_cable_ends_in_time_and_a_plugged_one_finds_all_again(watched, search):
     lan, _ = watched
     client = lan.hosts[1]
@@ -242,6 +259,7 @@ def test_a_pulled_cable_ends_in_time_and_a_plugged_one_finds_all_again(watched, 
     assert search(client)["peers"] == ["10.77.5.1:3010", "10.77.5.3:3010"]
 
 
+@ONE_SEARCH
 def test_two_interfaces_are_both_searched_and_a_peer_on_both_is_one(build, search):
     with build(3) as lan:
         client, both, first_only = lan.hosts
@@ -279,7 +297,7 @@ ASK = """
 import socket
 from net.discovery.lan.datagrams import ASK, Message, encode, encode_question
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.settimeout(0.5)
+sock.settimeout({seconds})
 sock.sendto(encode(Message(ASK, body=encode_question())), ("10.88.0.3", 3010))
 try:
     print(sock.recvfrom(2048)[1])
@@ -290,10 +308,11 @@ except socket.timeout:
 
 def test_a_source_beyond_a_router_gets_no_datagram(routed):
     client, router, _ = routed
-    assert router.python(ASK).strip() == "('10.88.0.3', 3010)"
-    assert client.python(ASK).strip() == "silence"
+    assert router.python(ASK.format(seconds=patience(5))).strip() == "('10.88.0.3', 3010)"
+    assert client.python(ASK.format(seconds=0.5)).strip() == "silence"
 
 
+@ONE_SEARCH
 def test_a_named_peer_beyond_a_router_is_found(routed, search):
     client, _, _ = routed
     assert search(client)["peers"] == []
@@ -315,6 +334,7 @@ def test_a_named_peer_beyond_a_router_that_starts_anew_is_known_soon(routed):
     assert watcher.read_line(20).split() == ["came", str(third.pid)]
 
 
+@ONE_SEARCH
 def test_answers_that_point_elsewhere_are_not_dialled(build, search):
     """A host answers each question in the name of others; nobody but neighbours is dialled."""
     with build(3) as lan:
@@ -363,6 +383,7 @@ import socket; real = socket.socket.connect_ex
         assert "203.0.113.7" not in result["text"] and "10.77.99.9" not in result["text"]
 
 
+@ONE_SEARCH
 def test_no_name_is_resolved_where_the_resolver_is_out_of_reach(lan, search):
     started = time.monotonic()
     result = search(lan.hosts[0], before="""
@@ -372,7 +393,7 @@ def resolve(*args, **kwargs):
 for name in ("getaddrinfo", "gethostbyname", "gethostbyaddr", "getnameinfo", "getfqdn"):
     setattr(socket, name, resolve)
 """)
-    assert sorted(result["peers"]) == everybody(lan) and time.monotonic() - started < 10
+    assert sorted(result["peers"]) == everybody(lan) and time.monotonic() - started < patience(10)
 
 
 def test_the_calling_process_is_not_listed_and_calls_what_it_found(lan, search):
@@ -418,6 +439,8 @@ print(answered > 3)
     assert text.strip() == "True"
 
 
+# It counts the answers of a second, which a busy machine may put off.
+@pytest.mark.flaky(reruns=1)
 def test_a_responder_floods_nobody(lan):
     text = lan.hosts[0].python("""
 import socket, time
@@ -454,6 +477,7 @@ def test_the_harness_touches_nothing_outside_its_namespaces(build):
     assert interfaces() == before
 
 
+@ONE_SEARCH
 def test_two_lans_side_by_side_do_not_see_each_other(build, search):
     with build(2) as one, build(2) as other:
         one.hosts[1].peer()

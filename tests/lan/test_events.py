@@ -9,6 +9,7 @@ import pytest
 
 from hearing import (PUBLISHER, SUBSCRIBER, ask, until, wait_for_subscribers, wait_until_heard)
 from virtual_lan import VirtualLan
+from times import patience
 
 ALL_PEERS = SUBSCRIBER.format(options="")
 
@@ -42,7 +43,7 @@ def test_a_subscriber_of_all_peers_hears_the_whole_lan_and_peers_that_come_later
     publisher = later.peer(PUBLISHER)
     began = time.monotonic()
     wait_for_subscribers(publisher, 1)
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < patience(5.0)
     publisher.execute("many(0, 10)")
     assert wait_until_heard(process, 10) == numbers(0, 10)
 
@@ -125,7 +126,7 @@ def test_hosts_that_vanished_delay_no_other(lan, seconds):
     lan.hosts[0].ip("link set eth0 up")
     began = time.monotonic()
     until(lambda: connected(process), 10)
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < patience(5.0)
     publisher.execute("many(0, 10)")
     assert wait_until_heard(process, 10)[-10:] == numbers(0, 10)
 

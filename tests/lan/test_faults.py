@@ -8,9 +8,7 @@ import pytest
 
 from processes import PeerProcess
 from virtual_lan import VirtualLan, find
-
-# Packets are lost at random, and what is sent again comes late.
-pytestmark = pytest.mark.flaky(reruns=1)
+from times import patience
 
 SECRET = "correct horse battery"
 
@@ -87,7 +85,7 @@ def test_a_cable_pulled_in_a_call_is_noticed_and_the_next_call_after_it_works(la
     lan.hosts[1].ip("link set eth0 down")
     outcome, fate, seconds = json.loads(caller.read_line(30))
     assert (outcome, fate) == ("PeerLost", "maybe")
-    assert seconds < 21
+    assert seconds < 20 + patience(3)
     lan.hosts[1].ip("link set eth0 up")
     assert attempt(caller, "add, 3, 4", peer)[0] == 7
 
@@ -98,7 +96,7 @@ def test_packets_that_vanish_before_the_connection_cost_three_seconds(lan, pair,
     caller.execute("from net.process import process\nprocess.client.close_idle()")
     outcome, fate, seconds = attempt(caller, "add, 1, 2", peer)
     assert (outcome, fate) == ("PeerUnreachable", "no")
-    assert seconds < 3.5
+    assert seconds < 3 + patience(3)
     lan.hosts[1].unblock()
     assert attempt(caller, "add, 1, 2", peer)[0] == 3
 
@@ -109,7 +107,7 @@ def test_a_reply_that_is_lost_is_not_asked_for_again(lan, pair, firewall):
     lan.hosts[0].block("input tcp")
     outcome, fate, seconds = attempt(caller, "add, 5, 5", peer, ", timeout=2")
     assert (outcome, fate) == ("CallTimeout", "maybe")
-    assert seconds < 3
+    assert seconds < 2 + patience(3)
     lan.hosts[0].unblock()
     assert attempt(caller, "add, 1, 2", peer)[0] == 3
     # The lost one ran once at most, and so did the last.
@@ -121,9 +119,11 @@ def test_without_a_timeout_a_vanished_host_is_noticed_within_twenty_seconds(lan,
     lan.hosts[0].block("input tcp")
     outcome, fate, seconds = attempt(caller, "add, 5, 5", peer)
     assert (outcome, fate) == ("PeerLost", "maybe")
-    assert seconds < 21
+    assert seconds < 20 + patience(3)
 
 
+# Packets are lost at random, and what is sent again comes late.
+@pytest.mark.flaky(reruns=1)
 def test_a_third_of_all_packets_lost_makes_calls_slow_but_never_wrong(lan, pair, firewall):
     caller, peer = pair
     drop(lan.hosts[1], "tcp dport 3010-3015 numgen random mod 100 < 30 drop")
@@ -190,7 +190,7 @@ def test_rejected_packets_are_an_error_at_once(lan, pair, firewall):
     caller, peer = pair
     drop(lan.hosts[1], "tcp dport 3010-3015 reject with tcp reset")
     outcome, _, seconds = attempt(caller, "add, 1, 2", peer)
-    assert outcome in ("PeerLost", "PeerUnreachable") and seconds < 2
+    assert outcome in ("PeerLost", "PeerUnreachable") and seconds < patience(2)
     assert attempt(caller, "add, 1, 2", peer)[:2] == ["PeerUnreachable", "no"]
     lan.hosts[1].unblock()
     assert attempt(caller, "add, 1, 2", peer)[0] == 3
@@ -235,6 +235,8 @@ def test_a_source_in_a_public_network_of_this_host_may_call(build):
         assert attempt(caller, "add, 1, 2", peer)[0] == 3
 
 
+# A search has half a second: on a busy machine a host may not have had a turn by then.
+@pytest.mark.flaky(reruns=1)
 def test_a_search_under_a_secret_finds_those_who_have_it_and_names_the_others(build, search):
     with build(3) as lan:
         mine = lan.hosts[1].peer(NET_SECRET=SECRET)

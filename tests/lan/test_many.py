@@ -15,7 +15,7 @@ from processes import PeerProcess
 from virtual_lan import STARTERS, Host, VirtualLan
 
 # Two hundred processes on one machine: one that gets no turn for seconds is taken for dead.
-pytestmark = pytest.mark.flaky(reruns=1)
+CROWDED = pytest.mark.flaky(reruns=1)
 
 PEERS, ON_A_HOST = 200, 6
 TASKS = 3000
@@ -124,6 +124,7 @@ def crowd(build, tmp_path_factory) -> Iterator[Crowd]:
         yield Crowd(lan.hosts[0], list(starters.map(start, lan.hosts[1:], counts)), notes)
 
 
+@CROWDED
 def test_two_hundred_peers_are_called_at_once_and_known_without_a_packet(crowd):
     quiet, pids, count, sent, connected, later = json.loads(
         crowd.empty.python(CALLER.format(peers=PEERS), 120))
@@ -135,6 +136,7 @@ def test_two_hundred_peers_are_called_at_once_and_known_without_a_packet(crowd):
     assert connected >= PEERS * 9 // 10 and later - connected <= PEERS // 10
 
 
+@CROWDED
 def test_a_third_of_two_hundred_killed_during_a_map_loses_and_repeats_nothing_else(crowd):
     caller = crowd.empty.peer(MAPPING.format(peers=PEERS, tasks=TASKS))
     try:

@@ -10,8 +10,9 @@ from forwarder import CALM, Weather
 from hearing import ask, until
 from virtual_lan import VirtualLan, hosts_in_turn, why_no_six, why_no_weather
 
-# Packets are lost at random: now and then more of them than any number of attempts bears.
-pytestmark = pytest.mark.flaky(reruns=1)
+# Packets are lost or come late at random: now and then more of them than any number of attempts
+# bears.
+RANDOM = pytest.mark.flaky(reruns=1)
 
 PEERS = 20
 
@@ -27,6 +28,13 @@ WEATHERS = {
     "20 % lost, round trip 100 ms": Weather(loss=0.2, delay=0.05),
     "doubled and overtaken": Weather(jitter=0.02, twice=0.5),
 }
+
+
+def weathers(*names: str) -> list[Any]:
+    """Some of them, for a test to run in each."""
+    return [pytest.param(WEATHERS[name], id=name, marks=() if name == "calm" else RANDOM)
+            for name in names]
+
 
 WATCHER = """
 import time
@@ -72,29 +80,30 @@ def watched(build: Any) -> Iterator[tuple[VirtualLan, list[Any]]]:
         yield lan, watchers
 
 
-@pytest.mark.parametrize("weather", WEATHERS.values(), ids=WEATHERS)
+@pytest.mark.parametrize("weather", weathers(*WEATHERS))
 def test_all_are_found_whatever_the_network_does(twenty, search, weather):
     twenty.weather(weather)
     twenty.hosts[0].forget_neighbours()
     assert len(search(twenty.hosts[0])["peers"]) == PEERS
 
 
+@RANDOM
 def test_the_doctor_names_a_network_that_loses_frames(twenty):
     twenty.weather(WEATHERS["20 % lost"])
     told = twenty.hosts[0].python("from net.cli import main; main(['doctor'])")
     assert "the network loses what it carries" in told
 
 
-@pytest.mark.parametrize("name", ["calm", "5 % lost", "20 % lost", "round trip 400 ms"])
-def test_all_are_found_by_ipv6_whatever_the_network_does(twenty_six, search, name):
-    twenty_six.weather(WEATHERS[name])
+@pytest.mark.parametrize("weather", weathers("calm", "5 % lost", "20 % lost", "round trip 400 ms"))
+def test_all_are_found_by_ipv6_whatever_the_network_does(twenty_six, search, weather):
+    twenty_six.weather(weather)
     twenty_six.hosts[0].forget_neighbours()
     # By the unique local address, or where its answer was lost, by the link-local one.
     assert len(search(twenty_six.hosts[0])["peers"]) == PEERS
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("weather", WEATHERS.values(), ids=WEATHERS)
+@pytest.mark.parametrize("weather", weathers(*WEATHERS))
 def test_all_are_found_each_time(twenty, search, weather):
     twenty.weather(weather)
     for _ in range(10):
@@ -106,6 +115,7 @@ def lists(process: Any) -> set[str]:
     return set(ask(process, "[peer.host for peer in net.peers()]"))
 
 
+@RANDOM
 def test_where_frames_are_lost_no_living_peer_is_reported_as_left_and_a_killed_one_is(watched):
     lan, watchers = watched
     lan.weather(Weather(loss=0.05))
@@ -119,6 +129,7 @@ def test_where_frames_are_lost_no_living_peer_is_reported_as_left_and_a_killed_o
         assert left == [lan.hosts[2].address] and lan.hosts[2].address not in lists(watcher)
 
 
+@RANDOM
 @pytest.mark.stress
 @pytest.mark.parametrize("weather", [Weather(loss=0.05), Weather(loss=0.2),
                                      Weather(0.05, 0.05, 0.1, 0.1)])
