@@ -12,24 +12,30 @@ from typing import Callable, List, Optional
 #: Seconds that a fork waits for imports: one that an application's function began may never end.
 IMPORT_TIME = 1.0
 
-#: Held while TLS is loaded and credentials are made, a tenth of a second, and for each step of a
-#: handshake, a millisecond. A fork in between would leave the child waiting for ever for the locks
-#: of Python's import system and of OpenSSL.
-fork_lock = threading.Lock()
-_in_child: List[Callable[[], object]] = []
+
+class Forks:
+    """What a fork of this process waits for, and what its children do first.
+
+    :ivar lock: held while TLS is loaded and credentials are made, a tenth of a second, and for each
+        step of a handshake, a millisecond. A fork in between would leave the child waiting for ever
+        for the locks of Python's import system and of OpenSSL.
+    :ivar in_child: called in every child, where no thread but the one that forked goes on, in this
+        order.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.in_child: List[Callable[[], object]] = []
 
 
-def in_child(forget: Callable[[], object]) -> None:
-    """Have something done in every child, where no thread but the one that forked goes on, after
-    what was named before it."""
-    _in_child.append(forget)
+forks = Forks()
 
 
 def _prepare() -> None:
     # Python takes the lock of its import system along, and the locks of the modules that other
     # threads are importing stay locked in the child for ever (CPython 3.9 to 3.13). What the
     # application imports by itself is its own affair.
-    fork_lock.acquire()
+    forks.lock.acquire()
     end = time.monotonic() + IMPORT_TIME
     while _importing() and time.monotonic() < end:
         time.sleep(0.001)
@@ -53,11 +59,11 @@ def _runs_ours(frame: Optional[FrameType]) -> bool:
 
 
 def _begin_in_child() -> None:
-    fork_lock.release()
-    for forget in _in_child:
+    forks.lock.release()
+    for forget in forks.in_child:
         forget()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_prepare, after_in_parent=fork_lock.release,
+    os.register_at_fork(before=_prepare, after_in_parent=forks.lock.release,
                         after_in_child=_begin_in_child)

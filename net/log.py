@@ -8,7 +8,7 @@ import warnings
 from time import monotonic
 from typing import Any, Dict, List, Optional
 
-from .forking import in_child
+from .forking import forks
 
 # Seconds between two lines of one kind.
 INTERVAL = 10.0
@@ -93,7 +93,7 @@ class RateLimitedLog:
         self._log = SafeLog(logger.name)
         self._burst = burst
         self._begin()
-        in_child(self._begin)
+        forks.in_child.append(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()  # guards _kinds

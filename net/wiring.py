@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from .forking import in_child
+from .forking import forks
 from .log import ROOT, LastResort
 from .peer import tag_for_old_peers
 from .process import Process, process
@@ -21,7 +21,7 @@ def wire() -> None:
     """Wire what there is once in this process. :mod:`net` does so when it is imported."""
     logging.getLogger(ROOT).addHandler(LastResort())
     join(process)
-    in_child(process.on_fork)
+    forks.in_child.append(process.on_fork)
     # The last comes first: connections are closed before what may carry them, and events have
     # time to leave before that.
     atexit.register(process.client.carriers.close)

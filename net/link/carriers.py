@@ -120,9 +120,9 @@ class Carriers:
     def _link_security(self) -> Dict[str, object]:
         if not any(router.startswith("tls/") for router in self._settings.router):
             return {}
-        from ..forking import fork_lock
+        from ..forking import forks
 
-        with fork_lock:
+        with forks.lock:
             from .tls import link_security
 
             return link_security("connect")

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional
 
 from ..settings import settings
-from ..forking import fork_lock
+from ..forking import forks
 
 if TYPE_CHECKING:
     from .tls import Credentials
@@ -17,7 +17,7 @@ def credentials() -> Optional[Credentials]:
     """
     if not settings.secured:
         return None
-    with fork_lock:
+    with forks.lock:
         # Loads OpenSSL, which open mode does not need. Connections need both, and find them loaded.
         from . import proof, tls  # noqa: F401
 

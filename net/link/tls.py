@@ -23,7 +23,7 @@ from ..wire.limits import Limits
 from ..wire.memo import Memo
 from ..wire.session import Session as FrameSession, caller_session
 from .authority import NO_TLS, NOT_NOW, OTHER_SECRET, Leaf, PEER_NAME, make_leaf
-from ..forking import fork_lock
+from ..forking import forks
 from ..tuples import NamedTuple
 from .streams import Deadline, NO_SIGNAL, Stream, fill, gathered
 
@@ -153,7 +153,7 @@ def link_problem(sock: socket.socket, seconds: float, refusal: float) -> str:
     :param refusal: seconds for the router to refuse our certificate; with 0 that is not waited for.
     """
     sock.settimeout(seconds)
-    with fork_lock:
+    with forks.lock:
         tls = credentials().client.wrap_socket(sock, do_handshake_on_connect=False)
     try:
         tls.do_handshake()
@@ -257,7 +257,7 @@ class Session:
     def __init__(self, known: Credentials, address: Optional[Address], server: bool) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = known.server if server else known.client
-        with fork_lock:
+        with forks.lock:
             self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=server)
         self.ready = False
         # What certificates of the application say; one that is made of a secret says nothing.
@@ -308,7 +308,7 @@ class Session:
                 raise self.error("it does not speak TLS")
         self.incoming.write(data)
         try:
-            with fork_lock:
+            with forks.lock:
                 self.tls.do_handshake()
         except ssl.SSLWantReadError:
             return False

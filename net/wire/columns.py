@@ -74,7 +74,7 @@ def _split_values(values: List[Any]) -> Optional[Tuple[Sequence[str], Columns]]:
     if found is None:
         return None
     names, columns = found
-    return [registered.NAMES[type(values[0])], *names], columns
+    return [registered.registry.names[type(values[0])], *names], columns
 
 
 def _join_values(names: List[str], columns: Columns) -> List[Any]:
@@ -145,7 +145,7 @@ def take_apart(packer: Any, values: Sequence[Any], depth: int) -> Optional[List[
     letters: Dict[type, str] = {}
     groups: List[List[Any]] = []
     for cls, alike in by_class.items():
-        form = _OF_CLASS.get(cls) or ("value" if cls in registered.NAMES else None)
+        form = _OF_CLASS.get(cls) or ("value" if cls in registered.registry.names else None)
         if form is None or len(letters) == len(ascii_letters) - 1:
             continue
         split = FORMS[form].split(alike)

@@ -10,7 +10,7 @@ import gc
 import threading
 from typing import Any, Callable, Optional, Tuple
 
-from ..forking import in_child
+from ..forking import forks
 
 # The largest number of objects that Python takes there.
 MOST = 2 ** 31 - 1
@@ -56,4 +56,4 @@ class Collection:
 
 
 collection = Collection()
-in_child(collection.renew)
+forks.in_child.append(collection.renew)

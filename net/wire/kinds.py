@@ -317,7 +317,7 @@ def look_inside(value: Any) -> Any:
         return value
     if cls in _MAPPINGS:
         return itertools.chain(value, value.values())
-    if cls in registered.NAMES and cls not in registered.PACKED:
+    if cls in registered.registry.names and cls not in registered.registry.packed:
         return registered.take_apart(value).values()
     return None
 
@@ -340,11 +340,11 @@ def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
     if kind is not None and _is_in(str(kind.cls).partition(".")[0], cls):
         TAKE_APART[cls] = kind
         return {kind.name: kind.take_apart(packer, value, depth)}
-    if cls in registered.NAMES:
+    if cls in registered.registry.names:
         parts = registered.take_apart(value)
         if not registered.is_enum(cls):
             parts = packer.parts(parts, depth)
-        return {"!value": {"class": registered.NAMES[cls], **parts}}
+        return {"!value": {"class": registered.registry.names[cls], **parts}}
     if cls.__name__ in _PATH_NAMES and _is_in("pathlib", cls):
         return {"!path": [_PATH_NAMES[cls.__name__], str(value)]}
     if arrays.loaded() is not None and cls is arrays.loaded().ndarray:

@@ -17,6 +17,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 from . import fast, pieces
+from .memo import Memo
 
 # Bytes of text that are looked at together: what they are split into takes some times their memory.
 PIECE = 16 * 1024
@@ -284,7 +285,7 @@ def _slots(items: int) -> int:
     return slots
 
 
-def _make_sizes() -> List[int]:
+def _make_sizes(_key: None) -> List[int]:
     found: Dict[str, None] = {}
     sizes = [_DICT]
     for number in range(MAX_SIZES):
@@ -293,16 +294,15 @@ def _make_sizes() -> List[int]:
     return sizes
 
 
-_sizes: List[int] = []
+_sizes = Memo(_make_sizes, 1)
 
 
 def _size_of_dict(keys: int) -> int:
-    if not _sizes:
-        _sizes.extend(_make_sizes())
     times = 1
     while keys > MAX_SIZES:  # twice as many take twice as much
         keys, times = keys // 2, times * 2
-    return _sizes[keys] * times
+    size: int = _sizes[None][keys]
+    return size * times
 
 
 # ------------------------------------------------------------------------------ tagged objects

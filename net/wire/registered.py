@@ -30,15 +30,24 @@ MAX_LOOKS, BESIDES = 1 << 17, 10
 # could come again in each. A bit that belongs to no member takes as long as so many members.
 FEW_LOOKS, OF_A_BIT = 1 << 14, 2
 
-#: Name on the wire -> class, and back. Filled by ``@net.value``, never by the wire.
-CLASSES: Dict[str, type] = {}
-NAMES: Dict[type, str] = {}
-
-
 #: A function of one argument.
 Function = Callable[[Any], Any]
-#: Class -> what makes a value that travels of one of its own, and back.
-PACKED: Dict[type, Tuple[Function, Function]] = {}
+
+
+class Registry:
+    """The classes whose values travel. Filled by ``@net.value``, never by the wire.
+
+    :ivar classes: name on the wire -> class; and ``names``, back.
+    :ivar packed: class -> what makes a value that travels of one of its own, and back.
+    """
+
+    def __init__(self) -> None:
+        self.classes: Dict[str, type] = {}
+        self.names: Dict[type, str] = {}
+        self.packed: Dict[type, Tuple[Function, Function]] = {}
+
+
+registry = Registry()
 
 
 def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, Any]] = None,
@@ -62,14 +71,14 @@ def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, An
         raise TypeError("pack and unpack are two functions of one argument")
     if name is None:
         name = ".".join(_origin(cls, namespace))
-    known = CLASSES.get(name)
+    known = registry.classes.get(name)
     if known is not None and _origin(known) != _origin(cls, namespace):
         raise TypeError(f"the name {name!r} is taken by {known!r}")
-    PACKED.pop(cls, None)
+    registry.packed.pop(cls, None)
     if pack is not None and unpack is not None:
-        PACKED[cls] = pack, unpack
-    CLASSES[name] = cls
-    NAMES[cls] = name
+        registry.packed[cls] = pack, unpack
+    registry.classes[name] = cls
+    registry.names[cls] = name
     return cls
 
 
@@ -91,8 +100,8 @@ def _check(cls: type) -> None:
 def take_apart(value: Any) -> Dict[str, Any]:
     """The parts of a value of a registered class, by name. They may be its own dict: read only."""
     cls = type(value)
-    if cls in PACKED:
-        return {"packed": PACKED[cls][0](value)}
+    if cls in registry.packed:
+        return {"packed": registry.packed[cls][0](value)}
     shape: _Shape = _shapes[cls]
     if shape.in_dict:
         held: Dict[str, Any] = value.__dict__
@@ -119,7 +128,7 @@ def take_apart_all(values: List[Any]) -> Optional[Tuple[Tuple[str, ...], List[Li
     for a class whose values are no more than a name, or are packed.
     """
     cls = type(values[0])
-    if cls in PACKED or not _shapes[cls].names:
+    if cls in registry.packed or not _shapes[cls].names:
         return None
     shape: _Shape = _shapes[cls]
     held = [value.__dict__ for value in values] if shape.in_dict else []
@@ -255,10 +264,10 @@ def put_together(content: Dict[str, Any], combinations: Combinations) -> Any:
     """
     name = a_text(content.get("class"))
     cls = _class_of(name)
-    if cls in PACKED:
+    if cls in registry.packed:
         if content.keys() != _SENT_PACKED:
             raise Lacking(f"{printable(name)} {_PACKED_HERE}")
-        return PACKED[cls][1](content["packed"])
+        return registry.packed[cls][1](content["packed"])
     shape: _Shape = _shapes[cls]
     if shape.is_enum:
         return _put_enum(cls, name, content, combinations)
@@ -280,7 +289,7 @@ def put_together_all(name: str, parts: List[str], columns: List[List[Any]]) -> L
     :raises Lacking: the class is not registered here, or has other parts here.
     """
     cls = _class_of(name)
-    if cls in PACKED:
+    if cls in registry.packed:
         raise Lacking(f"{printable(name)} {_PACKED_HERE}")
     shape: _Shape = _shapes[cls]
     by_name = dict(zip(parts, columns))
@@ -301,7 +310,7 @@ _PACKED_HERE = "arrived in parts, but the other side packs it"
 
 
 def _class_of(name: str) -> Any:
-    cls = CLASSES.get(name)
+    cls = registry.classes.get(name)
     if cls is None:
         raise Lacking(f"{printable(name)} arrived, but is not registered with @net.value")
     return cls

@@ -27,7 +27,8 @@ class Trouble(Exception): pass
 
 if __name__ in ("__main__", "__mp_main__"):
     names = {net.identity.tag_name(register(run).tag).rpartition(".")[0],
-             registered.NAMES[Value].rpartition(".")[0], describe(Trouble())["types"][0][0]}
+             registered.registry.names[Value].rpartition(".")[0],
+             describe(Trouble())["types"][0][0]}
     print(*names)
 """
 

@@ -47,7 +47,8 @@ class Scope:
 def imported(tmp_path, monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
     """Import the application here, as a module of a name."""
     monkeypatch.syspath_prepend(tmp_path)
-    registries = (_Peer.CONNECTIONS, registered.CLASSES, registered.NAMES, sys.modules)
+    values = registered.registry
+    registries = (_Peer.CONNECTIONS, values.classes, values.names, sys.modules)
     before = [set(registry) for registry in registries]
 
     def find(name: str) -> ModuleType:

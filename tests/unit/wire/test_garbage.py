@@ -113,7 +113,7 @@ def test_a_child_that_is_forked_meanwhile_has_what_was_before(monkeypatch):
 
 
 def test_each_child_begins_anew():
-    from net import forking
+    from net.forking import forks
     from net.wire.garbage import collection
 
-    assert collection.renew in forking._in_child
+    assert collection.renew in forks.in_child

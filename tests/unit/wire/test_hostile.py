@@ -476,8 +476,8 @@ class Wide(enum.Flag):
 
 @pytest.fixture
 def flags(monkeypatch) -> None:
-    monkeypatch.setattr(registered, "CLASSES", dict(registered.CLASSES))
-    monkeypatch.setattr(registered, "NAMES", dict(registered.NAMES))
+    monkeypatch.setattr(registered.registry, "classes", dict(registered.registry.classes))
+    monkeypatch.setattr(registered.registry, "names", dict(registered.registry.names))
     registered.register(Permission, "P")
     registered.register(Wide, "W")
 

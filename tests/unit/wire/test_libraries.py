@@ -24,8 +24,8 @@ BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 @pytest.fixture(autouse=True)
 def own_classes(monkeypatch):
     """What a test registers is gone after it."""
-    for name in ("CLASSES", "NAMES", "PACKED"):
-        monkeypatch.setattr(registered, name, dict(getattr(registered, name)))
+    for name, held in vars(registered.registry).items():
+        monkeypatch.setattr(registered.registry, name, dict(held))
 
 
 # ------------------------------------------------------------------------------------- pandas

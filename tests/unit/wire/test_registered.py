@@ -27,8 +27,8 @@ from travel import as_result, assert_same
 @pytest.fixture(autouse=True)
 def own_classes(monkeypatch):
     """What a test registers is gone after it."""
-    monkeypatch.setattr(registered, "CLASSES", dict(registered.CLASSES))
-    monkeypatch.setattr(registered, "NAMES", dict(registered.NAMES))
+    monkeypatch.setattr(registered.registry, "classes", dict(registered.registry.classes))
+    monkeypatch.setattr(registered.registry, "names", dict(registered.registry.names))
     # kinds.py looks at the module's attributes at each use.
 
 
@@ -47,8 +47,8 @@ def test_it_can_be_used_in_every_form():
     assert net.value(Job) is Job
     assert net.value()(Job) is Job
     assert net.value("Work")(Job) is Job
-    assert registered.CLASSES["Work"] is Job
-    assert registered.CLASSES[f"{__name__}.Job"] is Job
+    assert registered.registry.classes["Work"] is Job
+    assert registered.registry.classes[f"{__name__}.Job"] is Job
 
 
 def test_a_dataclass_looks_as_documented():
@@ -178,7 +178,7 @@ def test_a_name_that_is_taken_is_refused():
     net.value("Taken")(Job)
     with pytest.raises(TypeError, match="'Taken' is taken by"):
         net.value("Taken")(travel.Point)
-    assert registered.CLASSES["Taken"] is Job
+    assert registered.registry.classes["Taken"] is Job
 
 
 def test_a_class_that_is_defined_again_takes_the_place_of_the_old_one():
@@ -195,7 +195,7 @@ def test_the_main_module_has_one_name_in_all_processes():
     cls = dataclasses.make_dataclass("Main", ["a"])
     cls.__module__ = "__mp_main__"  # what a spawned child calls it
     net.value(cls)
-    assert registered.CLASSES[public_module("__main__") + ".Main"] is cls
+    assert registered.registry.classes[public_module("__main__") + ".Main"] is cls
 
 
 def test_a_field_without_a_value_is_named():
