@@ -557,8 +557,8 @@ def _pairs_in(name: str) -> FrozenSet[str]:
     return frozenset(map(str.__add__, name, name[1:]))
 
 
-#: Of the functions that there are: the name of a tag, and the pairs of letters in a name. Whoever
-#: knows the mark of a subscription can speak for its publisher, so names have none.
+#: Of the functions that there are: the name of a tag, and the pairs of letters in a name. A mark
+#: lets those who know it speak for the publisher of a subscription, so names have none.
 _names = Memo(lambda tag: tag_name(unmarked(tag)), 2 * MAX_COMPARED)
 _pairs = Memo(_pairs_in, 4 * MAX_COMPARED)
 

@@ -40,9 +40,9 @@ class OnPeers:
         """The known peers that have this function; those of other applications are not among them.
         Searches at the first use in the process, as :func:`net.peers` does.
 
-        Peers that speak the old protocol do not say what they have, and are left out. Whoever waits
-        for many is about to call them: to 16 and more, ``at_least`` leaves a connection open, which
-        the first ``f.all()`` takes.
+        Peers that speak the old protocol do not say what they have, and are left out. A
+        caller that waits for many is about to call them: with ``at_least`` 16 or more, a connection
+        to each stays open, which the first ``f.all()`` takes.
 
         :param groups: only peers of this group, or of one of these.
         :param hubs_only: only hubs.

@@ -144,7 +144,7 @@ def connect(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument
 
 def _tell_those_that_wait(call: Call) -> None:
     """A call has ended. If it was cancelled, tell :func:`concurrent.futures.wait` and
-    :func:`~concurrent.futures.as_completed`, as whoever runs a future has to."""
+    :func:`~concurrent.futures.as_completed`, as the executor of a future has to."""
     if call.cancelled():
         call.set_running_or_notify_cancel()
 

@@ -119,7 +119,7 @@ def _serve(options: argparse.Namespace, screen: Screen) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     url = f"http://{options.host}:{server.server_port}/metrics"
     try:
-        # Whoever reads it may end this at once.
+        # A program that reads it may end this at once.
         if screen.json:
             screen.put_json({"url": url})
         else:

@@ -50,8 +50,8 @@ class Leaf(NamedTuple):
 
 
 def make_leaf(secret: str) -> Leaf:
-    """A new certificate under the authority of a secret. It is shown to whoever connects, so it
-    says nothing of this process.
+    """A new certificate under the authority of a secret. It is shown to anyone who connects, so it
+    says nothing about this process.
 
     :raises SettingError: the library that this takes is not installed.
     """

@@ -1,7 +1,7 @@
 """Where a caller means to be, told to the peer that it has reached.
 
-Under a secret every certificate is good at any address. So whoever can redirect packets could let a
-call arrive at another holder of the secret, or back at the caller, and neither would notice. The
+Under a secret every certificate is good at any address. So an attacker who can redirect packets
+could make a call arrive at another holder of the secret, or back at the caller, unnoticed. The
 caller therefore says to which address it has connected, under TLS, and a peer that does not have
 that address refuses.
 """
@@ -19,7 +19,7 @@ from .addresses import host_port
 def destination(sock: socket.socket, address: Address) -> Optional[Address]:
     """The numeric address that a caller has connected to; None where it is on this host.
 
-    :param address: as it is called by whoever connects.
+    :param address: the peer's address, as the caller knows it.
     :raises OSError: the connection has broken.
     """
     if address[0].endswith(ENGINE_SUFFIX):

@@ -25,7 +25,7 @@ NAMES = "app-net/"
 _NAMES = b"\0" + NAMES.encode()
 
 #: Seconds until a peer whose queue stays full is reached by TCP. A process of another user may have
-#: taken its name and let nobody in, and only who was let in can tell whose process it is.
+#: taken its name and let nobody in, and only a client that was let in can tell whose process it is.
 QUEUE_TIME = 0.2
 
 # The file that gives a host's own name its address, and how many bytes of it are read.

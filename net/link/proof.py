@@ -24,7 +24,7 @@ from .unix import PeerCredentials
 #: The first byte of either side; no preface, TLS hello or old dialect begins like it.
 FIRST = b"\xac"
 
-#: Seconds until a client connects by TCP. Whoever has taken the name may say nothing for ever.
+#: Seconds until a client connects by TCP. A process that has taken the name may stay silent.
 PROOF_TIME = 1.0
 
 NONCE_BYTES = PROOF_BYTES = 32

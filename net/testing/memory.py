@@ -130,8 +130,8 @@ def _acting() -> Client:
 class MemoryFinder:
     """Finds the peers in memory of one network. See :class:`~net.discovery.finder.Finder`.
 
-    Whoever comes is listed at once, and whoever goes no more, as by the announcements of a LAN. A
-    search asks each, and has to wait as long as its faults make it.
+    A peer that comes is listed at once, and dropped when it goes, as by the announcements of a LAN.
+    A search asks each, and has to wait as long as its faults make it.
     """
 
     def __init__(self, loop: Loop, listing: Listing) -> None:

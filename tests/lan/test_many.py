@@ -132,7 +132,7 @@ def test_two_hundred_peers_are_called_at_once_and_known_without_a_packet(crowd):
     # What peers tell each other now and then is not asked for: a hundred listings without a packet.
     assert min(quiet) == 0
     assert sent >= 2 * PEERS, "the counter counts"
-    # Whoever has waited for so many is connected to them, and calls take those connections.
+    # A process that has waited for so many is connected to them, and calls take those connections.
     assert connected >= PEERS * 9 // 10 and later - connected <= PEERS // 10
 
 

@@ -78,7 +78,7 @@ class Searcher:
             return None
 
     def pretend(self, to: Any, facts: bytes = b"{}") -> None:
-        """Say hello, and answer whoever asks, as if a peer were there, until it is closed."""
+        """Say hello, and answer all questions, as if a peer were there, until it is closed."""
         self.say(HELLO, to, encode_said(facts, facts_digest(facts), 0))
         self.sock.settimeout(None)
         self._thread = threading.Thread(target=self._answer, args=(facts[:MAX_FACTS],))
