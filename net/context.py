@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from .errors import Address, CallTimeout
-from .tuples import NamedTuple
 
 
 class Caller(NamedTuple):

@@ -12,7 +12,7 @@ from math import frexp
 from time import monotonic, perf_counter
 from types import (AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType)
 from typing import (TYPE_CHECKING, Any, Callable, DefaultDict, Dict, FrozenSet, Iterable, List,
-                    Optional, Tuple, Union)
+                    NamedTuple, Optional, Tuple, Union)
 
 from .context import Context, Overdue, current
 from .errors import (AuthenticationError, CallCancelled, CallTimeout, NetError, PeerBusy,
@@ -21,7 +21,6 @@ from .identity import (Flag, encode_text, old_tag_of_function, place_text, tag_n
                        tag_of_function, tag_of_old_peer)
 from .log import CALLS, RateLimitedLog
 from .settings import settings
-from .tuples import NamedTuple
 from .wire import messages
 from .wire.failures import from_the_function
 from .wire.frames import Buffer, Fields

@@ -26,9 +26,7 @@ and into ``net.__all__``.
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type
-
-from .tuples import NamedTuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Type
 
 Address = Tuple[str, int]
 

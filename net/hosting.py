@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, List, Mapping, Optional
-
-from .tuples import NamedTuple
+from typing import Any, List, Mapping, NamedTuple, Optional
 
 # Servers that run an application in children of multiprocessing.
 WEB_SERVERS = ("uvicorn", "hypercorn", "granian")

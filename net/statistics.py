@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .context import current
 from .decorators import Connected, register
@@ -13,7 +13,6 @@ from .events import own_events, publisher_of
 from .identity import PeerArgument, address_of, tag_name
 from .peer import called_peer, existing_peer
 from .process import process
-from .tuples import NamedTuple
 
 
 # No count, and no number of seconds, reaches this.

@@ -1,10 +1,9 @@
 """Tables: several things as lines of a terminal, or as HTML of a notebook."""
 from __future__ import annotations
 
-from typing import List, Sequence
+from typing import List, NamedTuple, Sequence
 
 from .identity import printable
-from .tuples import NamedTuple
 
 # Columns of a terminal that does not tell its width.
 WIDTH = 80

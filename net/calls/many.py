@@ -10,13 +10,12 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import (TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Generator, Generic, Iterable,
-                    Iterator, List, Optional, Sequence, Set, Tuple, TypeVar, Union)
+                    Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar, Union)
 
 from ..context import Caller, Context, current, enter
 from ..errors import CallTimeout, NetError, TooFewPeers, printable
 from ..identity import PeerArgument, address_of
 from ..run.balance import Balance
-from ..tuples import NamedTuple
 from .spread import Task
 from .start import Call
 from .ways import ASYNC_GENERATOR, COROUTINE, GENERATOR

@@ -5,13 +5,12 @@ import logging
 import threading
 from collections import Counter
 from time import monotonic
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..context import Context
 from ..errors import (AuthenticationError, InvalidConnection, NetError, PeerBusy, PeerLost,
                       PeerUnreachable, ProtocolError, TooFewPeers)
 from ..log import CALLS, RateLimitedLog
-from ..tuples import NamedTuple
 from .spread import Spread, Task
 
 note = RateLimitedLog(logging.getLogger(CALLS))

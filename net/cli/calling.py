@@ -9,12 +9,11 @@ import queue
 import sys
 import threading
 import warnings
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 from ..errors import InvalidConnection, NetError, TooFewPeers
 from ..identity import PeerId
 from ..run.streaming import RemoteIterator
-from ..tuples import NamedTuple
 from .choosing import PEER_HELP, full_name, is_address, peer_at, peers_of, search
 from .screen import Failed, Screen, Usage, error_facts
 from .words import AS_JSON, EACH_CALL

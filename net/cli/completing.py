@@ -5,10 +5,9 @@ import argparse
 import os
 import re
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from ..errors import NetError, printable
-from ..tuples import NamedTuple
 from .choosing import names_at, one_of_each, peers_of, search
 from .screen import Failed, Screen, Usage
 from .words import MORE

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import List, Optional
+from typing import List, NamedTuple, Optional
 
 from ..errors import (AuthenticationError, CallTimeout, InvalidConnection, NetError,
                       PeerUnreachable, ProtocolError)
@@ -12,7 +12,6 @@ from ..objects import remote
 from ..peer import Peer
 from ..process import process
 from ..settings import settings
-from ..tuples import NamedTuple
 from .screen import RED, Screen
 
 # Seconds to reach the peer, and for it to reach back, which takes it up to three.

@@ -2,10 +2,9 @@
 thread, no socket and no clock."""
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ..statistics import percentile
-from ..tuples import NamedTuple
 
 # The function that a look calls: how often and how quickly we look is no work of the peer.
 LOOK = "net.statistics.stats"

@@ -1,11 +1,10 @@
 """How ``app-net top`` shows peers: as plain lines, or by rich where that is installed."""
 from __future__ import annotations
 
-from typing import List, Mapping, Optional, Protocol, Sequence
+from typing import List, Mapping, NamedTuple, Optional, Protocol, Sequence
 
 from ..statistics import milliseconds
 from ..tables import Column, as_text
-from ..tuples import NamedTuple
 from .screen import RED, Screen
 from .tracking import Row
 

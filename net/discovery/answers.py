@@ -1,10 +1,9 @@
 """What an address has said about itself, however it was asked."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ..errors import Address
-from ..tuples import NamedTuple
 from .membership import Heard
 
 

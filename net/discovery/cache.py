@@ -7,15 +7,14 @@ import threading
 from contextlib import contextmanager
 from queue import SimpleQueue
 from time import monotonic
-from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, Iterator, List, Optional,
-                    Set, Tuple)
+from typing import (TYPE_CHECKING, Callable, Dict, Hashable, Iterable, Iterator, List, NamedTuple,
+                    Optional, Set, Tuple)
 
 from ..errors import Address, CallCancelled, NetError
 from ..identity import PeerId
 from ..log import DISCOVERY, RateLimitedLog
 from ..process import Process
 from ..settings import is_loopback
-from ..tuples import NamedTuple
 from .answers import Answer
 from .finder import Finder
 

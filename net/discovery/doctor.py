@@ -9,7 +9,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..settings import ENGINE_SUFFIX, is_address, is_loopback, parse_router, settings
 from ..errors import Address, NetError
@@ -23,7 +23,6 @@ from ..link.tcp import TcpCarrier
 from ..peer import bind_hosts, route_address
 from ..process import process
 from ..tables import folded
-from ..tuples import NamedTuple
 from ..wire.session import OTHER_VERSION
 from .lan.beacon import make_seal
 from .lan.asker import NO_ROOM

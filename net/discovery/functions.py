@@ -8,14 +8,14 @@ from collections import deque
 from itertools import chain, zip_longest
 from math import inf
 from time import monotonic
-from typing import Any, Callable, Deque, Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import (Any, Callable, Deque, Dict, FrozenSet, Iterator, List, NamedTuple, Optional,
+                    Tuple)
 
 from ..errors import NetError
 from ..identity import PeerId, address_of, decode_text, functions_digest, make_tag
 from ..peer import DEFAULTS, function_names
 from ..process import Process, process
 from ..run.access import share_of
-from ..tuples import NamedTuple
 from . import Groups, doubt, peers, wait_for_peers
 from .listing import Peers
 

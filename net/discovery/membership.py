@@ -23,11 +23,10 @@ from bisect import bisect_left
 from functools import partial
 from itertools import count
 from random import Random
-from typing import Callable, Dict, Iterable, List, Optional, Protocol, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple
 
 from ..errors import Address
 from ..link.addresses import rank_of, zone_of
-from ..tuples import NamedTuple
 from .lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, BEAT, DOUBT, GOODBYE, HELLO,
                             LIST, MAX_DATAGRAM, MAX_FACTS, Message, NOBODY, NONCE_BYTES, REPLY,
                             SEAL_BYTES, SECURED, WATCHING, Entry, Question, Said, encode_list,

@@ -5,14 +5,13 @@ claims; its claims only serve to tell two addresses of one peer from two peers.
 """
 from __future__ import annotations
 
-from typing import Any, Dict, Hashable, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Hashable, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from ..link.addresses import is_link_local, socket_address
 from ..link.tcp import is_own_address
 from ..settings import is_loopback, settings
 from ..errors import Address
 from ..identity import PeerId, make_id, without_zone
-from ..tuples import NamedTuple
 from ..wire.legacy import BASE64, PLAIN
 from .answers import Answer
 

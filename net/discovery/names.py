@@ -9,9 +9,7 @@ import socket
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import Deque, Dict, Iterable, List, Tuple
-
-from ..tuples import NamedTuple
+from typing import Deque, Dict, Iterable, List, NamedTuple, Tuple
 
 # Names that are looked up at the same time. With a resolver that does not answer, each of these
 # threads stays for as long as the system waits for it, which is some ten seconds.

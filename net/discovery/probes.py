@@ -13,7 +13,7 @@ import socket
 import sys
 from collections import deque
 from time import monotonic, sleep
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, ProtocolError,
                       RemoteError)
@@ -30,7 +30,6 @@ from ..wire.session import Hello, caller_session, encode_preface
 from ..link import security
 from ..link.destination import destination
 from ..link.streams import NO_SIGNAL, reset_at_end
-from ..tuples import NamedTuple
 from .answers import Answer
 
 # Seconds for an address to accept, and from then on at least to answer. On a LAN both take a few

@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import math
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from ..errors import Address
 from ..link import security
 from ..log import SafeLog
 from ..process import process
 from ..settings import settings
-from ..tuples import NamedTuple
 from .answers import Answer
 from .finder import Finder, Quest
 from .probes import Candidate, Findings, Sweep, TICK, window

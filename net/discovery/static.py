@@ -5,13 +5,13 @@ import math
 import threading
 from random import randrange
 from time import monotonic
-from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Optional, Sequence, Set
+from typing import (TYPE_CHECKING, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence,
+                    Set)
 
 from ..errors import Address
 from ..peer import _Peer
 from ..run.loop import Loop, Timer
 from ..settings import is_address, is_loopback, parse_named, settings
-from ..tuples import NamedTuple
 from .answers import Answer
 from .finder import Listing, Search
 from .names import Names

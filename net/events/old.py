@@ -9,7 +9,7 @@ import re
 import threading
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..dispatch import INVALID_CONNECTION
 from ..errors import Address, NetError, PeerBusy, PeerUnreachable, ProtocolError, RemoteError
@@ -17,7 +17,6 @@ from ..identity import Flag, PeerId, tag_name
 from ..run.client import Client
 from ..run.loop import Loop
 from ..run.old_peers import OldPeer
-from ..tuples import NamedTuple
 from ..wire.deliveries import Events, Pair, values_of
 from ..wire.legacy import CONNECTIONS, INFO, SUBSCRIBE, marked, unmarked
 from .feeds import MAX_BYTES, MAX_EVENTS, Feed

@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from time import monotonic
-from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence, Set, Tuple
 
 from ..dispatch import MemoryBudget, NoRoom, Room
 from ..errors import Address, NetError, PeerLost, ProtocolError
@@ -15,7 +15,6 @@ from ..log import EVENTS, RateLimitedLog
 from ..run.channel import Channel, Receiver, dial
 from ..run.loop import Loop, Timer
 from ..settings import KIB, Settings
-from ..tuples import NamedTuple
 from ..wire.deliveries import (MAX_FAILURES, Entry, Pair, Subscribe, encode_failed,
                                encode_subscribe, encode_taken, encode_unsubscribe, read_events,
                                read_subscribed)

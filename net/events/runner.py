@@ -7,13 +7,12 @@ import functools
 import threading
 from collections import deque
 from time import monotonic, perf_counter
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from ..context import Caller, Context, enter
 from ..dispatch import Tally
 from ..errors import Address
 from ..settings import MIB
-from ..tuples import NamedTuple
 
 # Events and bytes that wait for the handlers. With more, no further ones are received, and then the
 # queues of the publishers fill.

@@ -3,10 +3,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
 
 from ..errors import ProtocolError
-from ..tuples import NamedTuple
 from ..wire.deliveries import Entry, Pair
 from ..wire.frames import MAX_NUMBER
 

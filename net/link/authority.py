@@ -4,10 +4,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import SettingError
-from ..tuples import NamedTuple
 
 #: The subject name of a certificate that is valid at any address.
 PEER_NAME = "peer.app-net"

@@ -4,10 +4,9 @@ from __future__ import annotations
 import errno
 import socket
 from time import monotonic, sleep
-from typing import List, Optional, Protocol, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..errors import Address, NoFreePort
-from ..tuples import NamedTuple
 
 # Seconds, 11 days. A socket refuses a timeout of more milliseconds than a C int holds; what waits
 # longer than this without a byte ends early.

@@ -5,11 +5,10 @@ import errno
 import os
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from ..identity import without_zone
 from ..settings import is_loopback
-from ..tuples import NamedTuple
 from . import netlink
 from .addresses import handle, is_link_local, rank_of, zone_name
 

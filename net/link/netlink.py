@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, NamedTuple, Tuple
 
-from ..tuples import NamedTuple
 from .addresses import handle, is_link_local, zone_name
 from .base import ClosedOnError
 

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 from time import monotonic
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..settings import settings
 from ..identity import without_zone
@@ -24,7 +24,6 @@ from ..wire.memo import Memo
 from ..wire.session import Session as FrameSession, caller_session
 from .authority import NO_TLS, NOT_NOW, OTHER_SECRET, Leaf, PEER_NAME, make_leaf
 from ..forking import forks
-from ..tuples import NamedTuple
 from .streams import Deadline, NO_SIGNAL, Stream, fill, gathered
 
 #: The first byte of a TLS hello, and of an alert.

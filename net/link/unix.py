@@ -6,10 +6,9 @@ import os
 import socket
 import stat
 import struct
-from typing import Any, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from ..errors import Address
-from ..tuples import NamedTuple
 from .base import ClosedOnError, Deadline, Endpoint, Listener, connect_patiently
 
 # struct ucred of Linux.

@@ -20,13 +20,12 @@ from collections import deque
 from functools import partial
 from struct import Struct
 from time import monotonic
-from typing import (Any, Callable, Deque, Dict, List, Mapping, Optional, Protocol, Sequence, Set,
-                    Tuple)
+from typing import (Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Protocol,
+                    Sequence, Set, Tuple)
 
 from ..errors import SettingError
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import ENGINE_SUFFIX as SUFFIX
-from ..tuples import NamedTuple
 from .authority import NO_TLS
 from .base import ClosedOnError, Deadline, Endpoint, Listener
 from .memory import FIRST_FREE_PORT, QueueListener

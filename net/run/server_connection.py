@@ -5,7 +5,7 @@ import logging
 import socket
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, NamedTuple, Optional, Tuple
 
 from ..context import Caller, Context, enter
 from ..dispatch import Came, Dispatch, Running, Tally
@@ -16,7 +16,6 @@ from ..link.destination import check_destination
 from ..link.streams import DONT_WAIT, NO_SIGNAL, Stream
 from ..log import CONNECTIONS, RateLimitedLog
 from ..settings import settings
-from ..tuples import NamedTuple
 from ..wire.frames import (CALL, CHUNK, LENT_OPEN, PING, RESULT, SERVER_OPEN, STREAMED_OPEN,
                            SUBSCRIBE, TAKEN, Buffer, EndOfStream, Frame, NotAFrame)
 from ..wire.frames import pack as pack_frame

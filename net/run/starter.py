@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import threading
 from queue import Empty, SimpleQueue
-from typing import Callable, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
-from ..tuples import NamedTuple
 from .turns import Turns
 
 # Seconds after its last work for which the thread that starts others stays.

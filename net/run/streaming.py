@@ -9,14 +9,13 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Generator
-from typing import Any, Callable, Deque, List, NoReturn, Optional, Union
+from typing import Any, Callable, Deque, List, NamedTuple, NoReturn, Optional, Union
 
 from ..context import Context, Overdue
 from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerLost,
                       ProtocolError, RemoteError)
 from ..link.base import Deadline
 from ..link.streams import Stream, Timed
-from ..tuples import NamedTuple
 from ..wire.frames import ANSWER, ASK, END, FAILURE, ITEM, TAKEN, Buffer, EndOfStream, Frame
 from ..wire.limits import Limits
 from ..wire.messages import (decode_count, decode_end, decode_items, decode_reply, encode_items,

@@ -5,10 +5,9 @@ import json
 import math
 import re
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ..errors import ValueNotSupported
-from ..tuples import NamedTuple
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
 from .memory import size_of_parts
 

@@ -13,9 +13,8 @@ import datetime
 import itertools
 import operator
 from string import ascii_letters
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..tuples import NamedTuple
 from . import registered
 from .checks import Malformed, a_list, a_text
 from .memory import size_of, weigh_columns, weigh_group

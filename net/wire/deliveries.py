@@ -6,10 +6,10 @@ by side, four values each, in a JSON array.
 """
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 from ..errors import Address, MessageTooLarge, ProtocolError
-from ..tuples import NamedTuple
 from .frames import EVENT, FAILED, RESULT, SUBSCRIBE, TAKEN, UNSUBSCRIBE, Buffer, Frame
 from .frames import pack as pack_frame
 from .limits import Limits

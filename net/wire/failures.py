@@ -13,11 +13,10 @@ from __future__ import annotations
 import functools
 import traceback
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..errors import RemoteError
 from ..identity import address_of, place_text, printable, printable_block
-from ..tuples import NamedTuple
 from .checks import Malformed, a_list, a_text, a_whole, an_object, is_of_the_data
 from .limits import Limits
 from .matching import (GROUP, REMOTE_ERROR, Name, args_of, cause_of, constructor_of,

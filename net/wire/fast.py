@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from math import isfinite
-from typing import Any, Callable, Collection, Iterable, List, Optional, Set, Type
+from typing import Any, Callable, Collection, Iterable, List, NamedTuple, Optional, Set, Type
 
-from ..tuples import NamedTuple
 from .memo import Memo
 
 # Values, and bytes of text, from which on it is worth its import, 20 ms once.

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import Any, FrozenSet, List, Optional, Sequence, Tuple, Union
+from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import MessageTooLarge, ProtocolError
-from ..tuples import NamedTuple
 from .limits import Limits
 from .memo import Memo
 

@@ -12,11 +12,10 @@ import os
 import re
 import sys
 from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable,
-                    Optional, Set, Tuple, Union)
+                    NamedTuple, Optional, Set, Tuple, Union)
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, make_id, without_zone
-from ..tuples import NamedTuple
 from . import arrays, columns, libraries, registered, zones
 from .checks import Malformed, a_list, a_text, a_whole, an_object, are_wholes, wholes
 from .memo import Memo

@@ -18,11 +18,10 @@ import binascii
 import builtins
 import json
 import re
-from typing import Any, Dict, Iterable, List, Optional, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Union
 
 from ..errors import MessageTooLarge, NetError, ProtocolError, RemoteError, ValueNotSupported
 from ..identity import Flag, PeerId, decode_text, encode_text, make_id, make_tag, printable
-from ..tuples import NamedTuple
 from .failures import rebuild
 from .frames import NotAFrame
 from .limits import Limits

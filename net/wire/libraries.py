@@ -14,10 +14,9 @@ import math
 import re
 import struct
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from ..errors import ValueNotSupported
-from ..tuples import NamedTuple
 from . import zones
 from .checks import (Lacking, Malformed, a_list, a_text, a_whole, an_object, is_raised_in, wholes)
 from .pieces import brackets_of, levels_of

@@ -1,8 +1,7 @@
 """How much one message may hold."""
 from __future__ import annotations
 
-from ..tuples import NamedTuple
-
+from typing import NamedTuple
 
 MIB = 2 ** 20
 

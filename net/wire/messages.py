@@ -6,12 +6,11 @@ value of it.
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import (Address, NetError, ProtocolError, ValueNotSupported, from_refusal,
                       to_refusal)
 from ..identity import Flag, address_of, printable
-from ..tuples import NamedTuple
 from .checks import a_text, an_object, is_of_the_data
 from .failures import describe, rebuild, throw
 from .frames import (ANSWER, ASK, CALL, CHUNK, END, FAILURE, FLAG, HEADER, ITEM, RESULT, TAKEN,

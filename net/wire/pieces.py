@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import Any, Callable, Dict, Iterable, Iterator, List
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple
 
-from ..tuples import NamedTuple
 from .checks import Malformed
 
 # Bytes that are parsed in one step: some milliseconds.

@@ -13,11 +13,10 @@ import itertools
 import operator
 import sys
 import types
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import ValueNotSupported
 from ..identity import MAIN, printable, program_of, public_module
-from ..tuples import NamedTuple
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object
 from .memo import Memo
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import Address, ProtocolError
-from ..tuples import NamedTuple
 from .frames import (CALLER_GREETING, CALLER_OPEN, FAILURE, HELLO, KNOWN, SERVER_OPEN, Buffer,
                      Frame, FrameParser, NotAFrame, pack)
 from .limits import Limits

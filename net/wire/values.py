@@ -17,12 +17,11 @@ from functools import partial
 from itertools import accumulate, chain
 from json import encoder as json_encoder
 from json import scanner as json_scanner
-from typing import (Any, Callable, Collection, Dict, Iterable, Iterator, List, Optional, Sequence,
-                    Set, Tuple)
+from typing import (Any, Callable, Collection, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Set, Tuple)
 
 from ..errors import MessageTooLarge, ProtocolError, ValueNotSupported
 from ..identity import printable
-from ..tuples import NamedTuple
 from . import columns, fast, pieces
 from .arrays import Types
 from .checks import Lacking, Malformed, is_of_the_data

@@ -20,7 +20,6 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 # From the ground up: a module imports from the floors below its own, and from its own.
 FLOORS = [
-    "tuples",
     "errors",
     "clock",
     "interrupts",

@@ -10,13 +10,12 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import nullcontext
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from ...errors import Address
 from ...link.base import ClosedOnError
 from ...link.interfaces import Interface
 from ...settings import is_loopback
-from ...tuples import NamedTuple
 from ..membership import Heard
 from .datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, MAX_DATAGRAM, MAX_FACTS, NOBODY,
                         SEAL_BYTES, SECURED, Message, Question, Seal, decode, digest, encode,

@@ -15,12 +15,11 @@ import math
 import os
 import socket
 import struct
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from ...errors import Address
 from ...identity import without_zone
 from ...link.addresses import is_link_local
-from ...tuples import NamedTuple
 
 MAGIC = b"\xabnet"
 VERSION = 2

@@ -6,11 +6,10 @@ from __future__ import annotations
 import os
 import socket
 from time import monotonic, sleep
-from typing import Dict, Iterable, List, Optional, Set
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set
 
 from ...errors import Address
 from ...link.addresses import socket_address
-from ...tuples import NamedTuple
 from .datagrams import (ANSWER, ASK, ASK_BYTES, Message, NONCE_BYTES, Seal, decode, encode,
                         encode_question)
 from .sockets import opened, received, send

@@ -15,11 +15,10 @@ import sys
 import threading
 import time
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, NamedTuple, Tuple
 
 from ...link import netlink
 from ...link.addresses import is_link_local
-from ...tuples import NamedTuple
 
 if TYPE_CHECKING:
     import subprocess

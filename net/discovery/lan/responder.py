@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ...errors import Address
 from ...settings import is_loopback
-from ...tuples import NamedTuple
 from .datagrams import (ANSWER, ANSWER_BYTES, BEAT, Message, NONCE_BYTES, SEALED, SEAL_BYTES,
                         SECURED, SUM, Question, Seal, digest, encode, encode_said, read_question)
 
