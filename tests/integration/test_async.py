@@ -72,7 +72,8 @@ def test_a_thousand_at_once_share_a_bounded_number_of_connections(forms_process)
     assert run(all_of_them) == list(range(1000))
     seconds = time.monotonic() - started
     print(f"{seconds:.2f} s for 1,000 of 0.1 s")
-    assert seconds < patience(6)
+    # One after the other they would take 100 s.
+    assert seconds < patience(30)
     process.execute("print(net.Peer().server.connections)")
     assert int(process.read_line()) <= net.MAX_CALLS
 
