@@ -12,23 +12,34 @@ SIZE = 6
 # One block holds a range and its guard. The blocks lie below the ports that systems hand
 # out themselves (Linux: from 32768) and above the documented default, 3010 to 3015.
 _BLOCK = 8
-_STARTS = range(20000, 32000, _BLOCK)
+# A section holds the blocks of one process that runs tests.
+_SECTION = 400 * _BLOCK
+_SECTIONS = range(12800, 32000, _SECTION)
 
-# Neighbouring tests get neighbouring blocks; two processes start at different places.
-_order = itertools.count(random.SystemRandom().randrange(len(_STARTS)))
+
+def _claim() -> tuple[range, Optional[socket.socket]]:
+    """The blocks of a section that no other process has, and what keeps them from others: the
+    section's first port, bound as long as this process lives. None if all are taken."""
+    sections = random.SystemRandom().sample(_SECTIONS, len(_SECTIONS))
+    keeper = None
+    for start in sections:
+        keeper = _bound(socket.SOCK_STREAM, start)
+        if keeper is not None:
+            break
+    return range(start + _BLOCK, start + _SECTION, _BLOCK), keeper
 
 
 class PortRange:
     """Six free consecutive ports that nobody else's test is given before close()."""
 
     def __init__(self) -> None:
-        for _attempt in _STARTS:
+        for _attempt in _starts:
             self.ports = _next_ports()
             guard = _guard(self.ports)
             if guard is not None:
                 self._guard = guard
                 return
-        raise RuntimeError("no free range of ports between 20000 and 32000")
+        raise RuntimeError(f"no free range of ports from {_starts.start} to {_starts.stop}")
 
     def close(self) -> None:
         """Give the range back."""
@@ -43,7 +54,7 @@ def lone_port() -> int:
 
 
 def _next_ports() -> range:
-    start = _STARTS[next(_order) % len(_STARTS)]
+    start = _starts[next(_order) % len(_starts)]
     return range(start, start + SIZE)
 
 
@@ -82,3 +93,8 @@ def _bound(kind: int, port: int) -> Optional[socket.socket]:
         sock.close()
         return None
     return sock
+
+
+# Now, so that no test has it as a socket of its own. The next range is one that was free longest.
+_starts, _keeper = _claim()
+_order = itertools.count()
