@@ -18,6 +18,8 @@ if importlib.util.find_spec("zenoh") is None:
     pytest.skip("eclipse-zenoh is not installed", allow_module_level=True)
 pytest.importorskip("cryptography", reason="a secret needs it")
 
+# What is ours in it, tests/unit/link/test_zenoh.py tries on every interpreter; this takes a minute.
+pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[2]
 # Waits until a search says so.
@@ -261,7 +263,6 @@ def test_a_peer_of_the_lan_is_reached_directly_and_by_the_router_when_that_fails
     assert says(process, "double.start(4, peer=peer).result()") == "8"
 
 
-@pytest.mark.once  # as the other benchmarks
 def test_a_benchmark_compares_it_with_zenoh():
     command = [sys.executable, "-m", "benchmarks.engine", "--peers", "2", "--calls", "10",
                "--rounds", "1"]
