@@ -116,8 +116,7 @@ def put_together_array(types: Types, described: Any, shape: Any, order: Any, dat
     """
     if order not in ("C", "F"):
         raise Malformed("neither row nor column first")
-    if wholes(shape, 0, MAX_DIMENSIONS) and min(shape) < 0:
-        raise Malformed("a size below zero")
+    _check_shape(shape)
     numpy = types.numpy or types.need()
     dtype, is_checked, _ = types.find(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):

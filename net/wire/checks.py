@@ -57,11 +57,6 @@ def a_whole(content: Any) -> int:
     return content
 
 
-def are_wholes(content: Any, count: int) -> bool:
-    """Whether this is a list of so many whole numbers."""
-    return type(content) is list and len(content) == count and _WHOLE.issuperset(map(type, content))
-
-
 def wholes(content: Any, least: int = 0, most: Optional[int] = None) -> List[int]:
     """A list of ``least`` to ``most`` whole numbers."""
     numbers = a_list(content, least, most)

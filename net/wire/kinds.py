@@ -11,13 +11,13 @@ import itertools
 import os
 import re
 import sys
-from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, FrozenSet, Iterable,
+from typing import (TYPE_CHECKING, Any, Callable, Counter, Deque, Dict, Iterable,
                     NamedTuple, Optional, Set, Tuple, Union)
 
 from ..errors import InvalidPeer, ValueNotSupported
 from ..identity import PeerId, make_id, without_zone
 from . import arrays, columns, libraries, registered, zones
-from .checks import Malformed, a_list, a_text, a_whole, an_object, are_wholes, wholes
+from .checks import Malformed, a_list, a_text, a_whole, an_object, wholes
 from .memo import Memo
 
 if TYPE_CHECKING:
@@ -47,28 +47,9 @@ class Kind(NamedTuple):
 
 def _pairs(restorer: Any, content: Any) -> Iterable[Tuple[Any, Any]]:
     """Key and value by turns, as :func:`zip` gives them."""
-    if type(content) is not list or len(content) % 2:
+    if len(a_list(content)) % 2:
         raise Malformed("not pairs")
-    keys = content[::2]
-    return zip(restorer.keys(keys) if len(keys) > 1 else keys, content[1::2])
-
-
-def _put_tuple(restorer: Any, content: Any) -> Tuple[Any, ...]:
-    if type(content) is not list:
-        raise Malformed("not a list")
-    return tuple(content)
-
-
-def _put_set(restorer: Any, content: Any) -> Set[Any]:
-    if type(content) is not list:
-        raise Malformed("not a list")
-    return set(restorer.keys(content) if len(content) > 1 else content)
-
-
-def _put_frozenset(restorer: Any, content: Any) -> FrozenSet[Any]:
-    if type(content) is not list:
-        raise Malformed("not a list")
-    return frozenset(restorer.keys(content) if len(content) > 1 else content)
+    return zip(restorer.keys(content[::2]), content[1::2])
 
 
 def _memoryview(packer: Any, value: memoryview, depth: int) -> Any:
@@ -111,9 +92,7 @@ def _put_datetime(restorer: Any, content: Any) -> datetime.datetime:
 
 def _put_date(restorer: Any, content: Any) -> datetime.date:
     # Checked, because bytes would be taken for the state of a pickled one.
-    if not are_wholes(content, 3):
-        raise Malformed("not three whole numbers")
-    return datetime.date(*content)
+    return datetime.date(*wholes(content, 3, 3))
 
 
 def _take_time(packer: Any, value: datetime.time, depth: int) -> Any:
@@ -128,9 +107,7 @@ def _put_time(restorer: Any, content: Any) -> datetime.time:
 
 
 def _put_timedelta(restorer: Any, content: Any) -> datetime.timedelta:
-    if not are_wholes(content, 3):
-        raise Malformed("not three whole numbers")
-    return datetime.timedelta(*content)
+    return datetime.timedelta(*wholes(content, 3, 3))
 
 
 def _take_timezone(packer: Any, value: datetime.timezone, depth: int) -> Any:
@@ -156,9 +133,7 @@ def _take_range(packer: Any, value: range, depth: int) -> Any:
 
 
 def _put_range(restorer: Any, content: Any) -> range:
-    if not are_wholes(content, 3):
-        raise Malformed("not three whole numbers")
-    start, stop, step = content
+    start, stop, step = wholes(content, 3, 3)
     restorer.division(stop - start, step)
     return range(start, stop, step)
 
@@ -220,9 +195,9 @@ def _take_fraction(packer: Any, value: fractions.Fraction, depth: int) -> Any:
 def _put_fraction(restorer: Any, content: Any) -> fractions.Fraction:
     import fractions
 
-    if not are_wholes(content, 2) or content[1] < 1:
+    numerator, denominator = wholes(content, 2, 2)
+    if denominator < 1:
         raise Malformed("not a fraction")
-    numerator, denominator = content
     restorer.division(numerator, denominator)
     restorer.fraction(numerator, denominator)
     return fractions.Fraction(numerator, denominator)
@@ -259,11 +234,11 @@ def _put_peer(restorer: Any, content: Any) -> PeerId:
 
 KINDS: Tuple[Kind, ...] = (
     Kind(tuple, "!tuple", lambda packer, value, depth: packer.series(value, depth),
-         _put_tuple),
+         lambda restorer, content: tuple(a_list(content))),
     Kind(set, "!set", lambda packer, value, depth: packer.series(list(value), depth),
-         _put_set),
+         lambda restorer, content: set(restorer.keys(a_list(content)))),
     Kind(frozenset, "!frozenset", lambda packer, value, depth: packer.series(list(value), depth),
-         _put_frozenset),
+         lambda restorer, content: frozenset(restorer.keys(a_list(content)))),
     Kind(collections.deque, "!deque",
          lambda packer, value, depth: [value.maxlen, *packer.items(list(value), depth)],
          _put_deque),
