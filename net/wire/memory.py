@@ -316,10 +316,6 @@ _OF_WINDOWS = 100
 _DATE, _DELTA = size_of(datetime.date(1, 1, 1)), size_of(datetime.timedelta())
 
 
-def _weigh_container(value: Any, content: Any) -> int:
-    return size_of(value)
-
-
 def _weigh_shared(value: Any, content: Any) -> int:
     """Of a container that there is once where it is empty."""
     return size_of(value) if value else 0
@@ -364,10 +360,9 @@ def _weigh_registered(value: Any, content: Any) -> int:
 
 #: Bytes that a tagged object takes, less those of texts and numbers that it was made of, by its
 #: name: a function of the value, and of its content as it came, with everything inside already put
-#: together.
+#: together. See :func:`weight_of` for others.
 WEIGHTS: Dict[str, Callable[[Any, Any], int]] = {
     "!tuple": _weigh_shared, "!frozenset": _weigh_shared,
-    **dict.fromkeys(("!set", "!deque", "!ordered", "!counter", "!dict"), _weigh_container),
     "!bytes": _weigh_data, "!str": _weigh_data,
     "!bytearray": lambda value, content: size_of(value) - _size_of_data(content),
     "!value": _weigh_registered,
@@ -394,6 +389,11 @@ WEIGHTS: Dict[str, Callable[[Any, Any], int]] = {
         size_of(value) + _MEMORYVIEW + value.nbytes - _size_of_data(content),
     "!lent": lambda value, content: size_of(value) + _LENT,
 }
+
+
+def weight_of(name: str) -> Callable[[Any, Any], int]:
+    """What weighs a tagged object: its own size, if nothing else is known of it."""
+    return WEIGHTS.get(name, lambda value, content: size_of(value))
 
 
 def weigh_group(form: str, one: Any, columns: Sequence[List[Any]]) -> int:

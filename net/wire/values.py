@@ -29,7 +29,7 @@ from .frames import Buffer, MAX_BUFFERS
 from .garbage import collection
 from .kinds import PUT_TOGETHER, TAKE_APART, look_inside, take_apart_rare
 from .limits import Limits
-from .memory import (WEIGHTS, KEEPS_FRACTIONS, estimate, estimate_piece, size_of, size_of_reading)
+from .memory import (KEEPS_FRACTIONS, estimate, estimate_piece, size_of, size_of_reading, weight_of)
 from .registered import Combinations
 from .stacks import levels_here
 
@@ -824,7 +824,7 @@ def _text_of(problem: Exception) -> str:
 
 
 #: Name of a tagged object -> what makes a value of its content, and what weighs that.
-_KINDS = {name: (put_together, WEIGHTS[name]) for name, put_together in PUT_TOGETHER.items()}
+_KINDS = {name: (put_together, weight_of(name)) for name, put_together in PUT_TOGETHER.items()}
 
 
 class _Restorer:
