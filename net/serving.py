@@ -7,11 +7,10 @@ from typing import Any, Callable, Dict, List, Optional
 
 from .executors import MainThread
 from .peer import Peer
-from .process import process
 from .settings import settings
 
 #: Give it as ``executor=``: functions run in the main thread, by :func:`serve` or ``run_pending``.
-main_thread = process.once(lambda _process: MainThread())
+main_thread = MainThread()
 
 # Seconds between checks of the clock. Signals interrupt the wait on POSIX, not on Windows.
 LOOK = 0.5
