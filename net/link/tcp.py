@@ -78,8 +78,7 @@ class TcpCarrier:
             sock.bind(place)
             sock.listen(backlog)
             sock.setblocking(False)
-            listener = TcpListener(sock)
-        return listener
+            return TcpListener(sock)
 
 
 class TcpListener:

@@ -51,8 +51,7 @@ class UnixCarrier:
             sock.bind(_place(endpoint))
             sock.listen(backlog)
             sock.setblocking(False)
-            listener = UnixListener(sock, endpoint)
-        return listener
+            return UnixListener(sock, endpoint)
 
     def _remove_stale(self, endpoint: Endpoint) -> None:
         """Remove the file of a process that ended without doing so, so that it can be bound again.

@@ -17,8 +17,8 @@ MAX_RESERVED = 64
 IDLE_GRACE = 1.0
 # Idle ones of a source that are found in one look at all of them.
 AT_ONCE = 32
-# Times its age that a connection without a valid preface counts: a flood of
-# prefaces must not push out clients that have only just connected.
+# Times its age that a connection without a valid preface counts: a flood of prefaces must not push
+# out clients that have only just connected.
 UNGREETED = 4
 
 

@@ -131,6 +131,7 @@ def _is_near(address: Address) -> bool:
 def read_facts(heard: Heard) -> Optional[Answer]:
     """What a datagram says, as an answer; None if TCP has to tell."""
     try:
+        # As text: of bytes, json would look for other encodings each time.
         facts: Dict[str, Any] = json.loads(str(heard.facts or b"", "utf-8"))
     except (ValueError, RecursionError):
         return None

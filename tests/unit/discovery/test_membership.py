@@ -14,6 +14,9 @@ from net.discovery.membership import MAX_CHECKS, Heard, Member, RoundTrips, Time
 from each import each
 from simulated_lan import Network, Node, know_each_other, lan, wrong
 
+#: For large or long simulations: arithmetic, the same on each interpreter.
+LARGE = pytest.mark.once
+
 
 def settled(count: int, seconds: float = 8.0, seed: int = 1, **options) -> List[Node]:
     """So many watchers that know each other, after a while."""
@@ -39,7 +42,7 @@ def left(nodes):
 
 # ----------------------------------------------------------------------------- nothing happens
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @each("count, limit", [(2, 200), (10, 700), (40, 2700), (100, 3000)])
 def test_watching_costs_little_however_many_watch(count, limit):
     nodes = settled(count, 4.0)
@@ -85,7 +88,7 @@ def test_one_watcher_among_many_that_do_not_watch_sees_all_of_them():
     assert nodes[7].address not in watcher.listed and len(left([watcher])) == 1
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @pytest.mark.parametrize("loss, jitter", [(0.05, 0.0), (0.05, 0.1), (0.2, 0.0)])
 def test_on_a_bad_network_no_living_peer_is_reported_as_gone(loss, jitter):
     nodes = settled(15, 40, loss=loss, jitter=jitter, twice=0.1)
@@ -134,7 +137,7 @@ def test_those_of_another_secret_are_not_listed():
 
 # ----------------------------------------------------------------------------- peers go
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @each("count", [2, 3, 10, 50])
 def test_a_killed_peer_is_noticed_by_all_within_three_seconds(count):
     for seed in range(1 if count == 50 else 3):
@@ -200,7 +203,7 @@ def test_a_goodbye_is_noticed_at_once():
     assert not wrong(nodes)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 def test_a_host_that_vanishes_is_noticed_by_all(loss):
     nodes = settled(30, loss=loss)
@@ -280,7 +283,7 @@ def heard_of(node):
     return Heard(node.address, node.instance, WATCHING, b"{}", 0.001)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 def test_many_that_start_at_once_know_each_other_within_a_second():
     network = Network(3)
     nodes: List[Node] = []
@@ -333,7 +336,7 @@ def test_a_peer_that_was_started_anew_at_its_address_is_another_one():
     assert all(one.listed[address] == again.instance for one in living if one is not again)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @pytest.mark.parametrize("seconds", [5, 30])
 def test_a_host_that_was_cut_off_is_back_within_three_seconds(seconds):
     nodes = settled(20)
@@ -346,7 +349,7 @@ def test_a_host_that_was_cut_off_is_back_within_three_seconds(seconds):
     assert not wrong(nodes)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 def test_two_halves_that_were_cut_off_from_each_other_find_together():
     nodes = settled(16)
     network = nodes[0].network
@@ -359,7 +362,7 @@ def test_two_halves_that_were_cut_off_from_each_other_find_together():
     assert not wrong(nodes)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @pytest.mark.parametrize("loss", [0.0, 0.05])
 def test_under_churn_all_lists_are_right_after_three_seconds(loss):
     errors = pairs = 0
@@ -538,7 +541,7 @@ def test_a_recorded_list_is_answered_now_and_then_only(stranger, heard):
     assert len(sent_back) <= 6
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 @pytest.mark.timeout(90)
 def test_a_sender_that_forges_a_thousand_addresses_has_the_share_of_a_few(stranger):
     network, node = stranger.network, stranger.nodes[0]
@@ -577,7 +580,7 @@ def test_a_watcher_that_does_not_do_what_it_says_hides_nothing_for_long():
     assert network.run_until(lambda: not listing(victim, without(nodes, hostile)), 41.0)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 def test_neighbours_on_the_ring_that_keep_silent_together_hide_nothing_for_ever():
     nodes = settled(12)
     network = nodes[0].network
@@ -689,7 +692,7 @@ def test_nobody_is_told_of_doubts_about_a_peer_that_is_only_busy():
     assert not wrong(nodes)
 
 
-@pytest.mark.once  # large or long: arithmetic, the same on each
+@LARGE
 def test_those_who_come_together_move_what_is_watched_once():
     nodes = settled(40, 4.0)
     network, node = nodes[0].network, nodes[0]
