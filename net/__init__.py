@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .settings import Secret
     from .statistics import stats
 
-    # Of each setting, as many forms are taken as the environment has, and more.
+    # Each setting takes the forms that its variable takes, and more.
     _Values = TypedDict("_Values", {
         "thread_limit": Any, "port_start": Any, "port_range": Any, "group": Any, "is_hub": Any,
         "host": Any, "launch": Any, "timeout": Any, "name": Any, "facts": Any, "peers": Any,

@@ -1,5 +1,5 @@
-"""The running call: which peer made it, how much time it has, and whether its caller still
-waits."""
+"""The running call: which peer made it, how much time it has, and whether its caller is still
+waiting."""
 from __future__ import annotations
 
 import threading
@@ -13,11 +13,12 @@ from .errors import Address, CallTimeout
 class Caller(NamedTuple):
     """The peer that made the running call.
 
-    :ivar address: ``(host, port)`` that the call came from; not where that peer serves.
+    :ivar address: ``(host, port)`` that the call came from; not where that peer serves. None where
+        it came from a process of this host over a Unix socket.
     :ivar group: the group that the caller claims, or, under certificates, that of its certificate;
         None for no group.
-    :ivar instance: the random id of the calling process, as it says of itself and as ``net.info``
-        gives it; None if it does not say, and for the publisher of an event.
+    :ivar instance: the random id that the calling process gives of itself, the same as in its
+        ``net.info``; None if it gives none, and for the publisher of an event.
     """
 
     address: Optional[Address]
@@ -26,7 +27,7 @@ class Caller(NamedTuple):
 
 
 class Overdue(CallTimeout):
-    """The time of a call is over, as this side finds: no function has raised it."""
+    """The time of a call is over, as this side has noticed: it was not raised by a function."""
 
 
 class Context:
@@ -40,10 +41,12 @@ class Context:
     :ivar cancelled: whether the caller has given it up.
     :ivar borrow: makes the stand-in for an argument that the caller lends; None where lending is
         impossible.
-    :ivar send_at_once: sends a reply from another thread than the one that serves it, if it is
-        small and nothing has to be waited for; whether it did. None where that is impossible.
-    :ivar keeper: gives what lets the loop of a coroutine keep the connection once it has answered
-        it, as :class:`~.executors.Run` asks; None where that is impossible.
+    :ivar send_at_once: sends a reply from a thread other than the one that serves the call, if the
+        reply is small and can leave without waiting; returns whether it did. None where that is
+        impossible.
+    :ivar keeper: gives a function that lets the loop of a coroutine keep the connection after it
+        has answered the call: the ``keep`` of :class:`~.executors.Run`. None where that is
+        impossible.
     """
 
     def __init__(self, caller: Caller, server: object = None) -> None:
@@ -60,14 +63,15 @@ class Context:
         self._endings: List[Callable[[], object]] = []
 
     def of_one_call(self) -> Context:
-        """One for the call that runs now, where its function may outlast it: this one is the
-        next call's then. Cancelling this one does not cancel it."""
+        """A context for the running call alone, whose function may outlast it: this one goes on
+        to the next call of the connection. Cancelling this one does not cancel the new one."""
         one = Context(self.caller, self.server)
         one.dialect, one.seconds, one.deadline = self.dialect, self.seconds, self.deadline
         return one
 
     def cancel(self) -> None:
-        """The caller has given it up: end whatever it waits for. Any thread may call."""
+        """Mark the call as given up by its caller, and end whatever it waits for. Any thread may
+        call."""
         with self._lock:
             if self.cancelled:
                 return
@@ -77,7 +81,8 @@ class Context:
             end()
 
     def add_ending(self, end: Callable[[], object]) -> None:
-        """Have a function called, from any thread, when the call is cancelled; at once if it is."""
+        """Have a function called, from any thread, when the call is cancelled; at once if it
+        already was."""
         with self._lock:
             if not self.cancelled:
                 self._endings.append(end)
@@ -85,13 +90,13 @@ class Context:
         end()
 
     def remove_ending(self, end: Callable[[], object]) -> None:
-        """Withdraw such a function. Nothing happens if it was called meanwhile."""
+        """Undo :meth:`add_ending`; does nothing if the function was called meanwhile."""
         with self._lock:
             if end in self._endings:
                 self._endings.remove(end)
 
     def remaining(self) -> Optional[float]:
-        """Seconds until the deadline, 0 when it has passed, None for no limit."""
+        """Seconds until the deadline; 0 once it has passed, None for no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
 
     def is_over(self) -> bool:
@@ -110,16 +115,16 @@ enter: Callable[[Optional[Context]], object] = _current.set
 def caller() -> Optional[Caller]:
     """The peer that made the running call; None if it was made in this process.
 
-    Right in a served function, coroutine or generator, and in the handler of an event, where it is
-    the publisher. A thread that such a function starts belongs to no call.
+    It is known in a served function, coroutine or generator, and in the handler of an event, where
+    it is the publisher. A thread that such a function starts belongs to no call.
     """
     context = _current.get()
     return None if context is None else context.caller
 
 
 def remaining() -> Optional[float]:
-    """Seconds that the caller will still wait for the running call; None if it has no limit, or was
-    made in this process; 0.0 when its time is over."""
+    """Seconds that the caller will still wait for the running call: None if there is no limit or
+    the call was made in this process, 0.0 once its time is over."""
     context = _current.get()
     return None if context is None else context.remaining()
 

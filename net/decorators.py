@@ -46,7 +46,7 @@ E = TypeVar("E")
 
 
 class _Here:
-    """Where a function runs that is called without ``peer``."""
+    """This process: where a function runs that is called without ``peer``."""
 
     def __repr__(self) -> str:
         return "here"
@@ -56,8 +56,8 @@ HERE: Any = _Here()
 
 
 def _copy_names(function: Any, copy: Any) -> None:
-    """What ``functools.wraps`` does. From Python 3.14 on, that leaves annotations to be found out
-    when they are asked for, where an object has those of its class."""
+    """What ``functools.wraps`` does, and annotations. From Python 3.14 on it leaves these to be
+    evaluated when they are asked for, and an object that is asked gives those of its class."""
     functools.update_wrapper(copy, function)
     if sys.version_info >= (3, 14) and hasattr(function, "__annotate__"):
         try:
@@ -77,7 +77,8 @@ class _Signature(Generic[F_co]):
 
 class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
     """What :func:`connect` makes of a function: called without ``peer`` it runs here, with ``peer``
-    on that peer. It has the function's name, signature and attributes, and can be pickled as it.
+    on that peer. It has the function's name, signature and attributes, and is pickled by its name
+    as functions are.
 
     :ivar tag: base64 tag under which peers know it.
     """
@@ -90,7 +91,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
     __name__: str
     __qualname__: str
     __wrapped__: Callable[P, R_co]
-    # The same once more: a slot is read faster than a dict that the function's names are in.
+    # The function once more: a slot is read faster than the dict that holds ``__wrapped__``.
     __slots__ = ("_function",)
 
     def __init__(self, function: Callable[P, R_co], tag: bytes, repeatable: bool = False) -> None:
@@ -152,10 +153,11 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
         return result if type(result) is not Flag else handle_flag(result, self.tag, None)
 
     def start(self, /, *args: Any, peer: Any = HERE, **kwargs: Any) -> Call:
-        """Start it and return at once, here (in a thread) or on a peer (without one).
+        """Start the function here (in a thread) or on a peer (without one), and return at once.
 
         :returns: a :class:`net.Call`, a future that can also be awaited and cancelled.
         :raises InvalidPeer: not a peer id or an address.
+        :raises PeerBusy: no thread can be started.
         """
         return _start(self, peer, args, kwargs, None)
 
@@ -164,7 +166,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
             text = str(error)
             if name in kwargs and isinstance(error, RemoteError) \
                     and f"unexpected keyword argument '{name}'" in text:
-                # Past what a class of the application makes of args.
+                # Directly, since a class of the application may have an ``args`` of its own.
                 BaseException.args.__set__(error, (  # type: ignore[attr-defined]
                     f"{text}; a time limit for the call is given by {self.__name__}.on("
                     f"{peer!r}, timeout={kwargs[name]!r})(...)",))
@@ -193,7 +195,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
 
     if not TYPE_CHECKING:  # it would hide the signatures of class members
         def __get__(self, instance: Any, owner: Any = None) -> Any:
-            # As a function is.
+            # It becomes a method as a function does.
             return self if instance is None else types.MethodType(self, instance)
 
     def __reduce__(self) -> Any:
@@ -206,7 +208,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
 
 
 class _OnPeer:
-    """A connected function that runs on a certain peer."""
+    """A connected function that is bound to a peer."""
 
     def __init__(self, connected: Any, peer: PeerArgument, timeout: Optional[float]) -> None:
         _copy_names(connected.__wrapped__, self)
@@ -238,7 +240,7 @@ def _start(connected: Any, peer: Any, args: Any, kwargs: Any, timeout: Optional[
 
 
 def way_to(stub: Optional[Callable[..., Any]]) -> Way:
-    """How a function of another peer is called; ``stub`` tells its kind, if there is one."""
+    """How to call a function that only other peers have; ``stub``, if given, shows its kind."""
     return way_of(process, stub, handle_flag)
 
 
@@ -268,17 +270,17 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
 
     :param tag: text that names the function between code bases; by default its module and name. If
         two functions have one tag, the later one counts, with a warning.
-    :param groups: only peers of these groups may call it; others get an AuthenticationError. It
-        keeps no attacker out by itself: in open mode a caller claims its group, and may lie.
+    :param groups: only peers of these groups may call it; others get an AuthenticationError. By
+        itself this keeps no attacker out: in open mode a caller claims its group, and may lie.
     :param executor: where it runs when a peer calls it: a :class:`concurrent.futures.Executor`, an
-        asyncio loop, or :data:`net.main_thread`. By default in the thread of the caller's
-        connection, coroutines on a loop that net runs. A local call runs where it is made.
-    :param repeatable: running it twice does no harm: ``any`` and ``map`` of it, and
-        :class:`net.Executor`, give a call to another peer also if it may have run.
-    :returns: a :class:`net.decorators.Connected`; of an object that cannot be called, a handle on
+        asyncio loop, or :data:`net.main_thread`. By default it runs in the thread of the caller's
+        connection, a coroutine on a loop that net runs. A local call runs where it is made.
+    :param repeatable: whether running it twice does no harm. Then its ``any`` and ``map``, and
+        :class:`net.Executor`, give a call to another peer even if it may have run already.
+    :returns: a :class:`net.decorators.Connected`; for an object that cannot be called, a handle on
         its public methods, which are connected as ``tag.method``.
-    :raises TypeError: not a function or another callable, groups that are not names, or
-        no executor.
+    :raises TypeError: the function, the groups or the executor are none, or the tag is empty.
+    :raises ValueError: the tag is the address of a peer, as if this opened a connection.
     """
     allowed = None if groups is None else _checked_groups(groups)
     if executor is not None:
@@ -360,7 +362,7 @@ def register(function: Callable[P, R], tag: Optional[str] = None,
         # make this peer call another one.
         function = function.__wrapped__  # type: ignore[attr-defined]
     _check(function)
-    # Those of built-in types have None on PyPy.
+    # On PyPy that of a method of a built-in type is None.
     remember_program(getattr(function, "__globals__", None) or {})
     encoded = _tag_of(function, tag)
     known = _Peer.CONNECTIONS.get(encoded)
@@ -438,9 +440,9 @@ def flag(name: str) -> Callable[[T], T]:
     ``net.Peer().get_flag(name)``, and the handler's return value is the result of the call.
 
     The handler takes up to three arguments: the tag that was called, the peer as it was given, and
-    the details that came with the flag (a JSON value, usually None). An id and ``(host, port)``
-    have ``peer.host`` and ``peer["host"]``, and likewise the port; so has what stands for this
-    process after a local call, its :attr:`~net.peer._Peer.friendly_id`.
+    the details that came with the flag (a JSON value, usually None). A peer that was given as an id
+    or ``(host, port)`` has ``peer.host`` and ``peer["host"]``, and likewise the port. After a local
+    call it is the :attr:`~net.peer._Peer.friendly_id` of this process, which has them too.
 
     :raises TypeError: the name is not text, or the handler cannot be called.
     """
@@ -469,12 +471,12 @@ def value(cls: Any = None, *, pack: Any = None, unpack: Any = None) -> Any:
     """Let values of a class travel: a dataclass, an enum, a named tuple, a class of attrs or a
     model of pydantic 2, or any other with ``pack`` and ``unpack``.
 
-    Used as ``@net.value``, ``@net.value()`` or ``@net.value("Name")``, on both sides. The class is
-    found there by this name, ``module.qualified name`` by default, among those registered; its
-    fields are set as they were, its ``__init__`` does not run.
+    Used as ``@net.value``, ``@net.value()`` or ``@net.value("Name")``, on both sides. The other
+    side finds the class by this name, ``module.qualified name`` by default, among those registered
+    there. It sets the fields to what they were; ``__init__`` does not run.
 
-    :param pack: makes a value that travels, such as a tuple of its parts, of one of this class.
-    :param unpack: makes the value again of that. What others send goes into it.
+    :param pack: makes a value that can travel, such as a tuple of its parts, from an instance.
+    :param unpack: makes an instance from such a value. It is given whatever another peer sends.
     :raises TypeError: another kind of class, or the name is taken by another class.
     """
     namespace = sys._getframe(1).f_globals

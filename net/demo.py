@@ -116,39 +116,39 @@ class Steps:
         self._results: Dict[str, Any] = {}
 
     def begin(self, number: int, title: str, remark: str) -> None:
-        """Begin a step."""
+        """Begin a step, and end the one before it."""
         self.end()
         self._results = {}
         self._step = {"step": number, "title": title, "text": remark, "results": self._results}
         self.write(f"\n{number}. {title}: {remark}")
 
     def end(self) -> None:
-        """End a step; for scripts this shows it."""
+        """End the step, if there is one; for scripts this shows it."""
         if self._screen.json and self._step:
             self._screen.put_json(self._step)
         self._step = {}
 
     @property
     def width(self) -> int:
-        """Columns for lines."""
+        """Columns that a line may take."""
         return min(self._screen.width, WIDTH)
 
     def write(self, text: str, further: str = "  ") -> None:
-        """Lines for people alone; ``further`` as the screen has it."""
+        """Show lines to people only; ``further`` is that of :meth:`~.cli.screen.Screen.write`."""
         if not self._screen.json:
             self._screen.write(text, "", further)
 
     def result(self, name: str, value: Any, text: str) -> None:
-        """What something gave: a line for people, the value for scripts."""
+        """Show a result: a line to people, the value to scripts."""
         self._results[name] = value
         self.write(indented(text))
 
     def line(self, name: str, value: Any) -> None:
-        """What a call gave."""
+        """Show what a call gave."""
         self.result(name, value, f"{name:38}  ->  {value!r}")
 
     def cost(self, name: str, seconds: float, text: str) -> None:
-        """What something took; in seconds for scripts."""
+        """Show how long something took, to scripts in seconds."""
         self.result(name, seconds, f"{name:38}   {text}")
 
 
@@ -296,7 +296,10 @@ def median(function: Any, *args: Any, **kwargs: Any) -> float:
 
 
 def free_range(count: int) -> int:
-    """The first of some free ports side by side, so that the demo meets no other peer."""
+    """The first of ``count`` free ports in a row, so that the demo meets no other peer.
+
+    :raises NetError: none were found.
+    """
     # At random, so that two demos that start together take different ones.
     for start in random.sample(range(20000, 32000, count), 100):
         listeners: List[Listener] = []

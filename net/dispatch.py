@@ -38,8 +38,8 @@ INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 #: What runs a function for several arguments: ``several(tag, list of arguments)``.
 SEVERAL = encode_text("net.several")
 
-# Bytes of JSON from which on a request has to reserve memory for its values. Smaller ones may take
-# some hundreds of MiB over all connections.
+# Bytes of JSON from which on a request has to reserve memory for its values. Smaller ones may
+# together take some hundreds of MiB over all connections.
 LARGE = 64 * 1024
 
 # Tags that are compared to find names near a wrong one; each takes some microseconds.
@@ -52,10 +52,10 @@ MAX_LIKELY = 10
 
 
 class Count:
-    """What there was of one tag.
+    """What is counted for one tag.
 
     :ivar errors: calls that failed.
-    :ivar seconds: that the calls took in all.
+    :ivar seconds: how long all calls took together.
     :ivar latencies: a histogram, ``exponent -> calls that took less than 2 ** exponent seconds and
         at least half of that``.
     """
@@ -81,7 +81,7 @@ class Count:
 class Tally:
     """Calls, errors, seconds and latencies for each tag. One thread writes, any may read.
 
-    :ivar by_tag: of each tag, as :class:`Count`.
+    :ivar by_tag: tag -> its :class:`Count`.
     """
 
     def __init__(self) -> None:
@@ -109,13 +109,15 @@ class MemoryBudget:
 
     @property
     def taken(self) -> int:
-        """Bytes that are taken."""
+        """Bytes that are reserved now."""
         return self._taken
 
     def reserve(self, size: int, own: int = 0) -> bool:
-        """Take some bytes; False if there is no room. One message alone always finds it.
+        """Take some bytes; False if there is no room. A message that is the only one always finds
+        room.
 
-        :param own: what the message has taken already. Less than 0 bytes give back.
+        :param size: bytes; less than 0 to give them back.
+        :param own: bytes that the message has taken already.
         """
         with self._lock:
             if size > 0 and self._taken > own and self._taken + size > settings.max_memory:
@@ -134,7 +136,9 @@ class NoRoom(PeerBusy):
 class Room:
     """What one message takes of a budget, while its values are in use.
 
-    :ivar wanted: bytes with which there was no room.
+    :ivar size: bytes that it has taken.
+    :ivar wanted: bytes that it would have taken in all when there was no room; 0 if there always
+        was.
     """
 
     def __init__(self, budget: MemoryBudget) -> None:
@@ -142,14 +146,15 @@ class Room:
         self.size = self.wanted = 0
 
     def take(self, size: int) -> bool:
-        """Take so many bytes more, or give some back below 0; whether there is room."""
+        """Take so many more bytes, or give some back if below 0. Returns whether there was
+        room."""
         if not self._budget.reserve(size, self.size):
             return False
         self.size += size
         return True
 
     def charge(self, size: int) -> None:
-        """As :meth:`take`, while the message is read.
+        """As :meth:`take`, for use while the message is read.
 
         :raises NoRoom: there is none.
         """
@@ -192,19 +197,19 @@ class Running(NamedTuple):
 
 
 class Came(NamedTuple):
-    """In place of a reply: the loop has sent it, and those of some calls that followed. Now comes
-    what is not for the loop.
+    """In place of a reply: the loop has sent it, and the replies to some calls that followed. What
+    comes next is not for the loop.
 
-    :ivar data: what was received of it; perhaps nothing yet.
+    :ivar data: what was received of that; perhaps nothing yet.
     """
 
     data: bytes
 
 
-#: Callables whose flags say truly that to call them runs nothing.
+#: Callables of which the flags of their code say for certain whether calling them runs nothing yet.
 _FUNCTIONS = frozenset((FunctionType, MethodType))
 
-#: What a function may return that is sent item by item.
+#: The types of results that are sent item by item.
 _STREAMED = frozenset((GeneratorType, AsyncGeneratorType))
 
 
@@ -220,8 +225,9 @@ class Dispatch:
     :param executors: tag -> where the function runs; the connection's thread where there is none.
     :param memory: the memory for large requests; shared by all servers of a process.
     :param coroutines: gives the loop for coroutines whose function names none.
-    :param begin_old_call: told of a call of an old program before it runs, with its address, tag,
-        args and kwargs. Gives what is to be called at its end, or None if it must not run.
+    :param begin_old_call: called before a call of an old program runs, with the address of the
+        caller, the tag, args and kwargs. Gives what is to be called when that call has ended, or
+        None if it must not run.
     """
 
     def __init__(self, connections: Dict[bytes, Callable[..., Any]],
@@ -239,11 +245,11 @@ class Dispatch:
 
     def answer(self, frame: Fields, context: Context, tally: Tally,
                charge: Optional[Callable[[int], None]] = None) -> Reply:
-        """The reply to a call, ready to send; none if it was sent. Whatever the function does,
-        there is one.
+        """The reply to a call, ready to send; an empty list if it was sent already. Whatever the
+        function raises becomes a reply too.
 
         :param context: of the calls of this connection, one at a time.
-        :param charge: is told of the memory that a large request takes.
+        :param charge: called with the bytes of memory that a large request takes.
         """
         _, number, _, text, _ = frame
         tag = b""
@@ -280,7 +286,7 @@ class Dispatch:
     def _answer_coroutine(self, number: int, tag: bytes, coroutine: Any, context: Context,
                           tally: Tally, started: float,
                           charge: Optional[Callable[[int], None]]) -> Reply:
-        """What is still to be sent of the reply of a coroutine function, or that it runs."""
+        """What is still to be sent of the reply of a coroutine function, or :class:`Running`."""
         keep = None
         if context.keeper is not None and charge is None and tag not in self._executors:
             keep = context.keeper()
@@ -308,9 +314,9 @@ class Dispatch:
 
     def prepare(self, frame: Fields, context: Context, tally: Tally, loop: AbstractEventLoop,
                 keep: Callable[[Run], bool]) -> Optional[Running]:
-        """What runs once its ``run`` is begun: a call that has come, in the common loop, over the
-        connection of one that was answered there. None if it is not for the loop; nothing of it has
-        run then.
+        """Prepare a call that has come in the common loop, over the connection of one that was
+        answered there. It runs once the ``run`` of what is returned is begun. None if it is not for
+        the loop; then nothing of it has run.
         """
         _, number, _, text, _ = frame
         if not messages.is_plain_call(frame):
@@ -355,9 +361,9 @@ class Dispatch:
 
     def _answer_several(self, frame: Fields, context: Context, tally: Tally,
                         charge: Optional[Callable[[int], None]]) -> List[Buffer]:
-        """Run a function for each of some arguments, one after the other. The result is a list of
-        outcomes; what has none did not run. It is null if there is no such function, or if its
-        results are streams, each of which takes a connection."""
+        """Run a function for each of several arguments, one after the other. The result is a list
+        of outcomes; arguments that have none did not run. It is null if there is no such function,
+        or if its results are streams, each of which takes a connection."""
         number, tag = frame[1], SEVERAL
         try:
             args, _, seconds = messages.decode_call(frame, settings.limits, context.borrow, charge)
@@ -449,7 +455,8 @@ class Dispatch:
         return self._coroutines()
 
     def answer_legacy(self, session: LegacySession, context: Context, tally: Tally) -> bytes:
-        """The reply to the request of an old program; no bytes for a reset, see there."""
+        """The reply to the request of an old program; no bytes where the connection is to be reset
+        instead."""
         assert session.request is not None
         tag, args, kwargs, _ = session.request
         if tag not in self._connections:
@@ -493,20 +500,21 @@ class Dispatch:
             return session.fail(_legacy_traceback(error))
 
     def _meant(self, tag: bytes, dialect: str) -> bytes:
-        """The tag here of what an old program means by one that is not."""
+        """The tag that is registered here for the function that an old program means by a tag that
+        is not."""
         tag = tag_of_old_peer(tag)
         if tag in self._connections:
             return tag
         return self._old_tags(dialect, tag_name(tag).rpartition(".")[2]).get(tag, tag)
 
     def _old_tags(self, dialect: str, name: Optional[str] = None) -> Dict[bytes, bytes]:
-        """What old programs call functions of ours that have another tag here: that tag -> ours.
+        """The tags of old programs for functions that have another tag here: theirs -> ours.
 
-        Theirs leave out the class of a static method. In 0.6 a function with a tag of its own has
-        that of its name as well, in 0.3 and 0.4 it has not. What several functions would have, none
-        has: it would be a matter of luck which one runs.
+        Theirs leave out the class of a static method. In 0.6 a function with a tag of its own also
+        has the one made of its name, in 0.3 and 0.4 it has not. A tag that several functions would
+        share is left out: it would be a matter of luck which one runs.
 
-        :param name: only of functions with this one.
+        :param name: only functions of this name.
         """
         found: Dict[bytes, bytes] = {}
         several = set()
@@ -556,8 +564,8 @@ def _pairs_in(name: str) -> FrozenSet[str]:
     return frozenset(map(str.__add__, name, name[1:]))
 
 
-#: Of the functions that there are: the name of a tag, and the pairs of letters in a name. A mark
-#: lets those who know it speak for the publisher of a subscription, so names have none.
+#: For the functions that are registered: the name of a tag, and the pairs of letters in a name. A
+#: name leaves out the mark of a tag: a peer that knows the mark can speak for the publisher.
 _names = Memo(lambda tag: tag_name(unmarked(tag)), 2 * MAX_COMPARED)
 _pairs = Memo(_pairs_in, 4 * MAX_COMPARED)
 
@@ -573,8 +581,8 @@ class Replied(NamedTuple):
 
 def _reply_at_once(number: int, tag: bytes, context: Context, tally: Tally, started: float,
                    value: Any) -> Any:
-    """Send what a coroutine has returned from its loop, if that takes next to no time: waking the
-    thread of its connection first would take longer.
+    """Called in the loop of a coroutine with what it has returned: send that, if it takes next to
+    no time. Waking the thread of its connection first would take longer.
 
     :returns: :class:`Replied`, or the value.
     """
@@ -586,8 +594,9 @@ def _reply_at_once(number: int, tag: bytes, context: Context, tally: Tally, star
 
 
 def _unreadable(tag: bytes, problem: BaseException) -> NetError:
-    """Why no function ran: what was raised while its arguments were read. That may be anything,
-    where they are of an application's classes; called while it is handled.
+    """The error that says why no function ran, made of what was raised while its arguments were
+    read; that may be anything, where they are of an application's classes. Called while it is
+    handled.
     """
     if type(problem) in _OF_READING:
         assert isinstance(problem, NetError)
@@ -604,9 +613,9 @@ _OF_READING = frozenset({ProtocolError, ValueNotSupported, NoRoom, Overdue})
 
 
 def _deadline(seconds: float) -> float:
-    """When nobody waits any more for a call that has just come.
+    """The monotonic time from which nobody waits any more for a call that has just come.
 
-    :raises Overdue: now.
+    :raises Overdue: it is over already.
     """
     if seconds > 0:
         return monotonic() + seconds
@@ -614,7 +623,10 @@ def _deadline(seconds: float) -> float:
 
 
 def _several(args: List[Any]) -> Tuple[bytes, List[List[Any]]]:
-    """The tag and the arguments of a call of several."""
+    """The tag and the list of arguments in a call of :data:`SEVERAL`.
+
+    :raises ProtocolError: the arguments of the call are something else.
+    """
     if len(args) == 2 and type(args[0]) is str and args[0].isascii() and type(args[1]) is list \
             and all(type(work) is list for work in args[1]):
         return args[0].encode("ascii"), args[1]
@@ -622,7 +634,7 @@ def _several(args: List[Any]) -> Tuple[bytes, List[List[Any]]]:
 
 
 def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
-    """The reply of a function that raised; called while its exception is handled."""
+    """The reply for a function that raised; called while its exception is handled."""
     failed: List[Buffer] = _explained(
         tag, error, partial(messages.encode_refusal, number),
         partial(messages.encode_failure, number))
@@ -630,7 +642,7 @@ def encode_error(number: int, tag: bytes, error: BaseException) -> List[Buffer]:
 
 
 def _outcome_of(tag: bytes, error: BaseException) -> messages.Outcome:
-    """The same as one of several outcomes."""
+    """As :func:`encode_error`, as one of several outcomes."""
     failed: messages.Outcome = _explained(tag, error, messages.outcome_of_refusal,
                                           messages.outcome_of_error)
     return failed
@@ -638,7 +650,8 @@ def _outcome_of(tag: bytes, error: BaseException) -> messages.Outcome:
 
 def _explained(tag: bytes, error: BaseException, refuse: Callable[..., Any],
                fail: Callable[..., Any]) -> Any:
-    """What a caller is told of an error, by functions for a refusal and for what was raised."""
+    """What a caller is told of an error, made by ``refuse`` if the function did not run or its
+    time was over, else by ``fail``."""
     if issubclass(type(error), PeerBusy):  # the class itself: an instance may lie, or raise
         from .executors import NotTaken
 
@@ -655,7 +668,7 @@ def _explained(tag: bytes, error: BaseException, refuse: Callable[..., Any],
             f"{type(problem).__name__}"), "type")
     finally:
         # The traceback holds the frames of the function, and they hold its arguments. The class may
-        # forbid to set an attribute, as a frozen dataclass does.
+        # forbid setting attributes, as a frozen dataclass does.
         BaseException.with_traceback(error, None)
 
 

@@ -8,9 +8,9 @@
     |-- PeerBusy             ConnectionError   the peer is at its limit        did not run
     |-- AuthenticationError  ConnectionError   secrets do not match            did not run
     |-- PeerLost             ConnectionError   broke after the request left    may have run
-    |-- CallTimeout          TimeoutError      no whole reply in time          may have run
+    |-- CallTimeout          TimeoutError      no whole reply in time          see ``ran``
     |-- CallCancelled        Exception         its caller no longer waits      see ``ran``
-    |-- ProtocolError        ConnectionError   not our protocol                did not run
+    |-- ProtocolError        ConnectionError   not our protocol                see ``ran``
     |-- InvalidPeer          ValueError        not a peer id or address        did not run
     |-- InvalidConnection    LookupError       that peer has no such tag       did not run
     |-- ValueNotSupported    TypeError         a value cannot travel           see ``ran``
@@ -20,9 +20,9 @@
     `-- RemoteError          Exception         the function raised             ran
 
 A RemoteError is also of the class that the function raised, or of its nearest known base. Each
-keeps its facts as attributes; the text is made of them. ``ran`` says what is known about the call:
-``"no"``, ``"maybe"`` or ``"yes"``. A new error goes here, into the table ``_REFUSALS`` at the end
-and into ``net.__all__``.
+error keeps its facts as attributes; its text is made of them. ``ran`` says what is known about the
+call: ``"no"``, ``"maybe"`` or ``"yes"``. A new error goes here, into the table ``_REFUSALS`` at the
+end and into ``net.__all__``.
 """
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PeerUnreachable(NetError, ConnectionError):
     """No peer answers at that address. The call did not run.
 
     :ivar address: ``(host, port)``.
-    :ivar reason: what the operating system said.
+    :ivar reason: what happened there, in the words of the operating system where it is its error.
     """
 
     def __init__(self, address: Optional[Address], reason: str) -> None:
@@ -79,7 +79,7 @@ class TooFewPeers(NetError, ConnectionError):
     :ivar name: of the function; empty for peers of any kind.
     :ivar found: how many peers there are.
     :ivar wanted: how many are needed.
-    :ivar reason: what was tried.
+    :ivar reason: why there are no more, or why those that were tried could not run it.
     """
 
     def __init__(self, name: str, found: int, wanted: int, reason: str) -> None:
@@ -138,7 +138,7 @@ class CallTimeout(NetError, TimeoutError):
     """No whole reply came in time.
 
     :ivar address: ``(host, port)``.
-    :ivar timeout: seconds that the call was given.
+    :ivar timeout: seconds that the call had.
     :ivar ran: ``"no"`` when the time ran out before the request left, or before the executor of the
         function there was free, else ``"maybe"``.
     """
@@ -308,7 +308,8 @@ def _as_text(value: object) -> str:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Foreign text made safe for a log or a terminal: control characters escaped, cut short."""
+    """Foreign text made safe for a log or a terminal: control characters escaped, and cut after
+    ``limit`` characters."""
     cut = text if len(text) <= limit else text[:limit] + "..."
     if cut.isprintable():
         return cut

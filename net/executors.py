@@ -27,7 +27,7 @@ LONGEST = threading.TIMEOUT_MAX
 
 
 class NotTaken(PeerBusy):
-    """The executor took no function: it did not run."""
+    """The executor or event loop took no function; it did not run."""
 
 
 class MainThread(Executor):
@@ -58,9 +58,9 @@ class MainThread(Executor):
         return future
 
     def run_pending(self, timeout: float = 0.0) -> int:
-        """Run what is queued, in this thread; how many calls that were.
+        """Run what is queued, in this thread, and return how many calls that was.
 
-        :param timeout: seconds to wait for the first one.
+        :param timeout: seconds to wait for a first one.
         """
         with self._changed:
             if not self._queue and timeout > 0:
@@ -79,7 +79,7 @@ class MainThread(Executor):
         return waiting
 
     def wake(self) -> None:
-        """Let :meth:`run_pending` go on without anything to do."""
+        """Make a :meth:`run_pending` that waits return at once. Any thread may call."""
         with self._changed:
             self._changed.notify_all()
 
@@ -158,7 +158,7 @@ def run_in(executor: ExecutorOrLoop, context: Optional[Context], function: Calla
 
     A call that was given up before it began never runs.
 
-    :param name: what errors call it, by default the function's own.
+    :param name: how errors name the function; by default by its own name.
     :raises NotTaken: the executor takes nothing; the function did not run.
     :raises CallCancelled: its caller no longer waits.
     :raises CallTimeout: its time is over.
@@ -243,7 +243,7 @@ def run_coroutine(loop: AbstractEventLoop, context: Optional[Context],
 def begin_coroutine(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
                     finish: Optional[Callable[[Any], Any]] = None,
                     keep: Optional[Callable[[Run], bool]] = None) -> Run:
-    """The same without waiting for it; see :class:`Run`.
+    """As :func:`run_coroutine`, but without waiting for it; see :class:`Run`.
 
     :raises NotTaken: the loop is closed; the coroutine did not run.
     """
@@ -260,11 +260,12 @@ class Run:
     """A coroutine that runs on a loop, and for which a thread waits. Two futures in a chain, as
     :func:`asyncio.run_coroutine_threadsafe` has, would take twice the time.
 
-    :param finish: makes the result of what it returns: called in the loop, unless the coroutine
-        was cancelled, and when it no longer can be.
-    :param keep: called when it has ended, in the thread that has ended it. If it says True, the
-        thread that waits sleeps on until :meth:`release`.
-    :ivar value: what it has returned, as ``finish`` has left it; None where it has not.
+    :param finish: makes the result from what the coroutine returns. It is called in the loop, when
+        the coroutine can no longer be cancelled; not at all if it was.
+    :param keep: called when the coroutine has ended, in the thread that has ended it. If it returns
+        True, the thread that waits sleeps on until :meth:`release`.
+    :ivar value: what the coroutine has returned, as ``finish`` has left it; None if it has returned
+        nothing.
     """
 
     def __init__(self, loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
@@ -277,7 +278,7 @@ class Run:
         self._keep = keep
         self._task: Optional[Task[Any]] = None
         self._problem: Optional[BaseException] = None
-        # Taken, which is atomic, by what decides how it ends.
+        # Popped, which is atomic, by whatever decides how the coroutine ends.
         self._undecided = [True]
         self._ended = threading.Lock()  # free when it has
         self._ended.acquire()
@@ -380,12 +381,12 @@ def _is_cancellation(problem: BaseException) -> bool:
 
 
 class Place:
-    """Where functions of the application run that something in this process calls. It waits for
-    them. For one call at a time.
+    """Runs functions of the application for something in this process that waits for them, one call
+    at a time.
 
-    :param executor: None for the thread that calls.
-    :param loop: gives the loop for coroutines, where the executor is none.
-    :ivar thread: in which a function ran last.
+    :param executor: where they run; None for the calling thread.
+    :param loop: gives the loop for coroutines, where the executor is not an event loop.
+    :ivar thread: the thread in which a function ran last; None before the first one.
     :ivar lane: the same object for all places whose functions run one after the other.
     """
 
@@ -398,7 +399,7 @@ class Place:
         self._scope = Context(Caller(None, None))
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a function, and the coroutine that it may give, and wait for its end.
+        """Run a function, and the coroutine if it returns one, and wait for the result.
 
         :raises NotTaken: the executor takes nothing; the function did not run.
         :raises CallCancelled: it was ended before the function began.
@@ -427,7 +428,11 @@ class Place:
 
 
 def wait_for(future: Future[Any], context: Optional[Context]) -> Any:
-    """The result of a future, as long as the caller waits."""
+    """The result of a future, as long as the caller waits.
+
+    :raises CallCancelled: its caller no longer waits.
+    :raises CallTimeout: its time is over.
+    """
     if context is None:
         return future.result()
     context.add_ending(future.cancel)

@@ -1,4 +1,4 @@
-"""What is done when this process forks, by the one hook that the package has."""
+"""What happens when this process forks: the only fork hook of the package."""
 from __future__ import annotations
 
 import os
@@ -16,11 +16,11 @@ IMPORT_TIME = 1.0
 class Forks:
     """What a fork of this process waits for, and what its children do first.
 
-    :ivar lock: held while TLS is loaded and credentials are made, a tenth of a second, and for each
-        step of a handshake, a millisecond. A fork in between would leave the child waiting for ever
-        for the locks of Python's import system and of OpenSSL.
-    :ivar in_child: called in every child, where no thread but the one that forked goes on, in this
-        order.
+    :ivar lock: held while TLS is loaded and credentials are made (about 0.1 s), and for each step
+        of a handshake (about 1 ms). A fork in between would leave the child waiting for ever for
+        the locks of Python's import system and of OpenSSL.
+    :ivar in_child: functions that are called, in this order, in every child. Of the threads only
+        the one that forked goes on there.
     """
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ class Handle:
         self._methods = methods
 
     def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> HandleOnPeer:
-        """The same methods on a certain peer, without ``peer``.
+        """The same methods bound to a peer: they are called without ``peer``.
 
         :param timeout: seconds for each call; None for ``NET_TIMEOUT``, or no limit.
         :raises InvalidPeer: not a peer id or an address.
@@ -44,7 +44,7 @@ class Handle:
 
 
 class HandleOnPeer:
-    """The methods of an object on a certain peer."""
+    """The methods of an object, bound to a peer."""
 
     def __init__(self, name: str, methods: Dict[str, Any]) -> None:
         self._name = name

@@ -1,6 +1,7 @@
-"""Web servers and reloaders load an application in several processes; which of them is the peer.
+"""Which process is the peer where a web server or a reloader loads an application in several.
 
-Only loaded modules are checked, so a process without such a server pays for a look-up or two.
+Only modules that are loaded are checked, so a process without such a server pays for a look-up or
+two.
 """
 from __future__ import annotations
 
@@ -90,7 +91,7 @@ class Parent(NamedTuple):
 def announce_to_children(port: int, environment: Any = os.environ) -> Optional[str]:
     """Tell a process that a reloader starts about this one's peer.
 
-    :returns: the token that such a process has; None where there is no reloader.
+    :returns: the token that such a process will give; None where there is no reloader.
     """
     if not any(name in sys.modules for name in RELOADED.values()):
         return None
@@ -100,7 +101,8 @@ def announce_to_children(port: int, environment: Any = os.environ) -> Optional[s
 
 
 def stale_parent(environment: Mapping[str, str] = os.environ) -> Optional[Parent]:
-    """The peer of the process that started this one, if it is a reloader's: it has old code."""
+    """The peer of the process that started this one, if that is a reloader's: it runs old code.
+    None otherwise."""
     if not any(environment.get(name) == "true" for name in RELOADED):
         return None
     words = environment.get(PARENT, "").split()
@@ -110,7 +112,7 @@ def stale_parent(environment: Mapping[str, str] = os.environ) -> Optional[Parent
 
 
 def is_token(given: object, token: str) -> bool:
-    """Whether a child gives the token that it was told."""
+    """Whether a child gives the token that was announced to it."""
     from hmac import compare_digest  # loads OpenSSL, as every reloader does
 
     return isinstance(given, str) and compare_digest(given.encode(), token.encode())

@@ -56,6 +56,7 @@ class PeerId(_ByName, bytes):
 
     It equals the plain bytes and can be used wherever they can. ``peer["host"]`` is ``peer.host``.
 
+    :raises InvalidPeer: not a peer id.
     :ivar host: str
     :ivar port: int
     :ivar group: str, or None
@@ -101,7 +102,7 @@ class PeerId(_ByName, bytes):
 
 
 class Place(_ByName, Tuple[str, int]):
-    """``(host, port)``, with both as attributes and by name, and no group, as ids have them."""
+    """``(host, port)`` with the attributes and the names of an id; its group is None."""
 
     group = None
 
@@ -115,8 +116,9 @@ class Place(_ByName, Tuple[str, int]):
 
 
 def by_name(peer: Any) -> Any:
-    """A ``peer=`` argument whose host and port can be had by name, equal to it if it was an id in
-    bytes or ``(host, port)``; another one as it is."""
+    """A ``peer=`` argument in a form that has its host and port by name, if it is an id or ``(host,
+    port)``; such a form equals the bytes or the tuple that was given. Any other argument is
+    returned as it is."""
     if type(peer) is tuple:
         return Place(peer)
     if type(peer) is str and ":" not in peer:
@@ -190,13 +192,14 @@ PROGRAMS: Dict[str, Mapping[str, Any]] = {}
 
 
 def remember_program(namespace: Mapping[str, Any]) -> None:
-    """Know the classes of a main program as its own; of any other module nothing is kept."""
+    """Keep the variables of a main program, so that its classes are known as its own; does nothing
+    for any other module."""
     if namespace.get("__name__") in MAIN:
         PROGRAMS[public_module("__main__", namespace)] = namespace
 
 
 def program_of(qualified: str, cls: type) -> Optional[Mapping[str, Any]]:
-    """The variables of the main program that has a class under its name; None if none has."""
+    """The variables of the main program that has this class under this name; None if none has."""
     first, *rest = qualified.split(".")
     for namespace in list(PROGRAMS.values()):
         found = namespace.get(first)
@@ -369,7 +372,7 @@ def check_address(host: Any, port: Any, given: object) -> Address:
 
 
 def usual_host(host: str) -> str:
-    """A host, an IPv6 address as all programs write it, so that one peer has one id.
+    """A host; an IPv6 address in the usual spelling, so that one peer has one id.
 
     :raises ValueError: not such an address, although it has a colon.
     """

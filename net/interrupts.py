@@ -1,7 +1,8 @@
-"""Ctrl-C in the program ``app-net``: it ends it without a traceback, whatever it is doing.
+"""Ctrl-C ends the program ``app-net`` without a traceback, whatever the program is doing.
 
-Outside of its commands, while their modules are imported and while Python ends, it does what the
-system does by default. Only a command gets a KeyboardInterrupt, and can end what it has begun.
+Outside of its commands, while their modules are imported and while Python shuts down, Ctrl-C has
+the effect that it has by default in the system. Only a command gets a KeyboardInterrupt, so that
+it can end what it has begun.
 """
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _NAMES = ("app-net", "app-net.exe", "app-net-script.py")
 
 
 def is_program() -> bool:
-    """Whether this process is that program, and no application that uses the package."""
+    """Whether this process is that program rather than an application that uses the package."""
     arguments = getattr(sys, "argv", None) or [""]
     if arguments[0] != "-m":
         return os.path.basename(arguments[0]) in _NAMES

@@ -18,7 +18,7 @@ MAX_KINDS = 1024
 
 #: The root of app-net's loggers.
 ROOT = "net"
-#: Functions that peers call and that fail.
+#: Functions that failed when peers called them.
 CALLS = "net.calls"
 #: Connections: refused, overdue and broken ones.
 CONNECTIONS = "net.connections"
@@ -75,16 +75,16 @@ class SafeLog:
         except KeyboardInterrupt:
             raise  # it is not about the line
         except BaseException:
-            # There is nowhere to say it. What is told may raise anything when it is looked at,
+            # There is nowhere to report it. A value may raise anything when it is made into text,
             # SystemExit included, which would end the thread.
             pass
 
 
 class RateLimitedLog:
-    """Writes one line of each kind, or a few, in ten seconds, and says how many were left out
-    before.
+    """Writes at most one line of each kind, or a few, in ten seconds; the next one says how many
+    were left out.
 
-    Any thread may call. For the life of the process: a module makes its own.
+    Any thread may call. Each module makes its own, for the life of the process.
 
     :param burst: lines of each kind in ten seconds.
     """

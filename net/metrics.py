@@ -10,8 +10,8 @@ from .statistics import stats
 #: The type of the text, for a web server.
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-# Powers of two of a second that bound the buckets: from 61 microseconds to 64 seconds. What is
-# quicker or slower counts in the first one, and beyond the last.
+# Powers of two of a second that bound the buckets: from 61 microseconds to 64 seconds. Quicker
+# calls count in the first bucket, slower ones in one beyond the last.
 FIRST, LAST = -14, 6
 BOUNDS = [2.0 ** exponent for exponent in range(FIRST, LAST + 1)]
 
@@ -26,8 +26,8 @@ def openmetrics(peers: Optional[Mapping[str, Mapping[str, Any]]] = None) -> str:
     A web application answers requests for ``/metrics`` with it, as ``CONTENT_TYPE``;
     ``app-net metrics --port 9464`` does so for the peers of a network.
 
-    :param peers: name -> what :func:`net.stats` gives of that peer; it becomes the label ``peer``.
-        None for this process.
+    :param peers: name -> what :func:`net.stats` gives of that peer; the name becomes the label
+        ``peer``. None for this process.
     """
     if peers is None:
         own = existing_peer()
@@ -74,7 +74,7 @@ def _written(labels: Dict[str, str]) -> str:
     return f"{{{inside}}}" if inside else ""
 
 
-# ---------------------------------------------------------------- what there is
+# ---------------------------------------------------------------- the families
 
 
 def _calls(facts: Mapping[str, Any]) -> Iterator[Sample]:
@@ -122,7 +122,7 @@ _FAMILIES: List[Tuple[str, str, str, Callable[[Mapping[str, Any]], Iterator[Samp
      _of_process("connections")),
     ("net_host_load", "gauge", "Load of the host for each processor, over a minute.",
      _of_process("load")),
-    ("net_up_seconds", "gauge", "How long the process is up.", _of_process("seconds")),
+    ("net_up_seconds", "gauge", "How long the process has been up.", _of_process("seconds")),
     ("net_events", "counter", "Events that were triggered.", _triggered),
     ("net_events_sent", "counter", "Events that subscribers took.", _of_subscribers("sent")),
     ("net_events_dropped", "counter", "Events that subscribers lost.",

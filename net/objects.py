@@ -44,7 +44,7 @@ class Remote(OnPeers):
         return self._way(peer, self.tag, args, kwargs, None)
 
     def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> RemoteOnPeer:
-        """The same on a certain peer: no call of it needs ``peer``.
+        """The same, bound to a peer: it is called without ``peer``.
 
         :param timeout: seconds for each call; None for ``NET_TIMEOUT``, or no limit.
         :raises InvalidPeer: not a peer id or an address.
@@ -56,7 +56,11 @@ class Remote(OnPeers):
         return RemoteOnPeer(self, peer, timeout)
 
     def start(self, /, *args: Any, peer: PeerArgument, **kwargs: Any) -> Any:
-        """Start it and return a :class:`net.Call` at once."""
+        """Start the function and return a :class:`net.Call` at once.
+
+        :raises InvalidPeer: not a peer id or an address.
+        :raises PeerBusy: no thread can be started.
+        """
         return start_there(self.tag, peer, args, kwargs, None)
 
     def _target(self) -> Target:
@@ -83,7 +87,7 @@ class Remote(OnPeers):
 
 
 class RemoteOnPeer:
-    """A :class:`Remote` on a certain peer."""
+    """A :class:`Remote` that is bound to a peer."""
 
     def __init__(self, remote: Remote, peer: PeerArgument, timeout: Optional[float]) -> None:
         self._remote = remote

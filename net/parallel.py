@@ -12,7 +12,7 @@ from .calls.many import Executor
 def register_joblib() -> None:
     """Register a back end ``"net"`` with joblib, which runs connected functions on peers.
 
-    After it, ``joblib.parallel_config("net")`` or ``joblib.Parallel(backend="net")`` uses it. Both
+    Then ``joblib.parallel_config("net")`` or ``joblib.Parallel(backend="net")`` selects it. Both
     take what :class:`net.Executor` takes: ``peers``, ``groups``, ``repeatable`` and ``at_a_time``.
 
     :raises ImportError: joblib is not installed; it has to be 1.3 or later.
@@ -23,7 +23,8 @@ def register_joblib() -> None:
 
 
 class _OnPeers:
-    """Each task goes to the next peer that is free. What joblib expects is beside it as a base."""
+    """Each task goes to the next peer that is free. :func:`register_joblib` adds the base class
+    that joblib expects."""
 
     supports_retrieve_callback = True
     default_n_jobs = -1
@@ -36,7 +37,7 @@ class _OnPeers:
         self._executor = Executor(**terms)
 
     def effective_n_jobs(self, n_jobs: int) -> int:
-        # How many tasks joblib reads ahead goes by this. As many run as peers are free.
+        # Joblib reads ahead by this number. How many tasks run depends on how many peers are free.
         if n_jobs > 0:
             return n_jobs
         there = self._terms.get("peers")

@@ -76,7 +76,7 @@ class _Peer:
     :param test: a second peer within one process: on loopback only, and on any free port if the
         range is taken.
     :param group: group of this peer; the setting ``NET_GROUP`` if None.
-    :raises RuntimeError: this is not for a test.
+    :raises RuntimeError: it is not to be a test peer.
     :raises NoFreePort: every port of the range is taken.
     :raises ValueError: not a group's name.
     """
@@ -91,7 +91,7 @@ class _Peer:
     SUBSCRIPTIONS: Dict[str, Dict[bytes, Any]] = {}
     #: flag -> handler
     FLAGS: Dict[bytes, Callable[..., Any]] = {}
-    # What there is once in the process that it belongs to; a test may make another.
+    # What its process has once; a test may make another one.
     process: Process = process
     #: What sends its events; None for the one of the process.
     publisher: Any = None
@@ -171,7 +171,7 @@ class _Peer:
         return listeners
 
     def _listen_otherwise(self, listeners: List[Listener]) -> List[Listener]:
-        """Listen for peers that come by other ways than the networks of this host."""
+        """Listen for peers that do not come over the networks of this host."""
         try:
             return self.process.client.carriers.listen(listeners[0].endpoint.port,
                                                        settings.backlog)
@@ -224,8 +224,8 @@ class _Peer:
 
     @property
     def place(self) -> Optional[Address]:
-        """Where this peer serves on its own host, whatever it advertises. None while it does not.
-        """
+        """Where this peer serves on its own host, whatever it advertises. None while it does not
+        serve."""
         if self._server is None:
             return None
         host, port = self._server.address
@@ -278,11 +278,11 @@ class _Peer:
     @property
     def friendly_id(self) -> FriendlyId:
         """What this peer says about itself, as :func:`net.info` gives it: a dict of ``group``,
-        ``host``, ``port``, ``hub``, ``executable`` (of Python) and ``user`` that run it,
+        ``host``, ``port``, ``hub``, ``executable`` (of Python), the ``user`` that runs it,
         ``instance`` (random, one for each process), ``name`` of the host, ``pid``, ``program``,
         ``python``, ``platform``, ``version`` of app-net, ``facts`` of the application, ``digest``,
-        which stands for its functions, and ``label``, the name for people that ``NET_NAME`` gives.
-        ``str()`` of it is a line for people.
+        which stands for its functions, and, if ``NET_NAME`` is set, ``label``, that name for
+        people. ``str()`` of it is a line for people.
         """
         return FriendlyId(
             group=self.group, host=without_zone(self.host), port=self.port, hub=self.hub,
@@ -308,8 +308,8 @@ class _Peer:
 
     @classmethod
     def encode(cls, obj: Any) -> bytes:
-        """Encode an object for delivery in the documented dialect: base64 of its JSON text if it
-        is a dict, else of ``{"raw": obj}``, and so of a dict that has a member ``raw`` itself.
+        """Encode an object for delivery in the documented dialect: base64 of the JSON text of
+        ``{"raw": obj}``, or of the object itself if it is a dict without a member ``raw``.
         :meth:`decode`, here and in older versions, gives back any JSON value. A flag stays as it
         is.
 
@@ -322,7 +322,8 @@ class _Peer:
 
     @staticmethod
     def decode(byte_string: Union[bytes, str]) -> Any:
-        """What :meth:`encode` has encoded. Of an id, a tag or a flag, which hold no JSON: the text.
+        """What :meth:`encode` has encoded. For an id, a tag or a flag, which hold no JSON, it is
+        their text.
 
         :raises ValueError: not base64 of UTF-8.
         """
@@ -335,9 +336,9 @@ class _Peer:
 
     @staticmethod
     def ping(port: int, host: Optional[str] = None) -> bool:
-        """Whether something listens on a port.
+        """Whether something listens on a port. Waits for 0.25 s at most.
 
-        :param host: numeric address, that of this host by default.
+        :param host: numeric address; by default that of this host.
         """
         try:
             TcpCarrier().connect(Endpoint("tcp", host or _call_host(), port),
@@ -348,10 +349,10 @@ class _Peer:
 
     def request(self, peer: PeerArgument, connection: Union[bytes, str], args: Iterable[Any],
                 kwargs: Dict[str, Any]) -> Any:
-        """Call a function of another peer that is not connected here, or only there.
+        """Call a function of another peer, which need not be connected here.
 
         :param connection: its tag, in base64 or as text.
-        :returns: what it returned; of a flag, what its handler here gives.
+        :returns: what it returned; for a flag, what its handler here gives.
         :raises NetError: as for any call.
         """
         tag = _tag_of(connection)
@@ -403,6 +404,7 @@ def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
     """The result that the handler of a flag gives, on the calling side.
 
     :param peer: that was called, None for this process.
+    :raises ValueNotSupported: this process does not define the flag.
     """
     handler = _Peer.FLAGS.get(flag)
     if handler is None:
@@ -415,7 +417,8 @@ def handle_flag(flag: Flag, tag: bytes, peer: Any) -> Any:
     except TypeError:  # it has no hash
         count = _positional(handler)
     if count > 1 and getattr(handler, "__module__", None) != DEFAULT_FLAGS:
-        # Those of older versions read its host and port, or were given this process as a dict.
+        # Handlers written for older versions read its host and port; for a local call these were
+        # given a dict.
         peer = serving_peer().friendly_id if peer is None else by_name(peer)
     return handler(*(tag, peer, flag.details)[:count])
 
@@ -439,19 +442,20 @@ kinds.let_travel_as_tuple(Place)
 
 
 VERSION = "1.0.0"
-#: By this a process that a reloader has started asks the one that started it to stop serving.
+#: The tag by which a process that a reloader has started asks the one that started it to stop
+#: serving.
 LEAVE = make_tag("net.defaults.handlers", "leave")
 # Seconds for that.
 LEAVE_TIME = 2.0
-#: Where the flags are handled that every peer knows.
+#: The module that handles the flags that every peer knows.
 DEFAULT_FLAGS = "net.defaults.flags"
-#: How the names of the functions begin that every peer has.
+#: How the names of those functions begin that every peer has.
 DEFAULTS = ("net.defaults.", "net.events.", "net.statistics.")
 
 
 def _tag_of(connection: Union[bytes, str]) -> bytes:
-    """A tag as it was given, in the form of 0.4, too, or that of a text, which base64 would not
-    give back."""
+    """The tag that was given: as such, also in the form of 0.4, or as a text, which is recognised
+    by not being the base64 of one."""
     given = connection.encode("utf-8") if isinstance(connection, str) else bytes(connection)
     try:
         if encode_text(decode_text(given)) == given:
@@ -492,14 +496,15 @@ def _program() -> str:
 
 
 def _python() -> str:
-    # As the module platform says it. To load that takes longer than all the rest of an info.
+    # As the module platform says it. Loading that takes longer than all the rest of an info.
     name = sys.implementation.name
     name = {"cpython": "CPython", "pypy": "PyPy"}.get(name, name)
     return f"{name} {sys.version.split()[0]}"
 
 
 def tag_for_old_peers(tag: bytes) -> bytes:
-    """The tag that old programs have for a function of this process; any other is given back."""
+    """The tag that old programs have for a function of this process; any other tag is returned as
+    it is."""
     function = _Peer.CONNECTIONS.get(tag)
     if function is None or tag_of_function(function) != tag:
         return tag
@@ -513,7 +518,7 @@ def function_names() -> List[str]:
 
 
 def functions_changed() -> None:
-    """Functions were registered or taken back: processes that list the peer are told."""
+    """Tell the processes that list this peer that functions were registered or removed."""
     peer = process.peer
     if peer is not None and peer.launched:
         for hook in process.change_hooks:
@@ -521,19 +526,19 @@ def functions_changed() -> None:
 
 
 def own_instance() -> str:
-    """The random id of this process, which its peers give. Launches nothing."""
+    """The random id of this process, as its peers give it. Launches nothing."""
     return process.instance
 
 
 def existing_peer() -> Optional[_Peer]:
-    """The peer of this process if there is one; does not make it."""
+    """The peer of this process; None if it was not made yet."""
     peer = process.peer
     assert peer is None or isinstance(peer, _Peer)
     return peer
 
 
 def called_peer() -> Optional[_Peer]:
-    """The peer that the running function was called through; None if locally."""
+    """The peer that the running function was called through; None in a local call."""
     context = current()
     server = None if context is None else context.server
     return None if server is None else \
@@ -542,20 +547,22 @@ def called_peer() -> Optional[_Peer]:
 
 
 def serving_peer() -> _Peer:
-    """The peer that the running function was called through; that of this process if locally."""
+    """The peer that the running function was called through; in a local call that of this
+    process, which is made if need be."""
     return called_peer() or Peer()
 
 
 def Peer(launch: bool = True, test: bool = False, group: Optional[str] = None) -> _Peer:
     """The peer of this process, made and launched at the first use. In a function that was called
-    through a peer of a test within this process, that one.
+    through a test peer within this process, that one.
 
     The arguments are those of :class:`net.peer._Peer`. A group that is given later, after the first
-    decorated function has launched the peer, counts from then on. Where no port is free it warns
+    decorated function has launched the peer, counts from then on. Where no port is free this warns
     and gives a peer that does not serve; calling others works all the same. Any thread may call.
 
     :raises ValueError: not a group's name.
-    :raises RuntimeError: the peer is there and serves, and was to be a test peer or not to serve.
+    :raises RuntimeError: the peer exists already, and ``test`` is given though it is no test peer,
+        or ``launch=False`` though it serves.
     """
     if len(process.peers) > 1 and launch and not test and group is None:
         called = called_peer()
@@ -672,8 +679,8 @@ def _warn_once(text: str) -> None:
 
 
 def bind_hosts() -> List[str]:
-    """What the peer of this process binds: unless it is set, every address that this host has or
-    gets, of IPv4 and of IPv6, since it may get another one, or a second."""
+    """What the peer of this process binds: unless ``NET_HOST`` is set, every address of IPv4 and of
+    IPv6, since this host may get another one, or a second."""
     host = settings.host
     if host is None or host == local.EVERY_ADDRESS_6:
         return list(EVERYWHERE)
@@ -681,7 +688,7 @@ def bind_hosts() -> List[str]:
 
 
 def _call_host() -> str:
-    """Where a peer of this host is called that is bound as that of this process."""
+    """Where to call a peer of this host that binds what the peer of this process does."""
     host = bind_hosts()[0]
     return "127.0.0.1" if host in EVERYWHERE else host
 

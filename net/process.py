@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class OwnPeer(Protocol):
-    """A peer of this process, as :class:`net.peer._Peer` is one."""
+    """What the process knows of a peer of its own, a :class:`net.peer._Peer`."""
 
     @property
     def launched(self) -> bool:
@@ -44,20 +44,21 @@ class Process:
     :ivar loop: the loop for all sockets that have no thread.
     :ivar client: calls to other peers.
     :ivar memory: the memory for large requests, whatever peers a process has.
-    :ivar lock: guards ``peer`` and ``warned``, and is held while what is there once is made.
+    :ivar lock: guards ``peer`` and ``warned``, and is held while anything is made that a process
+        has once.
     :ivar peer: that of this process; None until it is made.
     :ivar peers: all peers that were made.
     :ivar warned: warnings that were given; once is enough.
     :ivar hand_over: takes over the connections on which subscribers want their events, with the
         peer that they have connected to; None without events.
-    :ivar begin_old_call: told of each call of an old program, see :class:`~net.dispatch.Dispatch`;
-        None without events.
+    :ivar begin_old_call: called before each call of an old program, see
+        :class:`~net.dispatch.Dispatch`; None without events.
     :ivar load: loads what a peer needs, in the thread that launches it: while a thread of ours
         imports, a fork has to wait.
     :ivar launch_hooks: called with each peer that was launched; what they return is called when it
         closes. The floors above add to this what else a running peer does.
-    :ivar change_hooks: called when the functions of this process have changed, and it serves them.
-    :ivar moved: called when addresses of this host have come or gone. In the loop's thread.
+    :ivar change_hooks: called when the functions of this process have changed while it serves.
+    :ivar moved: called in the loop's thread when addresses of this host have come or gone.
     :ivar forked: called in a forked child, in this order: what belongs to the parent is forgotten.
     """
 
@@ -99,7 +100,7 @@ class Process:
 
     @property
     def balance(self) -> Balance:
-        """Chooses a peer for calls that any may do."""
+        """Chooses a peer for calls that any peer may run."""
         with self.lock:
             if self._balance is None:
                 from .run.balance import Balance  # few need it
@@ -108,8 +109,8 @@ class Process:
             return self._balance
 
     def once(self, make: Callable[[Process], T]) -> T:
-        """What a floor above has once in a process, made of it at the first use. Any thread may
-        call."""
+        """What a floor above has once in a process: ``make(self)``, called at the first use. Any
+        thread may call."""
         found: Optional[T] = self._once.get(make)
         if found is None:
             with self.lock:
@@ -119,7 +120,10 @@ class Process:
         return found
 
     def event_loop(self) -> AbstractEventLoop:
-        """The asyncio loop of :attr:`coroutines`, which is started."""
+        """The asyncio loop of :attr:`coroutines`, started if need be.
+
+        :raises PeerBusy: no thread can be started.
+        """
         return self.coroutines.loop()
 
     def on_fork(self) -> None:

@@ -1,4 +1,4 @@
-"""A process that serves: it keeps its main thread busy, and ends in order."""
+"""Keeping a process up that serves, and ending it in order."""
 from __future__ import annotations
 
 import signal
@@ -23,7 +23,7 @@ def serve(grace: Optional[float] = None) -> None:
 
     Then no new call is accepted, running ones have some seconds to end, the peer says goodbye, and
     this returns. A second Ctrl-C does not wait for running calls. Call it in the main thread; in
-    another one no signal ends it, only the end of the peer.
+    another one no signal ends it, only closing the peer does.
 
     :param grace: seconds for running calls; None for ``NET_GRACE``.
     :raises NoFreePort: every port of the range is taken.
@@ -34,7 +34,7 @@ def serve(grace: Optional[float] = None) -> None:
 def run(grace: Optional[float], tell: Callable[[], None]) -> None:
     """Do what :func:`serve` does.
 
-    :param tell: is called once the peer serves and signals end it in order.
+    :param tell: called once the peer serves and signals are caught.
     """
     peer = Peer()
     # No event: a second signal that came while the first one sets it would wait for ever.
@@ -74,7 +74,8 @@ def _close(peer: Any, grace: float) -> None:
 
 
 def _take_signals(end: Any) -> Dict[int, Any]:
-    """Have a function called by the signals that end a program; returns the previous handlers."""
+    """Have a function called by the signals that end a program; returns the previous handlers. In
+    any thread but the main one nothing is changed, and there are none."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}

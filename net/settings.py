@@ -1,7 +1,7 @@
 """The settings: ``NET_*`` variables, :func:`net.configure` and assignment to ``net.NAME``.
 
-A variable is read at the first use of its setting; what is set by :func:`net.configure` or by
-assignment counts from the next use on. Limits have their unit and reason beside them.
+A variable is read at the first use of its setting; a value that is set by :func:`net.configure` or
+by assignment counts from the next use on. Limits have their unit and reason beside them.
 """
 from __future__ import annotations
 
@@ -355,7 +355,7 @@ def parse_router(text: str) -> Tuple[str, str, int]:
     return protocol, host, int(port)
 
 
-#: How a router has to be named that is connected to.
+#: What is wrong where Zenoh does not connect to a router.
 NAME_OF_ROUTER = "must name a tls/ router by a host name or an IPv4 address; by an IPv6 address " \
                  "only tcp/ is reached"
 
@@ -369,8 +369,10 @@ def is_reachable(protocol: str, host: str) -> bool:
 class Setting(Generic[T]):
     """How one setting is read: an attribute of :class:`Settings` until it has a value there.
 
-    :ivar parse: raises ValueError with what the value must be.
-    :ivar variables: where it is read from, the first that is set; by default ``NET_`` and its name.
+    :ivar parse: makes its value of what was given, or raises a ValueError that says what it must
+        be.
+    :ivar variables: that it is read from, the first one that is set; by default ``NET_`` and its
+        name.
     """
 
     def __init__(self, default: T, parse: Callable[[Any], T],
@@ -399,7 +401,7 @@ class Setting(Generic[T]):
     def read(self, label: str, value: Any) -> T:
         """A value, as text or typed, in the setting's own type.
 
-        :raises SettingError: it cannot be understood; names the ``label``.
+        :raises SettingError: it cannot be understood; the text begins with the ``label``.
         """
         try:
             return self.parse(value)
@@ -421,7 +423,7 @@ class _MessageLimits:
                 return limits
 
 
-#: How the host of a peer ends that is reached through an engine.
+#: What the host of a peer ends with if it is reached through an engine.
 ENGINE_SUFFIX = ".zenoh"
 
 #: The settings that decide how connections are secured.
@@ -434,9 +436,9 @@ class Settings:
     :func:`net.configure` takes these names; net has them in upper case, declared for type checkers
     in ``net/__init__.py``.
 
-    :cvar revision: changes when what connections were opened with no longer holds: how they are
-        secured, the group, or whether they may leave this host.
-    :cvar changes: how often any was set.
+    :cvar revision: changes with the terms that connections are opened under: how they are secured,
+        the group, or whether they may leave this host.
+    :cvar changes: how often any setting was set.
     """
 
     revision = changes = 0
@@ -476,7 +478,7 @@ class Settings:
     #: The three as one value.
     limits = _MessageLimits()
     # Bytes that the values of large requests may take in this process at once, by a rough count.
-    # 16 MiB of JSON become up to 500 MiB.
+    # 16 MiB of JSON can become 750 MiB.
     max_memory = Setting(GIB, _whole(MIB, 2 ** 40))
     # Connections a peer serves at once, each with a thread.
     max_connections = Setting(512, _whole(1, 65535))
@@ -496,10 +498,10 @@ class Settings:
 
     def check_variables(self) -> None:
         """Check once, at the first use of a setting, that all variables can be understood: no call
-        may fail half-way because of one that is read late. Those that look like a misspelt setting
-        may belong to another program: they cause a warning.
+        may fail half-way because of one that is read late. A variable that looks like a misspelt
+        setting may belong to another program, so it only causes a warning.
 
-        :raises SettingError: one cannot be understood, or looks like one that protects.
+        :raises SettingError: one cannot be understood, or looks like a setting that protects.
         """
         if "_checked" in self.__dict__:
             return
@@ -572,8 +574,8 @@ class Settings:
         return self.host is not None and is_loopback(self.host)
 
 
-# How similar two names must be for one to be taken for the other misspelt, as difflib counts: a
-# letter more, less or exchanged in the shortest of them.
+# How similar two names must be, by the measure of difflib, for one to be taken for a misspelling of
+# the other: one letter more, less or exchanged in the shortest of them.
 ALIKE = 0.87
 #: Variables that protect. A variable that looks like one of them must not be ignored.
 PROTECTING = frozenset({"NET_HOST", "NET_ALLOW", "NET_SECRET", "NET_SECRET_FILE", "NET_TLS_CERT",

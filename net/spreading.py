@@ -1,4 +1,4 @@
-"""A function on many peers: the part of a handle for it."""
+"""What a connected function offers for calling it on many peers."""
 from __future__ import annotations
 
 import functools
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from .discovery.listing import Peers
 
 
-# Peers to connect to before they are called: to many at once, that takes longer than the call.
+# Peers from which on they are connected to before they are called: connecting to so many at once
+# takes longer than the call.
 MANY = 16
 
 
 class OnPeers:
-    """The attributes of a function that many peers have. All that they need is loaded at their
-    first use.
+    """The attributes of a function that many peers have. What they need is loaded at their first
+    use.
 
     :ivar tag: base64 tag of the function.
     """
@@ -40,9 +41,9 @@ class OnPeers:
         """The known peers that have this function; those of other applications are not among them.
         Searches at the first use in the process, as :func:`net.peers` does.
 
-        Peers that speak the old protocol do not say what they have, and are left out. A
-        caller that waits for many is about to call them: with ``at_least`` 16 or more, a connection
-        to each stays open, which the first ``f.all()`` takes.
+        Peers that speak the old protocol do not say what they have, and are left out. A program
+        that waits for many peers is about to call them: with ``at_least`` 16 or more, a connection
+        to each is opened already, for the first ``f.all()``.
 
         :param groups: only peers of this group, or of one of these.
         :param hubs_only: only hubs.
@@ -54,7 +55,7 @@ class OnPeers:
         from .discovery import functions
 
         if at_least:
-            # What calling them takes is loaded before.
+            # What calling them takes is loaded while it waits anyway.
             from .calls import many  # noqa: F401
 
         found = functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)
@@ -66,7 +67,8 @@ class OnPeers:
 
     @property
     def any(self) -> AnyPeer[..., Any]:
-        """Runs it on one peer that has it: ``f.any(x)``; on another one if that did not run it."""
+        """Runs it on one peer that has it: ``f.any(x)``; on another one if the first did not run
+        it."""
         from .calls.many import AnyPeer
 
         return AnyPeer(self._target())

@@ -94,15 +94,16 @@ def stats(*parts: str) -> Dict[str, Any]:
     """What a process has sent and done so far.
 
     ``stats()["events"]["done"]`` is ``{"triggered": 12, "subscribers": {peer_id: {"sent": 9,
-    "queued": 1, "dropped": 2}}}``: received by the subscriber's process, waiting for it, and lost
-    because it was cut off, is gone or could not read them. ``stats()["cut off"]`` is the number of
-    subscribers that were too slow. ``stats()["connections"]["module.function"]`` is ``{"calls": 3,
-    "errors": 0, "seconds": 0.1, "latency": {0.03125: 1, 0.0625: 2}}`` of what other peers ran here,
-    handlers of events included; of its calls, 2 took less than 0.0625 s and at least half of that.
+    "queued": 1, "dropped": 2}}}``: events that the subscriber's process has received, that wait for
+    it, and that were lost because it was cut off, has gone or could not read them. ``stats()["cut
+    off"]`` is the number of subscribers that were too slow.
+    ``stats()["connections"]["module.function"]`` is ``{"calls": 3, "errors": 0, "seconds": 0.1,
+    "latency": {0.03125: 1, 0.0625: 2}}`` for what other peers ran here, handlers of events
+    included; of its calls, 2 took less than 0.0625 s and at least half of that.
     ``stats()["process"]`` is how busy it is: ``calls`` that run now without this one,
     ``connections`` that are open, ``load`` of the host for each of its processors (None where the
-    system does not tell), and ``seconds`` that the process is up. In a terminal or a notebook it
-    shows as tables.
+    system does not tell), and ``seconds`` that the process has been up. In a terminal or a notebook
+    it shows as tables.
 
     :param parts: only these: ``events``, ``connections``, ``process``; all if none is given.
     """
@@ -135,16 +136,16 @@ stats = _Shown(stats.__wrapped__, stats.tag)  # type: ignore[arg-type]
 
 
 def checked(found: Any, peer: PeerArgument) -> Dict[str, Any]:
-    """What another process says are its statistics, if they can be.
+    """The statistics that another process gives, if they make sense.
 
-    :raises ProtocolError: they cannot: a text for a number, say.
+    :raises ProtocolError: they do not: there is a text in place of a number, say.
     """
     try:
         makes_sense = _makes_sense(found)
     except (AttributeError, KeyError, TypeError):
         makes_sense = False
     if not makes_sense:
-        raise ProtocolError(address_of(peer), "what it says are its statistics are none", "yes")
+        raise ProtocolError(address_of(peer), "its statistics make no sense", "yes")
     known: Dict[str, Any] = found
     return known
 
@@ -187,8 +188,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def percentile(latency: Dict[float, int], share: float) -> float:
-    """The seconds within which this share of calls has ended, as a histogram tells: within a
-    factor of two for certain, and as a rule much closer.
+    """The seconds within which this share of calls has ended, as far as a histogram tells: right
+    within a factor of two for certain, and as a rule much closer.
 
     :param latency: as :func:`net.stats` gives it.
     :param share: 0.99 for 99 of 100 calls.

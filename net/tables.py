@@ -1,4 +1,4 @@
-"""Tables: several things as lines of a terminal, or as HTML of a notebook."""
+"""Tables, as lines of a terminal or as HTML in a notebook."""
 from __future__ import annotations
 
 from typing import List, NamedTuple, Sequence
@@ -12,15 +12,15 @@ MAX_CELL = 64
 
 
 class Column(NamedTuple):
-    """A column. Where a line does not fit, columns are cut to their ``narrowest``, the widest
-    first, and then the last ones are left out."""
+    """A column. Where lines are too long, the widest columns are cut first, down to their
+    ``narrowest``, and then the last ones are left out."""
 
     title: str
     narrowest: int
 
 
 def terminal_width() -> int:
-    """Columns of the terminal that prints go to."""
+    """Columns of the terminal that is printed to; 80 if that is unknown."""
     import shutil  # only needed to show a table
 
     return shutil.get_terminal_size((WIDTH, 24)).columns
@@ -30,7 +30,7 @@ def as_text(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
             gap: int = 2) -> str:
     """A table in lines of at most so many characters, under its titles.
 
-    :param gap: columns of the terminal between those of the table.
+    :param gap: blanks between two columns.
     """
     lines = [[column.title for column in columns], *([_cell(text) for text in row] for row in rows)]
     widths = _widths(columns, lines, width, gap)
@@ -39,7 +39,7 @@ def as_text(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
 
 
 def as_html(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    """The table of a notebook."""
+    """A table as HTML, as notebooks show it."""
     from html import escape
 
     head = "".join(f"<th>{escape(column.title)}</th>" for column in columns)
@@ -76,7 +76,7 @@ def _pad(text: str, room: int) -> str:
 def folded(text: str, width: int, further: str = "  ") -> str:
     """Text in lines of at most so many columns, broken between words where that is possible.
 
-    :param further: what the rest of a line begins with, behind the indent of the line.
+    :param further: what goes before each further part of a line, after the indent of that line.
     """
     return "\n".join([part for line in text.split("\n") for part in _parts(line, width, further)])
 
@@ -101,7 +101,7 @@ def _parts(line: str, width: int, further: str) -> List[str]:
 
 
 def _end(words: str, at: int, room: int) -> int:
-    """Where a line that begins at one place of a text ends."""
+    """Where the line ends that begins at a place of a text."""
     end, taken = at, 0
     while end < len(words):
         taken += display_width(words[end])

@@ -1,7 +1,7 @@
 """What the floors do when a peer is launched, when this process forks, and when it ends.
 
-Discovery, events and statistics are loaded at their first use, and before a peer is launched: no
-thread of a peer ever has to load them.
+Discovery, events and statistics are loaded at their first use, but always before a peer is
+launched, so no thread of a peer ever has to load them.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .process import Process, process
 
 
 def wire() -> None:
-    """Wire what there is once in this process. :mod:`net` does so when it is imported."""
+    """Wire what this process has once. :mod:`net` does so when it is imported."""
     logging.getLogger(ROOT).addHandler(LastResort())
     join(process)
     forks.in_child.append(process.on_fork)
@@ -54,6 +54,6 @@ def _load(process: Process) -> None:
 
 
 def _tell(process: Process, floor: str, name: str, *args: Any) -> Any:
-    """Tell a floor, if it is loaded: nothing is known there otherwise."""
+    """Call a function of a floor, if that is loaded: otherwise it knows nothing yet."""
     tell = getattr(sys.modules.get(f"{__package__}.{floor}"), name, None)
     return None if tell is None else tell(process, *args)

@@ -110,12 +110,12 @@ def describe(*names: str, after: str = "") -> Dict[str, Dict[str, Any]]:
     may call it (None for all callers), and ``kind``: ``function``, ``coroutine``, ``generator`` or
     ``async`` (an async generator).
 
-    Without names it is all functions that the application has connected, ordered by name, with the
-    first line of each docstring; with names it is these, with all of it. One answer holds some 64
-    KiB: ``describe(after=last_name)`` gives those that follow. ``NET_DESCRIBE`` of that peer may
-    withhold docstrings, or signatures too.
+    Without names it describes all functions that the application has connected, ordered by name,
+    with the first line of each docstring; with names only those, with their whole docstrings. One
+    answer holds some 64 KiB: ``describe(after=last_name)`` gives the functions that follow.
+    ``NET_DESCRIBE`` of that peer may withhold docstrings, or signatures too.
 
-    :param names: of functions, as in ``net.connections()``; those that are not there are left out.
+    :param names: of functions, as in ``net.connections()``; those that do not exist are left out.
     :param after: only those whose names come after this one.
     """
     own = {tag_name(tag): (tag, function) for tag, function in list(_Peer.CONNECTIONS.items())
@@ -147,8 +147,8 @@ def reach_back(port: int) -> Tuple[str, str]:
     """Try to reach the host of the caller at a port, as a call does; ``python3 -m net doctor PEER``
     asks for it. Nothing is sent but a greeting, and only to where the question came from.
 
-    :returns: the caller's host as it is seen from here, and what went wrong; no text if a peer
-        answers there.
+    :returns: the caller's host as it is seen from here, and what went wrong; an empty text if a
+        peer answers there.
     :raises TypeError: not asked by another peer, or not a port.
     """
     found = caller()
@@ -169,12 +169,12 @@ def reach_back(port: int) -> Tuple[str, str]:
 def subscription_handler(event: str, peer_id: PeerArgument, tag: Union[bytes, str]) -> bool:
     """Subscribe a peer: its function of this tag is to be called with every event of this name.
 
-    A peer calls this of another one to hear that one's events; :func:`net.subscribe` does so, and
-    sees to it that it stays so.
+    Programs of older versions call this on a peer to hear its events, and :func:`net.subscribe`
+    calls it on theirs. Peers of this version subscribe over a connection that stays open.
 
     :param peer_id: id of the subscribing peer.
     :returns: True.
-    :raises PermissionError: the call came from another host than the id names.
+    :raises PermissionError: the call came from a host other than the one that the id names.
     :raises PeerBusy: too many subscriptions, 256 of one peer or 10,000 of all.
     :raises NetError: the subscribing peer cannot be reached from here.
     """
