@@ -1,6 +1,7 @@
 """Awaited calls: on the application's own event loop, with connections of that loop's own.
 
-Nothing here blocks the loop or takes a thread, but for a peer of the old dialect.
+Nothing here blocks the loop. A thread is taken only to call a peer of the old dialect, to look up a
+name, and, on the loop of started calls, to run what a caller has lent.
 """
 from __future__ import annotations
 
@@ -42,9 +43,9 @@ async def within(seconds: Optional[float], work: Awaitable[Any]) -> Any:
     """Await something for some seconds at most; None for no limit.
 
     :func:`asyncio.wait_for` of Python 3.11 and before loses a cancellation that comes just as
-    the work ends, and with it the time limit of a caller that waits for both.
+    the work ends, and with it the time limit of another one around it.
 
-    :raises asyncio.TimeoutError: they are over; it was cancelled.
+    :raises asyncio.TimeoutError: the time is over, and the work was cancelled.
     """
     if seconds is None:
         return await work
@@ -61,7 +62,7 @@ async def within(seconds: Optional[float], work: Awaitable[Any]) -> Any:
         return await work
     except asyncio.CancelledError:
         if not expired or getattr(task, "uncancel", int)() > before:
-            raise  # somebody else has cancelled it
+            raise  # something else has cancelled it
         raise asyncio.TimeoutError from None
     finally:
         timer.cancel()
@@ -69,8 +70,8 @@ async def within(seconds: Optional[float], work: Awaitable[Any]) -> Any:
 
 async def call(client: Client, peer: PeerArgument, tag: bytes, args: Tuple[Any, ...],
                kwargs: Dict[str, Any], timeout: Optional[float] = None) -> Any:
-    """Run a function on another peer, as :meth:`Client.call` does. Cancelling it cancels the call
-    there."""
+    """Run a function on another peer, as :meth:`Client.call` does. Cancelling the task that awaits
+    this cancels the call there."""
     pool = _pools(client).pool(peer)
     if timeout is None:
         timeout = client.settings.timeout
@@ -96,7 +97,7 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
     lender = None
     try:
         message = encode_call(number, tag, args, kwargs, limits, seconds)
-    except ValueNotSupported:  # unless it can be lent
+    except ValueNotSupported:  # but perhaps it can be lent
         lender = Lender(limits, pool.address, seconds)
         message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
     connection = await pool.take()
@@ -134,7 +135,10 @@ def _value(frame: Frame, pool: _Pool, connection: _Connection, peer: object, tag
 
 
 def _is_last(frame: Any, connection: _Connection) -> bool:
-    """Whether no further call can be made on the connection of a reply."""
+    """Whether no further call can be made on the connection of a reply.
+
+    :raises ProtocolError: the frame is no reply, or more than one has come.
+    """
     if frame[0] not in REPLIES:
         raise ProtocolError(connection.address, f"a frame of kind {frame[0]} is no reply", "maybe")
     if not connection.session.rest:
@@ -145,16 +149,16 @@ def _is_last(frame: Any, connection: _Connection) -> bool:
 
 
 async def connect(client: Client, peer: PeerArgument) -> None:
-    """Have a connection open for the next call, unless there is one.
+    """Open a connection for the next call, unless there is one.
 
-    :raises NetError: nothing ran.
+    :raises NetError: there is none; nothing ran.
     """
     pool = _pools(client).pool(peer)
     connection = None if pool.is_connected else await pool.take()
     if connection is None:
         return
     try:
-        # A server gives one up that asks for nothing.
+        # A server gives up a connection on which nothing is asked.
         number, in_order = client.next_number(), False
         frame = await connection.exchange(pack(PING, number, b""), number, None)
         in_order = not is_refusal(frame) and not _is_last(frame, connection)
@@ -212,7 +216,8 @@ class _Pools:
         return pool
 
     async def watch_loop(self) -> None:
-        """Close everything when the loop ends: it closes generators that have begun."""
+        """See to it that everything is closed when the loop ends: it then closes async generators
+        that have begun, and this begins one."""
         if self._guard is None:
             self._guard = self._until_the_end()
             await self._guard.__anext__()
@@ -230,8 +235,8 @@ class _Pools:
         self._forget()
 
     def abandon(self) -> None:
-        """Close our copies of all sockets, in a forked child. The parent's loop looks for what
-        comes on its own."""
+        """Close our copies of all sockets, in a forked child. The loop is left alone: it is the
+        parent's, which goes on with its own sockets."""
         for pool in self._pools.values():
             pool.abandon()
         self._forget()
@@ -251,8 +256,9 @@ def _pools(client: Client) -> _Pools:
 
 
 class _Places:
-    """Places for calls that may wait for each other: those of the program, or those that one served
-    call makes. That one holds a place elsewhere, and two peers could wait for each other."""
+    """Bounds how many calls run at once: those of the program itself, or those that one served call
+    makes. Each served call has its own bound, since it takes up a place of its caller's meanwhile:
+    two peers could otherwise wait for each other."""
 
     def __init__(self, context: Optional[Context]) -> None:
         self.context = context
@@ -269,7 +275,7 @@ class _Places:
             await future
         except BaseException:
             if future.done() and not future.cancelled():
-                self.free()  # it is another's then
+                self.free()  # for the next one
             raise
 
     def free(self) -> None:
@@ -359,7 +365,7 @@ class _Pool:
             self._look_later(IDLE_TIME - (now - self._idle[0].idle_since))
 
     def discard(self, connection: _Connection) -> None:
-        """Close one that no other call can have."""
+        """Close a connection that no other call can have."""
         connection.close()
         self._leave(connection)
         self._open.pop(connection, None)
@@ -376,7 +382,7 @@ class _Pool:
             del self._places[places.context]
 
     def let_go(self, connection: _Connection) -> None:
-        """:meth:`discard` one that no call holds any longer; any thread may call."""
+        """:meth:`discard` a connection that no call holds any longer. Any thread may call."""
         try:
             self._loop.call_soon_threadsafe(self.discard, connection)
         except RuntimeError:  # the loop has ended
@@ -412,7 +418,7 @@ class _Connection:
         # By its number: asyncio would describe a socket object in text each time it is new to it.
         self._number = sock.fileno()
         self._poll = poller(sock)
-        # Whether the loop looks for what comes, and who waits for it.
+        # Whether the loop looks for what comes, and the future that waits for it.
         self._is_looking = False
         self._waiter: Optional[asyncio.Future[bytes]] = None
 
@@ -466,8 +472,8 @@ class _Connection:
             self._waiter = None
 
     def _readable(self) -> None:
-        """Something has come. What nobody waits for stays where it is; the loop looks no more
-        then, until somebody does: to begin and to end that for each call would take longer."""
+        """Something has come. If nobody waits for it, it stays where it is, and the loop looks no
+        more until somebody does: beginning and ending to look for each call would take longer."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             self.look_no_more()
@@ -480,7 +486,7 @@ class _Connection:
             waiter.set_exception(problem)
 
     def look_no_more(self) -> None:
-        """Have the loop forget the socket, which may be closed then."""
+        """Have the loop forget the socket, so that it may be closed."""
         if self._is_looking and not self._loop.is_closed():
             self._loop.remove_reader(self._number)
         self._is_looking = False
@@ -505,7 +511,7 @@ class _Connection:
             raise failure from None
 
     async def _refusal(self, number: int, problem: OSError) -> Frame:
-        """What a peer that has stopped reading says about it; the problem if it says nothing."""
+        """The refusal of a peer that has stopped reading; raises the problem if it sends none."""
         try:
             frame: Frame = await within(REFUSAL_TIME, self.reply(number, None))
             return frame
@@ -523,8 +529,8 @@ class _Connection:
         return event  # type: ignore[no-any-return]
 
     def has_ended(self) -> bool:
-        """Whether it can no longer be used: nothing was asked, so anything to receive is its
-        end."""
+        """Whether an idle connection can no longer be used: nothing was asked, so anything to
+        receive is its end."""
         return bool(self._poll(0))
 
     def close(self) -> None:
@@ -535,7 +541,7 @@ class _Connection:
 async def _answered(lender: Lender, frame: Frame, in_thread: bool) -> List[Buffer]:
     """Do what is asked of the caller.
 
-    :param in_thread: in a thread, since other calls need this loop.
+    :param in_thread: do it in a thread, since other calls need this loop.
     """
     if in_thread:
         run = contextvars.copy_context().run
@@ -551,7 +557,7 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
     settings = client.settings
     client.carriers.check(address)
     revision = settings.revision
-    # Making them may take longer than the peer waits for the first bytes of a connection.
+    # Made first: it may take longer than the peer waits for the first bytes of a connection.
     known = security.credentials()
     try:
         return await _open_by(client, address, revision, known, settings.unix)
@@ -563,7 +569,7 @@ async def _open_by(client: Client, address: Address, revision: int, known: Any,
                    locally: bool) -> Optional[_Connection]:
     """As :func:`_open`.
 
-    :param locally: whether the shorter way to a peer of this host will do.
+    :param locally: whether the shorter way to a peer of this host may be taken.
     """
     sock, led_to = await _connect_any(client, address, locally)
     try:
@@ -638,9 +644,9 @@ async def _connect(client: Client, address: Address, locally: bool) -> socket.so
 
 
 async def _begun(start: Callable[[], Any], seconds: float = LONGEST) -> Any:
-    """What a function gives that may not do so at once.
+    """What a function gives that raises BlockingIOError while it cannot give it yet.
 
-    :raises socket.timeout: it did not within these seconds.
+    :raises socket.timeout: it did so for all of these seconds.
     """
     patience = Deadline(seconds)
     while True:
@@ -671,10 +677,10 @@ class _Legacy(Exception):
 
 
 async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
-    """Prove to each other who both are; the TLS that secures the connection from then on, None
-    where it needs none.
+    """Let both sides prove who they are. Returns the TLS that secures the connection from then on;
+    None where it needs none.
 
-    :raises NotProved: connect by TCP.
+    :raises NotProved: they could not; connect by TCP instead.
     """
     from ..link import proof, tls  # loaded already, with the credentials
 
@@ -768,7 +774,7 @@ class _Begun:
         self.in_order = False
 
     def leave_in_order(self) -> None:
-        """Its connection can have another call."""
+        """Let its connection have another call, unless more has come over it."""
         self.in_order = not self.connection.session.rest
 
 

@@ -48,7 +48,7 @@ class Target(NamedTuple):
     :ivar call: its value, for a thread that waits.
     :ivar call_async: its value, awaited.
     :ivar several: the outcomes for the first ones of a list of arguments, for a thread that waits;
-        None if the peer, or the arguments, do not allow for it.
+        None if the peer or the arguments do not allow it.
     :ivar outcome: makes the value of one of them.
     :ivar start: a :class:`net.Call` on each of some peers, ``start(peers, args, kwargs, timeout)``.
     :ivar missed: called with a peer that does not answer.
@@ -70,9 +70,9 @@ class Target(NamedTuple):
 
 
 def _finder(target: Target, peers: Peers, groups: Groups) -> Callable[[], Sequence[Any]]:
-    """What gives the peers to choose from.
+    """A function that gives the peers to choose from.
 
-    :raises InvalidPeer: one of those given is none.
+    :raises InvalidPeer: one of those given is no peer.
     """
     if peers is None:
         return partial(target.find, groups)
@@ -113,7 +113,8 @@ class AnyPeer(Generic[P, R_co]):
            first: int = 1, peers: Peers = None, groups: Groups = None) -> AnyPeer[P, R_co]:
         """The same with other terms.
 
-        :param timeout: seconds for all of it; None for ``NET_TIMEOUT``, or no limit.
+        :param timeout: seconds for all peers that are tried, together; None for ``NET_TIMEOUT`` for
+            each of them, or no limit.
         :param repeatable: whether another peer takes over when the first one may have run it; by
             default as ``@net.connect(repeatable=...)`` says.
         :param first: start it on so many peers, take the first value, and cancel the others.
@@ -126,7 +127,7 @@ class AnyPeer(Generic[P, R_co]):
         """Run it on the peer with the fewest calls of this process, or on another one if that did
         not run it.
 
-        :raises TooFewPeers: there is none, or each of them could not be asked.
+        :raises TooFewPeers: no peer has it, or none of those that have it could run it.
         """
         run: Any = {COROUTINE: self._run_async, GENERATOR: self._iterate,
                     ASYNC_GENERATOR: self._iterate_async}.get(self._target.kind, self._run)
@@ -188,7 +189,7 @@ class AnyPeer(Generic[P, R_co]):
 
 
 class _Trial:
-    """Which peers were tried for one call."""
+    """The peers that were tried for one call."""
 
     def __init__(self, target: Target, repeatable: bool, first: int,
                  timeout: Optional[float]) -> None:
@@ -272,7 +273,7 @@ async def _fastest_async(calls: List[Call]) -> Any:
 
 
 def _worst(calls: List[Call]) -> Call:
-    """The failed call of which most is known to have run."""
+    """The failed call that is the most likely to have run."""
     order = {"yes": 2, "maybe": 1}
     return max(calls, key=lambda call: order.get(getattr(call.exception(), "ran", "yes"), 0))
 
@@ -301,7 +302,7 @@ class AllPeers(Generic[P]):
         return AllPeers(self._target, timeout, peers, groups)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Results:
-        """Start it on all of them at once."""
+        """Start it on all of them at once. Does not wait for the results."""
         target, peers = self._target, dict.fromkeys(self._find())
         if target.kind in (GENERATOR, ASYNC_GENERATOR):
             return Results({peer: _done(peer, target.there(peer, args, kwargs, self._timeout))
@@ -322,8 +323,8 @@ class Results(Mapping):  # type: ignore[type-arg]
     """What ``f.all()`` gives: peer -> value, in the order of completion.
 
     It is returned at once. Iterating waits for the next result, looking up a peer waits for that
-    peer's; an error of a peer is raised when its value is accessed. Awaiting it waits for all, and
-    gives it. Its ``repr`` is a table of the results so far.
+    peer's; an error of a peer is raised when its value is accessed. Awaiting it waits for all
+    results, and gives the mapping itself. Its ``repr`` is a table of the results so far.
 
     :ivar calls: peer -> its :class:`net.Call`.
     """
@@ -361,13 +362,13 @@ class Results(Mapping):  # type: ignore[type-arg]
 
     @property
     def errors(self) -> Dict[Any, BaseException]:
-        """Peer -> what it raised, of those that did. Waits for all."""
+        """Peer -> what it raised, for those that raised something. Waits for all."""
         return {peer: problem for peer in self
                 for problem in [_problem_of(self.calls[peer])] if problem is not None}
 
     @property
     def good(self) -> Dict[Any, Any]:
-        """Peer -> value, of those that raised nothing. Waits for all."""
+        """Peer -> value, for those that raised nothing. Waits for all."""
         return {peer: self.calls[peer].result() for peer in self
                 if _problem_of(self.calls[peer]) is None}
 
@@ -475,10 +476,11 @@ class OverPeers:
            at_a_time: int = 1, peers: Peers = None, groups: Groups = None) -> OverPeers:
         """The same with other terms.
 
-        :param timeout: seconds for all of it, from the call on; None for no limit.
+        :param timeout: seconds for all items together, from the call on; None for no limit.
+            ``NET_TIMEOUT`` holds for each item besides.
         :param repeatable: whether another peer takes over a call that may have run; by default as
             ``@net.connect(repeatable=...)`` says.
-        :param at_a_time: calls that each peer is given at a time.
+        :param at_a_time: calls that each peer is given at the same time.
         :param peers: use these; by default those that have the function, and those that join.
         :param groups: use the peers of these groups.
         """
@@ -486,11 +488,12 @@ class OverPeers:
 
     def __call__(self, /, *iterables: Iterable[Any], chunk: int = 1,
                  in_order: bool = True) -> Mapped:
-        """The values for each item, as ``map()`` gives them; a peer gets the next item when it is
+        """The value for each item, as ``map()`` gives them; a peer gets the next item when it is
         done with one. The input is read as it is needed.
 
-        :param chunk: items that a peer is given at a time, for functions that take no time.
-        :param in_order: values in the order of the items, else as they come.
+        :param chunk: items that a peer is given in one call, for functions that take next to no
+            time.
+        :param in_order: True for the values in the order of the items, False as they come.
         """
         if not iterables:
             raise TypeError(f"{self._target.name}.map() takes at least one iterable")
@@ -694,8 +697,8 @@ class Executor(BaseExecutor):
     :param groups: use the peers of these groups.
     :param repeatable: whether another peer takes over a call that may have run; by default as
         ``@net.connect(repeatable=...)`` of the function says.
-    :param at_a_time: calls of one function that each peer is given at a time.
-    :raises InvalidPeer: one of ``peers`` is none.
+    :param at_a_time: calls of one function that each peer is given at the same time.
+    :raises InvalidPeer: one of ``peers`` is no peer.
     """
 
     def __init__(self, peers: Peers = None, groups: Groups = None,
@@ -715,7 +718,7 @@ class Executor(BaseExecutor):
         """Have a peer run a connected function.
 
         :raises TypeError: the function is not connected.
-        :raises RuntimeError: the executor was shut down.
+        :raises RuntimeError: the executor was shut down, or no thread can be started.
         """
         target_of = getattr(fn, "_target", None)
         if not callable(target_of):  # of ``f.any`` it is no function
@@ -733,7 +736,7 @@ class Executor(BaseExecutor):
 
     def _workers_of(self, target: Target) -> Workers:
         def run(peer: Any, job: _Job) -> Any:
-            # It runs already if another peer did not do it.
+            # It counts as running already if another peer had it and did not run it.
             if not job.future.running() and not job.future.set_running_or_notify_cancel():
                 return None
             enter(job.context)
@@ -745,7 +748,8 @@ class Executor(BaseExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more work, as :meth:`concurrent.futures.Executor.shutdown` says.
 
-        :raises RuntimeError: a callback of a future's would wait for its own end.
+        :raises RuntimeError: called in a callback of one of its futures, which would wait for its
+            own end.
         """
         with self._lock:
             self._closed = True

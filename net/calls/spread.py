@@ -1,5 +1,5 @@
-"""Which worker does which task: the bookkeeping for tasks spread over peers. No thread, socket or
-clock."""
+"""Which worker does which task: the bookkeeping for tasks that are spread over peers. No thread,
+socket or clock."""
 from __future__ import annotations
 
 from collections import deque
@@ -7,7 +7,7 @@ from typing import Any, Deque, Dict, Generic, Hashable, Iterable, List, Set, Typ
 
 W = TypeVar("W", bound=Hashable)
 
-# Seconds that a worker rests after it could not do a task: doubled each time, until it does one.
+# Seconds that a worker rests after it could not do a task: doubled each time until it does one.
 FIRST_REST, MAX_REST = 0.1, 5.0
 # Seconds that tasks wait while no worker is able to do any. Peers that restart need one or two.
 PATIENCE = 5.0
@@ -47,8 +47,8 @@ class _Worker:
 class Spread(Generic[W]):
     """Gives tasks to workers as they get free, in the order in which they were added.
 
-    A task that did not run goes to another worker; one that may have run only if it is repeatable.
-    All times are of one clock, in seconds.
+    A task that did not run goes to another worker; one that may have run does so only if it is
+    repeatable. All times are of one clock, in seconds.
 
     :param at_a_time: tasks that a worker is given at a time.
     :param repeatable: whether a task may run twice.
@@ -64,7 +64,7 @@ class Spread(Generic[W]):
 
     @property
     def waiting(self) -> int:
-        """How many tasks no worker has."""
+        """How many tasks wait for a worker."""
         return len(self._waiting)
 
     @property
@@ -78,7 +78,7 @@ class Spread(Generic[W]):
         return [name for name, worker in self._workers.items() if worker.present]
 
     def has(self, name: W) -> bool:
-        """Whether a worker is one of them."""
+        """Whether a worker may be given tasks."""
         return name in self._workers and self._workers[name].present
 
     def add(self, tasks: List[Task], now: float) -> None:
@@ -140,7 +140,8 @@ class Spread(Generic[W]):
         return ran == "no" or ran == "maybe" and self._repeatable and task.losses < MAX_LOSSES
 
     def lost(self, name: W, task: Task, now: float) -> None:
-        """A worker could not do what it took; ``task`` is the first of it. It rests for a while."""
+        """A worker could not do what it took, and rests for a while; ``task`` is the first of it.
+        """
         worker = self._end(name, task)
         worker.rests_until = now + min(MAX_REST, FIRST_REST * 2 ** min(worker.failures, 10))
         worker.failures += 1
@@ -162,7 +163,7 @@ class Spread(Generic[W]):
         return waiting
 
     def stranded(self, now: float) -> List[Task]:
-        """Take out the tasks that wait, if no worker has been able to do any for too long."""
+        """Take out the tasks that wait, if for too long no worker has been able to do any."""
         if any(worker.present and not worker.failures for worker in self._workers.values()):
             self._able_at = now
         if self.running or now - self._able_at < PATIENCE:

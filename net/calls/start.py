@@ -24,9 +24,9 @@ CONNECT_TIME = 1.0
 class Call(Future):  # type: ignore[type-arg]
     """A call that was started: a :class:`concurrent.futures.Future`, which can also be awaited.
 
-    ``cancel()`` cancels it there, as long as its result has not come: the future is cancelled at
-    once, and it is not known whether the function has run meanwhile. A failure whose result is
-    never asked for is logged.
+    As long as its result has not come, ``cancel()`` cancels the call there, and the future at once;
+    it is not known then whether the function has run. A failure whose result is never asked for is
+    logged.
 
     :ivar peer: that was called, as it was given; None for this process.
     """
@@ -119,9 +119,9 @@ def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument],
 
 
 def connect(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument]) -> None:
-    """Have a connection to each of some peers for calls that are started next. Waits for them, a
-    second at most, unless that would block an event loop; a peer that cannot be reached is left to
-    its call."""
+    """Open a connection to each of some peers, for calls that are started next. Waits for them,
+    about a second at most, unless that would block an event loop. Nothing is raised for a peer that
+    cannot be reached: its call will say so."""
     loop = client.own_loop = coroutines.loop()
     tasks = client.started
 
@@ -150,7 +150,7 @@ def _tell_those_that_wait(call: Call) -> None:
 
 
 def _end_with(context: Context, call: Call) -> None:
-    """Cancel a call when the one that makes it is over."""
+    """Cancel a call when the served call is cancelled that makes it."""
     context.add_ending(call.cancel)
     call.watch(lambda done: context.remove_ending(call.cancel))
 
@@ -174,7 +174,10 @@ async def _run(loop: asyncio.AbstractEventLoop, call: Call, what: Tuple[Any, ...
 
 def start_here(coroutines: Coroutines, function: Callable[..., Any], args: Tuple[Any, ...],
                kwargs: Dict[str, Any]) -> Call:
-    """Start a local call, in a thread of the loop's."""
+    """Start a local call, in a thread of the loop's.
+
+    :raises PeerBusy: no thread can be started.
+    """
     loop = coroutines.loop()
     call = Call(None, loop)
 

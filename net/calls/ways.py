@@ -33,8 +33,8 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
     gives: a value, a coroutine, a generator or an async generator."""
     kind = kind_of(function)
     if kind in (COROUTINE, ASYNC_GENERATOR):
-        # Now, not with its first call: a thread of ours may lack the descriptors, and what Python
-        # has begun to load and could not, it does not load again.
+        # Now rather than at its first call: a thread of ours may lack the descriptors then, and
+        # what Python has failed to load once it does not always load again.
         import asyncio  # noqa: F401
 
         from .. import executors  # noqa: F401
@@ -55,8 +55,8 @@ def way_of(process: Process, function: Any, handle_flag: FlagHandler) -> Way:
 
 def place_of(process: Process, function: Callable[..., Any],
              executor: Optional[ExecutorOrLoop]) -> Optional[Place]:
-    """Where a function of the application runs that something here calls; None for the thread that
-    calls it.
+    """Where this process runs a function of the application that it calls itself, such as a
+    handler; None for the thread that calls it.
 
     :raises TypeError: neither an executor nor an event loop.
     """

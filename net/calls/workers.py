@@ -15,7 +15,7 @@ from .spread import Spread, Task
 
 note = RateLimitedLog(logging.getLogger(CALLS))
 
-#: What another peer may do better.
+#: Errors after which another peer may do better.
 ELSEWHERE = (PeerUnreachable, PeerBusy, PeerLost, InvalidConnection, AuthenticationError,
              ProtocolError)
 
@@ -91,7 +91,8 @@ class Workers:
         self._problem: Optional[BaseException] = None
 
     def add(self, tasks: List[Task]) -> None:
-        """Have tasks done that one thread may take. Looks for peers if that was not done lately.
+        """Have tasks done, which one thread may take together. Looks for peers if that was not done
+        lately.
 
         :raises RuntimeError: it was closed, or no thread can be started.
         """
@@ -111,7 +112,8 @@ class Workers:
     def close(self, keep: Callable[[Task], bool] = lambda task: False) -> List[Task]:
         """Take no more tasks, give back those that wait, and cancel the scope.
 
-        :param keep: whether one that waits is to be done all the same; called under the lock.
+        :param keep: called under the lock with each task that waits; True if it is to be done all
+            the same.
         """
         with self._lock:
             self._closed = True
@@ -130,8 +132,8 @@ class Workers:
             self._wake_all()
 
     def let_go(self, end: Callable[[], object]) -> None:
-        """Have ``close`` or ``finish_up`` called soon. For the collector, which may run in a thread
-        that holds the lock."""
+        """Have ``close`` or ``finish_up`` called soon. For the garbage collector, which may run in
+        a thread that holds the lock."""
         self._let_go = end
         if self._lock.acquire(blocking=False):
             self._ended.notify_all()
@@ -140,7 +142,7 @@ class Workers:
     def join(self) -> None:
         """Wait until all tasks are done.
 
-        :raises RuntimeError: in a thread that does one.
+        :raises RuntimeError: called in a thread that does a task.
         """
         with self._ended:
             if threading.get_ident() in self._own:
@@ -165,7 +167,7 @@ class Workers:
             more.notify()
         self._ended.notify_all()
 
-    # ------------------------------------------------------------------ who is there
+    # ------------------------------------------------------------------ which peers there are
 
     def _start_watching(self) -> None:
         try:
