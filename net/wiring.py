@@ -9,11 +9,11 @@ import atexit
 import logging
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from .forking import forks
 from .log import ROOT, LastResort
-from .peer import tag_for_old_peers
+from .peer import _Peer, tag_for_old_peers
 from .process import Process, process
 
 
@@ -50,7 +50,14 @@ def _load(process: Process) -> None:
     process.once(events.Events)
     process.hand_over = events.adopt
     process.begin_old_call = partial(events.begin_old_call, process)
-    process.launch_hooks = [discovery.announce, events.serve_events]
+    process.launch_hooks = [_close_at_exit, discovery.announce, events.serve_events]
+
+
+def _close_at_exit(peer: _Peer) -> Callable[[], None]:
+    """Let a peer that still serves say goodbye, once its port is closed: a peer that checks finds
+    that it is."""
+    atexit.register(peer.close)
+    return partial(atexit.unregister, peer.close)
 
 
 def _tell(process: Process, floor: str, name: str, *args: Any) -> Any:

@@ -1,7 +1,6 @@
 """Finding peers on this host and on the LAN."""
 from __future__ import annotations
 
-import atexit
 import functools
 import time
 from time import monotonic
@@ -204,12 +203,8 @@ def forget(process: Process) -> None:
 def announce(peer: _Peer) -> Callable[[], None]:
     """Let others find a peer that was launched."""
     closers = [finder.announce(peer) for finder in peer.process.once(cache_of).finders]
-    # The goodbye at exit comes after the port was closed, so that a peer that checks finds it
-    # closed.
-    atexit.register(peer.close)
 
     def close() -> None:
-        atexit.unregister(peer.close)
         for end in closers:
             end()
     return close

@@ -416,3 +416,10 @@ def test_one_module_has_the_hook_at_a_fork():
     hooks = {module for module in MODULES for node in nodes(module)
              if getattr(node, "attr", "") == "register_at_fork"}
     assert hooks == {"forking"}
+
+
+def test_one_module_says_what_is_done_at_exit():
+    at_exit = {module for module in MODULES for node in nodes(module)
+               if isinstance(node, ast.Attribute) and node.attr in ("register", "unregister")
+               and getattr(node.value, "id", "") == "atexit"}
+    assert at_exit == {"wiring"}
