@@ -538,7 +538,7 @@ class Dispatch:
     def _unknown(self, tag: bytes) -> Flag:
         return Flag(INVALID_CONNECTION, self._near(tag))
 
-    def _near(self, tag: bytes) -> Tuple[str, ...]:
+    def _near(self, tag: bytes) -> List[str]:
         import difflib  # only a wrong tag needs it
 
         wanted = tag_name(tag)
@@ -551,7 +551,7 @@ class Dispatch:
         near += difflib.get_close_matches(near[0], _likely(near[0], last_parts), 3, ALIKE)
         found = [name for last in near for name in last_parts.get(last, ())]
         found += difflib.get_close_matches(wanted, _likely(wanted, names), 3)
-        return tuple(dict.fromkeys(found))[:3]
+        return list(dict.fromkeys(found))[:3]
 
 
 def _likely(wanted: str, names: Iterable[str]) -> List[str]:

@@ -408,8 +408,8 @@ def test_an_error_of_a_frozen_dataclass_is_answered_and_lets_go_of_its_frames(di
 def test_an_unknown_tag_is_a_flag_with_names_like_it(dispatch, tally):
     answer = ask(dispatch, tally, "multiplied")
     assert type(answer) is Flag and answer == b"SU5WQUxJRF9DT05ORUNUSU9O"
-    assert answer.details == ("multiply",)
-    assert ask(dispatch, tally, "zzz").details == ()
+    assert answer.details == ["multiply"]
+    assert ask(dispatch, tally, "zzz").details == []
     assert not tally.by_tag
 
 
@@ -419,7 +419,7 @@ def test_names_near_an_unknown_tag_have_the_same_last_part_first(tally):
     dispatch = Dispatch(registry)
     assert set(ask(dispatch, tally, "__main__.render").details[:2]) == {"studio.render",
                                                                         "farm.nodes.render"}
-    assert ask(dispatch, tally, "app.rendr").details[:1] == ("studio.render",)
+    assert ask(dispatch, tally, "app.rendr").details[:1] == ["studio.render"]
     assert ask(dispatch, tally, "studio.run").details[0] == "__main__.run"
 
 

@@ -5,7 +5,9 @@ import json
 import pathlib
 import re
 
-from net.identity import encode_text
+from net.dispatch import INVALID_CONNECTION
+from net.errors import PeerBusy
+from net.identity import Flag, encode_text
 from net.run import lending, server_connection, streaming
 from net.wire import frames, session
 from net.wire.deliveries import (Subscribe, encode_events, encode_subscribe, encode_subscribed,
@@ -13,7 +15,8 @@ from net.wire.deliveries import (Subscribe, encode_events, encode_subscribe, enc
 from net.wire.kinds import PUT_TOGETHER
 from net.wire.limits import Limits
 from net.wire.messages import (Ask, decode_answer, decode_ask, decode_items, encode_answer,
-                               encode_ask, encode_call, encode_end, encode_items, encode_result)
+                               encode_ask, encode_call, encode_end, encode_items, encode_refusal,
+                               encode_result)
 from net.wire.session import Hello, PrefaceParser, caller_session, encode_hello, encode_preface
 from net.wire.values import pack
 from each import each
@@ -21,7 +24,7 @@ from travel import read_call, read_frame
 
 PAGE = (pathlib.Path(__file__).resolve().parents[3] / "docs" / "protocol.rst").read_text("utf-8")
 
-_LINE = re.compile(r"    ([0-9a-f]{4})  ((?:[0-9a-f]{2} ?){1,16}) +(.{1,16})$")
+_LINE = re.compile(r"    ([0-9a-f]{4})  ([0-9a-f ]{48}) (.{1,16})$")
 
 
 def dumps() -> "list[tuple[bytes, str]]":
@@ -48,6 +51,10 @@ SENT = {
     "HELLO": joined(encode_hello("9f" * 16, Limits())),
     "a call": joined(encode_call(1, encode_text("app.multiply"), (5, 10), {})),
     "its reply": joined(encode_result(1, 50)),
+    "the reply where there is no such function": joined(encode_result(
+        4, Flag(INVALID_CONNECTION, ["app.multiply"]))),
+    "a refusal": joined(encode_refusal(
+        9, PeerBusy(None, "no memory for the arguments there"))),
     "a result with a buffer": joined(encode_result(2, (1, b"x" * 4096)))[:-4096],
     "items": joined(encode_items(3, [pack(item, "item") for item in (1, 2)])),
     "their end": joined(encode_end(3, None)),
@@ -73,7 +80,11 @@ def test_what_the_page_prints_is_what_is_sent(number, what):
 
 
 def test_what_the_page_prints_can_be_read():
-    preface, hello, call, reply, _, items, end, ask, answer, *_ = [data for data, _ in dumps()]
+    pages = dict(zip(SENT, [data for data, _ in dumps()]))
+    preface, hello, call, reply = [pages[one] for one in (
+        "a preface", "HELLO", "a call", "its reply")]
+    items, end, ask, answer = [pages[one] for one in (
+        "items", "their end", "a question", "its answer")]
     assert PrefaceParser().receive(preface) == (1, 0, "render", None, None)
     secured = PAGE[PAGE.index('{"features": 0, "group": null, "to"'):].splitlines()[0]
     assert json.loads(secured) == json.loads(encode_preface(to=("10.0.0.5", 3010))[8:])
