@@ -289,7 +289,7 @@ class Channel:
         if self.queued > MAX_SENT:
             raise ProtocolError(None, "it asks for what is unknown, and takes no answers")
         self.send(encode_refusal(event.number, ProtocolError(
-            None, f"this peer knows no frames of kind {event.kind}")))
+            None, f"frames of kind {event.kind} are not known there")))
 
     def _write(self) -> None:
         """Send what the socket takes, some of it in one turn."""

@@ -346,7 +346,7 @@ class ServerConnection:
             return []
         if event[0] != SUBSCRIBE:
             return encode_refusal(event[1], ProtocolError(
-                None, f"this peer knows no frames of kind {event[0]}"))
+                None, f"frames of kind {event[0]} are not known there"))
         if self.terms.hand_over is None:
             return encode_refusal(event[1], ProtocolError(None, "no events there"))
         self.call = 0  # the server looks at it no more
