@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 import re
@@ -99,9 +100,31 @@ def test_the_tree_in_the_docstring_is_the_tree():
         for cls in tree())
 
 
+def outcomes() -> dict[str, str]:
+    """What the class of each error alone says of the call; empty where each error says it."""
+    return {cls.__name__: "" if "ran" in inspect.signature(cls.__init__).parameters else cls.ran
+            for cls in tree()}
+
+
+def test_the_tree_in_the_docstring_says_whether_the_call_ran():
+    drawn = re.findall(r"[|`]-- (\w+) +\w+ {3,}\S(?: ?\S)* *(.*)", errors.__doc__)
+    said = {"did not run": "no", "may have run": "maybe", "ran": "yes", "see ``ran``": ""}
+    # No call is made where no port is free.
+    assert {name: said[text] for name, text in drawn if name != "NoFreePort"} == {
+        name: ran for name, ran in outcomes().items() if name != "NoFreePort"}
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "errors.rst").read_text(encoding="utf-8")
+
+
+def test_the_page_about_errors_says_whether_the_call_ran():
+    told = dict(re.findall(r"^:class:`net\.(\w+)` .* (no, or|no|maybe|yes|\\-)$", PAGE, re.M))
+    assert told == {name: "\\-" if name in ("NoFreePort", "SettingError") else ran or "no, or"
+                    for name, ran in outcomes().items()}
+
+
 def test_the_page_about_errors_has_each_with_its_class():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "errors.rst").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^:class:`net\.(\w+)` +(\S+) ", page, re.M))
+    told = dict(re.findall(r"^:class:`net\.(\w+)` +(\S+) ", PAGE, re.M))
     assert told.keys() == {cls.__name__ for cls in tree()}
     drawn = dict(re.findall(r"[|`]-- (\w+) +(\w+)", errors.__doc__))
     assert told == {**{name: "\\-" if base == "Exception" else base
