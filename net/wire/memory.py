@@ -24,7 +24,7 @@ from .memo import Memo
 PIECE = 16 * 1024
 # Of a long text one piece of so many is looked at, and so many in all at least: looking at each
 # would take longer than reading the values.
-MOST, LEAST = 8, 64
+MOST, LEAST = 8, 16
 # Keys of objects that are remembered: the parser makes one text of equal ones. And texts of a piece
 # that are looked at for keys; nobody knows beforehand which.
 MAX_KEYS = 4096
