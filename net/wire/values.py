@@ -859,9 +859,10 @@ class _Restorer:
         """What becomes of an object. Called for each, so that little else is."""
         if len(found) != 1:
             return found
-        (name, content), = found.items()
+        name, content = found.popitem()  # the quickest way to them
         kind = self._kinds.get(name)
         if kind is None:
+            found[name] = content
             return self._as_it_came(found, name) if name[:1] == "!" else found
         put_together, weigh = kind
         try:
@@ -869,6 +870,7 @@ class _Restorer:
         except Lacking as problem:
             self.lacking = problem.before, problem.after
             self._kinds = {}
+            found[name] = content
             self._as_it_came(found, name)
             return _HERE
         if self.charge is not None:
