@@ -1,11 +1,12 @@
 """numpy arrays and scalars as a description and raw data. numpy is used where it is loaded."""
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 import sys
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import ValueNotSupported
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, wholes
@@ -92,20 +93,21 @@ class Types:
         if self._left < 0:
             raise Lacking("more types of numpy data arrived than can be made in time")
         dtype = _dtype(numpy, form) if plain else _checked_dtype(numpy, form)
-        is_checked = dtype.kind in "bU" if plain else _has_kind(dtype, "bU")
-        found = self._made[key] = Type(dtype, is_checked, 0 if plain else size_of_parts(described))
+        found = self._made[key] = Type(dtype, _check_of(dtype),
+                                       0 if plain else size_of_parts(described))
         return found
 
 
 class Type(NamedTuple):
     """A type of numpy data.
 
-    :ivar is_checked: whether it has values that are none.
+    :ivar check: refuses what numpy itself never makes but does not check, in an array or its data;
+        None where each data is a value.
     :ivar described: bytes of memory of its description.
     """
 
     dtype: Any
-    is_checked: bool
+    check: Optional[Callable[[Any, bytes], None]]
     described: int
 
 
@@ -118,14 +120,14 @@ def put_together_array(types: Types, described: Any, shape: Any, order: Any, dat
         raise Malformed("neither row nor column first")
     _check_shape(shape)
     numpy = types.numpy or types.need()
-    dtype, is_checked, _ = types.find(numpy, described)
+    dtype, check, _ = types.find(numpy, described)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Malformed("not as much data as the shape says")
     # bytearray: received bytes cannot be written to, an array can.
     if data:
         array = numpy.frombuffer(bytearray(data), dtype=dtype)
-        if is_checked:
-            _check_content(array)
+        if check is not None:
+            check(array, data)
     else:
         array = numpy.empty(0, dtype=dtype)
     if len(shape) == 1:
@@ -139,23 +141,39 @@ def _check_shape(shape: Any) -> Tuple[int, ...]:
     return tuple(shape)
 
 
-def _check_content(array: Any) -> None:
-    """Refuse what numpy itself never makes but does not check: truth values that are neither 0 nor
-    1, and characters beyond the last one, from which it would make texts that crash Python.
-    """
-    dtype = array.dtype
+def _check_of(dtype: Any) -> Optional[Callable[[Any, bytes], None]]:
+    """What refuses truth values that are neither 0 nor 1, and characters beyond the last one, from
+    which numpy would make texts that crash Python."""
     if dtype.names is not None:
-        for name in dtype.names:
-            _check_content(array[name])
-    elif dtype.kind == "b":
-        if array.tobytes().translate(None, b"\0\1"):
-            raise Malformed("not a truth value")
-    elif dtype.kind == "U":
-        data = array.tobytes()
-        # The highest two bytes of each: characters end at 0x10ffff.
-        first, second = (0, 1) if dtype.str[0] == ">" else (3, 2)
-        if data[first::4].strip(b"\0") or data[second::4].translate(None, bytes(range(0x11))):
-            raise Malformed("not a character")
+        fields = [(name, _check_of(dtype[name].base)) for name in dtype.names]
+        checked = [(name, check) for name, check in fields if check is not None]
+        return functools.partial(_check_fields, checked) if checked else None
+    if dtype.base.kind == "b":
+        return _check_truth_values
+    return None if dtype.base.kind != "U" else _check_characters_of_big_end \
+        if dtype.base.str[0] == ">" else _check_characters
+
+
+def _check_fields(checked: List[Any], array: Any, data: bytes) -> None:
+    for name, check in checked:
+        check(array[name], array[name].tobytes())
+
+
+def _check_truth_values(array: Any, data: bytes) -> None:
+    if data.translate(None, b"\0\1"):
+        raise Malformed("not a truth value")
+
+
+_UP_TO_HIGHEST = bytes(range(0x11))
+
+
+def _check_characters(array: Any, data: bytes, first: int = 3, second: int = 2) -> None:
+    # The highest two bytes of each: characters end at 0x10ffff.
+    if data[first::4].strip(b"\0") or data[second::4].translate(None, _UP_TO_HIGHEST):
+        raise Malformed("not a character")
+
+
+_check_characters_of_big_end = functools.partial(_check_characters, first=0, second=1)
 
 
 def is_scalar(value: Any) -> bool:
@@ -185,12 +203,12 @@ def put_together_scalar(types: Types, described: Any, data: bytes) -> Any:
         return numpy.str_(data.decode("utf-8", "surrogatepass"))
     if described == "S":
         return numpy.bytes_(data)
-    dtype, is_checked, _ = types.find(numpy, described)
+    dtype, check, _ = types.find(numpy, described)
     if dtype.itemsize != len(data):
         raise Malformed("not as much data as a scalar has")
     array = numpy.frombuffer(data, dtype=dtype)
-    if is_checked:
-        _check_content(array)
+    if check is not None:
+        check(array, data)
     return array[0]
 
 
@@ -240,13 +258,6 @@ def _form_of_field(size: int, field: Any) -> Tuple[Any, ...]:
 
 def _count_fields(form: Any) -> int:
     return 1 if type(form) is str else 1 + sum([_count_fields(field[2]) for field in form[2]])
-
-
-def _has_kind(dtype: Any, kinds: str) -> bool:
-    """Whether there is something of these kinds in a type."""
-    if dtype.names is None:
-        return dtype.base.kind in kinds
-    return any([_has_kind(dtype[name].base, kinds) for name in dtype.names])
 
 
 def _checked_dtype(numpy: Any, form: Any) -> Any:
