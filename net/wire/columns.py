@@ -21,6 +21,8 @@ from .memory import size_of, weigh_columns, weigh_group
 
 #: Values of a list from which on columns are quicker.
 MANY = 32
+# Values of a group up to which they are counted when they are made.
+FEW = 256
 
 Columns = List[List[Any]]
 _STRING, _LISTS = frozenset({str}), frozenset({list})
@@ -188,7 +190,7 @@ def put_together(restorer: Any, content: Any) -> List[Any]:
 
 
 def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
-    """The values of a group. Few characters can stand for large values, so these are counted before
+    """The values of a group. Few characters can stand for large values, so many are counted before
     they are made."""
     form = FORMS.get(a_text(name))
     if form is None or {*map(type, columns)} != _LISTS or len({*map(len, columns)}) != 1 \
@@ -196,7 +198,7 @@ def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
         raise Malformed("not a group of columns of one length")
     if len(columns) == 1 and not _is_sparing(name, columns):
         raise Malformed("a single column of more than numbers and texts")
-    if len(columns[0]) == 1:
+    if len(columns[0]) <= FEW:
         values = form.join(names, list(columns))
         weight = weigh_group(name, values[0], columns)
     else:

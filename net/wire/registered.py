@@ -145,6 +145,7 @@ class _Shape(NamedTuple):
     :ivar bits: of a flag, those that its members have.
     :ivar in_dict: whether fields are nowhere but in the value's dict, and nothing else is anywhere
         else.
+    :ivar set_part: sets a field, without code of the class.
     """
 
     names: Tuple[str, ...]
@@ -155,6 +156,7 @@ class _Shape(NamedTuple):
     bits: int = 0
     is_tuple: bool = False
     in_dict: bool = False
+    set_part: Callable[[Any, str, Any], None] = object.__setattr__
 
 
 def _find_shape(cls: Any) -> _Shape:
@@ -177,7 +179,13 @@ def _find_shape(cls: Any) -> _Shape:
         and not any([hasattr(type(vars(base).get(name)), "__set__")
                      for base in cls.__mro__ for name in names])
     return _Shape(names, known, known | {"class"}, slots, is_tuple=_is_named_tuple(cls),
-                  in_dict=in_dict)
+                  in_dict=in_dict, set_part=_setter_of(cls))
+
+
+def _setter_of(cls: type) -> Callable[[Any, str, Any], None]:
+    own = [base for base in cls.__mro__ if "__setattr__" in vars(base)]
+    # The builtin one does the same and is quicker, where no class has code of its own for it.
+    return setattr if own == [object] else object.__setattr__
 
 
 _shapes = Memo(_find_shape, 1024)
@@ -276,7 +284,7 @@ def put_together(content: Dict[str, Any], combinations: Combinations) -> Any:
     if shape.is_tuple:
         return tuple.__new__(cls, [content[part] for part in names])
     value: Any = object.__new__(cls)
-    set_part = object.__setattr__
+    set_part = shape.set_part
     for part in names:
         set_part(value, part, content[part])
     return value
@@ -299,7 +307,7 @@ def put_together_all(name: str, parts: List[str], columns: List[List[Any]]) -> L
         return list(map(new, zip(*[by_name[part] for part in shape.names])))
     values = list(map(object.__new__, itertools.repeat(cls, len(columns[0]))))
     for part in shape.names:
-        collections.deque(map(object.__setattr__, values, itertools.repeat(part), by_name[part]), 0)
+        collections.deque(map(shape.set_part, values, itertools.repeat(part), by_name[part]), 0)
     return values
 
 
