@@ -29,6 +29,7 @@ PeerArgument = Union[bytes, str, Tuple[str, int], HasId]
 MAX_HOST = 253
 # Bytes of a base64 id. Host, port and a group of 64 characters fit in many times over.
 MAX_ID = 2048
+_NOT_IN_HOSTS = frozenset(" /[]")
 
 
 class _ByName:
@@ -359,7 +360,7 @@ def check_address(host: Any, port: Any, given: object) -> Address:
     """
     if not isinstance(host, str) or not host or len(host) > MAX_HOST:
         raise InvalidPeer(given, "no host")
-    if not host.isascii() or not host.isprintable() or any(c in host for c in " /[]"):
+    if not host.isascii() or not host.isprintable() or not _NOT_IN_HOSTS.isdisjoint(host):
         raise InvalidPeer(given, "a host has no such characters")
     if isinstance(port, str) and port.isdecimal() and port.isascii() and len(port) <= 5:
         port = int(port)
