@@ -936,38 +936,24 @@ class _Restorer:
         """Refuse keys that would have to be compared with each other for too long.
 
         A set or a dict compares each with all before that have the same hash, and numbers are
-        easily chosen so that they have. To compare two frozensets of one hash takes twice as long
-        for each level of frozensets within: 88 levels would take for ever.
+        easily chosen so that they have.
         """
-        if len(keys) > 1 and not SCALARS.issuperset(map(type, keys)):
-            self._check_sets(keys)
-        if len(keys) > FEW_KEYS and not STRING.issuperset(map(type, keys)):
-            hashes = list(map(hash, keys))
+        if len(keys) > 1 and (not SCALARS.issuperset(map(type, keys)) or len(keys) > FEW_KEYS
+                              and not STRING.issuperset(map(type, keys))):
+            hashes = list(map(hash, keys))  # once: those of fractions and paths take long
             if len(set(hashes)) < len(hashes):
-                compared = sum([count * (count - 1) // 2 for count in Counter(hashes).values()])
-                self._compared += max(0, compared - USUAL_COMPARED * len(keys)) \
-                    * max(100, self._size // len(keys))
-                if self._compared > MAX_COMPARED:
-                    raise Lacking("more keys of one hash arrived than can be compared in time")
+                self._check_equal_hashes(keys, hashes)
         return keys
 
-    @staticmethod
-    def _check_sets(keys: List[Any]) -> None:
-        """Refuse keys of one hash with frozensets within frozensets, and so on."""
-        hashes = list(map(hash, keys))
+    def _check_equal_hashes(self, keys: List[Any], hashes: List[int]) -> None:
         counts = Counter(hashes)
-        if len(counts) == len(keys):
-            return
-        left = [(key, 0) for key, one in zip(keys, hashes) if counts[one] > 1]
-        while left:
-            value, levels = left.pop()
-            inside = look_inside(value)
-            if inside is None:
-                continue
-            levels += type(value) is frozenset
-            if levels > MAX_SETS:
-                raise Lacking("more frozensets within each other arrived than can be compared")
-            left += [(one, levels) for one in inside]
+        if len(keys) > FEW_KEYS:
+            compared = sum([count * (count - 1) // 2 for count in counts.values()])
+            self._compared += max(0, compared - USUAL_COMPARED * len(keys)) \
+                * max(100, self._size // len(keys))
+            if self._compared > MAX_COMPARED:
+                raise Lacking("more keys of one hash arrived than can be compared in time")
+        _check_sets([key for key, one in zip(keys, hashes) if counts[one] > 1])
 
     def lent(self, content: Any) -> Any:
         """What stands for a value that the other side lends."""
@@ -989,6 +975,24 @@ class _Restorer:
             raise Malformed("a buffer that is used twice")
         self._weight -= size_of(data)  # it becomes the value, or goes
         return data
+
+
+def _check_sets(keys: List[Any]) -> None:
+    """Refuse keys of one hash with frozensets within frozensets, and so on.
+
+    To compare two frozensets of one hash takes twice as long for each level of frozensets within:
+    88 levels would take for ever.
+    """
+    left = [(key, 0) for key in keys]
+    while left:
+        value, levels = left.pop()
+        inside = look_inside(value)
+        if inside is None:
+            continue
+        levels += type(value) is frozenset
+        if levels > MAX_SETS:
+            raise Lacking("more frozensets within each other arrived than can be compared")
+        left += [(one, levels) for one in inside]
 
 
 #: Refuses what is no base64.

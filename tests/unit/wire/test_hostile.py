@@ -437,6 +437,16 @@ def test_frozensets_within_frozensets_of_one_hash_are_not_compared(kind, around)
         unpack(keys(12), True)
 
 
+def test_the_hash_of_a_key_is_made_once_before_the_key_is_put_in(monkeypatch):
+    """Those of fractions and paths take longer than all the rest of a set of them."""
+    hashed = []
+    monkeypatch.setattr(travel.Frozen, "__hash__", lambda self: hashed.append(self.name) or 0)
+    keys = ",".join([f'{{"!value":{{"class":"travel.Frozen","name":{number}}}}}'
+                     for number in range(20)])
+    assert len(unpack(f'{{"!set":[{keys}]}}'.encode(), True)) == 20
+    assert hashed == 2 * list(range(20))
+
+
 def test_fractions_that_are_the_same_or_nearly_so_travel():
     value = [fractions.Fraction(-number % 3 - 2, 3) for number in range(1000)]
     assert as_result([value, value]) == [value, value]
