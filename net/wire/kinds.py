@@ -118,11 +118,10 @@ def _take_timezone(packer: Any, value: datetime.timezone, depth: int) -> Any:
 
 
 def _put_timezone(restorer: Any, content: Any) -> datetime.timezone:
-    offset = _put_timedelta(restorer, a_list(content, 3, 4)[:3])
-    name = list(map(a_text, content[3:]))
-    if not offset and not name:
-        return datetime.timezone.utc
-    return datetime.timezone(offset, *name)
+    offset = datetime.timedelta(*wholes(a_list(content, 3, 4)[:3]))
+    if len(content) == 4:
+        return datetime.timezone(offset, a_text(content[3]))
+    return datetime.timezone(offset) if offset else datetime.timezone.utc
 
 
 def _take_range(packer: Any, value: range, depth: int) -> Any:

@@ -346,7 +346,8 @@ def _weigh_datetime(value: Any, content: Any) -> int:
 
 def _weigh_timezone(value: Any, content: Any) -> int:
     size = 0 if value is datetime.timezone.utc else _own_size_of(value) + _TIMEZONE
-    return size - _size_of_numbers(content[:3])
+    numbers: int = (content[1] >= 100) + (content[2] >= 100)  # there is less than a day
+    return size - _NUMBER * numbers
 
 
 def _weigh_array(value: Any, content: Any) -> int:
