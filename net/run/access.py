@@ -17,7 +17,7 @@ NEAR = tuple(ipaddress.ip_network(text) for text in (
     "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
     "::1/128", "fc00::/7", "fe80::/10"))
 
-# How the addresses of most callers begin, as the system writes them: no need to parse those.
+# What the addresses of most callers begin with, as the system writes them; these are not parsed.
 NEAR_TEXTS = ("127.", "10.", "192.168.", "169.254.")
 
 # The prefix within which one IPv6 host can choose its addresses freely.
@@ -37,7 +37,7 @@ class HostNetworks:
         self._until = 0.0
 
     def read(self) -> List[Network]:
-        """Those that there are, or were a few seconds ago."""
+        """The networks as they are, or were at most 5 seconds ago."""
         if monotonic() >= self._until:
             self._found = _read()
             self._until = monotonic() + MEMORY
@@ -48,7 +48,7 @@ def refusal(source: Optional[Address], own: Callable[[], Optional[Address]],
             networks: HostNetworks) -> Optional[str]:
     """Why a source may not connect, with what to do about it; None when it may.
 
-    :param source: as a socket gives it; None for a socket of this very host.
+    :param source: as a socket gives it; None for a Unix socket.
     :param own: gives the address that it has connected to.
     :param networks: those that this host is in.
     """
@@ -66,7 +66,8 @@ def refusal(source: Optional[Address], own: Callable[[], Optional[Address]],
 
 
 def share_of(host: str) -> str:
-    """The source of a connection for limits by source: a host, or with IPv6 its network."""
+    """What counts as one source where limits are shared out by source: a host, with IPv6 its
+    network."""
     if ":" not in host:
         return host
     try:

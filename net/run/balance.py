@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any, Dict, Iterable, Optional
 
 
-# Peers whose last turn is remembered. In the life of a process many may come and go.
+# Peers whose last turn is remembered: many may come and go in the life of a process.
 MOST = 1024
 
 
 class Balance:
-    """Chooses the peer with the fewest calls of ours in flight, by turns among equals. Any thread
-    may call."""
+    """Chooses the peer with the fewest calls of this process in flight, in turn among equals. Any
+    thread may call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards what follows
@@ -36,13 +36,13 @@ class Balance:
             return peer
 
     def give_back(self, peer: Any) -> None:
-        """A call has ended."""
+        """Count a call as ended."""
         with self._lock:
             self._in_flight[peer] -= 1
             if self._in_flight[peer] <= 0:
                 del self._in_flight[peer]
 
     def in_flight(self, peer: Any) -> int:
-        """How many calls a peer has of ours."""
+        """How many calls of this process a peer has."""
         with self._lock:
             return self._in_flight.get(peer, 0)

@@ -51,8 +51,8 @@ class Session(Protocol):
     """The state machine of one connection, such as :class:`net.wire.session.Session`."""
 
     def receive(self, data: bytes) -> Any:
-        """Take what was received; give the next event, None while none is whole. After an event,
-        and at the end of the connection, it is asked again with no bytes."""
+        """Take what was received, and return the next event; None while none is whole. It is called
+        again with no bytes after an event, and at the end of the connection."""
 
 
 class Receiver:
@@ -63,8 +63,8 @@ class Receiver:
         """The other side has accepted a connection that was dialled; nothing else is known yet."""
 
     def received(self, channel: Channel, event: Any) -> None:
-        """An event of the session has come. Of a channel that was dialled the first one is what the
-        other side greets with, and nothing may be sent before."""
+        """An event of the session has come. For a channel that was dialled, the first one is what
+        the other side greets with; nothing may be sent before it."""
         raise NotImplementedError
 
     def drained(self, channel: Channel) -> None:
@@ -74,8 +74,8 @@ class Receiver:
         """The channel has ended and is closed. Called once, and not after :meth:`Channel.close`.
 
         :param problem: ``PeerLost`` when the connection ended or broke, ``ProtocolError`` when the
-            other side broke the rules, ``MessageTooLarge`` when it sends too much. Of a channel
-            that was dialled and has received nothing, see :func:`dial`.
+            other side broke the rules, ``MessageTooLarge`` when it sends too much. For a channel
+            that was dialled and has received no event, see :func:`dial`.
         """
         raise NotImplementedError
 
@@ -86,8 +86,8 @@ class Channel:
     Any thread may make one; it starts with the next turn of the loop.
 
     :param stream: of a connected socket, which belongs to the channel unless this raises.
-    :param session: what it received so far goes to the receiver first.
-    :param address: ``(host, port)`` of the other side, for errors.
+    :param session: what it has received so far goes to the receiver first.
+    :param address: ``(host, port)`` of the other side, for errors; None if it has none.
     :raises OSError: the loop cannot start.
     :ivar queued: bytes that the socket has not taken yet.
     :ivar closed: whether it has ended.
@@ -111,10 +111,10 @@ class Channel:
         # What is to be sent, and what is left of the piece that is being sent.
         self._queue: Deque[Buffer] = deque()
         self._part: Buffer = b""
-        # What the loop waits for; None before it was asked to.
+        # What the loop waits for; None before it was asked to wait.
         self._waits_for: Optional[int] = None
         self._paused = False
-        # In a turn what is sent is gathered, to leave at its end.
+        # What is sent within a turn is gathered, and leaves at its end.
         self._in_turn = False
         # Whether the session may hold an event that the receiver was not given yet.
         self._more = False
@@ -133,8 +133,9 @@ class Channel:
         return self._stream
 
     def send(self, pieces: Sequence[Buffer]) -> None:
-        """Send a message, now as far as the socket takes it. Large pieces are not copied and must
-        not change until :attr:`queued` is 0. Of a closed channel nothing is sent."""
+        """Send a message, as much of it as the socket takes now and the rest later. Large pieces
+        are not copied and must not change until :attr:`queued` is 0. A closed channel sends
+        nothing."""
         if self.closed or self._broken is not None:
             return
         self._queue.extend(filter(len, pieces))
@@ -143,8 +144,8 @@ class Channel:
             self._write()
 
     def pause(self) -> None:
-        """Receive nothing until :meth:`resume`: the other side has to wait, sooner or later. Its
-        end is not noticed either, unless something is sent."""
+        """Receive nothing until :meth:`resume`: sooner or later the other side has to wait. Nor is
+        its end noticed, unless something is sent."""
         self._paused = True
         self._watch()
 
@@ -170,8 +171,8 @@ class Channel:
         self._close_stream()
 
     def detach(self) -> Stream:
-        """Stop driving the connection, and return its stream, blocking again. Nothing may be
-        queued; events that the receiver was not given yet stay in the session."""
+        """Stop driving the connection, and return its stream, which is blocking again. Nothing may
+        be queued; events that the receiver was not given yet stay in the session."""
         assert self._stream is not None and not self.queued
         self.closed = True
         stream, self._stream = self._stream, None
@@ -180,7 +181,7 @@ class Channel:
         return stream
 
     def abandon(self) -> None:
-        """Close the copy of its socket in a forked child, after :meth:`Loop.abandon`."""
+        """Close our copy of the socket in a forked child, after :meth:`Loop.abandon`."""
         self.closed = True
         self._close_stream()
 
@@ -230,7 +231,7 @@ class Channel:
             self._turn()
 
     def _turn(self) -> None:
-        """Receive, and give the receiver what is whole."""
+        """Receive, and give the receiver the events that are whole."""
         if self.closed:
             return
         self._in_turn = True
@@ -268,7 +269,8 @@ class Channel:
             self.loop.call_soon(self._turn)
 
     def _give(self, data: bytes) -> None:
-        """Give the receiver the events that received bytes make whole, up to a number of them."""
+        """Give the receiver the events that received bytes make whole, as many as are left for this
+        turn."""
         receive = self.session.receive
         event = receive(data)
         self._more = False
@@ -312,8 +314,8 @@ class Channel:
         self._watch()
 
     def _next_part(self) -> Buffer:
-        """The first piece of the queue, with those that follow if they are small: several sends
-        would wake the other side up several times."""
+        """The first piece of the queue, joined with those that follow if they are small: several
+        sends would wake the other side up several times."""
         queue = self._queue
         piece = queue.popleft()
         size = len(piece)
@@ -526,12 +528,13 @@ def dial(loop: Loop, endpoint: Endpoint, greeting: Greeting, session: Session,
          timeout: float = DIAL_TIME, carrier: Carrier = TcpCarrier()) -> Channel:
     """Connect to a peer without waiting for it. Any thread may call.
 
-    :param greeting: gives what is sent first, a preface or a whole request of the old dialect. It
-        is given where the connection leads, if that is to be checked there.
-    :param session: of a caller, which takes the answer to it. One of the old dialect gives a single
-        event; the receiver closes the channel then.
+    :param greeting: called with the address that the connection leads to, if that is to be checked
+        there, else with None. It gives what is sent first: a preface, or a whole request of the old
+        dialect.
+    :param session: of a caller, which takes the answer to the greeting. One of the old dialect
+        gives a single event; then the receiver closes the channel.
     :param receiver: hears ``connected``, then ``received`` with the first event, or ``ended``.
-    :param credentials: of this process where connections are TLS.
+    :param credentials: of this process where connections are TLS, else None.
     :param timeout: seconds from now to the first event.
     :returns: the channel, which can be closed at once. Send nothing before the first event.
     :raises OSError: the loop cannot start.
@@ -540,9 +543,9 @@ def dial(loop: Loop, endpoint: Endpoint, greeting: Greeting, session: Session,
 
     * :class:`PeerUnreachable`: no process accepts there, or not in time, or the connection was
         closed without an answer; its cause is the error of the operating system, if there is one;
-    * :class:`PeerBusy` and what else a peer refuses a connection with;
+    * :class:`PeerBusy`, or another error with which the peer refuses the connection;
     * :class:`AuthenticationError`: the two sides do not match;
-    * :class:`NotAFrame`: something else than a peer answered; it has what that said;
+    * :class:`NotAFrame`: something other than a peer answered; its ``data`` is what that said;
     * :class:`ProtocolError`: it answered like a peer, and then broke the rules.
     """
     return _Dialed(loop, endpoint, greeting, session, receiver, credentials, timeout, carrier)

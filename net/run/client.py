@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 # Seconds to wait for a connection. The operating system would try for two minutes.
 CONNECT_TIME = 3.0
-# Seconds from there to HELLO, a TLS handshake included. Nothing has run before it.
+# Seconds from the connection to HELLO, a TLS handshake included. Before HELLO nothing has run.
 GREETING_TIME = 3.0
 # Seconds that an idle connection stays in the pool. Servers keep it for 300, so it is always the
 # client that closes it, and no request runs into a closing connection.
 IDLE_TIME = 60.0
-# Seconds between two checks for such connections.
+# Seconds between two checks for connections that were idle for so long.
 LOOK_TIME = 5.0
 # Seconds after which an idle connection is checked before a call uses it, and seconds for that
 # check: the peer's host may have slept, moved or restarted meanwhile, silently.
@@ -58,7 +58,7 @@ TRUST_TIME = 5.0
 TRIAL_TIME = 1.0
 # Seconds for a peer that has stopped reading to say why. One that is gone is noticed at once.
 REFUSAL_TIME = 1.0
-# Seconds for which a peer is reached by the other way at once after the direct one has failed.
+# Seconds after the direct way to a peer has failed in which the other way is taken at once.
 BLOCKED_TIME = 10.0
 NEVER = float("inf")
 # Seconds after which a call that waits for a free connection checks for itself: one that an
@@ -72,8 +72,8 @@ FlagHandler = Callable[[Flag, bytes, Any], Any]
 
 
 def numbers() -> Iterator[int]:
-    """The numbers of requests, again from 1 when they are used up. No Python function makes them:
-    every call takes one."""
+    """The numbers of requests, from 1 on, and from 1 again when they are used up. No Python
+    function makes each: every call takes one."""
     return itertools.chain.from_iterable(itertools.repeat(range(1, MAX_NUMBER + 1)))
 
 
@@ -117,7 +117,7 @@ class Client:
     def preface(self, to: Optional[Address] = None) -> bytes:
         """What a connection of this process begins with.
 
-        :param to: where it leads, if that is to be checked there.
+        :param to: the address that it leads to, if that is to be checked there; else None.
         """
         return encode_preface(self.settings.group, instance=self.instance, to=to)
 
@@ -137,10 +137,11 @@ class Client:
             args: Tuple[Any, ...], kwargs: Dict[str, Any], timeout: Optional[float]) -> Any:
         """Run one function on another peer.
 
-        :param handle_flag: what becomes of a Flag; None to return it.
-        :param timeout: seconds for the whole call; None takes ``NET_TIMEOUT``, or no limit.
-        :raises InvalidPeer: nothing was sent.
-        :raises ValueNotSupported: nothing was sent.
+        :param handle_flag: makes the result of a Flag; None to return the Flag.
+        :param timeout: seconds for the whole call; None for ``NET_TIMEOUT``, or no limit.
+        :raises InvalidPeer: not a peer. Nothing was sent.
+        :raises ValueNotSupported: an argument cannot travel, and nothing was sent; or the result
+            cannot be read here.
         :raises NetError: as the tree in errors.py says.
         """
         try:
@@ -161,7 +162,7 @@ class Client:
             lender = None
             try:
                 message = encode_call(number, tag, args, kwargs, limits, seconds)
-            except ValueNotSupported:  # unless it can be lent
+            except ValueNotSupported:  # but perhaps it can be lent
                 lender = Lender(limits, pool.address, seconds)
                 message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
             reply = pool.exchange(message, number, deadline, context, lender)
@@ -208,31 +209,32 @@ class Client:
         return self._pools.setdefault(address, Pool(self, address)) if found is None else found
 
     def acting(self) -> Client:
-        """The client that calls for the running function: this one, but in a test that has several
-        peers in this process."""
+        """The client that calls for the running function: this one, except in a test that has
+        several peers in this process."""
         return self if self._chosen is None else self._chosen()
 
     def choose(self, chosen: Optional[Callable[[], Client]]) -> Optional[Callable[[], Client]]:
-        """Have a function give the client that calls for the running function; None for this one.
+        """Have a function give the client that calls for the running function; None for this
+        client always.
 
-        :returns: what there was before.
+        :returns: the function that was set before.
         """
         before, self._chosen = self._chosen, chosen
-        self._by_argument.clear()  # each call asks it
+        self._by_argument.clear()  # so that each call asks that function
         return before
 
     def dialect(self, address: Address) -> str:
-        """The old dialect that was last heard from an address, empty for none."""
+        """The old dialect that was last heard from an address; empty for none."""
         pool = self._pools.get(address)
         return "" if pool is None or pool.old is None else pool.old.dialect
 
     def old_peer(self, address: Address, dialect: str) -> OldPeer:
-        """The old program that has just called us from an address, to call it."""
+        """The object to call an old program by that has just called us from an address."""
         self.saw(address, dialect)
         return self._pools[address].old_peer(dialect)
 
     def saw(self, address: Address, dialect: str) -> None:
-        """An address has just answered in an old dialect, or, where it is empty, in ours."""
+        """Note that an address has just answered in an old dialect; in ours if that is empty."""
         pool = self._pools.get(address)
         if dialect and pool is None:
             pool = self._pools.setdefault(address, Pool(self, address))
@@ -242,15 +244,16 @@ class Client:
             self.answered(address)
 
     def connect(self, address: Address, timeout: float) -> Optional[Connection]:
-        """A separate connection, in no pool; None if an old peer is there.
+        """A connection of its own, in no pool; None if an old peer is there.
 
+        :param timeout: seconds for connecting and for greeting each other.
         :raises NetError: as the tree in errors.py says.
         """
         opened = Pool(self, address).open(Deadline(timeout))
         return None if isinstance(opened, OldPeer) else opened
 
     def close_old(self, now: float) -> None:
-        """Close the connections that were idle for long, to any peer."""
+        """Close the connections, to any peer, that were idle for long."""
         for pool in list(self._pools.values()):
             pool.close_old(now - IDLE_TIME)
 
@@ -292,7 +295,7 @@ _CLOSED = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)
 class Connection:
     """An open connection to a peer, for one call at a time.
 
-    :ivar hello: what the peer has said of itself.
+    :ivar hello: what the peer has answered to our preface.
     """
 
     def __init__(self, address: Address, stream: Stream, session: Session, hello: Hello,
@@ -301,7 +304,7 @@ class Connection:
         self.stream = stream
         self.session = session
         self.hello = hello
-        # What connections were secured with, and as whom, when this one was opened.
+        # Which settings this one was opened under, see Settings.revision.
         self.revision = revision
         self.idle_since = 0.0
 
@@ -342,7 +345,11 @@ class Connection:
         return event if event[1] == number else self._stray(event)
 
     def _stray(self, event: Any) -> Frame:
-        """A reply that carries another number: only a refusal of the whole connection may."""
+        """Take a reply that carries another number, which only a refusal of the whole connection
+        may.
+
+        :raises ProtocolError: it is none.
+        """
         if is_refusal(event):
             return event  # type: ignore[no-any-return]
         raise ProtocolError(self.address, "a reply to another request", "maybe")
@@ -365,10 +372,11 @@ class Connection:
 
 def deadline_within(context: Optional[Context], timeout: Optional[float],
                     address: Address) -> Optional[Deadline]:
-    """When a call has to be over: after its time, or that of the served call that makes it.
+    """When a call has to be over: after its own time, or that of the served call that makes it if
+    that is less. None for no limit.
 
-    :raises CallCancelled: the caller of that one no longer waits.
-    :raises CallTimeout: its time is over.
+    :raises CallCancelled: the served call was cancelled.
+    :raises CallTimeout: the time of the served call is over.
     """
     if context is not None:
         if context.cancelled:
@@ -388,7 +396,7 @@ def _within(deadline: Optional[Deadline], seconds: float) -> float:
 def _exchange_within(context: Optional[Context], connection: Connection, message: List[Buffer],
                      number: int, deadline: Optional[Deadline],
                      lender: Optional[Lender]) -> Fields:
-    """An exchange that ends when the served call is cancelled that makes it, if one does."""
+    """An exchange that ends when the served call that makes it, if there is one, is cancelled."""
     if context is not None:
         context.add_ending(connection.stream.abort)
     try:
@@ -401,7 +409,7 @@ def _exchange_within(context: Optional[Context], connection: Connection, message
 
 
 class _Place:
-    """Stands for a connection that is being opened."""
+    """The place of a connection that is being opened."""
 
 
 class Pool:
@@ -417,7 +425,7 @@ class Pool:
         self._settings = client.settings
         # Append and pop are atomic; the last one used, likely still warm, is taken first.
         self._idle: List[Connection] = []
-        # Guards what follows; told when a connection is free, or gone.
+        # Guards what follows; notified when a connection is free, or gone.
         self._freed = threading.Condition()
         # All that are open, those in use too, and the places of those that are being opened. Weak
         # references: a connection dropped by an interrupt is closed by the collector, and no longer
@@ -427,17 +435,19 @@ class Pool:
         self._waiting = 0
         # Where the peer also listens if it is one of this host's.
         self._local: List[Endpoint] = []
-        # Until when another way is taken at once: the direct one may fail only after seconds.
+        # Until when another way is taken at once: the direct one may take seconds to fail.
         self._blocked_until = 0.0
         self._knows_local = False
 
     def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline],
                  context: Optional[Context], lender: Optional[Lender] = None) \
             -> Union[Fields, Begun, OldPeer]:
-        """One request and its reply; if an old program is there, which did not run it, that.
+        """Send one request and receive its reply.
 
-        :param context: of the served call that makes this one, if one does.
-        :param lender: does what is asked of the caller meanwhile.
+        :param context: of the served call that makes this one; None if there is none.
+        :param lender: does what is asked of the caller meanwhile; None if nothing is lent.
+        :returns: the reply, or the beginning of a streamed one; if an old program is there, the
+            object to call it by: then nothing has run.
         """
         connection = self._take(deadline, context)
         if type(connection) is OldPeer:
@@ -469,7 +479,11 @@ class Pool:
         return frame
 
     def _end_after_reply(self, connection: Connection) -> None:
-        """Something has come behind a reply: that the peer takes no more calls, or nonsense."""
+        """Give up a connection on which something has come behind a reply: that the peer takes no
+        more calls, or nonsense.
+
+        :raises ProtocolError: it was nonsense.
+        """
         if not says_goodbye(connection.session):
             raise ProtocolError(self.address, "more than one reply", "maybe")
         self.discard(connection)
@@ -490,7 +504,7 @@ class Pool:
     def _check_size(self, connection: Connection, message: Sequence[Buffer]) -> None:
         """Refuse a request that the peer would refuse, before it is sent.
 
-        :raises MessageTooLarge: over a limit that the peer has told.
+        :raises MessageTooLarge: over a limit that the peer has given in its HELLO.
         """
         limits = connection.hello.limits or {}
         _, _, count, _, size = HEADER.unpack_from(message[0])
@@ -542,7 +556,7 @@ class Pool:
         return PeerLost(self.address, str(problem))
 
     def decode(self, frame: Fields, peer: object, tag: bytes, limits: Limits) -> Any:
-        """What a reply holds, as :func:`~net.wire.messages.decode_reply`."""
+        """What a reply holds, as :func:`~net.wire.messages.decode_reply` gives it."""
         try:
             return decode_reply(frame, self.address, peer, tag, limits)
         except ProtocolError:  # whatever comes next from such a peer
@@ -572,8 +586,8 @@ class Pool:
                 return self._open_at(place, deadline)
 
     def _is_alive(self, connection: Connection, deadline: Optional[Deadline]) -> bool:
-        """Try a connection that was idle for long. If it is dead, so are those that were idle for
-        longer."""
+        """Try a connection that was idle for long. If it is dead, those that were idle for longer
+        are closed too."""
         number = self._client.next_number()
         try:
             patience = Deadline(_within(deadline, TRIAL_TIME))
@@ -591,11 +605,11 @@ class Pool:
         return len(self._open)
 
     def _take_place(self, deadline: Optional[Deadline], nested: bool) -> Optional[_Place]:
-        """A place for one more connection. Waits while there are enough of them; None if one may
-        have got free meanwhile.
+        """A place for one more connection. While there are as many as there may be, it waits, and
+        then gives None: one may have got free.
 
-        :param nested: whether a served call makes this one. It does not wait: that one holds a
-            place elsewhere, and two peers could wait for each other.
+        :param nested: whether a served call makes this one. Such a call does not wait: the served
+            one holds a place elsewhere, and two peers could wait for each other.
         """
         place = _Place()
         most = NEVER if nested else self._settings.max_calls
@@ -661,12 +675,12 @@ class Pool:
             connection.close()
 
     def reset(self) -> None:
-        """Forget what is known of the peer there: another may come to this address."""
+        """Forget what is known of the peer there: another one may come to this address."""
         self.old = None
         self._knows_local = False
 
     def saw(self, dialect: str) -> None:
-        """It has just answered in an old dialect, or, where it is empty, in ours."""
+        """Note that the peer has just answered in an old dialect; in ours if that is empty."""
         if not dialect:
             self.old = None
         elif self.old is None:
@@ -675,7 +689,7 @@ class Pool:
             self.old.seen(dialect)
 
     def old_peer(self, dialect: str) -> OldPeer:
-        """The old program there, to call it."""
+        """The object to call the old program there by."""
         return OldPeer(self.address, dialect, self._settings,
                        lambda deadline: self._connect(deadline, False)[0],
                        self._client.old_tag)
@@ -683,12 +697,12 @@ class Pool:
     # ------------------------------------------------------------------ opening one
 
     def open(self, deadline: Optional[Deadline]) -> Union[Connection, OldPeer]:
-        """A new connection; if an old program is there, that.
+        """A new connection; if an old program is there, the object to call it by.
 
-        :raises NetError: nothing ran.
+        :raises NetError: there is no connection; nothing ran.
         """
         revision = self._settings.revision
-        # Making them may take longer than the peer waits for the first bytes of a connection.
+        # Made first: it may take longer than the peer waits for the first bytes of a connection.
         known = security.credentials()
         stream, led_to = self._connect(deadline, self._settings.unix)
         to = None
@@ -737,7 +751,7 @@ class Pool:
     def _connect(self, deadline: Optional[Deadline], locally: bool) -> Tuple[Stream, Address]:
         """A connection on which nothing was said yet, and the address that it leads to.
 
-        :param locally: whether the shorter way to a peer of this host will do.
+        :param locally: whether the shorter way to a peer of this host may be taken.
         """
         self._client.carriers.check(self.address)
         try:
@@ -762,7 +776,8 @@ class Pool:
 
     def _connect_otherwise(self,
                            deadline: Optional[Deadline]) -> Optional[Tuple[Stream, Address]]:
-        """A connection by way of another address of the peer, and that; None if there is none."""
+        """A connection by way of another address of the peer, and that address; None if there is
+        none."""
         other = self._client.other_way(self.address)
         if other is None:
             return None
@@ -776,7 +791,7 @@ class Pool:
         return Stream(sock), other
 
     def _connect_locally(self, deadline: Deadline) -> Optional[socket.socket]:
-        """A shorter way to a peer of this host; None if there is none."""
+        """A connection by the shorter way to a peer of this host; None if there is none."""
         if not self._knows_local:
             self._knows_local = True
             self._local = local.endpoints_of(self.address)

@@ -1,4 +1,4 @@
-"""Whose TLS handshake is next. Each takes milliseconds of work before the client has proved
+"""Which TLS handshake is next. Each takes milliseconds of work before the client has proved
 anything, so they are shared out by source. No socket, no thread; callers lock."""
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .server_connection import ServerConnection
 
-# First steps, which are the work, that are done at once.
+# First steps that are done at the same time; they are the work of a handshake.
 AT_ONCE = 2
-# Handshakes that one source may have begun without having proved anything by them, and how many of
-# those that have failed are forgiven in a second.
+# Handshakes that one source may have begun without having proved anything by them, and how many
+# failed ones are forgiven in a second.
 MOST, FORGIVEN = 64, 8
-# Of all sources together; beyond that, each may have begun a few.
+# The same for all sources together; beyond that, each source may have begun only a few.
 MOST_IN_ALL, FEW = 256, 4
-# Seconds that one may wait whose source has taken all of that, and proves nothing; and that any
-# may wait.
+# Seconds that a handshake may wait whose source has used all of that and proves nothing, and that
+# any may wait.
 PATIENCE, MAX_WAIT = 1.5, 2.5
 
 
 class _Share:
     """The handshakes of one source.
 
-    :ivar waiting: in the order in which they came, with the time and what to go on with.
+    :ivar waiting: connections in the order in which they came, with the time, and what to go on
+        with.
     :ivar open: how many have begun, and have neither failed nor proved anything.
     :ivar failed: how many have failed, without those that were forgiven until ``at``.
-    :ivar proved: monotonic time of the last one that has proved something, at first that of the
-        first one.
+    :ivar proved: monotonic time at which one has last proved something; before that, when the first
+        one came.
     """
 
     def __init__(self, now: float) -> None:
@@ -46,8 +47,8 @@ class _Share:
 
 
 class Handshakes:
-    """The handshakes of a server's clients, by source: the one goes first whose source has the
-    fewest that have proved nothing."""
+    """The handshakes of a server's clients, by source. First comes the source with the fewest
+    handshakes that have proved nothing."""
 
     def __init__(self) -> None:
         self._shares: Dict[str, _Share] = {}
@@ -55,7 +56,7 @@ class Handshakes:
         self._open: Dict[ServerConnection, None] = {}
 
     def wait(self, connection: ServerConnection, rest: Any) -> bool:
-        """A client has begun one; False if it would wait in vain.
+        """Let the handshake of a client wait for its turn; False if it would wait in vain.
 
         :param rest: what :meth:`next` gives with it.
         """
@@ -69,8 +70,8 @@ class Handshakes:
         return True
 
     def next(self) -> Optional[Tuple[ServerConnection, Any]]:
-        """The one to go on with now; None if there is none, or none may. Call :meth:`over` at its
-        end."""
+        """The handshake to go on with now; None if there is none, or none may. Call :meth:`over` at
+        its end."""
         if len(self._working) >= AT_ONCE:
             return None
         now = monotonic()
@@ -87,12 +88,12 @@ class Handshakes:
         return connection, rest
 
     def worked(self, connection: ServerConnection) -> bool:
-        """Its first step is done; whether another one may be next."""
+        """Note that the first step of a handshake is done. Returns whether another may be next."""
         self._working.pop(connection, None)
         return self._any_waits()
 
     def proved(self, connection: ServerConnection) -> bool:
-        """The client is one of ours; as :meth:`worked` otherwise."""
+        """Note that the client has proved that it belongs to us; otherwise as :meth:`worked`."""
         if connection in self._open:
             del self._open[connection]
             share = self._shares[connection.source]
@@ -101,8 +102,8 @@ class Handshakes:
         return self.worked(connection)
 
     def over(self, connection: ServerConnection) -> bool:
-        """The connection has ended, whatever became of its handshake; may be called again. As
-        :meth:`worked` otherwise."""
+        """Note that a connection has ended, whatever became of its handshake; may be called again.
+        Otherwise as :meth:`worked`."""
         share = self._shares.get(connection.source)
         if share is not None:
             share.waiting.pop(connection, None)
@@ -114,7 +115,7 @@ class Handshakes:
         return self.worked(connection)
 
     def late(self) -> List[ServerConnection]:
-        """Those that have waited for too long; shares that are not needed are forgotten."""
+        """The connections that have waited for too long. Forgets shares that are not needed."""
         now = monotonic()
         found: List[ServerConnection] = []
         for source, share in list(self._shares.items()):

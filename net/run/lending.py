@@ -1,7 +1,7 @@
 """What a call lends: functions and iterators of the caller that the served function uses.
 
-They stay where they are. The served function gets stand-ins, and using one asks the caller over
-the connection of the call (ASK, ANSWER), where the thread that waits for the call does the work.
+They stay where they are. The served function gets stand-ins. Using one asks the caller over the
+connection of the call (ASK, ANSWER), and the thread there that waits for the call does the work.
 When the call has ended, the stand-ins raise.
 """
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .reading import next_event
 
 # What one call may lend.
 MAX_LENT = 1000
-# Items that are asked for at a time. Of iterators over what is there already they come together;
-# of a generator one by one, since its next item may take long.
+# Items that are asked for at a time. Those of an iterator over what is there already come together,
+# those of a generator one by one, since its next item may take long.
 ITEMS = 64
-# Bytes from which on fewer come together.
+# Bytes of items after which no more come with them.
 LARGE = 2 ** 20
 _SIZED = frozenset((str, bytes, bytearray))
 # Seconds between checks that the caller is still there, for threads that wait for another one to
@@ -50,9 +50,9 @@ def _is_ready(iterator: Any) -> bool:
 
 
 class _Taken:
-    """What was taken of a lent iterator, and not told yet.
+    """What was taken of a lent iterator, and not sent yet.
 
-    :ivar problem: that it has raised after the items.
+    :ivar problem: what it has raised after the items; None for nothing.
     :ivar ended: whether there is nothing after them.
     """
 
@@ -79,7 +79,7 @@ class Lender(Packer):
     """The caller's side: packs arguments, lends what cannot travel, and does what is asked.
 
     :param address: of the peer that is called.
-    :param seconds: from now, for which the caller will wait; None for no limit.
+    :param seconds: how long the caller will wait from now on; None for no limit.
     """
 
     def __init__(self, limits: Limits, address: Optional[Address] = None,
@@ -111,6 +111,7 @@ class Lender(Packer):
         """Do what an ASK wants. What a lent function raises travels; Ctrl-C does not.
 
         :raises PeerLost: the settings have changed since the call began.
+        :raises ProtocolError: the frame makes no sense.
         """
         self._check_settings()
         message = self._answer(frame)
@@ -118,7 +119,8 @@ class Lender(Packer):
         return message
 
     def _check_settings(self) -> None:
-        """What was lent to a peer in the open is not for it any more when there is a secret."""
+        """Refuse to go on after a change of settings: what was lent in open mode is not for that
+        peer any more once there is a secret."""
         if self._revision != Settings.revision:
             raise PeerLost(self._caller.address, "the settings have changed")
 
@@ -127,7 +129,7 @@ class Lender(Packer):
         ask = decode_ask(frame, self._limits)
         if not 0 <= ask.lent < len(self._lent):
             raise ProtocolError(None, "something was asked for that the call has not lent")
-        # It works for that peer, as long as the call lasts, and as the one lasts that makes it.
+        # It works for that peer, as long as the call lasts, and the served one that makes it.
         context = Context(self._caller)
         context.deadline = self._deadline
         within = current()
@@ -177,15 +179,16 @@ class Lender(Packer):
 
 
 def _size_of(item: Any) -> int:
-    """Bytes of an item that can be large in itself, roughly."""
+    """The bytes of an item of a kind that can be large by itself, roughly; 0 for any other."""
     size = getattr(item, "nbytes", None) if type(item) not in _SIZED else len(item)
     return size if type(size) is int else 0
 
 
 class Borrower:
-    """The server's side of one call: makes stand-ins, and asks for them. Any thread may ask.
+    """The server's side of one call: makes stand-ins, and asks the caller on their behalf. Any
+    thread may ask.
 
-    :param context: of the call, which is cancelled when the caller has gone.
+    :param context: of the call; it is cancelled when the caller has gone.
     """
 
     def __init__(self, stream: Stream, session: Session, context: Context, limits: Limits) -> None:
@@ -206,7 +209,7 @@ class Borrower:
     def borrow(self, content: Any) -> Any:
         """The stand-in for something that is lent.
 
-        :raises Malformed: no description of such a thing.
+        :raises Malformed: the content does not describe such a thing.
         """
         number, kind, name = a_list(content, 3, 3)
         number, kind, name = a_whole(number), a_text(kind), printable(a_text(name))
@@ -217,29 +220,30 @@ class Borrower:
         return BorrowedFunction(self, number, name)
 
     def hand_over(self, make: Callable[[], Any]) -> Any:
-        """Make the object that reads from the connection from now on, once no other does, and ask
+        """Make the object that reads from the connection from now on, once no thread does, and ask
         through it.
 
-        :returns: what was made: its ``send`` is called, and it calls its ``answered``.
+        :returns: what was made. Its ``send`` is called for what is asked, and it calls its
+            ``answered`` for each answer.
         """
         with self._changed:
             self._settle()
             made = make()
             made.answered = self.answered
             self._through = made.send
-            # The loop notices the end of the connection, and no thread reads that would.
+            # Only the loop notices the end of the connection now: no thread reads.
             self._context.add_ending(self._tell)
             return made
 
     def _tell(self) -> None:
-        """Let those that wait look."""
+        """Let the threads that wait look again."""
         with self._changed:
             self._changed.notify_all()
 
     def answered(self, frame: Frame) -> None:
-        """An answer has come. What was not asked for ends the call.
+        """Take an answer. One that was not asked for ends the call.
 
-        :raises ProtocolError: it was not.
+        :raises ProtocolError: it was not asked for.
         """
         with self._changed:
             if frame.number not in self._unanswered:
@@ -273,7 +277,8 @@ class Borrower:
             return self._answers.pop(number)
 
     def _read_or_wait(self) -> None:
-        """Of several threads that wait for answers, one reads for all. With the lock held."""
+        """Read, or wait for the thread that does: of several that wait for answers, one reads for
+        all. With the lock held."""
         if self._reading or self._through is not None:
             self._changed.wait(LOOK)
             return
@@ -307,14 +312,14 @@ class Borrower:
             raise CallCancelled("its caller has gone")
 
     def stop(self) -> None:
-        """The call has ended: nothing can be asked any more."""
+        """Let nothing be asked any more: the call has ended."""
         with self._changed:
             self._over = True
 
     def close(self) -> None:
         """Wait until all that was asked is answered, so that nothing is on its way when the
-        connection has its next call, and no thread reads from it. The caller does not wait longer
-        for that: it answers before it reads the result."""
+        connection gets its next call, and no thread reads from it. This does not make the caller
+        wait longer: it answers before it reads the result."""
         with self._changed:
             self._over = True
             self._through = None
@@ -334,7 +339,7 @@ class Borrower:
 class BorrowedFunction:
     """Stands for a function of the caller's while a call runs. Any thread may call it.
 
-    It raises what that function raises, and :exc:`net.CallCancelled` when the call is over.
+    It raises what that function raises, and :exc:`net.CallCancelled` once the call is over.
     """
 
     def __init__(self, borrower: Borrower, number: int, name: str) -> None:

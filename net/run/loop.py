@@ -39,7 +39,7 @@ class HasDescriptor(Protocol):
 
 
 class Timer:
-    """A callback whose time is to come."""
+    """A callback that is called at its time."""
 
     __slots__ = ("when", "callback", "_loop")
 
@@ -49,8 +49,8 @@ class Timer:
         self._loop = loop
 
     def cancel(self) -> None:
-        """Do not call it. Any thread may call, also when its time has come; not at that very
-        moment from another thread than the loop's, when it may be too late."""
+        """Do not call it. Any thread may cancel, also when its time has come; only at that very
+        moment may it be too late, unless this is the loop's thread."""
         if self.callback is not None:
             self.callback = None
             self._loop.timer_cancelled(self)
@@ -76,9 +76,9 @@ class Loop:
     """Waits for sockets and points in time in one daemon thread, and calls back.
 
     The thread is started when there is something to do, and ends when no call, timer or socket is
-    left. Only it may register sockets; other threads do so in a callback of :meth:`call_soon`. A
-    callback that raises, ``sys.exit()`` included, is logged and harms no other; one of a socket
-    rests for a moment then.
+    left. Only this thread may register sockets; others do so in a callback of :meth:`call_soon`. A
+    callback that raises, ``sys.exit()`` included, is logged and harms no other one; if it was that
+    of a socket, the socket is not looked at for a moment.
 
     :param name: of the thread.
     """
@@ -101,8 +101,8 @@ class Loop:
         # Whether the thread has to be woken up to see what is new.
         self._asleep = False
         self._watches: Dict[HasDescriptor, _Watch] = {}
-        # Selectors whose descriptor other code has closed: one that is collected would close its
-        # number, which may belong to something else by then.
+        # Selectors whose descriptor other code has closed. They are kept: one that is collected
+        # would close its number, which may belong to something else by then.
         self._lost: List[selectors.BaseSelector] = []
 
     # ------------------------------------------------------------------ from any thread
@@ -110,7 +110,7 @@ class Loop:
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call back in the loop's thread. Calls keep their order.
 
-        :raises OSError: there is no thread or descriptor to be had; it will not be called.
+        :raises OSError: no thread or descriptor could be had; it will not be called.
         """
         with self._lock:
             self._calls.append(callback)
@@ -121,9 +121,9 @@ class Loop:
                 raise
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call back in the loop's thread after some seconds, unless it is cancelled.
+        """Call back in the loop's thread after some seconds, unless the timer is cancelled.
 
-        :raises OSError: there is no thread or descriptor to be had; it will not be called.
+        :raises OSError: no thread or descriptor could be had; it will not be called.
         """
         timer = Timer(self, monotonic() + seconds, callback)
         with self._lock:
@@ -138,7 +138,8 @@ class Loop:
         return timer
 
     def timer_cancelled(self, timer: Timer) -> None:
-        """A timer was cancelled. If it was all there was to wait for, the thread can end."""
+        """Note that a timer was cancelled. If that was all there was to wait for, the thread can
+        end."""
         with self._lock:
             self._cancelled += 1
             if self._asleep and self._timers and self._timers[0][2] is timer:
@@ -150,7 +151,7 @@ class Loop:
 
     def abandon(self) -> None:
         """Start afresh in a forked child, which lacks the thread: forget all that was to be done.
-        Sockets that were registered belong to those who did so; they are not closed."""
+        Sockets that were registered are not closed; that is left to what registered them."""
         if self._current:
             self._close()
         self._reset()
@@ -175,9 +176,9 @@ class Loop:
                 self._start(True)
 
     def _start(self, broken: bool) -> None:
-        """Start a thread, in the place of any before it. Under the lock.
+        """Start a thread, in place of any before it. Under the lock.
 
-        :param broken: whether it has to repair what it finds.
+        :param broken: whether it has to take new descriptors first.
         """
         before = self._current
         self._started += 1
@@ -213,7 +214,7 @@ class Loop:
     # ------------------------------------------------------------------ in the loop's thread
 
     def register(self, sock: HasDescriptor, events: int, callback: Callable[[int], object]) -> None:
-        """Call back with what a socket is ready for, as often as it is.
+        """Call back with what a socket is ready for, for as long as it is ready.
 
         :param events: ``READ``, ``WRITE`` or both.
         :raises OSError: it is closed, or the selector can take no more.
@@ -246,7 +247,7 @@ class Loop:
         try:
             self._selector.register(watch.number, watch.events, watch)
         except KeyError:
-            # That one was closed without our knowledge, and its number is another's now.
+            # One with this number was closed without our knowledge; the number is this one's now.
             self.unregister(self._selector.get_key(watch.number).data.sock)
             self._selector.register(watch.number, watch.events, watch)
         except ValueError:
@@ -323,7 +324,7 @@ class Loop:
             watch = key.data
             if watch is None:
                 self._take_wakes()
-            elif watch.active:  # and not unregistered by one before it
+            elif watch.active:  # and not unregistered by a callback before this one
                 try:
                     watch.callback(mask)
                 except BaseException:
@@ -370,7 +371,7 @@ class Loop:
         self._repair()
 
     def _repair(self) -> None:
-        """Some other code closed our descriptors: take new ones."""
+        """Take new descriptors: some other code closed ours."""
         self._note("begins anew: its descriptors were closed", logging.WARNING)
         sleep(PAUSE)
         for watch in list(self._watches.values()):

@@ -1,5 +1,5 @@
-"""Accepted connections until their first request has come. The loop reads them, so that those who
-only connect, greet or dawdle, hundreds in a second, cost no thread."""
+"""Accepted connections until their first request has come. The loop reads them, so that clients
+that only connect, greet or dawdle, hundreds in a second, cost no thread."""
 from __future__ import annotations
 
 import logging
@@ -34,9 +34,9 @@ Rest = Callable[[Dispatch], None]
 class Newcomer:
     """A connection whose first request has not come yet. In the loop's thread only.
 
-    :param ready: called when it needs a thread: with the connection, what that goes on with, and
-        whether the first request is whole.
-    :param ended: called with the connection when it is over without that.
+    :param ready: called when the connection needs a thread: with the connection, what the thread
+        goes on with, and whether the first request is whole.
+    :param ended: called with the connection when it has ended without needing one.
     """
 
     def __init__(self, loop: Loop, connection: ServerConnection, refused: RefusedClients,
@@ -58,7 +58,7 @@ class Newcomer:
         self._is_whole = False
 
     def begin(self) -> None:
-        """Wait for what it says; most have said something already.
+        """Wait for what the client says; most clients have said something already.
 
         :raises OSError: the loop cannot wait for it.
         """
@@ -107,25 +107,25 @@ class Newcomer:
             raise
 
     def leave(self) -> None:
-        """Stop waiting for it."""
+        """Stop waiting for what the client says."""
         self._loop.unregister(self._sock)
 
     def close(self) -> None:
-        """End it without a reply."""
+        """End the connection without a reply."""
         self.leave()
         self._connection.stream.close()
 
     def refuse(self, problem: NetError) -> None:
-        """Tell it why it ends."""
+        """Tell the client why the connection ends, and end it."""
         self.leave()
         self._refused.refuse(self._sock, problem, self._read is not None, self._old)
 
-    # ------------------------------------------------------------------ what it says
+    # ------------------------------------------------------------------ what the client says
 
     def _tell_apart(self, data: bytes) -> Callable[[bytes], Optional[Rest]]:
         """How to read what begins like this.
 
-        :raises NetError: it is not let in.
+        :raises NetError: the client is not let in.
         """
         connection = self._connection
         known = connection.terms.known
@@ -155,7 +155,8 @@ class Newcomer:
         return self._read_old
 
     def _read_tls(self, data: bytes) -> Optional[Rest]:
-        """A handshake takes milliseconds of work; a thread does it once its hello is whole."""
+        """Collect the hello of a handshake. Once that is whole, a thread does the handshake, which
+        takes milliseconds of work."""
         self._data += data
         if len(self._data) < RECORD:
             return None

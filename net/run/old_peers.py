@@ -1,7 +1,7 @@
 """Old programs as the caller knows them: a connection for each call, in the dialect of an address.
 
-The dialect of an address shows in its answer to our preface, which no old program can read. It is
-remembered, because each such question is an error on the console of that program.
+The answer of an old program to our preface, which it cannot read, shows its dialect. This is
+remembered, because each preface makes the program print an error on its console.
 """
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..wire import legacy
 from ..wire.frames import CHUNK
 from ..wire.legacy import BASE64, INFO, INVALID_CONNECTION, LegacySession, Reply
 
-# Seconds after which a call looks whether a newer program is at the address by now. It asks in the
-# old dialect, so that an old one is not disturbed.
+# Seconds after which a call checks whether a newer program is at the address by now. It asks in the
+# old dialect, so that an old program is not disturbed.
 OLD_TIME = 45.0
 # Seconds for the answer.
 LOOK_TIME = 3.0
-# Seconds for the rest of the answer to our preface, once it began.
+# Seconds for the rest of the answer to our preface, once it has begun.
 ANSWER_TIME = 1.0
 
 
@@ -33,7 +33,7 @@ class OldPeer:
     :param connect: gives a new connection to it.
     :param old_tag: gives the tag that old programs have for a function of this process.
     :ivar dialect: that it speaks.
-    :ivar doubted: whether a newer one is there, as far as was seen since it was looked at.
+    :ivar doubted: whether a newer program has seemed to be there since the last check.
     """
 
     def __init__(self, address: Address, dialect: str, settings: Settings,
@@ -48,22 +48,22 @@ class OldPeer:
         self.doubted = False
 
     def doubt(self) -> None:
-        """A newer program seems to be there: look before anything else."""
+        """Note that a newer program seems to be there: the next call checks that first."""
         self.doubted = True
 
     def seen(self, dialect: str) -> None:
-        """It has answered in this dialect just now."""
+        """Note that it has just answered in this dialect."""
         self.dialect = dialect
         self._look_at = monotonic() + OLD_TIME
 
     def is_gone(self, deadline: Optional[Deadline]) -> bool:
-        """Whether a newer program may have taken its place. Looks now and then, and when there is
-        doubt, which an answer ends; nothing runs there.
+        """Whether a newer program may have taken its place. Asks the program now and then, and when
+        there is doubt; nothing but its ``info`` runs there.
 
         :raises PeerUnreachable: no peer answers there.
         """
         if self._settings.secured:
-            return True  # what is sent now is for others of ours only
+            return True  # what is sent now is only for peers with the secret
         # Before it is asked: another thread may doubt meanwhile.
         doubted, self.doubted = self.doubted, False
         if monotonic() < self._look_at and not doubted:
@@ -78,10 +78,10 @@ class OldPeer:
         except PeerUnreachable:
             raise
         except PeerLost:
-            return True  # as newer ones end what they do not answer
+            return True  # as newer programs end what they do not answer
         except NetError:
             return False  # it answers, although with nonsense
-        # An old one has no such member, however old.
+        # No old program has such a member.
         return isinstance(info, dict) and "instance" in info
 
     def call(self, peer: object, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str, Any],
@@ -89,7 +89,7 @@ class OldPeer:
         """Run a function on it.
 
         :returns: what it returned; a Flag if it returned one.
-        :raises ValueNotSupported: nothing was sent; likewise MessageTooLarge.
+        :raises ValueNotSupported, MessageTooLarge: nothing was sent.
         :raises NetError: as the tree in errors.py says.
         """
         for other in (tag, *self._other_tags(tag)):
@@ -99,7 +99,7 @@ class OldPeer:
         return value
 
     def _other_tags(self, tag: bytes) -> Iterator[bytes]:
-        """What it may know a function by besides its tag."""
+        """The other tags by which it may know a function."""
         old = self._old_tag(tag)
         if old == tag and self.dialect == BASE64:
             yield legacy.wrapped(tag)
@@ -118,7 +118,7 @@ class OldPeer:
             dialect = legacy.dialect_of(reply.data)
             if not again or dialect in ("", session.dialect):
                 raise ProtocolError(self.address, problem.reason, "maybe") from None
-        # One of the other dialect has taken its place. It could not read the request.
+        # A program of the other dialect has taken its place. It could not read the request.
         self.seen(dialect)
         return self._ask(peer, tag, args, kwargs, deadline, False)
 
@@ -148,14 +148,15 @@ class OldPeer:
 
 
 def leave_no_trace(stream: Stream) -> None:
-    """Have the end of a connection, whose reply has come, be a reset. An old program ends each one
-    itself, and its port would be taken for a minute more: it moves to another when it restarts."""
+    """Have a connection whose reply has come end with a reset. An old program ends each connection
+    itself, so its port would be taken for another minute, and it would move to another one when it
+    is restarted."""
     stream.reset_at_end(True)
 
 
 def dialect_behind(stream: Stream, data: bytes, deadline: Deadline) -> str:
-    """The dialect of an old program, whose answer to our preface begins with ``data``; empty if it
-    is none."""
+    """The dialect of an old program whose answer to our preface begins with ``data``; empty if it
+    is no old program."""
     try:
         timed = Timed(stream, Deadline(min(ANSWER_TIME, deadline.remaining())))
         # Most answers are objects, which are whole by themselves.

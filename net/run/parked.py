@@ -1,9 +1,9 @@
 """Connections that the loop of coroutines keeps between calls, while their threads sleep.
 
-A thread that is woken to read a call, hands it to the loop and is woken again when it has been
-answered takes longer than all else of a small call. So the loop, once it has answered a call, looks
-itself for the next one. It runs plain calls of coroutine functions; whatever else comes wakes the
-thread, which goes on with it.
+Waking a thread to read a call, handing the call to the loop, and waking the thread again when it
+was answered would take longer than the rest of a small call. So once the loop has answered a call,
+it looks for the next one itself. It runs plain calls of coroutine functions; anything else that
+comes wakes the thread, which goes on with it.
 """
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 # Bytes of a call that the loop reads itself.
 SMALL = 4096
-# Seconds between looks at whether a loop that was asked for something is still there.
+# Seconds between checks that a loop which was asked for something is still there.
 LOOK = 0.5
 
 
 class Parked:
-    """Keeps one connection in a loop. Made in the connection's thread; all else happens in the
-    loop's, but what says otherwise.
+    """Keeps one connection in a loop. It is made in the connection's thread; all else happens in
+    the loop's, unless stated otherwise.
 
     :param connection: as :class:`~.server_connection.ServerConnection`.
-    :ivar loop: that has kept the connection last; None before.
+    :ivar loop: the one that has kept the connection last; None before.
     """
 
     def __init__(self, connection: Any, session: Session, dispatch: Dispatch) -> None:
@@ -42,25 +42,25 @@ class Parked:
         self._session = session
         self._dispatch = dispatch
         self._number = connection.stream.sock.fileno()
-        # What coroutines may set of their context is not the next call's.
+        # The context variables that a coroutine sets are not the next call's.
         self._home = copy_context()
         # Whether the loop looks for what comes.
         self._is_looking = False
-        # That for which the thread sleeps, while nothing runs. Taken, which is atomic, by what goes
-        # on: the loop with a call, or the thread.
+        # The run for which the thread sleeps, while nothing else runs. Popped, which is atomic, by
+        # what goes on: the loop with a call, or the thread.
         self._idle: List[Run] = []
-        # The same while a call runs, that call, and the timer of its deadline.
+        # That run while a call runs, the call, and the timer of its deadline.
         self._first: Optional[Run] = None
         self._running: Optional[Running] = None
         self._timer: Optional[TimerHandle] = None
 
     def keep(self, run: Run) -> bool:
         """Whether the loop keeps the connection after the end of a coroutine that the thread has
-        begun, as :class:`~net.executors.Run` asks; in any thread."""
+        begun; the ``keep`` of :class:`~net.executors.Run`. In any thread."""
         return _was_answered(run) and not self._session.rest and self._wait(run)
 
     def _wait(self, first: Run) -> bool:
-        """Wait for the next call; False if it is the thread's to do so."""
+        """Wait for the next call; False if that is left to the thread."""
         connection = self._connection
         if first.loop is not self.loop:
             self.loop, self._is_looking = first.loop, False
@@ -92,7 +92,7 @@ class Parked:
             self._wake(first, Came(data))
 
     def _run(self, first: Run, data: bytes) -> bool:
-        """Begin the call that has come; False if it is the thread's to do so."""
+        """Begin the call that has come; False if that is left to the thread."""
         connection = self._connection
         context = connection.context
         frame = self._session.whole_call(data) if len(data) <= SMALL else None
@@ -110,7 +110,7 @@ class Parked:
         return True
 
     def _end(self, run: Run) -> bool:
-        """A call that the loop has begun has ended."""
+        """Go on after the end of a call that the loop has begun."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -173,12 +173,12 @@ class Parked:
 
 
 def _was_answered(run: Run) -> bool:
-    """Whether nothing is left to do after the end of a coroutine."""
+    """Whether the reply of a coroutine that has ended was sent, with nothing left of it."""
     return type(run.value) is Replied and not run.value.left
 
 
 class LoopWatch:
-    """Finds loops that are held up or have ended, and lets the threads of the connections that they
+    """Finds loops that are held up or have ended, and has the threads of the connections that they
     keep go on."""
 
     def __init__(self) -> None:
@@ -186,7 +186,8 @@ class LoopWatch:
         self._silent: Set[AbstractEventLoop] = set()
 
     def look(self, connections: Iterable[Parked]) -> None:
-        """Ask each loop whether it is there; called now and then."""
+        """Ask each loop for a sign of life; where it gives none until the next look, the threads of
+        its connections take over. Called now and then."""
         by_loop: DefaultDict[AbstractEventLoop, List[Parked]] = defaultdict(list)
         for parked in connections:
             if parked.is_idle:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def send_items(sender: ItemSender, stream: Stream, context: Context) -> List[Buffer]:
-    """Send all items of a generator; gives the frame that ends the stream.
+    """Send all items of a generator, and return the frame that ends the stream.
 
     When the consumer takes no more, the generator is closed, and its ``finally`` runs.
     """
@@ -73,8 +73,8 @@ def _send(sender: ItemSender, stream: Stream, context: Context) -> Any:
 
 
 def _close_in(executor: ExecutorOrLoop, stream: Stream, context: Context) -> None:
-    """Let the ``finally`` of a generator run where the rest of it does. An executor may never come
-    to that, so nobody waits for it."""
+    """Let the ``finally`` of a generator run where the rest of it does. An executor may never get
+    to that, so this does not wait for it."""
     from ..executors import submit
 
     own = context.of_one_call()
@@ -93,7 +93,7 @@ def _close(stream: Stream) -> None:
 
 
 def _step(generator: Any) -> Tuple[bool, Any]:
-    """Whether there is another item, and that, or what the generator returned."""
+    """Whether there is another item; and that item, or what the generator returned."""
     try:
         return True, next(generator)
     except StopIteration as end:

@@ -19,7 +19,11 @@ def next_event(stream: Union[Stream, Timed], session: Session) -> Event:
 
 
 def rest_of_event(stream: Union[Stream, Timed], session: Session) -> Event:
-    """Wait for the rest of an event of which something has come."""
+    """Wait for the rest of an event of which something has come.
+
+    :raises EndOfStream: there is no more.
+    :raises NetError: what :meth:`Session.receive` raises.
+    """
     while True:
         missing = session.missing
         if missing is not None:

@@ -14,8 +14,8 @@ from .loop import READ, Loop, Timer
 
 # Seconds for a client to take a refusal before the connection is closed under it.
 REFUSAL_TIME = 1.0
-# Refused clients that are given this time; each costs a descriptor. Of more, the first ones are
-# closed at once, and may see a reset instead of the reason.
+# Refused clients that are given this time; each costs a descriptor. If there are more, the oldest
+# are closed at once, and may see a reset instead of the reason.
 MAX_REFUSED = 64
 
 
@@ -35,14 +35,14 @@ class RefusedClient:
         self._old = old
 
     def begun(self) -> None:
-        """Its first bytes were received already."""
+        """Go on with a client whose first bytes were received already."""
         if self._old is None:
             self._tell(b"".join(encode_refusal(0, self._problem)))
         elif self._old.request is not None:
             self._tell(self._old.refuse(self._problem))
 
     def receive(self) -> bool:
-        """Take what has come; False where the connection is over."""
+        """Take what has come; False if the connection is over."""
         try:
             data = self.sock.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -83,8 +83,8 @@ class RefusedClient:
             pass  # the end of the connection is noticed when it is read
 
     def close(self) -> None:
-        """End the connection, for an old program that has no reply with a reset: an end of stream
-        would be the result of its call."""
+        """End the connection; with a reset if it is that of an old program that has no reply: to
+        it, an end of stream would be the result of its call."""
         try:
             if self._old is not None and not self._told:
                 reset_at_end(self.sock, True)
@@ -96,7 +96,7 @@ class RefusedClient:
 
 
 class RefusedClients:
-    """Refused sockets. In the loop's thread only."""
+    """The clients that are being refused. In the loop's thread only."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -107,9 +107,9 @@ class RefusedClients:
 
     def refuse(self, sock: socket.socket, problem: NetError, begun: bool = False,
                old: Optional[LegacySession] = None) -> None:
-        """Tell a client why it is refused. The socket belongs to us from now on.
+        """Tell a client why it is refused. The socket belongs to this object from now on.
 
-        :param begun: whether something of what it said was received already.
+        :param begun: whether some of what the client says was received already.
         :param old: what that was, in an old dialect; None in ours.
         """
         try:

@@ -9,16 +9,16 @@ from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from .server_connection import ServerConnection
 
-# Places that are kept for sources with few connections: one source alone never fills them all. An
-# eighth, and at most so many.
+# Places that are kept for sources with few connections, so that no single source fills all places:
+# an eighth of them, and at most so many.
 MAX_RESERVED = 64
-# Seconds that a connection must have been idle to give way to a newcomer. A caller that is about to
-# use it again may lose its call then, without knowing whether it ran.
+# Seconds that a connection must have been idle to give way to a newcomer. A caller that is just
+# using it again may lose its call, without knowing whether that ran.
 IDLE_GRACE = 1.0
-# Idle ones of a source that are found in one look at all of them.
+# Idle connections of a source that are picked in one look at all of its connections.
 AT_ONCE = 32
-# Times its age that a connection without a valid preface counts: a flood of prefaces must not push
-# out clients that have only just connected.
+# How many times its age a connection counts for that has not brought a valid preface: a flood of
+# prefaces must not push out clients that have only just connected.
 UNGREETED = 4
 
 
@@ -26,9 +26,9 @@ class _Share:
     """The connections of one source.
 
     :ivar unfinished: those that have not brought a whole request yet, in the order in which they
-        came. A flood makes us choose among them hundreds of times a second.
-    :ivar idle: some that were idle when that was last looked at, the last one for longest.
-    :ivar busy_until: monotonic time before which no other can be idle for long enough.
+        came. In a flood, one of them has to be chosen hundreds of times a second.
+    :ivar idle: some that were idle at the last look, the last of them for longest.
+    :ivar busy_until: monotonic time before which no other can have been idle for long enough.
     """
 
     def __init__(self) -> None:
@@ -38,8 +38,8 @@ class _Share:
         self.busy_until = 0.0
 
     def candidate(self, now: float) -> Optional[ServerConnection]:
-        """The connection that can be evicted best; None if all have a running call, or had one a
-        moment ago."""
+        """The connection that is best evicted; None if all have a running call, or had one a moment
+        ago."""
         if self.unfinished:
             first = next(iter(self.unfinished))
             silent = next((one for one in self.unfinished if not one.greeted), first)
@@ -82,7 +82,7 @@ class ServedConnections:
         share.connections[connection] = share.unfinished[connection] = None
 
     def discard(self, connection: ServerConnection) -> bool:
-        """Take its place back; False if it has none."""
+        """Take the place of a connection back; False if it has none."""
         if connection not in self._all:
             return False
         self._all.remove(connection)
@@ -94,7 +94,8 @@ class ServedConnections:
         return True
 
     def admit(self, connection: ServerConnection) -> bool:
-        """It has brought a whole request; False if it was given up before that."""
+        """Note that a connection has brought a whole request; False if it was given up before
+        that."""
         if connection not in self._all:
             return False
         self._shares[connection.source].unfinished.pop(connection, None)
@@ -115,11 +116,11 @@ class ServedConnections:
         return 0 if share is None else len(share.connections)
 
     def eviction_candidate(self, newcomer: Optional[str]) -> Optional[ServerConnection]:
-        """The connection to evict: of the source that has most connections one that has not sent a
-        whole request yet, or else one that is idle. None if there is none of a source with as many
-        as the newcomer's.
+        """The connection to evict: of the source with the most connections, one that has not sent a
+        whole request yet, or else one that is idle. None if there is none of a source that has at
+        least as many connections as the newcomer's.
 
-        :param newcomer: the source that needs the place; None if something else than places is
+        :param newcomer: the source that needs the place; None if something other than places is
             short.
         """
         now = monotonic()

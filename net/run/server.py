@@ -45,17 +45,16 @@ LATE = 1.0
 DRAIN_LOOK = 0.02
 # What callers are told meanwhile.
 ENDING = "it ends, and takes no new call"
-# And where a TLS handshake has to wait for too long.
+# What they are told where a TLS handshake has to wait for too long.
 TOO_MANY = "too many TLS handshakes come at once"
 TOO_MANY_CONNECTIONS = "too many connections come at once"
-# Seconds for which accepted connections are looked at in one go, so that other sockets have their
-# turn.
+# Seconds for which accepted connections are taken on in one go; then other sockets have their turn.
 TURN = 0.02
-# Those that may wait for it, if there are not more free places than that. The kernel's queue knows
-# no sources, so it is emptied at once into one that does. Each that waits costs a descriptor, and
-# what is served and waits must leave some to the application.
+# Accepted connections that may wait for that, if there are no more free places than that. The
+# kernel's queue knows no sources, so it is emptied at once into one that does. Each that waits
+# costs a descriptor, and those that are served or wait must leave some to the application.
 MAX_WAITING = 64
-# Those that are accepted in one go.
+# Connections that are accepted in one go.
 AT_ONCE = 512
 # Evicted connections still waiting to read the refusal; one thread each.
 MAX_EVICTED = 64
@@ -70,7 +69,7 @@ class Server:
     :param instance: the random id of this process.
     :param hand_over: takes connections on which subscribers want their events; None where there are
         no events.
-    :ivar address: ``(host, port)`` that it listens at.
+    :ivar address: ``(host, port)`` that the first one listens at.
     :raises SettingError: the secret or the certificates cannot be used.
     :raises OSError: no thread can be started.
     """
@@ -93,7 +92,7 @@ class Server:
         self._finished = Tally()
         self._closed = False
         self._accepting = True
-        # A thread that is there already for the next connection: to start one is a quarter of all
+        # A spare thread that is there for the next connection: starting one is a quarter of all
         # that the first call over a connection takes. Whether it waits, and what it is given.
         self._spare_waits = False
         self._for_spare: SimpleQueue[Optional[Tuple[ServerConnection, Rest]]] = SimpleQueue()
@@ -140,8 +139,8 @@ class Server:
             pass  # the loop has ended, and so has all that it knew of us
 
     def drain(self, seconds: float) -> None:
-        """Take no new call, and let those that run end, for some seconds at most. Not from a
-        function that is called through this server, for which it would wait."""
+        """Take no new call, and let those that run end, for some seconds at most. Not to be called
+        from a function that is called through this server: it would wait for that one."""
         end = monotonic() + seconds
         self._close_listeners()
         self._busy = ENDING
@@ -166,9 +165,9 @@ class Server:
                 connection.take_no_more(problem)
 
     def refuse_all(self, reason: Optional[str]) -> None:
-        """Be busy for everybody, and end what is idle; None to serve again. Any thread may call.
+        """Refuse all callers, and end idle connections. Any thread may call.
 
-        :param reason: what callers are told.
+        :param reason: what callers are told; None to serve again.
         """
         self._busy = reason
         if reason is not None:
@@ -195,12 +194,12 @@ class Server:
         """Serve a socket that is connected already, as a carrier gives it. Any thread may call; the
         socket belongs to the server from here on.
 
-        :param address: that it comes from, None for this host.
+        :param address: ``(host, port)`` that it comes from; None where the carrier gives none.
         """
         self._loop.call_soon(partial(self._start, sock, address))
 
     def tally(self) -> DefaultDict[bytes, Count]:
-        """What was called of each tag since the start."""
+        """What was counted for each tag since the start."""
         total = Tally()
         with self._lock:
             total.merge(self._finished)
@@ -261,7 +260,7 @@ class Server:
             listener.close()
 
     def _accept(self, listener: Listener, mask: int) -> None:
-        """Accept all that wait, for :meth:`_take_turns`."""
+        """Accept all connections that wait, for :meth:`_take_turns`."""
         if not self._accepted:
             self._loop.call_soon(self._take_turns)
         most = max(MAX_WAITING, self._settings.max_connections - len(self._served))
@@ -271,7 +270,7 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as problem:
-                # Where descriptors lack, this says nothing of whether another client waits.
+                # Without descriptors, this does not show whether another client waits.
                 if self._accepting and not self._accepted:
                     note(logging.WARNING, "cannot accept: %s", problem)
                     self._pause(self._make_room(listener, problem) if problem.errno in _OUT_OF
@@ -283,7 +282,7 @@ class Server:
                 self._refuse_excess()
 
     def _refuse_excess(self) -> None:
-        """One that was accepted cannot wait: it is one of the source that has most of them."""
+        """Refuse one accepted connection that cannot wait, of the source that has the most."""
         sock, _ = self._accepted.drop()
         if len(self._refused) < MAX_REFUSED:
             self._refused.refuse(sock, PeerBusy(None, TOO_MANY_CONNECTIONS))
@@ -291,7 +290,7 @@ class Server:
             sock.close()
 
     def _take_turns(self) -> None:
-        """Go on with those that were accepted, their sources in turn."""
+        """Go on with the accepted connections, their sources in turn."""
         end = monotonic() + TURN
         try:
             while self._accepted:
@@ -303,8 +302,8 @@ class Server:
                 self._loop.call_soon(self._take_turns)
 
     def _make_room(self, listener: Listener, problem: OSError) -> float:
-        """There are no descriptors left: give up a connection, or at least tell one client. Seconds
-        until another attempt makes sense."""
+        """Give up a connection because no descriptors are left, or at least tell one client so.
+        Returns the seconds until another attempt makes sense."""
         with self._lock:
             ending = next((one for one in self._evicted if not one.is_working), None)
         if ending is not None:
@@ -320,7 +319,7 @@ class Server:
         return 0
 
     def _refuse_one(self, listener: Listener, problem: OSError) -> float:
-        """Tell one client, by the spare descriptor; seconds as above."""
+        """Tell one client, by the spare descriptor. Returns seconds as :meth:`_make_room` does."""
         if self._spare is None:
             return PAUSE
         self._close_spare()
@@ -378,7 +377,11 @@ class Server:
             newcomer.close()
 
     def _why_not(self, sock: socket.socket, address: Optional[Address]) -> Optional[NetError]:
-        """The reason to refuse a client for what it is, or for how things are here."""
+        """The reason to refuse a client, for where it comes from or for the state of this server;
+        None to let it in.
+
+        :raises OSError: the client has gone.
+        """
         reason = self._misconfigured or self._busy
         if reason is not None:
             return PeerBusy(None, reason)
@@ -404,8 +407,8 @@ class Server:
         return None
 
     def _go_on(self, connection: ServerConnection, rest: Rest, whole: bool) -> None:
-        """A connection needs a thread; as :meth:`_start_thread`, for a TLS handshake when it is its
-        turn."""
+        """Start a thread for a connection that needs one, as :meth:`_start_thread`; for a TLS
+        handshake only when it is its turn."""
         if connection.is_plain:
             self._start_thread(connection, rest, whole)
             return
@@ -434,7 +437,7 @@ class Server:
                 self._start_thread(connection, rest, False)
 
     def _shaken(self, connection: ServerConnection, proved: bool) -> None:
-        """A handshake has made a step, see Terms. In its thread."""
+        """Note that a handshake has made a step, see :class:`Terms`. In its thread."""
         with self._lock:
             others = (self._handshakes.proved if proved else self._handshakes.worked)(connection)
         if others:
@@ -472,7 +475,7 @@ class Server:
 
     def _without_thread(self, connection: ServerConnection, newcomer: Newcomer,
                         problem: BaseException) -> None:
-        """There is no thread for a connection. In the loop."""
+        """Give up a connection for which no thread can be started. In the loop."""
         with self._lock:
             is_ended = self._closed or connection in self._evicted
             self._evicted.pop(connection, None)
@@ -484,7 +487,7 @@ class Server:
         newcomer.refuse(PeerBusy(None, str(problem) or "no memory for a thread"))
 
     def _drop(self, connection: ServerConnection) -> None:
-        """Take the place of a connection back that has no thread."""
+        """Take back the place of a connection that has no thread."""
         with self._lock:
             self._served.discard(connection)
             self._handshakes.over(connection)
@@ -492,9 +495,9 @@ class Server:
 
     def _evict_one(self, source: Optional[str]) -> bool:
         """Evict a connection that has not sent a whole request yet, or that is idle, of the source
-        that has most. False if there is none. One with a running call is never evicted.
+        that has the most. False if there is none. One with a running call is never evicted.
 
-        :param source: the source that needs the place; None if something else than places is short.
+        :param source: that needs the place; None if something other than places is short.
         """
         with self._lock:
             connection = self._served.eviction_candidate(source)
@@ -507,7 +510,7 @@ class Server:
         return True
 
     def _take_back(self, connection: ServerConnection) -> None:
-        """Take the place of a connection back that is about to be ended. Under the lock: its thread
+        """Take back the place of a connection that is about to be ended. Under the lock: its thread
         may end at any time, and forgets it then."""
         if not self._served.discard(connection):
             return
@@ -519,7 +522,7 @@ class Server:
     def _end_early(self, connection: ServerConnection, problem: Optional[NetError]) -> None:
         """End a connection whose place was taken back, so that no request of it runs any more.
 
-        :param problem: that it is told; None if one of its requests may have run.
+        :param problem: what its client is told; None if one of its requests may have run.
         """
         newcomer = self._newcomers.pop(connection, None)
         if newcomer is not None:
@@ -569,7 +572,7 @@ class Server:
         self._shake_hands()
 
     def _watch(self, connection: ServerConnection, call: int) -> None:
-        """Find out when the caller of a call that takes long is gone."""
+        """Notice when the caller of a call that takes long has gone."""
         with self._lock:
             if connection not in self._served and connection not in self._evicted:
                 return  # its thread closes it, perhaps right now
@@ -587,7 +590,8 @@ class Server:
             connection.context.cancel()
 
     def _follow_settings(self) -> None:
-        """When the settings have changed, end the connections that were made under others."""
+        """If the settings for security have changed, end the connections that were made under the
+        old ones."""
         settings = self._settings
         if self._revision == settings.revision:
             return

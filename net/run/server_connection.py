@@ -38,9 +38,9 @@ note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
 # Seconds for the preface of a connection, a TLS handshake before it included.
 GREETING_TIME = 3.0
-# Bytes of a reply for which a socket that can be written to has room.
+# Bytes of a reply for which a socket has room if it can be written to at all.
 SMALL = 4096
-# Bytes a second from which on a large request, or a reply, has all the time that it takes.
+# Bytes a second at which a large request, or a reply, has all the time that it takes.
 SLOWEST = 64 * 1024
 NEVER = float("inf")
 
@@ -48,9 +48,10 @@ NEVER = float("inf")
 class Handover(NamedTuple):
     """A connection that leaves its thread, because a subscriber wants its events on it.
 
+    :ivar address: of the subscriber; None for a Unix socket.
     :ivar group: of the subscriber.
     :ivar revision: of the settings under which it has connected.
-    :ivar first: the frame that asked for it.
+    :ivar first: the frame that asked for the events.
     """
 
     stream: Stream
@@ -66,14 +67,14 @@ class Terms(NamedTuple):
 
     :ivar instance: the random id of this process.
     :ivar known: credentials of this process where connections are TLS, else None.
-    :ivar revision: of the settings that these are of.
-    :ivar admit: called once, when the first request is whole; False if the connection was given
-        up meanwhile, and the request must not run.
+    :ivar revision: of the settings that the credentials were made of.
+    :ivar admit: called when the first request is whole, and a later one that came in parts; False
+        if the connection was given up meanwhile, and the request must not run.
     :ivar hand_over: takes a connection on which a subscriber wants its events, as
         :class:`Handover`; None where there are no events.
     :ivar loop: sends streamed results.
-    :ivar shaken: called in a TLS handshake, when its first step is done, and with True once the
-        client has proved that it belongs to us.
+    :ivar shaken: called with the connection and False when the first step of a TLS handshake is
+        done, and with True once the client has proved that it belongs to us.
     """
 
     instance: str
@@ -90,16 +91,17 @@ class ServerConnection:
 
     :ivar source: where it comes from, as places are shared out; empty for a Unix socket.
     :ivar context: of the calls that come over it.
-    :ivar deadline: monotonic time at which it is closed; NEVER while its function runs.
+    :ivar deadline: monotonic time at which it is closed; NEVER while a function runs.
     :ivar is_plain: whether it needs no TLS: in open mode, and once a process of this user has
         proved that it knows the secret.
     :ivar greeted: whether it has brought a valid preface.
     :ivar admitted: whether it has brought a whole request.
-    :ivar handed_over: whether the loop has it now, which will close it.
-    :ivar ending: why it takes no further request; None while it does.
-    :ivar call: number of the call that runs, 0 for none; and ``seen``, the one that the server has
-        seen last. ``watched``: whether the loop looks for the end of the connection meanwhile.
-    :ivar parked: what lets the loop of coroutines read it; None before any has answered it.
+    :ivar handed_over: whether the loop has it now, and will close it.
+    :ivar ending: why it takes no further request; None while it takes them.
+    :ivar call: number of the call that runs, 0 for none. ``seen``: the number that the server saw
+        at its last look. ``watched``: whether the loop looks for the end of the connection during
+        the call.
+    :ivar parked: what lets the loop of coroutines read it; None before the first coroutine.
     """
 
     def __init__(self, stream: Stream, address: Optional[Address], terms: Terms,
@@ -132,17 +134,17 @@ class ServerConnection:
         return deadline - settings.idle_time
 
     def begin_call(self, call: int) -> None:
-        """A call runs now; its number."""
+        """Note that the call with this number runs now."""
         self.deadline = NEVER
         self.call = call
 
     def end_call(self) -> None:
-        """Its last call has ended."""
+        """Note that its call has ended: it is idle from now on."""
         self.deadline = monotonic() + settings.idle_time
         self.call = 0
 
     def wait_for_request(self) -> None:
-        """A part of a request has come; give the whole its time."""
+        """Note that a part of a request has come, and give the whole its time."""
         if self.deadline != self._request_deadline:
             self._moved_before = self.stream.moved
             self._request_deadline = monotonic() + settings.request_time
@@ -171,10 +173,10 @@ class ServerConnection:
         return self.call != 0 or self.deadline == NEVER
 
     def take_no_more(self, problem: NetError) -> None:
-        """Let no further request run; any thread may call. Where one runs, call again later: only
-        then reading ends.
+        """Let no further request run. Any thread may call. Where one is running, call again later:
+        reading ends only when none runs.
 
-        :param problem: what the caller of a later one is told.
+        :param problem: what the caller of a later request is told.
         """
         if self.ending is None:
             self.ending = problem
@@ -184,7 +186,7 @@ class ServerConnection:
     def run(self, dispatch: Dispatch, rest: Callable[[Dispatch], None]) -> None:
         """Serve it to its end. Closing it is left to the server.
 
-        :param rest: what there is to do now that its first bytes have come.
+        :param rest: called with ``dispatch``: serves it from where the loop has left off.
         """
         enter(self.context)
         try:
@@ -207,20 +209,21 @@ class ServerConnection:
                 self.parked.leave()  # before its socket may be closed
 
     def greet(self, preface: Preface) -> None:
-        """It has brought a valid preface."""
+        """Note that it has brought a valid preface, and what that says of the caller."""
         self.greeted = True
         self.context.caller = Caller(self.address, self.stream.group(preface.group),
                                      instance=preface.instance)
         self.wait_for_request()
 
     def serve_secured(self, data: bytes, dispatch: Dispatch) -> None:
-        """Serve it once the client has proved that it belongs to us.
+        """Let the client prove by a TLS handshake that it belongs to us, and then serve it.
 
         :param data: the beginning of its handshake.
         """
         from ..link import tls
 
-        # A Unix socket has no address. By TCP this client would come from the one that it called.
+        # A Unix socket has no address. Over TCP this client would come from the address that it
+        # calls, since it is on this host.
         address = self.address or getattr(self.context.server, "address", None)
         known, shaken = self.terms.known, self.terms.shaken
         assert known is not None and shaken is not None
@@ -251,14 +254,15 @@ class ServerConnection:
     def serve_open(self, session: Session, first: List[Any], dispatch: Dispatch) -> None:
         """Serve it from its first request on.
 
-        :param first: holds that request, and is emptied; empty if only a part of it has come.
+        :param first: a list that holds that request, and is emptied; or an empty one, if only a
+            part of the request has come.
         """
         try:
             self._serve_requests(session, first, dispatch)
         except EndOfStream:
             if self.ending is None:
                 raise
-            # A request that comes now learns that it does not run.
+            # The caller of a request that comes now learns that it does not run.
             self._refuse(self.ending)
             self._linger()
 
@@ -297,10 +301,10 @@ class ServerConnection:
                 event = self._rest_of_request(session)
                 if not self.terms.admit(self):
                     return
-        raise EndOfStream(0)  # for its caller: a request that has come does not run
+        raise EndOfStream(0)  # for serve_open(): a request that has come does not run
 
     def _let_calls(self, session: Session, dispatch: Dispatch) -> None:
-        """Say what calls over this connection can do."""
+        """Give the context what calls over this connection can do."""
         context = self.context
         context.borrow = partial(self._borrow, session)
         context.send_at_once = self._send_at_once
@@ -330,7 +334,7 @@ class ServerConnection:
             raise PeerBusy(None, "no memory for so large a request there") from None
 
     def _send_in_time(self, session: Session, reply: Any) -> None:
-        """Send a reply that may take long, and whose end is the beginning of being idle."""
+        """Send a reply that may take long. The connection is idle from its end on."""
         if self._borrower is not None:
             self._end_borrowing(session)
         self._moved_before = self.stream.moved
@@ -339,7 +343,7 @@ class ServerConnection:
         self.deadline = monotonic() + settings.idle_time
 
     def _other(self, session: Session, event: Any) -> Any:
-        """The reply to what is no call; None if the connection was handed over."""
+        """The reply to a frame that is no call; None if the connection was handed over."""
         if event[0] == PING:
             return pack_frame(RESULT, event[1], b"null")
         if event[0] == TAKEN:  # of a stream that has ended meanwhile
@@ -349,7 +353,7 @@ class ServerConnection:
                 None, f"frames of kind {event[0]} are not known there"))
         if self.terms.hand_over is None:
             return encode_refusal(event[1], ProtocolError(None, "no events there"))
-        self.call = 0  # the server looks at it no more
+        self.call = 0  # so that the server does not watch it
         if self.parked is not None:
             self.parked.leave()
         if self.terms.loop is not None:
@@ -361,9 +365,9 @@ class ServerConnection:
         return None
 
     def _finish(self, session: Session, reply: Any, dispatch: Dispatch) -> Tuple[Any, Any]:
-        """Wait for a coroutine, or send a streamed reply. Gives what is still to be sent, and the
-        next request if it has come already; None and None when the connection ends, or was handed
-        over."""
+        """Wait for a coroutine, or send a streamed reply. Returns what is still to be sent, and the
+        next request if it has come already; None and None if the connection has ended, or was
+        handed over."""
         if type(reply) is Running:
             reply = dispatch.reply_of(reply, self.context, self.tally)
         if type(reply) is list:
@@ -388,7 +392,8 @@ class ServerConnection:
         return ([], sender.early) if goes_on else (None, None)
 
     def _read_on(self, session: Session, data: bytes) -> Tuple[Any, Any]:
-        """Go on with what the loop of coroutines has received, as :meth:`_finish` gives it."""
+        """Go on with what the loop of coroutines has received. Returns what :meth:`_finish`
+        does."""
         if not data:
             return [], None
         event = session.receive_fields(data)
@@ -405,7 +410,7 @@ class ServerConnection:
         self.watched = False
 
     def _borrow(self, session: Session, content: Any) -> Any:
-        """What stands for an argument of the call that its caller lends."""
+        """The stand-in for an argument of the call that its caller lends."""
         if self._borrower is None:
             session.allow(LENT_OPEN)
             self._borrower = Borrower(self.stream, session, self.context, settings.limits)
@@ -419,7 +424,10 @@ class ServerConnection:
 
     def serve_old(self, session: LegacySession, problem: Optional[ProtocolError],
                   dispatch: Dispatch) -> None:
-        """Answer the one request of an old program, or what cannot be read of it."""
+        """Answer the one request of an old program.
+
+        :param problem: why the request cannot be read; None if it can.
+        """
         if not self.terms.admit(self):
             return
         self.deadline = NEVER
@@ -451,13 +459,14 @@ class ServerConnection:
             pass
 
     def refuse(self, problem: NetError) -> None:
-        """End it from another thread, before a request of it was whole. Never waits."""
+        """Say why the connection ends, and end it, before a request was whole. Any thread may call,
+        and never waits."""
         if not self.is_plain:
             self.stream.abort()  # its TLS belongs to its own thread
             return
         self.deadline = monotonic() + REFUSAL_TIME
         try:
-            # A client that has left its replies unread has no room for it, and gets none.
+            # A client that has left its replies unread has no room for this one, and gets none.
             self.stream.sock.send(b"".join(encode_refusal(0, problem)), NO_SIGNAL | DONT_WAIT)
         except OSError:
             pass

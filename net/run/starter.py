@@ -1,4 +1,4 @@
-"""Starts threads for those who cannot wait until they run."""
+"""Starts threads for code that cannot wait until they run."""
 from __future__ import annotations
 
 import threading
@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple, Optional, Tuple
 
 from .turns import Turns
 
-# Seconds after its last work for which the thread that starts others stays.
+# Seconds that the thread which starts others stays after its last work.
 STAYS = 1.0
 
 
@@ -26,16 +26,16 @@ class Starter:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        # No lock: who holds one may lose the processor, and the loop would wait for it.
+        # No lock: a thread that holds one may lose the processor, and the loop would wait for it.
         self._coming: SimpleQueue[Optional[Tuple[str, _Work]]] = SimpleQueue()
         self._runs = self._closed = False
 
     def start(self, source: str, run: Callable[[], object],
               failed: Callable[[BaseException], object]) -> None:
-        """Run something in a new thread, after what waits longer in the turns of the sources. One
-        thread at a time may call.
+        """Run something in a new thread when it is its turn: those that wait are started by source,
+        in turn. One thread at a time may call.
 
-        :param failed: called instead, in any thread, with the error that there is no thread.
+        :param failed: called instead, in any thread, with the error if no thread can be started.
         """
         self._coming.put((source, _Work(run, failed)))
         if self._runs:
@@ -65,13 +65,13 @@ class Starter:
             self._runs = False
             if self._coming.empty():
                 return
-            # Something came at that very moment; if another thread was started for it, both go on.
+            # Something came at that very moment. If another thread was started for it, both go on.
             self._runs = True
 
     def _receive(self, waiting: Turns[_Work], seconds: float = 0) -> None:
         """Take what has come.
 
-        :param seconds: to wait for something if nothing waits.
+        :param seconds: for which something is waited for if nothing waits to be started.
         """
         try:
             while True:

@@ -42,9 +42,11 @@ STREAMED = frozenset((ITEM, END))
 class Begun(NamedTuple):
     """A call whose reply is a stream.
 
-    :ivar leave: called when it has ended, with whether another call can have the connection.
-    :ivar first: frame of the reply.
-    :ivar lender: does what is asked of the caller meanwhile.
+    :ivar leave: called when the stream has ended: True if another call can have the connection.
+    :ivar number: of the call.
+    :ivar deadline: of the whole stream; None for no limit.
+    :ivar first: the first frame of the reply.
+    :ivar lender: does what is asked of the caller meanwhile; None if nothing is lent.
     """
 
     address: Address
@@ -60,9 +62,9 @@ class Begun(NamedTuple):
 class RemoteIterator(Generator):  # type: ignore[type-arg]
     """The items of a generator on another peer. For one thread at a time.
 
-    Like a generator: nothing runs there before the first item is asked for; what it raises is
-    raised here after the items before it; what it returns is the value of StopIteration.
-    Closing it, or letting go of it, closes the generator there.
+    It behaves like a generator: nothing runs there before the first item is asked for; what the
+    generator raises is raised here after the items before it; what it returns is the value of
+    StopIteration. Closing this object, or letting go of it, closes the generator there.
 
     :param begin: the call, or what makes it when the first item is asked for.
     """
@@ -125,7 +127,7 @@ class RemoteIterator(Generator):  # type: ignore[type-arg]
 
 
 def thrown(kind: Any, value: Any, traceback: Any) -> BaseException:
-    """The exception that the arguments of a generator's ``throw`` mean."""
+    """The exception that the arguments of a generator's ``throw`` stand for."""
     if isinstance(kind, BaseException):
         error = kind
     elif isinstance(value, BaseException):
@@ -194,7 +196,7 @@ class _Flow:
         return event  # type: ignore[no-any-return]
 
     def _tell(self) -> None:
-        """Let the producer go on."""
+        """Tell the producer what was taken, so that it goes on."""
         if self._taken == self._told:
             return
         self._told = self._taken
@@ -209,7 +211,7 @@ class _Flow:
 
 
 def is_refusal(event: Any) -> bool:
-    """Whether it refuses a whole connection."""
+    """Whether an event is the refusal of a whole connection."""
     return isinstance(event, tuple) and event[:2] == (FAILURE, 0) and b'"refused"' in event[3]
 
 
@@ -220,9 +222,10 @@ def says_goodbye(session: Session) -> bool:
 
 def raise_failure(frame: Any, address: Address, peer: object, tag: bytes, limits: Limits,
                   leave_in_order: Callable[[], None]) -> NoReturn:
-    """Raise what ended a stream other than its end.
+    """Raise what has ended a stream, where that is not its regular end.
 
-    :param leave_in_order: called if it was its function, so that the connection is as it should be.
+    :param leave_in_order: called if the function itself raised, so that another call can have the
+        connection.
     """
     if frame[0] != FAILURE:
         raise ProtocolError(address, f"a frame of kind {frame[0]} is no part of a stream", "maybe")
@@ -233,7 +236,7 @@ def raise_failure(frame: Any, address: Address, peer: object, tag: bytes, limits
             leave_in_order()
         raise
     except NetError as problem:
-        if problem.ran == "no":  # it did, or there was no stream
+        if problem.ran == "no":  # some of it did, or there would be no stream
             problem.ran = "maybe"
         raise
     raise AssertionError("a failure raises")
@@ -260,10 +263,10 @@ JOINED = 64 * 1024
 
 class ItemSender(Receiver):
     """Sends the items of one generator. A thread puts them in, the loop sends them and hears what
-    the consumer has taken; they gather while it is behind.
+    the consumer has taken; while the loop is behind, they gather.
 
     :param begin: called in the loop, before it drives the connection.
-    :param answered: takes what comes for something that the caller lends.
+    :ivar answered: takes the answers to what was asked of the caller; None if it lends nothing.
     :ivar early: the next request of this connection, if it came before the stream had ended here.
     """
 
@@ -298,8 +301,8 @@ class ItemSender(Receiver):
         """Send an item; waits while the window is full.
 
         :raises CallCancelled: the consumer takes no more.
-        :raises CallTimeout: its time is over.
-        :raises ValueNotSupported: it cannot travel; says where.
+        :raises CallTimeout: the time of the call is over.
+        :raises ValueNotSupported: the item cannot travel; the error says which part of it.
         """
         packed = pack(item, "item", self._limits)
         with self._changed:
@@ -308,8 +311,10 @@ class ItemSender(Receiver):
             self._add(packed)
 
     def put_if_room(self, item: Any, listener: Callable[[], object]) -> bool:
-        """Send an item if the window has room; if not, a function is called once when it may have,
-        from another thread.
+        """Send an item if the window has room. If it has none, ``listener`` is called once when it
+        may have, from another thread.
+
+        :returns: whether it was sent.
 
         :raises CallCancelled, CallTimeout, ValueNotSupported: as :meth:`put` does.
         """
@@ -340,8 +345,8 @@ class ItemSender(Receiver):
             self._loop.call_soon(self._flush)
 
     def finish(self, last: List[Buffer]) -> bool:
-        """Send what is left and the last frame, and wait until it has left. Whether the connection
-        is in order, and can be used again."""
+        """Send what is left and the last frame, and wait until that has left. Returns whether the
+        connection is in order, and can be used again."""
         self._loop.call_soon(lambda: self._send_last(last))
         with self._changed:
             self._changed.wait_for(lambda: self._gone or self._finished)
@@ -350,7 +355,7 @@ class ItemSender(Receiver):
     # ------------------------------------------------------------------ in the loop
 
     def send(self, pieces: List[Buffer]) -> None:
-        """Send something else on this connection. Any thread may call."""
+        """Send a frame that is no item on this connection. Any thread may call."""
         def step() -> None:
             self._flush()
             if self._channel is not None:

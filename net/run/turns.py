@@ -1,4 +1,4 @@
-"""A queue in which each source has its turn."""
+"""A queue in which the sources take turns."""
 from __future__ import annotations
 
 from collections import deque
@@ -8,8 +8,8 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """What waits, by source: one of each in turn, so that those who bring many delay only
-    themselves. For one thread."""
+    """What waits, by source: one of each in turn, so that a source that brings many delays only
+    itself. For one thread."""
 
     def __init__(self) -> None:
         self._waiting: Dict[str, Deque[T]] = {}
@@ -19,7 +19,7 @@ class Turns(Generic[T]):
         return self._length
 
     def put(self, source: str, one: T) -> None:
-        """Let one wait."""
+        """Let something of a source wait."""
         self._waiting.setdefault(source, deque()).append(one)
         self._length += 1
 
@@ -32,12 +32,12 @@ class Turns(Generic[T]):
         waiting = self._waiting.pop(source)
         one = waiting.popleft()
         if waiting:
-            self._waiting[source] = waiting  # at the end of the row
+            self._waiting[source] = waiting  # at the end of the queue
         self._length -= 1
         return one
 
     def drop(self) -> T:
-        """The oldest one of the source that has most, to be given up.
+        """The oldest one of the source that has the most, to be given up.
 
         :raises ValueError: none waits.
         """
