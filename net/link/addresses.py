@@ -1,7 +1,7 @@
-"""Numeric addresses, as sockets have them and as peers are called by them.
+"""Numeric addresses, in the form of sockets and in the form that peers are called by.
 
 A link-local address of IPv6 needs its zone, the interface that it is used at: ``fe80::1%eth0``. At
-another interface it may be another host's. Zones are names of this host, so other hosts are told
+another interface it may be another host's. Zones are names of this host, so other hosts are given
 such addresses without them.
 """
 from __future__ import annotations
@@ -19,8 +19,8 @@ def is_link_local(host: str) -> bool:
 
 
 def rank_of(address: Address) -> int:
-    """The order in which the addresses of a peer are used: IPv4, then IPv6 with addresses that mean
-    the same on all hosts."""
+    """The sort key by which the addresses of a peer are used: 0 for IPv4, 1 for IPv6, 2 for
+    link-local IPv6, which does not mean the same on all hosts."""
     return (":" in address[0]) + is_link_local(address[0])
 
 
@@ -32,7 +32,7 @@ def zone_of(address: Address) -> str:
 def socket_address(address: Address) -> Tuple[int, Any]:
     """The family of a numeric address, and what sockets take for it. Resolves nothing.
 
-    :raises OSError: it is none, or there is no interface of that name.
+    :raises OSError: it is no numeric address, or there is no interface of that name.
     """
     host, port = address
     if ":" not in host:
@@ -50,14 +50,14 @@ def _index(zone: str) -> int:
 
 
 def handle(family: int) -> socket.socket:
-    """A socket that nothing is sent by: the kernel is asked by it about addresses and routes."""
+    """A socket by which nothing is sent; it is for asking the kernel about addresses and routes."""
     return socket.socket(family, socket.SOCK_DGRAM)
 
 
 def zone_name(index: int) -> str:
-    """What the zone of an interface is called here; empty if there is no such interface."""
+    """The name of the zone of an interface; empty if there is no such interface."""
     if os.name == "nt":
-        return str(index)  # its names have blanks, and it takes no others
+        return str(index)  # names have blanks there, and the system takes only numbers
     try:
         return socket.if_indextoname(index)
     except OSError:
@@ -65,8 +65,8 @@ def zone_name(index: int) -> str:
 
 
 def host_port(address: Any) -> Optional[Address]:
-    """``(host, port)`` of a socket address: IPv4 in IPv6 unwrapped, a link-local one with its zone;
-    None when it has none."""
+    """``(host, port)`` of a socket address, IPv4 in IPv6 unwrapped, a link-local one with its zone;
+    None for a Unix socket's."""
     if not isinstance(address, tuple) or len(address) < 2:
         return None
     host, port = address[:2]

@@ -11,16 +11,16 @@ from ..errors import SettingError
 #: The subject name of a certificate that is valid at any address.
 PEER_NAME = "peer.app-net"
 
-# 80 ms once in a process, and for each guess of an attacker.
+# They take 80 ms: once in a process, and for each guess of an attacker.
 ROUNDS = 200_000
 SALT = b"app-net authority 1"
-# What the key of datagrams is derived with, from the same 80 ms.
+# What the key of datagrams is derived with, from the same 80 ms of work.
 DATAGRAMS = b"app-net datagrams 1"
-# And that of proofs within a host.
+# What the key of proofs within a host is derived with.
 PROOFS = b"app-net proofs 1"
 
 # A leaf lives as long as its process, and clocks on a LAN differ, so its dates mean nothing. A
-# small computer starts in 1970 until its clock is set; the links of an engine know no time before.
+# small computer is in 1970 until its clock is set; the links of an engine know no time before that.
 BEGIN, END = datetime(1970, 1, 1), datetime(2400, 1, 1)
 
 #: Why there is no TLS with a router.
@@ -36,8 +36,8 @@ class Leaf(NamedTuple):
     """A fresh certificate, its private key, and the authority to trust, as PEM.
 
     :ivar key: encrypted with ``password``, so that a file left behind is useless.
-    :ivar datagrams: the key that datagrams are sealed with, wherever the secret is known.
-    :ivar proofs: that of what proves within a host that it is known.
+    :ivar datagrams: the key that datagrams are sealed with; the same wherever the secret is known.
+    :ivar proofs: likewise the key by which processes of one host prove that they know the secret.
     """
 
     certificate: bytes
@@ -49,8 +49,8 @@ class Leaf(NamedTuple):
 
 
 def make_leaf(secret: str) -> Leaf:
-    """A new certificate under the authority of a secret. It is shown to anyone who connects, so it
-    says nothing about this process.
+    """A new certificate under the authority of a secret. It is shown to anything that connects, so
+    it says nothing about this process.
 
     :raises SettingError: the library that this takes is not installed.
     """

@@ -8,8 +8,8 @@ from typing import List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..errors import Address, NoFreePort
 
-# Seconds, 11 days. A socket refuses a timeout of more milliseconds than a C int holds; what waits
-# longer than this without a byte ends early.
+# Seconds: 11 days. A socket refuses a timeout of more milliseconds than a C int holds; whatever is
+# to wait longer than this without a byte ends early.
 LONGEST = 1e6
 # Seconds between attempts to connect to a listener whose queue is full.
 RETRY = 0.01
@@ -43,7 +43,7 @@ class Endpoint(NamedTuple):
 
 
 class ClosedOnError:
-    """In a ``with`` statement: a socket that does not stay open unless all of that succeeds."""
+    """For a ``with`` statement: closes a socket if anything in the block is raised."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -57,9 +57,9 @@ class ClosedOnError:
 
 
 class Deadline:
-    """A timeout that was turned into a point in time, once, and is handed down.
+    """A timeout that was turned into a point in time once, and is handed down.
 
-    :param seconds: from now.
+    :param seconds: from now on.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -89,8 +89,8 @@ class Listener(Protocol):
         """The descriptor to wait for; -1 once closed."""
 
     def accept(self) -> Tuple[socket.socket, Optional[Address]]:
-        """A connected, blocking socket, and the ``(host, port)`` it comes from; None for this host.
-        Never waits.
+        """A connected, blocking socket, and the ``(host, port)`` that it comes from; None where the
+        carrier has no addresses, and so is only for this host. Never waits.
 
         :raises BlockingIOError: no connection waits to be accepted.
         :raises ConnectionAbortedError: the connection that waited has gone.
@@ -99,19 +99,19 @@ class Listener(Protocol):
         """
 
     def close(self) -> None:
-        """Stop listening; any thread may call, more than once. Accepted sockets live on."""
+        """Stop listening. Any thread may call, more than once. Accepted sockets stay open."""
 
 
 class Carrier(Protocol):
     """A way for bytes to travel. Any thread may call.
 
-    Its currency is a connected stream socket, which behaves as one of TCP does: bytes arrive in
-    order and whole or the connection breaks; closing one end gives the other an end of stream after
-    all that was sent; it has a descriptor to wait for. All else (TLS, limits, the pool, events)
-    works on such a socket and does not know the carrier. A carrier without sockets of its own, such
-    as an engine for networks beyond this one, ends its circuits in socket pairs.
+    Its currency is a connected stream socket, which behaves as one of TCP does: either all bytes
+    arrive, in order, or the connection breaks; closing one end gives the other an end of stream
+    after all that was sent; it has a descriptor to wait for. All else (TLS, limits, the pool,
+    events) works on such a socket and does not know the carrier. A carrier without sockets of its
+    own, such as an engine for networks beyond this one, ends its circuits in socket pairs.
 
-    If anything is raised, nothing stays open.
+    When a method raises, it leaves nothing open.
 
     :ivar name: the ``carrier`` of its endpoints.
     """
@@ -128,10 +128,10 @@ class Carrier(Protocol):
 
     def start(self, endpoint: Endpoint) -> socket.socket:
         """A non-blocking socket that is being connected. It becomes writable when that has ended,
-        and then its ``SO_ERROR`` says how. Never waits.
+        and its ``SO_ERROR`` then says how. Never waits.
 
-        :raises BlockingIOError: not now; try again a little later.
-        :raises OSError: as for :meth:`connect`; a host that is a name is not looked up.
+        :raises BlockingIOError: not possible right now; try again a little later.
+        :raises OSError: as for :meth:`connect`. A host that is a name is not looked up.
         """
 
     def listen(self, endpoint: Endpoint, backlog: int) -> Listener:
@@ -166,12 +166,13 @@ def listen_at(carrier: Carrier, hosts: Sequence[str], ports: range, backlog: int
               any_port: bool = False) -> List[Listener]:
     """Listen on the first port of a range that is free at all these hosts.
 
-    :param hosts: numeric addresses of this host; every address of IPv4 with ``0.0.0.0``, of IPv6
-        with ``::``. After the first, those that it cannot have are left out: it may have no IPv6.
+    :param hosts: numeric addresses of this host; ``0.0.0.0`` for every address of IPv4, ``::`` of
+        IPv6. The first one is needed; of the others, those that are impossible are left out: this
+        host may have no IPv6.
     :param ports: tried in order.
-    :param any_port: take any port of the operating system's if all are taken.
+    :param any_port: if all are taken, take one that the operating system chooses.
     :raises NoFreePort: all are taken.
-    :raises OSError: it is impossible to listen at the first of them.
+    :raises OSError: it is impossible to listen at the first host.
     """
     for port in (*ports, 0) if any_port else ports:
         try:
@@ -185,7 +186,7 @@ def listen_at(carrier: Carrier, hosts: Sequence[str], ports: range, backlog: int
 def _listen(carrier: Carrier, hosts: Sequence[str], port: int, backlog: int) -> List[Listener]:
     """Listen at several addresses and one port.
 
-    :raises OSError: the port is taken at one of them, or it is impossible at the first.
+    :raises OSError: the port is taken at one of them, or listening at the first is impossible.
     """
     found: List[Listener] = []
     for host in hosts:

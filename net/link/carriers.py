@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Carriers:
     """The carriers of a process. Any thread may call.
 
-    :param new_loop: makes a loop for an engine, which has one of its own.
-    :ivar instance: of this process.
-    :ivar through: what each carrier is used through that leads to an address. A test can let it be
-        a network that has faults.
+    :param new_loop: makes the loop of an engine, which has one of its own.
+    :ivar instance: the random id of this process.
+    :ivar through: wraps each carrier before it is used. A test can make it a network that has
+        faults.
     """
 
     def __init__(self, settings: Settings, new_loop: Callable[[], EngineLoop]) -> None:
@@ -35,14 +35,14 @@ class Carriers:
         self._lock = threading.Lock()  # guards the next two
         self._engine: Optional[ZenohCarrier] = None
         self._loop: Optional[EngineLoop] = None
-        # Those of the processes that this one was forked from. To free them would wait for threads
-        # that are not here.
+        # Engines of the processes that this one was forked from. They are kept, because freeing
+        # them would wait for threads that are not here.
         self._inherited: List[ZenohCarrier] = []
 
     def to(self, address: Address) -> Tuple[Carrier, Endpoint]:
-        """The carrier that leads to an address, and what the address is to it.
+        """The carrier that leads to an address, and the endpoint there.
 
-        :raises OSError: this process has none for it.
+        :raises OSError: this process has no carrier for it.
         """
         if not address[0].endswith(ENGINE_SUFFIX):
             if self._memory is not None and address[0] == self._memory_host:
@@ -71,8 +71,8 @@ class Carriers:
 
     @property
     def memory(self) -> MemoryCarrier:
-        """What leads to peers within this process, at a host of its own. Made at the first use, and
-        only tests have any: for other processes that host is one of the network."""
+        """The carrier to peers within this process, which are at a host of their own. Made at the
+        first use, by tests alone: without it, that host is one of the network."""
         with self._lock:
             if self._memory is None:
                 from .memory import HOST, MemoryCarrier
@@ -88,8 +88,9 @@ class Carriers:
 
     @property
     def engine(self) -> Optional[ZenohCarrier]:
-        """What leads beyond the networks of this host; None where none is set, or in a process
-        that was forked from one that had it. Made at the first use, with the settings of that time.
+        """The carrier that leads beyond the networks of this host; None where none is set, or in a
+        process that was forked from one that had it. Made at the first use, with the settings of
+        that time.
 
         :raises SettingError: the settings for it cannot be used.
         """
@@ -128,7 +129,7 @@ class Carriers:
             return link_security("connect")
 
     def listen(self, port: int, backlog: int) -> List[Listener]:
-        """Listen for peers that come by other ways than the networks of this host.
+        """Listen for peers that do not come over the networks of this host.
 
         :raises SettingError: as for :attr:`engine`.
         """
@@ -137,7 +138,7 @@ class Carriers:
             Endpoint(engine.name, self.instance + ENGINE_SUFFIX, port), backlog)]
 
     def close(self) -> None:
-        """Leave nothing of an engine running. Not from its loop."""
+        """Leave nothing of an engine running. Not to be called in its loop."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()

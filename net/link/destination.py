@@ -1,9 +1,9 @@
-"""Where a caller means to be, told to the peer that it has reached.
+"""The address that a caller means to reach, which it tells to the peer that it has reached.
 
 Under a secret every certificate is good at any address. So an attacker who can redirect packets
-could make a call arrive at another holder of the secret, or back at the caller, unnoticed. The
-caller therefore says to which address it has connected, under TLS, and a peer that does not have
-that address refuses.
+could make a call arrive at another holder of the secret, or back at the caller, unnoticed.
+Therefore the caller says, under TLS, which address it has connected to, and a peer that does not
+have that address refuses.
 """
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def destination(sock: socket.socket, address: Address) -> Optional[Address]:
 
 
 def check_destination(meant: Optional[Address], sock: socket.socket, instance: str) -> None:
-    """Refuse a caller that is at another peer than it means to be.
+    """Refuse a caller that has not reached the peer that it means.
 
-    :param meant: where it means to be, if it says so.
+    :param meant: the address that it means; None if it does not say, or for this host.
     :param sock: its connection, as accepted.
     :param instance: of this process.
     :raises AuthenticationError: this peer does not have that address.
     """
-    if meant is None or is_loopback(meant[0]):  # nobody in between leads there, but a tunnel may
+    if meant is None or is_loopback(meant[0]):  # no attacker leads there, but a tunnel may
         return
     found = host_port(sock.getsockname())
     here = instance + ENGINE_SUFFIX if found is None else without_zone(found[0])

@@ -12,40 +12,42 @@ from ..settings import is_loopback
 from . import netlink
 from .addresses import handle, is_link_local, rank_of, zone_name
 
-#: Where peers hear questions and announcements in IPv6: all that take part on one link. A transient
-#: group (RFC 4291), whose last four bytes are those that our datagrams begin with.
+#: The multicast group at which all peers on one link hear questions and announcements in IPv6. A
+#: transient one (RFC 4291), whose last four bytes are those that our datagrams begin with.
 GROUP = "ff12::ab6e:6574"
 
 # An address outside of every local network (TEST-NET-3): choosing a route to it sends nothing.
 _ELSEWHERE = ("203.0.113.1", 9)
 
-# Addresses primed in one search, a /23. Each dead one stays in the kernel's neighbour table for
-# some seconds, that table holds 1,024 on Linux for everything on the machine, and a full one
-# breaks the traffic of others.
+# Addresses primed in one search: a /23. Each dead one stays in the kernel's neighbour table for
+# some seconds; on Linux that table holds 1,024 for the whole machine, and when it is full, the
+# traffic of others breaks.
 MAX_SWEEP = 512
 
-# The part of a larger network that is swept: the /24 around this host's address. And what a note on
-# that says between the network and this part of it.
+# The part of a larger network that is swept: the /24 around this host's address. And what a note
+# about that has between the network and this part of it.
 NEAR_PREFIX, TOO_LARGE = 24, "too large, only "
 
-# How the names of interfaces begin, in small letters. Tunnels have no neighbours to ask for: the
-# packets would travel to the far end one by one.
+# What the names of interfaces begin with, in small letters. Tunnels have no neighbours to ask for:
+# the packets would travel to the far end one by one.
 _TUNNELS = ("tun", "utun", "wg", "ppp", "ipsec", "tailscale", "gre", "gif", "stf", "sit", "ipip")
 # Bridges to containers and virtual machines look like a LAN of 65,000 addresses, all on this host.
 _CONTAINERS = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "cali",
                "podman", "lxc", "lxdbr", "incusbr")
-# Windows calls a card of its virtual machines by the network that it is in, which may be the LAN.
+# Windows names a card of its virtual machines after the network that it is in, which may be the
+# LAN.
 _ETHERNET, _INNER = "vethernet", ("vethernet (wsl", "vethernet (default switch", "vethernet (nat")
 
 
 class Interface(NamedTuple):
     """One address of this host.
 
-    :ivar address: a link-local one of IPv6 with its zone.
+    :ivar name: of its interface.
+    :ivar address: numeric; a link-local one of IPv6 with its zone.
     :ivar prefix: the length of its netmask in bits.
-    :ivar number: of the interface, with IPv6.
-    :ivar passing: whether it is an IPv6 address that is only used for a time, for privacy or
-        because it is old.
+    :ivar number: of its interface, with IPv6; else 0.
+    :ivar passing: whether it is an IPv6 address that is used only for a time: one that is for
+        privacy, or old.
     """
 
     name: str
@@ -78,15 +80,15 @@ class Interface(NamedTuple):
 
     @property
     def broadcast(self) -> Optional[str]:
-        """The address that reaches all hosts of the network, in IPv6 all peers; None where there is
-        none."""
+        """The address that reaches all hosts of the network, in IPv6 all peers on the link; None
+        where there is none."""
         if self.is_six:
             return GROUP if self.prefix < 127 else None
         return str(self.network.broadcast_address) if self.prefix < 31 else None
 
     @property
     def rank(self) -> int:
-        """The order in which peers are asked: what has answered need not answer again."""
+        """The sort key by which peers are asked: those that have answered need not answer again."""
         return rank_of((self.address, 0))
 
     def __str__(self) -> str:
@@ -94,7 +96,10 @@ class Interface(NamedTuple):
 
 
 def _number(host: str) -> int:
-    """An IPv4 address as a number; OSError for what is none."""
+    """An IPv4 address as a number.
+
+    :raises OSError: it is none.
+    """
     return int.from_bytes(socket.inet_pton(socket.AF_INET, host), "big")
 
 
@@ -105,10 +110,10 @@ class Plan(NamedTuple):
     """Where a search goes.
 
     :ivar own: every address of this host.
-    :ivar asked: interfaces whose broadcast address gets the question, in the order of their ranks.
+    :ivar asked: interfaces whose broadcast address is asked, in the order of their ranks.
     :ivar swept: interfaces whose addresses are primed one by one, so that the neighbour table
         knows them.
-    :ivar notes: what is left out, with the reason, one line each.
+    :ivar notes: what is left out and why, one line each.
     """
 
     own: List[str]
@@ -132,8 +137,8 @@ def read() -> Tuple[List[Interface], str]:
 
 
 def way_out() -> Optional[str]:
-    """The IPv4 address of this host that what it sends to the world comes from; None without a way
-    there. Sends nothing."""
+    """The IPv4 address from which this host sends to the world; None if no route leads there. Sends
+    nothing."""
     with handle(socket.AF_INET) as probe:
         try:
             probe.connect(_ELSEWHERE)
@@ -143,23 +148,23 @@ def way_out() -> Optional[str]:
 
 
 def first_address() -> Optional[str]:
-    """An address of this host on some network; of a bridge or tunnel only if there is no other, and
-    of IPv6 if there is none of IPv4."""
+    """An address of this host on some network: that of a bridge or tunnel only if there is no
+    other, one of IPv6 only if there is none of IPv4. None without a network."""
     found = [one for one in read()[0] if not is_loopback(one.address)]
     return min(found, key=lambda one: (bool(why_not_swept(one)), *worth(one))).address \
         if found else None
 
 
 def worth(one: Interface) -> Tuple[bool, int, bool]:
-    """Sort key of the addresses that this host may be known by, the best first: those that stay
-    before others, and of these IPv4, then what no provider changes."""
+    """The sort key of addresses that this host may be known by, the best first: those that stay
+    come before others, then IPv4 before IPv6, then private ones, which no provider changes."""
     return one.passing, one.rank, one.is_six and not IPv6Address(
         without_zone(one.address)).is_private
 
 
 def zone_of(host: str) -> str:
-    """The zone of a link-local address that comes without one: that of this host's own address, or
-    the only one that there is.
+    """The zone for a link-local address that came without one: if it is an address of this host,
+    its own, else the only zone that there is.
 
     :raises OSError: there are several, or none.
     """
@@ -198,7 +203,8 @@ def _name(adapter: Any, ip: Any) -> str:
 def plan(interfaces: Iterable[Interface], wanted: Iterable[str] = (), sweep: bool = True) -> Plan:
     """Decide what to do with each interface.
 
-    :param wanted: names or addresses of the only interfaces to use, whatever they are.
+    :param wanted: names or addresses of the only interfaces to use, of whatever kind they are; none
+        for the usual ones.
     :param sweep: whether addresses may be primed one by one.
     """
     interfaces = list(interfaces)
@@ -236,9 +242,9 @@ def _names(interface: Interface) -> Tuple[str, ...]:
 
 
 def asked_in_six(interfaces: Iterable[Interface]) -> List[Interface]:
-    """From which addresses of IPv6 peers are asked: at each interface from the best one, by which
-    it may be listed everywhere, and from the link-local one, which hosts of other networks on the
-    same link can answer to."""
+    """The addresses of IPv6 from which peers are asked: at each interface the best one, which may
+    be listed everywhere, and the link-local one, which hosts of other networks on the same link
+    can answer."""
     by_name: Dict[str, List[Interface]] = {}
     for one in interfaces:
         by_name.setdefault(one.name, []).append(one)
@@ -248,8 +254,8 @@ def asked_in_six(interfaces: Iterable[Interface]) -> List[Interface]:
 
 
 def why_not_swept(interface: Interface) -> str:
-    """The reason why the addresses of this interface are left alone; empty to sweep it, or to ask
-    there with IPv6, which is never swept."""
+    """The reason why the addresses of this interface are left alone; empty to sweep it or, with
+    IPv6, which is never swept, to ask there."""
     if not interface.broadcast or interface.name.lower().startswith(_TUNNELS):
         return "point to point"
     if _is_for_containers(interface.name.lower()):
@@ -268,7 +274,7 @@ def _is_for_containers(name: str) -> bool:
 
 
 def targets(swept: Iterable[Interface], own: Iterable[str]) -> Tuple[Targets, List[str]]:
-    """The addresses to prime on each interface, MAX_SWEEP in all, and notes on what is left."""
+    """The addresses to prime on each interface, MAX_SWEEP in all, and notes on what is left out."""
     seen = set(own)
     found: Targets = []
     notes: List[str] = []

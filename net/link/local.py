@@ -1,8 +1,9 @@
 """Peers of this host and user are reached over Unix sockets: by the address alone, without asking.
 
-A peer that serves at an address also listens at a name made of that address and its user, in the
-abstract namespace of Linux: it belongs to the network namespace, as the address does, and leaves no
-file. Any process may take a name first, so the other end has to belong to the same user.
+A peer that serves at an address also listens at a name that is made of that address and its user,
+in the abstract namespace of Linux. Such a name belongs to the network namespace, as the address
+does, and leaves no file. Any process may take a name first, so the other end has to belong to the
+same user.
 """
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from .base import Deadline, Endpoint, Listener
 from .tcp import is_own_address
 from .unix import PeerCredentials, UnixCarrier, peer_credentials
 
-#: What a peer is bound to that serves at every address of its host, in IPv4 and in IPv6.
+#: What a peer binds that serves at every address of its host, in IPv4 and in IPv6.
 EVERY_ADDRESS, EVERY_ADDRESS_6 = "0.0.0.0", "::"
 
-# What all such names begin with, and how sockets tell it.
+# What all such names begin with, and the same as sockets give it.
 NAMES = "app-net/"
 _NAMES = b"\0" + NAMES.encode()
 
 #: Seconds until a peer whose queue stays full is reached by TCP. A process of another user may have
-#: taken its name and let nobody in, and only a client that was let in can tell whose process it is.
+#: taken its name and accept nothing, and only an accepted client can tell whose process it is.
 QUEUE_TIME = 0.2
 
 # The file that gives a host's own name its address, and how many bytes of it are read.
@@ -34,8 +35,9 @@ MAX_HOSTS_FILE = 64 * 1024
 
 
 class NotProved(Exception):
-    """The other end of a connection within this host does not know the secret, or the kernel does
-    not show both ends the same two processes, as between containers. See proof.py."""
+    """The other end of a connection within this host has not proved that it knows the secret, or
+    the kernel does not show both ends the same two processes, as between containers. See
+    proof.py."""
 
 
 def endpoints_of(address: Address) -> List[Endpoint]:
@@ -48,7 +50,7 @@ def endpoints_of(address: Address) -> List[Endpoint]:
 
 
 def listen(address: Address, backlog: int) -> Optional[Listener]:
-    """Listen for the peers of this host and user, beside an address; None where that is
+    """Listen for peers of this host and user, besides listening at an address; None where that is
     impossible."""
     if sys.platform != "linux":
         return None
@@ -59,8 +61,7 @@ def listen(address: Address, backlog: int) -> Optional[Listener]:
 
 
 def connect(endpoints: List[Endpoint], deadline: Deadline) -> Optional[socket.socket]:
-    """A connected, blocking socket; None if nobody of the same user listens at any of these, or
-    lets anybody in."""
+    """A connected, blocking socket; None if no process of the same user accepts at any of these."""
     for endpoint in endpoints:
         try:
             patience = Deadline(min(QUEUE_TIME, deadline.remaining()))
@@ -99,7 +100,7 @@ def process_behind(sock: socket.socket) -> Optional[PeerCredentials]:
         return None
     names = sock.getsockname(), sock.getpeername()
     if not any(type(name) is bytes and name.startswith(_NAMES) for name in names):
-        return None  # one of a pair, whose other end anybody may serve
+        return None  # one of a pair, whose other end any process may serve
     found = peer_credentials(sock)
     return found if found is not None and found.user == os.getuid() else None
 

@@ -11,16 +11,16 @@ from typing import Callable, Deque, Dict, Optional, Tuple
 from ..errors import Address
 from .base import ClosedOnError, Deadline, Endpoint, Listener, connect_patiently
 
-#: The host that peers in memory are at: a loopback address, which stands for this process alone.
+#: The host that peers in memory are at: a loopback address that stands for this process alone.
 HOST = "127.77.77.77"
-# Where the ports begin that are given to listeners that ask for any, as those of TCP mostly do.
+# The first port that is given to listeners that ask for any; those of TCP mostly begin there, too.
 FIRST_FREE_PORT = 32768
 
 
 class MemoryCarrier:
     """Connections within this process. See :class:`~net.link.base.Carrier` for the contract.
 
-    One object is one network: only what listens through it can be connected to through it. Hosts
+    One object is one network: what listens through it can be connected to only through it. Hosts
     are any names, ports any numbers.
     """
 
@@ -58,8 +58,8 @@ class MemoryCarrier:
             return listener
 
     def abandon(self) -> None:
-        """Close the copies of the sockets in a forked child, where the threads are missing that may
-        hold a lock."""
+        """Close our copies of the sockets in a forked child. The threads that may hold a lock are
+        missing there."""
         self._lock = threading.Lock()
         for listener in list(self._listeners.values()):
             listener.abandon()
@@ -73,10 +73,10 @@ class MemoryCarrier:
 
 
 class QueueListener:
-    """A listener that is given its connections, see :class:`~net.link.base.Listener`. A byte waits
-    in a socket pair for each connection that is to be accepted.
+    """A listener that is given its connections, see :class:`~net.link.base.Listener`. For each that
+    is to be accepted, a byte waits in a socket pair.
 
-    :param forget: is given the listener when it closes, perhaps more than once.
+    :param forget: called with the listener when it closes, perhaps more than once.
     """
 
     def __init__(self, forget: Callable[[QueueListener], None], endpoint: Endpoint,
@@ -94,7 +94,7 @@ class QueueListener:
     def put(self, sock: socket.socket, address: Optional[Address] = None) -> None:
         """Let a socket wait to be accepted.
 
-        :param address: that it comes from; None for this host.
+        :param address: ``(host, port)`` that it comes from; None for this host.
         :raises BlockingIOError: too many wait already.
         :raises ConnectionRefusedError: the listener is closed.
         """
@@ -120,8 +120,7 @@ class QueueListener:
                 self._waiting.popleft()[0].close()
 
     def abandon(self) -> None:
-        """Close the copies of the sockets in a forked child, where the threads are missing that may
-        hold a lock."""
+        """As :meth:`MemoryCarrier.abandon`."""
         self._lock = threading.Lock()
         self._forget = _nobody
         self.close()

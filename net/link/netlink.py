@@ -1,5 +1,5 @@
-"""Interfaces and neighbours as Linux reports them, without a library or a command: ten times as
-quick as loading one."""
+"""Interfaces and neighbours as Linux reports them, without a library or a command: that is ten
+times as quick as loading one."""
 from __future__ import annotations
 
 import os
@@ -20,13 +20,13 @@ _DUMP, _REQUEST = 0x300, 1
 _FLAGS, _GET_FLAGS, _RUNNING = struct.Struct("=16sH22x"), 0x8913, 0x40
 _ADDRESS_OF, _LOCAL, _LABEL = 1, 2, 3
 _TARGET, _HARDWARE = 1, 2
-# Flags of an address of IPv6: it is one of those that change for privacy, old, or not usable yet
-# because another host may have it, unless it is taken for the time being.
+# Flags of an address of IPv6: it changes for privacy, may be used before it was checked, is
+# another host's, is old, or is not checked yet, so that another host may have it.
 _TEMPORARY, _OPTIMISTIC, _FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x04, 0x08, 0x20, 0x40
 # States of a neighbour whose hardware address is known: reachable, stale, delay, probe, permanent.
 _LIVE = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
 
-#: Groups of a socket that learns of changes: of links, and of addresses and routes.
+#: Groups for a socket that is told of changes: of links, and of addresses and routes of both kinds.
 CHANGES = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
 # Bytes of one answer; the kernel sends pages.
@@ -34,11 +34,7 @@ MAX_PIECE = 64 * 1024
 
 
 class Told(NamedTuple):
-    """An address of this host.
-
-    :ivar number: of its interface, with IPv6.
-    :ivar passing: whether it is one of IPv6 that is only used for a time.
-    """
+    """An address of this host, with the fields of :class:`~net.link.interfaces.Interface`."""
 
     name: str
     address: str
@@ -50,17 +46,17 @@ class Told(NamedTuple):
 def addresses() -> List[Told]:
     """Each address of this host that can be used, a link-local one of IPv6 with its zone.
 
-    :raises OSError: the kernel does not tell.
+    :raises OSError: the kernel does not say.
     """
     return [one for text in _dump(_GET_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0), _NEW_ADDRESS)
             for one in _parsed(text)]
 
 
 def neighbours() -> List[Tuple[str, str, str]]:
-    """Interface, address and hardware address of each neighbour in IPv6 that has been spoken to, a
-    link-local one with its zone.
+    """Interface, address and hardware address of each neighbour in IPv6 that this host has spoken
+    to, a link-local address with its zone.
 
-    :raises OSError: the kernel does not tell.
+    :raises OSError: the kernel does not say.
     """
     asked = _NEIGHBOUR.pack(socket.AF_INET6, 0, 0, 0, 0)
     return [one for text in _dump(_GET_NEIGHBOUR, asked, _NEW_NEIGHBOUR)
@@ -68,7 +64,7 @@ def neighbours() -> List[Tuple[str, str, str]]:
 
 
 def _dump(request: int, asked: bytes, wanted: int) -> Iterator[bytes]:
-    """All that the kernel has of a kind."""
+    """All messages that the kernel has of a kind."""
     with _socket() as sock:
         sock.settimeout(1.0)  # it answers at once, or never
         sock.send(_HEADER.pack(_HEADER.size + len(asked), request, _REQUEST | _DUMP, 1, 0) + asked)
@@ -127,7 +123,7 @@ def _six(packed: bytes, index: int) -> str:
 
 
 def is_up(name: str) -> bool:
-    """Whether an interface is up and plugged in; true where the kernel does not tell."""
+    """Whether an interface is up and plugged in; True where the kernel does not say."""
     try:
         found = control(_GET_FLAGS, _FLAGS.pack(os.fsencode(name), 0))
     except (ImportError, OSError, struct.error):
@@ -136,7 +132,7 @@ def is_up(name: str) -> bool:
 
 
 def control(request: int, data: bytes) -> bytes:
-    """What the kernel does or tells about its networks at a request of ``ioctl``.
+    """Have the kernel do or say something about its networks, by a request of ``ioctl``.
 
     :raises OSError: it refuses.
     """
@@ -149,7 +145,7 @@ def control(request: int, data: bytes) -> bytes:
 def changes() -> socket.socket:
     """A socket that is readable when interfaces, addresses or routes have changed.
 
-    :raises OSError: the kernel does not tell.
+    :raises OSError: the kernel does not say.
     """
     with ClosedOnError(_socket()) as sock:
         sock.bind((0, CHANGES))

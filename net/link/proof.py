@@ -2,13 +2,13 @@
 
 Nothing is encrypted between them: what goes over a Unix socket stays in the kernel, and other
 processes of this user could read the secret itself. What has to be proved is who the other end is:
-a process without the secret could have taken the name that was connected to, and pass on what it
-hears. So each side proves not only that it knows the secret, but also between which two processes
-it sees the connection; the kernel tells each the other one.
+a process without the secret could have taken the name that was connected to, and could pass on what
+it hears. So each side proves not only that it knows the secret, but also between which two
+processes it sees the connection; the kernel tells each side the other process.
 
-The client sends :data:`FIRST` and a nonce; the server FIRST, its nonce and its proof; the client
-its proof. What follows is as in open mode. Where that does not succeed within :data:`PROOF_TIME`
-nothing is lost: the client connects once more by TCP, under TLS.
+The client sends :data:`FIRST` and a nonce; the server sends FIRST, its nonce and its proof; the
+client sends its proof. What follows is as in open mode. If this does not succeed within
+:data:`PROOF_TIME`, nothing is lost: the client connects once more by TCP, under TLS.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .unix import PeerCredentials
 #: The first byte of either side; no preface, TLS hello or old dialect begins like it.
 FIRST = b"\xac"
 
-#: Seconds until a client connects by TCP. A process that has taken the name may stay silent.
+#: Seconds until a client connects by TCP instead: a process that has taken the name may be silent.
 PROOF_TIME = 1.0
 
 NONCE_BYTES = PROOF_BYTES = 32
@@ -34,11 +34,11 @@ _CLIENT, _SERVER = b"client", b"server"
 
 
 class ClientProof:
-    """The client's side: bytes in, bytes out. Send :meth:`output` first, and once :meth:`receive`
-    has given True.
+    """The client's side: bytes in, bytes out. Send :meth:`output` first, and again once
+    :meth:`receive` has returned True.
 
-    :param server: the process that listens, as the kernel tells it.
-    :ivar session: as of a TLS handshake, what secures the connection from then on: nothing.
+    :param server: the process that listens, as the kernel gives it.
+    :ivar session: None. A TLS handshake has here what secures the connection from then on.
     """
 
     session = None
@@ -56,8 +56,8 @@ class ClientProof:
         return output
 
     def receive(self, data: bytes) -> bool:
-        """Take what was received, no bytes at the end of the connection; whether the server has
-        proved that it knows the secret.
+        """Take what was received, no bytes at the end of the connection. Returns whether the server
+        has proved that it knows the secret.
 
         :raises NotProved: it has not, and will not.
         """
@@ -81,7 +81,7 @@ class ClientProof:
 class ServerProof:
     """The server's side: bytes in, bytes out.
 
-    :param client: the process that has connected, as the kernel tells it.
+    :param client: the process that has connected, as the kernel gives it.
     :ivar rest: what the client has sent beyond its proof.
     """
 
@@ -89,11 +89,12 @@ class ServerProof:
         self.rest = b""
         self._key = key
         self._pids = client.pid, os.getpid()
-        # Of the client, once it has come, and ours.
+        # The client's, once it has come, and ours.
         self._nonces: Optional[Tuple[bytes, bytes]] = None
 
     def output(self, data: bytes) -> bytes:
-        """Take what was received, until the client's nonce has come; what is to be sent then."""
+        """Take what was received until the client's nonce has come. Returns what is to be sent
+        then, no bytes before."""
         self.rest += data
         if len(self.rest) < 1 + NONCE_BYTES:
             return b""
@@ -102,10 +103,10 @@ class ServerProof:
         return FIRST + self._nonces[1] + _proof(self._key, _SERVER, *self._nonces, *self._pids)
 
     def receive(self, data: bytes) -> bool:
-        """Take what was received after that; whether the client has proved that it knows the
-        secret.
+        """Take what was received after the nonce. Returns whether the client has proved that it
+        knows the secret.
 
-        :raises NotProved: it does not.
+        :raises NotProved: its proof is wrong.
         """
         assert self._nonces is not None
         self.rest += data

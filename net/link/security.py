@@ -18,7 +18,8 @@ def credentials() -> Optional[Credentials]:
     if not settings.secured:
         return None
     with forks.lock:
-        # Loads OpenSSL, which open mode does not need. Connections need both, and find them loaded.
+        # This loads OpenSSL, which open mode does not need. Connections need both modules, and find
+        # them loaded.
         from . import proof, tls  # noqa: F401
 
         return tls.credentials()

@@ -23,13 +23,13 @@ WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # Bytes to wait for, or to send, at a time, so that progress can be observed.
 AT_A_TIME = 2 ** 20
-# Bytes up to which joining what has come and the rest takes less time than filling one object.
+# Bytes up to which joining what has come with the rest takes less time than filling one object.
 SHORT = 128 * 1024
 # Whether closing a socket waits or resets, and for how many seconds.
 _LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")
 
-# Bytes that are received into one object. CPython allocates its memory as it fills; PyPy clears all
-# of it first, and a length that was only declared must not take memory.
+# Bytes that are received into one object. In CPython it takes memory only as it is filled; PyPy
+# clears all of it first, and a length that was only declared must not take memory.
 AT_ONCE = sys.maxsize if sys.implementation.name == "cpython" else CHUNK
 # Of what is longer than this, a part has to have come before room is made for all of it: memory
 # that is never used still counts where the address space is limited (ulimit -v).
@@ -40,16 +40,16 @@ class Stream:
     """A connected socket. One thread at a time reads, one writes.
 
     ``recv(size)`` gives up to ``size`` bytes, none at the end; ``poll(milliseconds)`` tells whether
-    there is something to receive by then, the end included. A socket without timeout spares a
-    poll for each of them, so one is only set for a call that asks for it. Of a non-blocking socket
-    only :meth:`recv_some` and :meth:`send_some` are used.
+    there is something to receive by then, the end included. A socket without a timeout spares a
+    poll in each receive and send, so a timeout is set only for a call that asks for one. On a
+    non-blocking socket only :meth:`recv_some` and :meth:`send_some` are used.
 
-    :ivar moved: bytes of large pieces so far, received or sent: whether one that takes long makes
-        progress.
-    :ivar begun: monotonic time at which a part of something has come that nobody can read before
-        it is whole; 0 while there is no such part.
+    :ivar moved: bytes of large pieces so far, received or sent; they show whether one that takes
+        long makes progress.
+    :ivar begun: monotonic time at which a part of something has come that cannot be read before it
+        is whole; 0 while there is no such part.
     :ivar first: bytes that :meth:`recv_first` asks for.
-    :ivar resets: see :meth:`reset_at_end`.
+    :ivar resets: whether :meth:`reset_at_end` was set.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -63,15 +63,15 @@ class Stream:
         self.first = FIRST
 
     def recv_first(self) -> bytes:
-        """The beginning of a message, or all of it; no bytes at the end. Asks for more than is
-        usual as long as messages come that are longer and still short."""
+        """The beginning of a message, or all of it; no bytes at the end. Asks for more once
+        messages come that are longer than usual, as long as they are not large."""
         data = self.recv(self.first)
         self.first = FIRST if len(data) < FIRST else SHORT
         return data
 
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:
-        """``prefix`` and what follows it, ``size`` bytes in all, as one object that is filled
-        without copying, unless that would take longer.
+        """``prefix`` and what follows it, ``size`` bytes in all, as one object; a large one is
+        filled without copying.
 
         :raises EndOfStream: less came.
         """
@@ -86,13 +86,14 @@ class Stream:
         return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:
-        """Fill a buffer, wholly where the platform can; how many bytes that was, 0 at the end."""
+        """Fill a buffer, as far as the platform can in one go. Returns the number of bytes, 0 at
+        the end."""
         size = self.sock.recv_into(view, min(len(view), AT_A_TIME), WAIT_ALL)
         self.moved += size
         return size
 
     def send(self, pieces: Sequence[Buffer]) -> None:
-        """Send each piece as it is; joining them would copy large ones."""
+        """Send all pieces. Small ones are joined; joining large ones would copy them."""
         if len(pieces) == 1:
             self.sock.sendall(pieces[0], NO_SIGNAL)
             return
@@ -108,8 +109,8 @@ class Stream:
                     self.moved += len(part)
 
     def send_some(self, piece: Buffer) -> int:
-        """Send what a non-blocking socket takes of a piece; how many bytes that was. The rest, or
-        the same piece after 0, has to follow before anything else."""
+        """Send what a non-blocking socket takes of a piece. Returns the number of bytes. The rest,
+        or the same piece after 0, has to follow before anything else."""
         try:
             return self.sock.send(piece, NO_SIGNAL)
         except (BlockingIOError, InterruptedError):
@@ -123,17 +124,17 @@ class Stream:
             return None
 
     def group(self, claimed: Optional[str]) -> Optional[str]:
-        """The group of the other side: what it claims, unless a certificate tells."""
+        """The group of the other side: what it claims, unless a certificate says it."""
         return claimed
 
     @property
     def holds_data(self) -> bool:
-        """Whether data was received that no selector knows of, because it waits in here."""
+        """Whether data was received that a selector does not see, because it waits in here."""
         return False
 
     def has_ended(self) -> bool:
-        """Whether the other side has closed the connection, as far as that can be seen behind what
-        it has sent. Never waits; any thread may call."""
+        """Whether the other side has closed the connection; not seen while something that it sent
+        before was not received yet. Never waits; any thread may call."""
         try:
             return not self.sock.recv(1, socket.MSG_PEEK | DONT_WAIT)
         except (BlockingIOError, InterruptedError):
@@ -157,13 +158,13 @@ class Stream:
     def abort(self) -> None:
         """End both directions; any thread may call. A thread that waits on the stream goes on."""
         try:
-            # Ending what is sent would be an end of stream.
+            # Ending what is sent as well would give the other side an end of stream.
             self.sock.shutdown(socket.SHUT_RD if self.resets else socket.SHUT_RDWR)
         except OSError:
             pass  # the other side was first
 
     def stop_reading(self) -> None:
-        """Let reading end behind what has come already; any thread may call."""
+        """Let reading end after what has come already; any thread may call."""
         try:
             self.sock.shutdown(socket.SHUT_RD)
         except OSError:
@@ -175,14 +176,14 @@ class Stream:
 
 
 def reset_at_end(sock: socket.socket, reset: bool) -> None:
-    """Whether the end of a connection is to be a reset: the other side gets no end of stream, and
-    what it has not received yet is lost."""
+    """Set whether the connection is to end with a reset: then the other side gets no end of stream,
+    and what it has not received yet is lost."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(reset, 0))
 
 
 def gathered(pieces: Sequence[Buffer]) -> Sequence[Buffer]:
-    """The pieces, in one if the other side can receive them at once. Several small sends would
-    wake it up several times."""
+    """The pieces, joined if they are short together: several small sends would wake the other side
+    up several times."""
     return (b"".join(pieces),) if 0 < sum(map(len, pieces)) <= SHORT else pieces
 
 
@@ -193,7 +194,7 @@ def fill(recv_into: Callable[[Any], int], size: int, prefix: bytes) -> bytes:
     """
     if size > LONG and len(prefix) < size // PART:
         prefix = fill(recv_into, size // PART, prefix)
-    # With a buffer of 1 byte it asks the source for all that is missing at once.
+    # With a buffer of 1 byte the reader asks the source for all that is missing at once.
     source = io.BufferedReader(_Source(prefix, recv_into), 1)
     pieces: List[bytes] = []
     missing = size
@@ -208,8 +209,8 @@ def fill(recv_into: Callable[[Any], int], size: int, prefix: bytes) -> bytes:
 class _Source(io.RawIOBase):
     """What has come and what follows, to be read by a BufferedReader.
 
-    That fills one bytes object in several goes, and takes its memory as it fills. Joining pieces
-    would copy them all and take the memory twice.
+    A BufferedReader fills one bytes object in several goes, and its memory is taken as it is
+    filled. Joining pieces would copy them all and take the memory twice.
     """
 
     def __init__(self, data: bytes, recv_into: Callable[[Any], int]) -> None:
@@ -248,7 +249,8 @@ TIMED_PIECE = 2 ** 20
 
 
 class Timed:
-    """A stream under a deadline, in place of its methods that receive and send."""
+    """A stream under a deadline: use its methods in place of the stream's to receive and send. They
+    raise ``socket.timeout`` once the deadline has passed."""
 
     def __init__(self, stream: Stream, deadline: Deadline) -> None:
         self._stream = stream
@@ -268,7 +270,7 @@ class Timed:
         return fill(self.recv_into, size, prefix)
 
     def recv_into(self, view: memoryview) -> int:
-        # A socket with a timeout gives what there is, whatever it is asked to wait for.
+        # A socket with a timeout gives what there is, even if it is asked to wait for all.
         self._stream.sock.settimeout(self._deadline.remaining())
         return self._stream.recv_into(view)
 

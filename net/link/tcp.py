@@ -40,7 +40,7 @@ class TcpCarrier:
         for left, (family, place) in zip(range(len(places), 0, -1), places):
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
-                # One silent address of a name leaves time for the next.
+                # A silent address of a name must leave time for the next one.
                 sock.settimeout(deadline.remaining() / left)
                 sock.connect(place)
                 sock.settimeout(None)
@@ -123,7 +123,7 @@ def is_own_address(host: str) -> bool:
 def _with_zone(host: str) -> str:
     """A numeric address with the zone that it needs, if there is only one that it can have.
 
-    :raises OSError: there are several.
+    :raises OSError: there are several, or none.
     """
     if not is_link_local(host) or "%" in host:
         return host
@@ -145,7 +145,7 @@ def _places(endpoint: Endpoint, flags: int = 0) -> List[Tuple[int, Any]]:
     except OSError:
         pass
     try:
-        # Text would load the codec of international names, here and now.
+        # A str would load the codec of international names here and now.
         encoded = host.encode("ascii")
     except UnicodeError:
         raise socket.gaierror(socket.EAI_NONAME, f"{host!a} is no host") from None

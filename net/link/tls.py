@@ -1,8 +1,8 @@
 """Mutual TLS 1.3: only a peer with the secret, or a certificate of the authority, is let in.
 
-TLS runs in memory, and the bytes travel over the same kind of socket as in the open: a dead peer
-raises no SIGPIPE, and another thread can end a connection without touching its TLS state, which one
-thread at a time may use.
+TLS runs in memory, and the bytes travel over the same kind of socket as in open mode: a dead peer
+raises no SIGPIPE, and another thread can end a connection without touching its TLS state, which
+only one thread at a time may use.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .streams import Deadline, NO_SIGNAL, Stream, fill, gathered
 #: The first byte of a TLS hello, and of an alert.
 HELLO, ALERT = 0x16, 0x15
 
-# Bytes that are encrypted at a time, and received of a large buffer: more would only take memory.
+# Bytes that are encrypted, or received of a large buffer, at a time: more would only take memory.
 PIECE = 256 * 1024
 # A refusal in the clear is a line of text.
 MAX_REFUSAL = 4096
@@ -42,10 +42,12 @@ CALLER_IS_OPEN = ("this peer is secured and the caller is not: start the caller 
 class Credentials(NamedTuple):
     """What this process shows and which authority it trusts, in both roles.
 
-    :ivar advice: what to mend when the two sides do not match.
-    :ivar datagram_key: what datagrams are sealed with; None under certificates, which are no
-        secret that both sides have.
-    :ivar proof_key: what processes of one user prove that secret with, see proof.py; None likewise.
+    :ivar server: for connections that are accepted; ``client``, for those that are opened.
+    :ivar advice: what to do when the two sides do not match.
+    :ivar datagram_key: what datagrams are sealed with; None under certificates, where both sides
+        share no secret.
+    :ivar proof_key: with what processes of one user prove that they know the secret, see proof.py;
+        None likewise.
     """
 
     server: ssl.SSLContext
@@ -108,21 +110,21 @@ def _leaf_of_secret() -> Leaf:
             secret = parse_secret(text)
         except ValueError as problem:
             raise SettingError(f"what NET_SECRET_FILE names {problem}") from None
-    assert secret is not None  # only text that is none gives none
+    assert secret is not None  # parse_secret() gives None only for None
     return make_leaf(secret.reveal())
 
 
 def link_security(role: str) -> Dict[str, object]:
-    """What an engine secures its links to routers with: the same that peers show each other, by the
-    names that the configuration of Zenoh has for it.
+    """What an engine secures its links to routers with: the certificates that peers show each
+    other, by the names that the configuration of Zenoh has for them.
 
-    It comes on top of TLS from peer to peer, and proves less: Zenoh trusts the public authorities,
-    too.
+    This comes on top of TLS from peer to peer, and proves less: Zenoh trusts the public
+    authorities, too.
 
     :param role: ``connect`` or ``listen``.
-    :raises SettingError: the settings for it cannot be used.
+    :raises SettingError: the settings for TLS cannot be used.
     """
-    credentials()  # all that can be wrong with them is told there
+    credentials()  # which raises for everything that can be wrong with the settings
     common: Dict[str, object] = {"enable_mtls": True, "verify_name_on_connect": False}
     if settings.tls_cert is not None:
         return {**common, "root_ca_certificate": settings.tls_ca,
@@ -132,7 +134,7 @@ def link_security(role: str) -> Dict[str, object]:
     from cryptography.hazmat.primitives import serialization
 
     leaf = _leaf_of_secret()
-    # It never leaves this process.
+    # The key never leaves this process.
     key = serialization.load_pem_private_key(leaf.key, leaf.password).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption())
@@ -141,15 +143,16 @@ def link_security(role: str) -> Dict[str, object]:
         (f"{role}_private_key", key))}}
 
 
-# As OpenSSL numbers it: not valid yet, not valid any more.
+# The numbers that OpenSSL has for: not valid yet, not valid any more.
 _TIMES = 9, 10
 
 
 def link_problem(sock: socket.socket, seconds: float, refusal: float) -> str:
     """Why there is no TLS with a router that a socket is connected to; empty if there is. Zenoh
-    does not tell. Closes the socket.
+    itself does not say why. Closes the socket.
 
-    :param refusal: seconds for the router to refuse our certificate; with 0 that is not waited for.
+    :param seconds: for the handshake.
+    :param refusal: seconds for the router to refuse our certificate; 0 not to wait for that.
     """
     sock.settimeout(seconds)
     with forks.lock:
@@ -174,7 +177,7 @@ def link_problem(sock: socket.socket, seconds: float, refusal: float) -> str:
 def from_files(certificate: str, key: str, authority: str) -> Credentials:
     """Credentials from PEM files.
 
-    :raises SettingError: one cannot be read, or they do not belong together.
+    :raises SettingError: a file cannot be read, or they do not belong together.
     """
     for name, path in (("NET_TLS_CERT", certificate), ("NET_TLS_KEY", key),
                        ("NET_TLS_CA", authority)):
@@ -246,11 +249,11 @@ def _load_leaf(context: ssl.SSLContext, leaf: Leaf) -> None:
 class Session:
     """TLS of one connection, without a socket: bytes in, bytes out. One thread at a time.
 
-    What was written before the handshake has ended leaves with its end.
+    What is written before the handshake has ended leaves once it has.
 
-    :param address: ``(host, port)`` of the other side.
-    :ivar ready: whether the handshake has ended. A client knows that the server has taken its
-        certificate only when something was received.
+    :param address: ``(host, port)`` of the other side; None if it has none.
+    :ivar ready: whether the handshake has ended. Even then a client knows that the server has
+        accepted its certificate only when something was received.
     """
 
     def __init__(self, known: Credentials, address: Optional[Address], server: bool) -> None:
@@ -269,7 +272,7 @@ class Session:
         self._begun = server
 
     def write(self, data: Buffer) -> None:
-        """Data to be sent; :meth:`output` gives what leaves for it."""
+        """Take data to be sent; :meth:`output` then gives the bytes that are to leave."""
         if self.ready:
             self.tls.write(data)
         else:
@@ -281,10 +284,10 @@ class Session:
         return self.outgoing.read()
 
     def feed(self, data: bytes) -> bytes:
-        """Take what was received; gives what of it is data for us.
+        """Take what was received, and return the data in it, decrypted.
 
-        :raises AuthenticationError: the two sides do not match; :meth:`output` may hold what is to
-            be sent all the same.
+        :raises AuthenticationError: the two sides do not match; what :meth:`output` gives is to be
+            sent all the same.
         """
         if not self.ready:
             self.shake_hands(data)
@@ -297,7 +300,8 @@ class Session:
             raise self.failure(problem) from None
 
     def shake_hands(self, data: bytes) -> bool:
-        """Take what was received of the handshake, and perhaps beyond; whether it has ended.
+        """Take what was received of the handshake, and perhaps more. Returns whether the handshake
+        has ended.
 
         :raises AuthenticationError: as :meth:`feed` does.
         """
@@ -325,7 +329,7 @@ class Session:
         return True
 
     def group(self, claimed: Optional[str]) -> Optional[str]:
-        """See :meth:`Stream.group`; once the handshake has ended."""
+        """See :meth:`Stream.group`. Only once the handshake has ended."""
         return self._attested if self._attests else claimed
 
     def _decrypted(self, data: bytes) -> bytes:
@@ -341,7 +345,7 @@ class Session:
             pieces.append(piece)
 
     def failure(self, problem: ssl.SSLError) -> AuthenticationError:
-        """What an error of TLS means to the caller."""
+        """The error that an error of TLS becomes for whatever opens or accepts the connection."""
         if isinstance(problem, ssl.SSLCertVerificationError):
             return self.error(f"{self._whose} certificate is refused ({problem.verify_message})")
         reason = (problem.reason or str(problem)).replace("_", " ").lower()
@@ -384,19 +388,20 @@ class TlsStream(Stream):
     def __init__(self, stream: Stream, session: Session) -> None:
         super().__init__(stream.sock)
         self._session = session
-        # Received data that proves that the server has taken our certificate.
+        # Whether data was received, which proves that the server has accepted our certificate.
         self._confirmed = False
         # Whether a part of what was decrypted may be left.
         self._rest = False
-        # Of a non-blocking send: what is left of the encrypted bytes, and what they stand for.
+        # Of a non-blocking send: the encrypted bytes that are left, and how many plain ones they
+        # stand for.
         self._left, self._counts = b"", 0
         self._incoming = session.incoming
         self._receive, self._sendall = stream.sock.recv, stream.sock.sendall
         self._feed, self._read = session.incoming.write, session.tls.read
         self._pending = session.tls.pending
         self._write, self._output = session.tls.write, session.outgoing.read
-        # The plain socket's; and the method of this class cannot be kept in its place, because in a
-        # circle the memory of TLS would wait for a collection.
+        # That is the plain socket's. The method of this class cannot be kept in its place: in a
+        # reference cycle the memory of TLS would wait for a garbage collection.
         del self.recv
         self._poll = self.poll
         del self.poll
@@ -467,7 +472,8 @@ class TlsStream(Stream):
                     self.moved += len(part)
 
     def send_some(self, piece: Buffer) -> int:
-        # What was encrypted cannot be taken back, so it counts as sent when all of it has left.
+        # What was encrypted cannot be taken back, so it counts as sent only when all of it has
+        # left.
         if not self._left:
             part = memoryview(piece)[:PIECE]
             self._write(part)
@@ -507,8 +513,8 @@ class ClientHandshake:
         return self.session.output()
 
     def receive(self, data: bytes) -> bool:
-        """Take what was received, no bytes at the end of the connection; whether the handshake has
-        ended.
+        """Take what was received, no bytes at the end of the connection. Returns whether the
+        handshake has ended.
 
         :raises AuthenticationError: the two sides do not match.
         :raises PeerBusy: the peer has no room; it says so in the clear.
@@ -531,7 +537,7 @@ class ClientHandshake:
         return self.session.shake_hands(data)
 
     def _read_refusal(self, refusal: FrameSession, data: bytes) -> None:
-        """The one message that is believed without TLS: that the peer is at its limit."""
+        """Read the one message that is believed without TLS: that the peer is at its limit."""
         try:
             frame: Any = refusal.receive(data)
             if frame is None and data:
@@ -555,17 +561,18 @@ def connect(stream: Stream, known: Credentials, address: Address,
 
     :raises AuthenticationError: the two sides do not match.
     :raises PeerBusy: the peer has no room; it says so in the clear.
-    :raises OSError: the connection broke, or the time ran out; nothing has left but the handshake.
+    :raises OSError: the connection broke, or the time ran out. Only the handshake has left.
     """
     secured: TlsStream = shake_hands(stream, ClientHandshake(known, address), deadline)
     return secured
 
 
 def shake_hands(stream: Stream, handshake: Any, deadline: Deadline) -> Any:
-    """Do the client's side of a handshake; gives the stream from then on.
+    """Do the client's side of a handshake. Returns the stream to use from then on.
 
-    :param handshake: of TLS, or :class:`~net.link.proof.ClientProof`, which see for what is raised
-        beside the errors of :func:`connect`.
+    :param handshake: of TLS, or a :class:`~net.link.proof.ClientProof`.
+    :raises NotProved: as :meth:`~net.link.proof.ClientProof.receive` does; all else as
+        :func:`connect`.
     """
     sock = stream.sock
     ended = False
@@ -583,7 +590,7 @@ def shake_hands(stream: Stream, handshake: Any, deadline: Deadline) -> Any:
 
 
 def _send_output(session: Any, stream: Stream) -> None:
-    """Send what a handshake wants to: in the end the other side is told if it failed."""
+    """Send what a handshake has to send; if it fails, that includes telling the other side."""
     output = session.output()
     if output:
         try:
@@ -596,9 +603,9 @@ def accept(stream: Stream, known: Credentials, address: Optional[Address], data:
            answered: Callable[[], object] = bool) -> TlsStream:
     """Secure a connection that a client has begun with a TLS hello.
 
-    :param data: what was received of it so far.
-    :param answered: called once that was answered, which is most of the work.
-    :raises AuthenticationError: the client was refused, and was told so if that could be.
+    :param data: what was received of the hello so far.
+    :param answered: called once the hello was answered, which is most of the work.
+    :raises AuthenticationError: the client was refused, and was told so if that was possible.
     :raises EndOfStream: the client has gone.
     """
     session = Session(known, address, server=True)

@@ -54,8 +54,9 @@ class UnixCarrier:
             return UnixListener(sock, endpoint)
 
     def _remove_stale(self, endpoint: Endpoint) -> None:
-        """Remove the file of a process that ended without doing so, so that it can be bound again.
-        Two processes that start at the same moment have to agree on which one removes it."""
+        """Remove the file that a process left behind when it ended, so that the path can be bound
+        again. Two processes that do so at the same moment are not kept apart: one may take the new
+        file of the other for the stale one."""
         if endpoint.host.startswith("@") or not _is_socket(endpoint.host):
             return
         try:
@@ -82,7 +83,7 @@ class UnixListener:
 
     def close(self) -> None:
         self._sock.close()
-        # Another process may have put its own in the place of ours.
+        # Another process may have put its own file in place of ours.
         if self._file is not None and _identity(self.endpoint.host) == self._file:
             self._file = None
             _remove(self.endpoint.host)
@@ -111,7 +112,7 @@ def _place(endpoint: Endpoint) -> str:
 
 
 def _identity(path: str) -> Any:
-    """What tells a file from another one of the same name; None for no file."""
+    """What tells a file from another one at the same path; None if there is none."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,13 +1,13 @@
-"""The carrier of Eclipse Zenoh: connections through routers, between networks that share nothing
-else.
+"""The carrier of Eclipse Zenoh: connections through routers, between networks that have no other
+way to each other.
 
 A connection is a circuit: frames between two processes, each published under the key of the process
-that it is for, and ended in a socket pair on either side. The frames of a direction are numbered,
-and a gap ends the circuit. A sender may be ahead of what the other application has taken by one
-window, so a slow receiver fills neither of the two processes nor a router.
+that it is for. On either side it ends in a socket pair. The frames of a direction are numbered, and
+a gap ends the circuit. A sender may be ahead of what the other application has taken by one window,
+so a slow receiver fills neither of the two processes nor a router.
 
-Which processes there are, and which ports they serve, is told by liveliness tokens, which routers
-withdraw when the session of a process ends.
+Liveliness tokens show which processes there are and which ports they serve; routers withdraw them
+when the session of a process ends.
 """
 from __future__ import annotations
 
@@ -34,62 +34,65 @@ from .tcp import TcpCarrier
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
-# Above all keys. The number changes with what the frames mean.
+# All keys are below this one. The number changes with the meaning of the frames.
 ROOT = "app-net/1"
-# The port of the token that says that a process is there, whatever it serves.
+# The port in the token which says that a process is there, whatever it serves.
 PRESENCE = 0
 
 # Seconds for a router to accept a connection, to refuse a certificate, and between two attempts to
 # reach one.
 ROUTER_TIME, REFUSAL_TIME, PAUSE = 2.0, 0.5, 0.5
-# Milliseconds between the attempts of Zenoh itself, once a session was there: at first and at most.
+# Milliseconds between the attempts of Zenoh itself, once there was a session: at first and at most.
 RETRY_FIRST, RETRY_MOST = 100, 1000
-# Milliseconds for the other side of a link to greet, and without a word of it after which it is
-# gone. A router that was killed is noticed at once; this is for a cable that was cut.
+# Milliseconds for the other side of a link to greet, and milliseconds of silence after which it
+# counts as gone. A router that was killed is noticed at once; this is for a cable that was cut.
 OPEN_MS, LEASE_MS = 3000, 4000
-# Seconds for what a router knows to be told to a new session.
+# Seconds for a router to tell a new session what it knows.
 TOLD_TIME = 1.0
 # Seconds for which the engine takes answers to a question, and bytes of a question.
 ANSWER_TIME, MAX_QUESTION = 2.0, 2048
-# Ports of other processes that are remembered, and versions of the token of one, of which there are
-# two at times. A process that is let in can make up any number.
+# Ports of other processes that are remembered, and versions of the token of each port; at times
+# there are two. A process that is let in can make up any number.
 MAX_SERVED, MAX_VERSIONS = 16384, 8
 
-#: What a router does that lets this process connect, and no more; and why, if that is not TLS.
+#: What a router does that lets this process connect, and no more; and why, if not because of TLS.
 NO_SESSION = "accepts connections, but no session"
 NO_ROUTER = "it is no router of Zenoh 1, or one that wants tls/"
-#: What a router does whose access list does not have this process.
+#: What a router does if its access list does not have this process.
 NOT_ALLOWED = "a session, but nothing passes: an access list does not have this process, or no " \
               "app-net router is there"
 
-# Seconds for a process to accept a circuit, and between the requests for it: one that has no room
-# does not answer.
+# Seconds for a process to accept a circuit, and between the requests for it: a process that has no
+# room does not answer.
 OPEN_TIME, ASK_AGAIN = 3.0, 0.1
 # Bytes that a sender may be ahead of what the application on the other side has taken. More would
 # be faster only where the round trip takes over 20 ms at 50 MB/s.
 WINDOW = 2 ** 20
 # Bytes of a frame, and frames of one circuit before others have their turn.
 PIECE, AT_ONCE = 2 ** 16, 4
-# Seconds in which functions may be registered before others are told of it.
+# Seconds that are waited for further functions to be registered before others are told of any.
 CHANGE_TIME = 0.1
-# Circuits that others may have opened to this process; its server has a limit of its own.
+# Circuits that this process may have before others can open no more; its server has a limit of its
+# own.
 MAX_CIRCUITS = 2048
-# Senders of frames that are answered and remembered for the next answer. They can make up any.
+# Processes for which what publishes to them is kept. They can make up any number.
 MAX_PUBLISHERS = 4096
-# Seconds for what was sent to leave when the process ends.
+# Seconds for what was written to leave when the process ends.
 CLOSE_TIME = 1.0
 
 OPEN, ACCEPT, REFUSE, DATA, CREDIT, END, RESET = range(1, 8)
 
-# What it is, for whom of the two, its circuit, the instance of its sender, its number.
+# The head of a frame: kind, whether it is for the opener of the circuit, name of the circuit,
+# instance of the sender, number.
 HEAD = Struct("!BB16s16sQ")
-# A number of bytes, or a port and a number of bytes.
+# A number of bytes; a port and a number of bytes.
 AMOUNT, REQUEST = Struct("!Q"), Struct("!HQ")
 
 # As selectors have them.
 READ, WRITE = 1, 2
 
-#: Called with an instance, its port, and whether it has come; twice where something has changed.
+#: Called with an instance, its port, and whether it has come; with True again where what the
+#: process says of itself has changed.
 Change = Callable[[str, int, bool], None]
 #: Why there is no TLS with a router, see :func:`net.link.tls.link_problem`.
 LinkProblem = Callable[[socket.socket, float, float], str]
@@ -129,15 +132,17 @@ class Router(NamedTuple):
 class ZenohCarrier:
     """Connections through routers. See :class:`~net.link.base.Carrier` for the contract.
 
-    A host is the instance of a process with ``.zenoh``. It can listen as its own only.
+    A host is the instance of a process with ``.zenoh`` behind it. This process can listen only at
+    its own.
 
     :param instance: of this process, 32 hexadecimal digits.
-    :param routers: one of them is enough.
-    :param loop: of its own: publishing waits for a link that is slow.
+    :param routers: one that can be reached is enough.
+    :param loop: for this carrier alone, since publishing waits for a link that is slow.
     :param secure: gives what the configuration of Zenoh has under ``transport/link/tls``.
     :param link_problem: says why there is no TLS with a router, see
         :func:`net.link.tls.link_problem`.
     :raises SettingError: the library is missing.
+    :ivar present: the processes that are known, and what they serve.
     """
 
     name = "zenoh"
@@ -148,7 +153,7 @@ class ZenohCarrier:
         self.instance = instance
         self.routers = routers
         self.present = Presence()
-        #: What is answered to a question of another process. In the thread of the loop.
+        #: Gives the answers to a question of another process. Called in the loop's thread.
         self.answer: Callable[[bytes], List[bytes]] = lambda question: []
         self._zenoh = load_zenoh()
         self._secure = secure
@@ -158,7 +163,7 @@ class ZenohCarrier:
         self._session: Any = None
         #: Why there is no session; empty if there is one, or nothing was tried yet.
         self.problem = ""
-        # Tokens of routers. Those that know of access lists have one.
+        # Tokens of routers: each router of app-net has one, see Hub.
         self._seen_routers: Set[str] = set()
         # Set when an attempt to reach a router has ended, one way or the other.
         self._tried = threading.Event()
@@ -192,8 +197,8 @@ class ZenohCarrier:
             raise
 
     def start(self, endpoint: Endpoint) -> socket.socket:
-        # What is sent before the other side has accepted waits in the pair of sockets, and if it
-        # does not, the pair is closed.
+        # What is sent before the other side has accepted waits in the socket pair. If that side
+        # does not accept, the pair is closed.
         if not self.wait(0):
             raise BlockingIOError(errno.EAGAIN, "the engine has just been started")
         ours, _ = self._begin(endpoint)
@@ -219,7 +224,7 @@ class ZenohCarrier:
     # ------------------------------------------------------------------ for its user
 
     def open(self) -> None:
-        """Begin to look for a router, and do so until there is one. Does not wait."""
+        """Begin to look for a router, and go on until there is a session. Does not wait."""
         with self._lock:
             if self._opener is None and not self._closing.is_set():
                 self._opener = threading.Thread(target=self._keep_opening, name="net-engine",
@@ -227,21 +232,22 @@ class ZenohCarrier:
                 self._opener.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until there is a session, or the first attempt to have one has failed; whether one
-        of the two is so."""
+        """Wait until there is a session, or the first attempt to have one has failed. Returns
+        whether it has come to one of the two."""
         self.open()
         return self._tried.wait(seconds) if seconds else self._tried.is_set()
 
     @property
     def attempt_seconds(self) -> float:
-        """How long an attempt to have a session takes at most, where names are resolved at once."""
+        """Seconds that an attempt to have a session takes at most, if names are resolved at
+        once."""
         return len(self.routers) * (4 * ROUTER_TIME + OPEN_MS / 1000)
 
     def ask(self, question: bytes, instances: List[str], heard: Callable[[bytes], None]) -> None:
         """Send a question. Does not wait. Any thread may call.
 
-        :param instances: the processes that are asked; all if there are none.
-        :param heard: is given each answer, in a thread of the library.
+        :param instances: the processes that are asked; all if the list is empty.
+        :param heard: called with each answer, in a thread of the library.
         """
         for instance in instances or ["*"]:
             self.soon(partial(self._ask, _key("who", instance), question, heard))
@@ -262,7 +268,7 @@ class ZenohCarrier:
                 note(logging.INFO, "no question to the engine: %s", problem)
 
     def reached(self) -> List[str]:
-        """The routers that this process is connected to, by their numbers."""
+        """The ids of the routers that this process is connected to."""
         session = self._session
         try:
             return [] if session is None else [str(one) for one in session.info.routers_zid()]
@@ -270,8 +276,8 @@ class ZenohCarrier:
             return []
 
     def changed(self) -> None:
-        """What this process says of itself has changed, and may go on to change. Any thread may
-        call."""
+        """Let others ask anew soon, since what this process says of itself has changed, and may
+        change further. Any thread may call."""
         if not self._changing:
             self._changing = True
             self.later(CHANGE_TIME, self._tell_changes)
@@ -291,14 +297,14 @@ class ZenohCarrier:
 
     def close(self) -> None:
         """End all circuits and the session, so that no thread of the library is left running when
-        the interpreter ends. Any thread may call but the loop's."""
+        the interpreter ends. Any thread but the loop's may call."""
         self._closing.set()
         with self._lock:
             opener, circuits = self._opener, list(self._circuits.values())
             listeners = list(self._listeners.values())
         if opener is None:
             return
-        # Where it tries a router without the library it need not be waited for.
+        # While the opener tries a router without the library, it need not be waited for.
         if self._opening.acquire(timeout=len(self.routers) * OPEN_MS / 1000 + ROUTER_TIME):
             self._opening.release()
         for listener in listeners:
@@ -311,7 +317,7 @@ class ZenohCarrier:
             session.close()
 
     def abandon(self) -> None:
-        """Close the copies of our sockets in a forked child. The threads of the library are not
+        """Close our copies of the sockets in a forked child. The threads of the library are missing
         there, so nothing of it may be used, nor be freed."""
         self._closing.set()
         for listener in self._listeners.values():
@@ -336,7 +342,7 @@ class ZenohCarrier:
 
     def _attempt(self) -> None:
         """Open a session, which Zenoh keeps up from then on."""
-        # Zenoh would wait for a silent one without an end that could be set.
+        # First without Zenoh, which would wait for a silent router for ever.
         problems = {router: self._why_silent(router) for router in self.routers}
         if all(problems.values()):
             raise OSError("; ".join(problems.values()))
@@ -353,7 +359,7 @@ class ZenohCarrier:
             try:
                 session = self._zenoh.open(
                     configuration(self._zenoh, "client", self._secure(), connect=routers))
-            except self._zenoh.ZError as problem:  # whose text does not tell why
+            except self._zenoh.ZError as problem:  # its text does not say why
                 note(logging.DEBUG, "no session of the engine: %s", problem)
                 return False
             try:
@@ -385,7 +391,8 @@ class ZenohCarrier:
 
     def _take(self, session: Any) -> None:
         hear = self._zenoh.handlers.Callback
-        # In a thread of the library: one of Python's for each would hinder the end of the process.
+        # Called in a thread of the library: a Python thread for each would keep the process from
+        # ending.
         session.declare_subscriber(_key("to", self.instance), hear(self._received, indirect=False))
         session.declare_queryable(_key("who", self.instance),
                                   hear(self._questioned, indirect=False))
@@ -399,7 +406,7 @@ class ZenohCarrier:
             self._declare(PRESENCE)
             for port in self._listeners:
                 self._declare(port)
-        # Ends when the router has told all that it knows.
+        # This ends when the router has told all that it knows.
         for reply in life.get(_key("peer", "*", "*", "*"), timeout=TOLD_TIME):
             if reply.ok is not None:
                 self._lives(reply.ok)
@@ -416,7 +423,7 @@ class ZenohCarrier:
             pass  # the session is closed
 
     def _questioned(self, query: Any) -> None:
-        """Another process asks who is there. In a thread of the library."""
+        """Another process asks which peers there are. In a thread of the library."""
         payload = query.payload
         data = payload.to_bytes() if payload is not None and len(payload) <= MAX_QUESTION else b""
         if data:
@@ -441,7 +448,7 @@ class ZenohCarrier:
             self.soon(partial(self._gone, bytes.fromhex(token[0])))
 
     def _router_lives(self, sample: Any) -> None:
-        """In a thread of the library."""
+        """The token of a router has come or gone. In a thread of the library."""
         there = sample.kind == self._zenoh.SampleKind.PUT
         (self._seen_routers.add if there else self._seen_routers.discard)(str(sample.key_expr))
 
@@ -484,7 +491,7 @@ class ZenohCarrier:
         return ours, circuit
 
     def remove(self, circuit: Circuit) -> None:
-        """A circuit has ended."""
+        """Forget a circuit that has ended."""
         with self._lock:
             self._circuits.pop(circuit.key, None)
 
@@ -535,7 +542,8 @@ class ZenohCarrier:
                                 if peer in used}
 
     def _received(self, sample: Any) -> None:
-        """A frame has come. In a thread of the library, or in the loop's if it is our own."""
+        """A frame has come. In a thread of the library, or in the loop's if this process sent
+        it."""
         try:
             data = sample.payload.to_bytes()
             if len(data) < HEAD.size:
@@ -557,7 +565,7 @@ class ZenohCarrier:
         try:
             self.publish(peer, kind, to_opener, name, 0)
         except OSError:
-            pass  # then nobody is there to be told
+            pass  # there is nothing to tell it by
 
     def _asked(self, name: bytes, peer: bytes, port: int, credit: int) -> None:
         """Another process wants a circuit."""
@@ -582,21 +590,21 @@ class ZenohCarrier:
         except OSError as problem:
             ours.close()
             circuit.drop()
-            if not isinstance(problem, BlockingIOError):  # when there is room, it will have asked
+            if not isinstance(problem, BlockingIOError):  # else it asks again, perhaps with success
                 self._tell(circuit.peer, REFUSE, True, circuit.name)
             return
         circuit.credit = credit
         circuit.accept()
 
     def _forget(self, listener: QueueListener) -> None:
-        """A listener has closed."""
+        """Forget a listener that has closed."""
         port = listener.endpoint.port
         with self._lock:
             if self._listeners.get(port) is not listener:
                 return
             del self._listeners[port]
             token = self._tokens.pop(port, None)
-        # No longer known to ourselves at once, to others when they hear of it.
+        # This process forgets the port now, others when they hear of it.
         self.present.change(self.instance, port, str(self._version), False)
         if token is not None and not self._closing.is_set():
             self._undeclare(token)
@@ -616,16 +624,16 @@ class ZenohCarrier:
 
 
 class Circuit:
-    """One connection through the engine, ended in our half of a socket pair.
+    """One connection through the engine. It ends in a socket pair; ``sock`` is our half of it.
 
-    In the loop's thread, if not said otherwise.
+    In the loop's thread, unless stated otherwise.
 
     :param name: random, the same on both sides.
     :param peer: the instance of the other process.
     :param opener: whether this side has asked for it.
-    :ivar accepted: whether the other side has agreed; ``problem``, why not; ``answered``, whether
-        one of both is so.
-    :ivar credit: bytes that may be sent, in all.
+    :ivar accepted: whether it was accepted. ``problem``: why it was not. ``answered``: set once one
+        of the two is so.
+    :ivar credit: bytes that may be sent since the beginning.
     """
 
     def __init__(self, carrier: ZenohCarrier, name: bytes, peer: bytes, opener: bool,
@@ -642,12 +650,13 @@ class Circuit:
         self._carrier = carrier
         self._opener = opener
         self._sent = self._sent_bytes = 0
-        # Whether our side has said that it sends no more; what the loop waits for.
+        # Whether our side has sent all it will send, and what the loop waits for.
         self._read_all = False
         self._events = 0
         self._lock = threading.Lock()  # guards what follows
         self._expected = 0
-        # What the application has not taken yet, of what may still come before it is told more.
+        # What has come and the application has not taken yet; bytes that have come, that it has
+        # taken, and that the other side may send, each since the beginning.
         self._queue: Deque[memoryview] = deque()
         self._came = self._taken = 0
         self._granted = WINDOW
@@ -657,13 +666,13 @@ class Circuit:
 
     @property
     def key(self) -> Tuple[bytes, bool]:
-        """By which the carrier finds it: a process can be at both ends."""
+        """The key by which the carrier finds it. One process can be at both ends."""
         return self.name, self._opener
 
-    # ------------------------------------------------------------------ its begin
+    # ------------------------------------------------------------------ its beginning
 
     def ask(self, port: int, until: float) -> None:
-        """Ask the other side for it, until it answers or the time is over."""
+        """Ask the other side for it until that answers, or the time ``until`` has come."""
         if self.answered.is_set() or self._dropped:
             return
         if monotonic() >= until:
@@ -677,7 +686,7 @@ class Circuit:
         self._carrier.later(ASK_AGAIN, partial(self.ask, port, until))
 
     def accept(self) -> None:
-        """Tell the other side that it can begin."""
+        """Tell the other side that it may begin."""
         self.accepted = True
         try:
             self._send(ACCEPT, AMOUNT.pack(WINDOW), numbered=False)
@@ -727,8 +736,8 @@ class Circuit:
                 self._carrier.soon(self._end_of_queue)
 
     def _give(self, data: memoryview) -> None:
-        """Give the application what has come, at once if it takes it. In a thread of the library.
-        """
+        """Give the application what has come, now if its socket has room. In a thread of the
+        library."""
         with self._lock:
             self._came += len(data)
             if self._came > self._granted:
@@ -746,7 +755,7 @@ class Circuit:
             self._carrier.soon(self._watch)
 
     def _write(self, data: memoryview) -> int:
-        """Give our half of the pair what it takes; how many bytes that was. Under the lock."""
+        """Write what our half of the pair takes. Returns the number of bytes. Under the lock."""
         try:
             sent: int = self.sock.send(data, NO_SIGNAL)
         except (BlockingIOError, InterruptedError):
@@ -803,7 +812,7 @@ class Circuit:
             self._read()
 
     def _read(self) -> bool:
-        """Send what the application has written; whether that was all there is for now."""
+        """Send what the application has written. Returns whether that was all there is for now."""
         for _ in range(AT_ONCE):
             size = min(PIECE, self.credit - self._sent_bytes)
             if size <= 0 or self._read_all or self._dropped:
@@ -842,7 +851,7 @@ class Circuit:
             self.drop()
 
     def _watch(self) -> None:
-        """Let the loop wait for what there is to do."""
+        """Have the loop wait for what there is to do next."""
         if self._dropped:
             return
         reads = self.accepted and not self._read_all and self.credit > self._sent_bytes
@@ -861,13 +870,17 @@ class Circuit:
     # ------------------------------------------------------------------ its end
 
     def finish(self) -> bool:
-        """Send what the application has written before it closed; whether all of it has left."""
+        """Send what the application wrote before it closed. Returns whether all of it has left."""
         if self._dropped:
             return True
         return not self.accepted or self._read()
 
     def cut_off(self, reason: str, tell: int = 0) -> None:
-        """Nothing more will come: the application gets what has come, and then the end."""
+        """End it since nothing more will come. The application still gets what has come, if the
+        other side had sent all of it; then the end.
+
+        :param tell: the kind of frame that tells the other side; 0 for none.
+        """
         if self._dropped:
             return
         note(logging.INFO, "a circuit has ended: %s", reason)
@@ -889,7 +902,7 @@ class Circuit:
     def drop(self, tell: int = 0) -> None:
         """End it now.
 
-        :param tell: what the other side is told, if anything.
+        :param tell: the kind of frame that tells the other side; 0 for none.
         """
         if tell:
             self._send_or_drop(tell)
@@ -907,7 +920,7 @@ class Circuit:
 class Presence:
     """Which processes there are, and what they serve, by their tokens. Any thread may call.
 
-    :ivar heard: is told of each change.
+    :ivar heard: called with each change.
     """
 
     def __init__(self) -> None:
@@ -916,7 +929,7 @@ class Presence:
         self.heard: Change = lambda instance, port, came: None
 
     def change(self, instance: str, port: int, version: str, came: bool) -> bool:
-        """A token has come or gone; whether one for this port is there now."""
+        """Note that a token has come or gone. Returns whether one for this port is there now."""
         with self._lock:
             if came and len(self._tokens) >= MAX_SERVED and (instance, port) not in self._tokens:
                 return came
@@ -929,7 +942,7 @@ class Presence:
             there, news = bool(known), known != before
             if not there:
                 del self._tokens[instance, port]
-        # Of two versions at once, the newer one comes first and the older one goes then.
+        # When a version follows another, the newer one comes before the older one goes.
         if news and (came or not there):
             self.heard(instance, port, came)
         return there
@@ -952,8 +965,8 @@ class Presence:
 class Status(NamedTuple):
     """What is connected to a router.
 
-    :ivar processes: how many there are on all routers.
-    :ivar routers: how many others it is connected to.
+    :ivar processes: how many there are, on all routers together.
+    :ivar routers: how many other routers it is connected to.
     """
 
     processes: int
@@ -963,7 +976,9 @@ class Status(NamedTuple):
 class Hub:
     """A router, in this process.
 
-    :param allow: whom it lets in, see :func:`access_list`; all if there are none.
+    :param listen: where it listens: protocol, host and port.
+    :param connect: the other routers that it connects to.
+    :param allow: what it lets in, see :func:`access_list`; everything if empty.
     :raises SettingError: the library is missing.
     :raises OSError: it cannot listen there.
     """
@@ -983,12 +998,12 @@ class Hub:
         self._session.liveliness().declare_subscriber(
             _key("peer", "*", "*", "*"), zenoh.handlers.Callback(self._lives, indirect=False),
             history=True)
-        # Who does not see it is not let in.
+        # A process that does not see this token is not let in.
         self._token = self._session.liveliness().declare_token(
             _key("router", str(self._session.info.zid())))
 
     def _lives(self, sample: Any) -> None:
-        """In a thread of the library."""
+        """A token has come or gone. In a thread of the library."""
         token = read_token(sample.key_expr)
         if token is not None:
             self._present.change(*token, sample.kind == self._put)
@@ -999,7 +1014,7 @@ class Hub:
                       len(list(self._session.info.routers_zid())))
 
     def close(self) -> None:
-        """End it; nothing is left running."""
+        """End it. Nothing is left running."""
         self._session.close()
 
 
@@ -1029,15 +1044,15 @@ def load_zenoh() -> Any:
     return zenoh
 
 
-#: How an entry of an access list begins that is an interface and no name of a certificate.
+#: What an entry of an access list begins with if it is an interface, not the name of a certificate.
 INTERFACE = "interface:"
-# All that passes a router of app-net, by the names that Zenoh has for it.
+# Everything that passes a router of app-net, by the names that Zenoh has for it.
 _PASSES = ("put", "declare_subscriber", "query", "declare_queryable", "reply", "liveliness_token",
            "declare_liveliness_subscriber", "liveliness_query")
 
 
 def access_list(allow: Sequence[str]) -> Dict[str, object]:
-    """What lets some in at a router and nobody else, as Zenoh's configuration has it.
+    """The access list of a router that lets in only some, as Zenoh's configuration has it.
 
     :param allow: common names of certificates, and interfaces with ``interface:`` before them.
     """
@@ -1061,7 +1076,8 @@ def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
     """The configuration of a session.
 
     :param mode: ``client`` or ``router``.
-    :param access: see :func:`access_list`; None lets all in.
+    :param tls: what it has under ``transport/link/tls``.
+    :param access: see :func:`access_list`; None to let everything in.
     """
     import json
 
@@ -1070,18 +1086,18 @@ def configuration(zenoh: Any, mode: str, tls: Mapping[str, object],
         "mode": mode,
         "connect/endpoints": [str(one) for one in connect],
         "connect/exit_on_failure": mode == "client",
-        # One attempt, since we make others; a router goes on by itself.
+        # One attempt, since we make further ones ourselves; a router goes on by itself.
         "connect/timeout_ms": 0 if mode == "client" else -1,
         "connect/retry": {"period_init_ms": RETRY_FIRST, "period_max_ms": RETRY_MOST,
                           "period_increase_factor": 2},
         "listen/endpoints": [str(one) for one in listen],
-        # Only the routers that are named: no packet to anybody else.
+        # Only to the routers that are named: no packet goes anywhere else.
         "scouting/multicast/enabled": False,
         "scouting/gossip/enabled": mode == "router",
         "transport/unicast/open_timeout": OPEN_MS,
         "transport/unicast/accept_timeout": OPEN_MS,
         "transport/link/tx/lease": LEASE_MS,
-        # Memory that is shared with other programs of this host is no way for what is secret.
+        # What is secret does not belong in memory that other programs of this host share.
         "transport/shared_memory/enabled": False,
         **({"access_control": access} if access else {}),
         **{f"transport/link/tls/{name}": value for name, value in tls.items()},
