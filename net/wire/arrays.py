@@ -16,18 +16,18 @@ from .memory import size_of_parts
 MAX_DIMENSIONS = 64
 # Fields of a structure. Each costs numpy a microsecond and hundreds of bytes, for each array again.
 MAX_FIELDS = 1000
-# Fields of all types of a message that are not the same: making types takes longer than all else.
-# So many are allowed for each MiB of text.
+# Fields of all different types of a message: making types takes longer than all else. So many are
+# allowed for each MiB of text.
 MAX_FIELDS_IN_ALL = 4096
-# Fields that may lie over each other, on average. Each is looked at, whatever the others are.
+# Fields that may overlap in the same place, on average: each is looked at, overlapping or not.
 MAX_VIEWS = 8
 # Bytes of one item: numpy counts them in a C int.
 MAX_ITEM = 2 ** 31 - 1
 
-# Integers that numpy has twice, with the same text: int and long, or long and long long. Their
+# Integers that numpy has twice with the same text: int and long, or long and long long. Their
 # characters mean 4 and 8 bytes on every platform that has them twice.
 _SAME_SIZE = "iIqQ"
-# "a", an old name of "S", is none that numpy gives, and numpy warns of it.
+# "a" is an old name of "S", which numpy never gives and warns of.
 _is_plain_dtype = re.compile(
     r"[<>|]?[A-Zb-z][0-9]{0,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?\Z").match
 
@@ -41,7 +41,7 @@ def loaded() -> Any:
 def take_apart_array(value: Any) -> Tuple[List[Any], Any]:
     """``[dtype, shape, order]`` and the data of an array, copied only if it is not in one piece.
 
-    :raises ValueNotSupported: it holds Python objects, or of a type that is not numpy's own.
+    :raises ValueNotSupported: it holds Python objects, or values of a type that is not numpy's own.
     """
     numpy = loaded()
     described = _describe(numpy, value.dtype)
@@ -51,7 +51,7 @@ def take_apart_array(value: Any) -> Tuple[List[Any], Any]:
     return [described, list(value.shape), order], data
 
 
-#: The text of a description: whatever gives the same text is the same.
+#: Description -> its text. Descriptions with the same text are the same.
 _text_of = json.JSONEncoder(check_circular=False).encode
 
 
@@ -59,7 +59,7 @@ class Types:
     """The types of the numpy data in one message. Each is made once.
 
     :param size: characters of JSON text.
-    :ivar gone: bytes of memory of descriptions that were looked at, and go again.
+    :ivar gone: bytes of memory of descriptions that were counted and are no longer needed.
     """
 
     def __init__(self, size: int) -> None:
@@ -70,7 +70,10 @@ class Types:
         self.numpy: Any = None
 
     def need(self) -> Any:
-        """The numpy module."""
+        """The numpy module.
+
+        :raises Lacking: it is not loaded.
+        """
         self.numpy = loaded()
         if self.numpy is None:
             raise Lacking("a numpy value arrived, but numpy is not loaded",
@@ -78,7 +81,11 @@ class Types:
         return self.numpy
 
     def find(self, numpy: Any, described: Any) -> Type:
-        """The type of a description."""
+        """The type of a description.
+
+        :raises Lacking: numpy here has no such type, or there were too many.
+        :raises ValueError: the description makes no sense.
+        """
         if type(described) is str:
             return self._made.get(described) or self._make(numpy, described, described)
         key = _text_of(a_list(described))
@@ -101,9 +108,9 @@ class Types:
 class Type(NamedTuple):
     """A type of numpy data.
 
-    :ivar check: refuses what numpy itself never makes but does not check, in an array or its data;
-        None where each data is a value.
-    :ivar described: bytes of memory of its description.
+    :ivar check: called with an array and its data; refuses what numpy never makes itself, but does
+        not check either. None where any data is a value.
+    :ivar described: bytes of memory of its description; 0 for a text.
     """
 
     dtype: Any
@@ -115,6 +122,7 @@ def put_together_array(types: Types, described: Any, shape: Any, order: Any, dat
     """The array again, writable.
 
     :raises ValueError: the data is not what the description says.
+    :raises Lacking: as :meth:`Types.find` does.
     """
     if order not in ("C", "F"):
         raise Malformed("neither row nor column first")
@@ -142,8 +150,8 @@ def _check_shape(shape: Any) -> Tuple[int, ...]:
 
 
 def _check_of(dtype: Any) -> Optional[Callable[[Any, bytes], None]]:
-    """What refuses truth values that are neither 0 nor 1, and characters beyond the last one, from
-    which numpy would make texts that crash Python."""
+    """A function that refuses truth values that are neither 0 nor 1, and characters beyond the last
+    one, of which numpy would make texts that crash Python. None for a type without any."""
     if dtype.names is not None:
         fields = [(name, _check_of(dtype[name].base)) for name in dtype.names]
         checked = [(name, check) for name, check in fields if check is not None]
@@ -188,7 +196,7 @@ def take_apart_scalar(value: Any) -> Tuple[Any, bytes]:
     :raises ValueNotSupported: not one of numpy's own types, or a record.
     """
     numpy = loaded()
-    # Their dtypes would cut off trailing zeros, and cannot be of length 0.
+    # Their dtypes would cut off trailing zeros, and cannot have length 0.
     if type(value) is numpy.str_:
         return "U", value.encode("utf-8", "surrogatepass")
     if type(value) is numpy.bytes_:
@@ -235,8 +243,8 @@ def _describe_field(numpy: Any, name: str, field: Tuple[Any, ...]) -> List[Any]:
 
 
 def _form(described: Any) -> Any:
-    """A description as it was checked, in tuples: a text, or ``(size, aligned, fields)``, whose
-    fields are ``(name, offset, form, shape, title)``."""
+    """A description once it was checked, in tuples: a text, or ``(size, aligned, fields)``, where
+    each field is ``(name, offset, form, shape, title)``."""
     if type(described) is str:
         return described
     size, aligned, fields = a_list(described, 3, 3)
@@ -262,7 +270,7 @@ def _count_fields(form: Any) -> int:
 
 def _checked_dtype(numpy: Any, form: Any) -> Any:
     dtype = _dtype(numpy, form)
-    # Once for the whole: structures are in each other up to the limit of depth.
+    # Once for the whole: structures may be nested up to the limit of depth.
     if dtype.names is not None and _bytes_of_fields(dtype) > MAX_VIEWS * dtype.itemsize:
         raise Malformed("too many fields in the same place")
     return dtype
@@ -292,7 +300,7 @@ def _structure(numpy: Any, size: int, aligned: bool, fields: Any) -> Any:
 
 
 def _bytes_of_fields(dtype: Any) -> int:
-    """Bytes of the innermost fields of an item, which may lie over each other."""
+    """Bytes of the innermost fields of an item, which may overlap."""
     if dtype.names is None:
         return dtype.itemsize  # type: ignore[no-any-return]
     return sum(_bytes_of_fields(dtype[name].base) * math.prod(dtype[name].shape)

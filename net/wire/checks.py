@@ -1,8 +1,8 @@
 """Checks of what arrived, before it is used.
 
-A tagged object is made from the innermost outwards. So wherever a list, a number or a text is
-expected, there may already be a range, a deque or an array, which unrolls to any size: each place
-takes exactly the JSON type that our own side writes.
+Tagged objects are made from the innermost outwards. So where a list, a number or a text is
+expected, there may already be a range, a deque or an array, which unrolls to any size. Therefore
+each place takes exactly the JSON type that our own side writes.
 """
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class Lacking(Exception):
 
 
 def a_list(content: Any, least: int = 0, most: Optional[int] = None) -> List[Any]:
-    """A list with ``least`` to ``most`` items."""
+    """The content, if it is a list of ``least`` to ``most`` items.
+
+    :raises Malformed: it is not; likewise for all that follow.
+    """
     if type(content) is not list or len(content) < least \
             or most is not None and len(content) > most:
         raise Malformed("not a list of the right length")
@@ -40,25 +43,28 @@ def a_list(content: Any, least: int = 0, most: Optional[int] = None) -> List[Any
 
 
 def an_object(content: Any) -> Dict[str, Any]:
+    """The content, if it is a JSON object."""
     if type(content) is not dict:
         raise Malformed("not an object")
     return content
 
 
 def a_text(content: Any) -> str:
+    """The content, if it is a text."""
     if type(content) is not str:
         raise Malformed("not text")
     return content
 
 
 def a_whole(content: Any) -> int:
+    """The content, if it is a whole number, and no truth value."""
     if type(content) is not int:
         raise Malformed("not a whole number")
     return content
 
 
 def wholes(content: Any, least: int = 0, most: Optional[int] = None) -> List[int]:
-    """A list of ``least`` to ``most`` whole numbers."""
+    """The content, if it is a list of ``least`` to ``most`` whole numbers."""
     numbers = a_list(content, least, most)
     if not _WHOLE.issuperset(map(type, numbers)):
         raise Malformed("not whole numbers")
@@ -70,11 +76,13 @@ _OF_THE_DATA = frozenset({
     Malformed, ValueError, TypeError, OverflowError, IndexError, KeyError, StopIteration,
     json.JSONDecodeError, UnicodeDecodeError, UnicodeEncodeError, binascii.Error})
 
-#: Where it is raised: here, and in parts of the standard library that are written in Python.
+#: The packages where it is raised: this one, parts of the standard library that are written in
+#: Python, and libraries.
 _MODULES = frozenset({__name__.partition(".")[0], "abc", "base64", "datetime", "_pydatetime",
                       "decimal", "_pydecimal", "fractions", "json", "pathlib", "uuid", "numpy",
                       "pydantic"})
-#: Where the code is that dataclasses and attrs write, and which of it runs for a key.
+#: The files of the code that dataclasses and attrs write, and the functions of it that run for a
+#: key.
 _GENERATED = ("<string>", "<attrs generated")
 _FOR_KEYS = frozenset({"__hash__", "__eq__"})
 
@@ -82,8 +90,8 @@ _FOR_KEYS = frozenset({"__hash__", "__eq__"})
 def is_of_the_data(problem: Exception) -> bool:
     """Whether an exception says that what arrived makes no sense.
 
-    Anything else is the application's own, such as one that its signal handler raises while a value
-    is made, or a class of its own as a key of a dict, unless only its parts have no hash.
+    Anything else is the application's own: raised by its signal handler while a value is made, say,
+    or by a class of its own that is a key of a dict, unless only the parts of that have no hash.
     """
     if type(problem) not in _OF_THE_DATA:
         return False
@@ -95,7 +103,7 @@ def is_of_the_data(problem: Exception) -> bool:
 
 
 def is_raised_in(problem: Exception, packages: FrozenSet[str]) -> bool:
-    """Whether an exception comes from code of some packages, or from what that calls in C."""
+    """Whether an exception comes from code of these packages, or from C code that it calls."""
     frame = _innermost(problem)
     if frame is None:
         return False

@@ -1,10 +1,10 @@
-"""Long lists with values that are no JSON, as columns of their parts.
+"""Long lists of values that JSON does not have, as columns of their parts.
 
 One tagged object for each of 10,000 dataclasses would name their class and fields 10,000 times, and
-Python code would take apart and put together each of them. Here values of one form make a group:
-``[form, names, column, ...]``, a list for each of their parts. What goes through the columns runs
-in C. A list is ``[letters, group, ...]``, with the letter of each value's group in their order, or
-no letters if there is only one group.
+Python code would take apart and put together each of them. Here values of one form make a group,
+``[form, names, column, ...]``, with a list for each of their parts, and the work along the columns
+is done in C. A list is ``[letters, group, ...]``: for each value in order the letter of its group,
+or no letters if there is only one group.
 """
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _STRING, _LISTS = frozenset({str}), frozenset({list})
 class Form(NamedTuple):
     """How values of one class become columns.
 
-    :ivar split: values -> names and columns, None where these values are not all alike.
+    :ivar split: values -> names and columns; None if the values are not all alike.
     :ivar join: names and columns of one length -> values.
-    :ivar step: what leads from a value to a part: of the names and the number of the column.
+    :ivar step: names and the number of a column -> how an error shows the way from a value to that
+        part.
     """
 
     split: Callable[[List[Any]], Optional[Tuple[Sequence[str], Columns]]]
@@ -123,9 +124,9 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def _is_sparing(form: str, columns: Sequence[List[Any]]) -> bool:
-    """Whether a group is worth it. Of a single column within such a group, and so on, a value for
-    each row would be made again and again, and a message stand for any amount of memory. So would a
-    dict of one key, which takes 100 times the memory of its text."""
+    """Whether a group may be sent as columns. With single columns within single columns, and so on,
+    each row would cost one more value at every level, and a short message could stand for any
+    amount of memory. So could dicts of one key, which take 100 times the memory of their text."""
     return len(columns) > 1 or form in ("datetime", "any") \
         or form != "dict" and _SCALARS.issuperset(map(type, columns[0]))
 
@@ -137,7 +138,7 @@ def take_apart(packer: Any, values: Sequence[Any], depth: int) -> Optional[List[
     """A list as columns; None where most of its values have no form.
 
     :param packer: has ``series`` for a column, and ``each`` for values that stay as they are.
-    :raises ValueNotSupported: something in it cannot travel; it does not say where.
+    :raises ValueNotSupported: something in it cannot travel; the error does not say where.
     """
     values = list(values)  # which no other thread changes
     by_class: Dict[type, List[Any]] = collections.defaultdict(list)
@@ -168,7 +169,11 @@ def take_apart(packer: Any, values: Sequence[Any], depth: int) -> Optional[List[
 
 
 def put_together(restorer: Any, content: Any) -> List[Any]:
-    """The list that columns were made of."""
+    """The list that columns were made of.
+
+    :raises Malformed: they make no sense.
+    :raises Lacking: a class is not registered here, or there are too many odd groups.
+    """
     letters, *groups = a_list(content, 2)
     if not a_text(letters) and len(groups) == 1:
         values = _join(restorer, *a_list(groups[0], 3))
@@ -182,7 +187,7 @@ def put_together(restorer: Any, content: Any) -> List[Any]:
     values = list(map(next, map(left.__getitem__, letters)))
     if len(values) != len(letters):
         raise Malformed("more letters of a group than it has values")
-    # One of each form, and of each class.
+    # We send one group of each form, and of each class.
     usual = {(form, *names[:1]) if form == "value" else form for form, names, *_ in groups}
     restorer.odd_columns(len(groups) - len(usual) + (len(values) < MANY))
     restorer.weigh_more(size_of(values) - sum(map(size_of, made)))
@@ -190,8 +195,8 @@ def put_together(restorer: Any, content: Any) -> List[Any]:
 
 
 def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
-    """The values of a group. Few characters can stand for large values, so many are counted before
-    they are made."""
+    """The values of a group. Few characters can stand for large values, so the memory for many is
+    counted before they are made."""
     form = FORMS.get(a_text(name))
     if form is None or {*map(type, columns)} != _LISTS or len({*map(len, columns)}) != 1 \
             or not columns[0] or not _STRING.issuperset(map(type, a_list(names))):
@@ -211,7 +216,8 @@ def _join(restorer: Any, name: Any, names: Any, *columns: Any) -> List[Any]:
 
 
 def place_of(content: List[Any], group: int, column: int, row: int) -> Tuple[int, str]:
-    """Where in a list something is that a column has in a row, and what leads there from there."""
+    """The place in its list of the value that something in a row of a column belongs to, and the
+    step from that value to it."""
     letters, (form, names) = content[0], content[group][:2]
     places = [place for place, letter in enumerate(letters) if letter == ascii_letters[group - 1]]
     return places[row] if letters else row, FORMS[form].step(names, column - 2)

@@ -1,8 +1,8 @@
 """Events as they travel: what a subscriber asks for, and the frames that bring it.
 
-An event is encoded once for all its subscribers: ``"name",7,[...],{...}`` with its place in
-the sequence of all events of that name. An EVENT frame holds the texts of one or more events side
-by side, four values each, in a JSON array.
+An event is encoded once for all its subscribers, as ``"name",7,[...],{...}``: the number is its
+place in the sequence of all events of that name. An EVENT frame holds the texts of one or more
+events side by side, four values each, in a JSON array.
 """
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .limits import Limits
 from .values import (DIGITS, Packed, Packer, are_named_scalars, are_scalars, encode_plain, fits,
                      plain_text, unpack)
 
-# Bytes of the text of several events in one frame. More would not make it cheaper, and a subscriber
+# Bytes of the text of several events in one frame. More would make it no cheaper, and subscribers
 # would get them later.
 MAX_JOINED = 64 * 1024
-# Bytes of JSON that an EVENT frame has besides its events' arguments: a long name.
+# Bytes of JSON that an EVENT frame may need besides the arguments of an event: for a long name.
 ROOM = 1024
 # Characters of an event's name, which travels with each event.
 MAX_NAME = 200
@@ -27,7 +27,7 @@ MAX_NAME = 200
 MAX_TAG = 1024
 # Largest number of an event.
 MAX_SEQUENCE = 2 ** 63 - 1
-# Bytes of JSON in a frame that a subscriber sends. The largest one tells failures of handlers: at
+# Bytes of JSON in a frame that a subscriber sends. The largest one lists failures of handlers: at
 # most so many, of some hundred characters each.
 MAX_REQUEST = 256 * 1024
 MAX_FAILURES = 100
@@ -43,10 +43,10 @@ Triggered = Tuple[str, int, Packed]
 
 
 class Events(NamedTuple):
-    """Events of one name that follow each other, ready to be sent to anyone.
+    """Events of one name that follow each other, ready to be sent to any subscriber.
 
-    :ivar total: how many.
-    :ivar size: bytes, of text and buffers.
+    :ivar total: how many there are.
+    :ivar size: bytes of text and buffers.
     """
 
     name: str
@@ -58,16 +58,17 @@ class Events(NamedTuple):
 
     @property
     def joinable(self) -> bool:
-        """Whether others may share their frame. An event that a subscriber may fail to read travels
-        alone."""
+        """Whether other events may share their frame. An event that a subscriber may be unable to
+        read travels alone."""
         return not self.tagged and not self.buffers
 
 
 class Subscribe(NamedTuple):
     """What a SUBSCRIBE frame asks for.
 
-    :ivar port: on which the subscriber serves, None if it does not; for people to know it by.
-    :ivar places: the subscriber's ends of its other connections to what says to be the same
+    :ivar port: the port on which the subscriber serves; None if it does not. People know it by
+        that.
+    :ivar places: the subscriber's ends of its other connections to what claims to be the same
         process.
     """
 
@@ -83,9 +84,9 @@ def pack_arguments(args: Sequence[Any], kwargs: Dict[str, Any],
                    limits: Limits = Limits()) -> Packed:
     """The values of an event as text, ``[...],{...}``, with buffers of their own.
 
-    What it gives does not change when the values do.
+    What this returns does not change when the values do.
 
-    :raises ValueNotSupported: something in it cannot travel; says where.
+    :raises ValueNotSupported: something in it cannot travel; the error says where.
     :raises MessageTooLarge: over the limit of JSON text or of buffers.
     """
     packed = _pack_plain(args, kwargs, limits)
@@ -123,7 +124,7 @@ def _container(values: Any, scalars: bool, limits: Limits) -> Optional[str]:
 
 
 def size_of(values: Packed) -> int:
-    """Bytes of text and buffers, about."""
+    """Roughly the bytes of text and buffers."""
     return len(values.text) + sum(map(len, values.buffers))
 
 
@@ -178,7 +179,7 @@ def encode_subscribed(number: int, sequence: Optional[int]) -> List[Buffer]:
     """The bytes of the reply to a SUBSCRIBE frame.
 
     :param sequence: the number of the last event that the handler does not hear; None if it is
-        subscribed through another connection already.
+        subscribed over another connection already.
     """
     return _plain(RESULT, number, sequence)
 
@@ -192,7 +193,7 @@ def encode_taken(number: int, problem: Optional[str] = None) -> List[Buffer]:
     """The bytes of a TAKEN frame.
 
     :param number: of the last EVENT frame that was taken.
-    :param problem: why the events of that one could not be read, None if they could.
+    :param problem: why the events of that frame could not be read; None if they could.
     """
     return _plain(TAKEN, number, problem)
 
@@ -200,7 +201,7 @@ def encode_taken(number: int, problem: Optional[str] = None) -> List[Buffer]:
 def encode_failed(failures: Sequence[Sequence[str]], more: int) -> List[Buffer]:
     """The bytes of a FAILED frame.
 
-    :param failures: event, tag and text of each.
+    :param failures: the event, the tag and the text of each.
     :param more: how many more there were.
     """
     return _plain(FAILED, 0, {"failures": failures, "more": more})
@@ -217,7 +218,7 @@ def read_events(frame: Frame, limits: Limits = Limits(),
                 charge: Optional[Callable[[int], None]] = None) -> Iterator[Entry]:
     """The events of an EVENT frame.
 
-    :param charge: is told of memory, as :func:`~.values.unpack` tells.
+    :param charge: called with bytes of memory, as :func:`~.values.unpack` does.
     :raises ProtocolError: not what :func:`encode_events` makes.
     :raises ValueNotSupported: an argument of a class or library that this process lacks.
     """
@@ -227,7 +228,7 @@ def read_events(frame: Frame, limits: Limits = Limits(),
 def entries(values: Any) -> Iterator[Entry]:
     """The events of a list that has four values for each.
 
-    :raises ProtocolError: it has not.
+    :raises ProtocolError: the list is not like that.
     """
     if type(values) is not list or len(values) % 4:
         raise ProtocolError(None, "events are a list: name, number, args and kwargs of each")
@@ -287,7 +288,7 @@ def read_unsubscribe(frame: Frame) -> Pair:
 
 
 def read_taken(frame: Frame) -> Optional[str]:
-    """Why the last events that were taken could not be read, None if they could.
+    """Why the last events that were taken could not be read; None if they could.
 
     :raises ProtocolError: not what :func:`encode_taken` makes.
     """

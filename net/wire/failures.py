@@ -1,9 +1,9 @@
 """Exceptions: described as JSON values on one side, rebuilt and raised on the other.
 
 A description has the classes along the MRO, the text, the values that the exception holds, and its
-traceback as text. The exceptions that it is linked with (causes, contexts, those of a group, args
-or attributes) are beside it, in ``related``; they refer to each other by their places there, 0
-being the outermost.
+traceback as text. The exceptions that it is linked with (causes, contexts, and those in a group, in
+args or in attributes) are beside it, in ``related``. They refer to each other by their places
+there; 0 is the outermost exception.
 
 Only a class that is loaded here already, and is an Exception, is ever used; nothing is imported,
 and none of an application's code runs: see matching.py.
@@ -30,10 +30,10 @@ from .values import Packer
 MAX_TRACEBACK = 64 * 1024
 # Exceptions that travel with one: causes, contexts, those of groups. The traceback text has more.
 MAX_GROUP = 100
-# Exceptions that Python may write out. It writes those of groups once for each way to them.
+# Exceptions that Python may write out. It writes one in groups once for each way that leads to it.
 MAX_SHOWN = 5000
 
-# Characters of a text, where the whole description of an exception is too large to travel.
+# Characters of a text where the whole description of an exception would be too large to travel.
 MAX_BRIEF = 2000
 # Characters of what an exception's own repr gives.
 MAX_REPR = 64 * 1024
@@ -58,7 +58,8 @@ def describe(error: BaseException, detail: str = "full", brief: bool = False,
              limits: Limits = Limits()) -> Dict[str, Any]:
     """An exception as values that can travel.
 
-    :param detail: ``full``; ``type`` leaves out the traceback; ``none`` also args and text.
+    :param detail: ``full``; ``type`` leaves out the traceback; ``none`` also leaves out the text
+        and the values that it holds.
     :param brief: leave out the values that it holds, and of a long text all but the end.
     """
     described: Dict[str, Any] = {"types": [list(name) for name in _names(error)]}
@@ -67,7 +68,8 @@ def describe(error: BaseException, detail: str = "full", brief: bool = False,
     text = _text_of(error)
     described["text"] = text[-MAX_BRIEF:] if brief else text
     if not brief:
-        # The containers around a value: description and args; further ones are in a list besides.
+        # The containers around a value, such as the description and its args. Those of related
+        # exceptions are in a list besides.
         described.update(_contents(error, 3, limits))
         _add_related(error, described, limits)
     if detail == "full":
@@ -78,7 +80,7 @@ def describe(error: BaseException, detail: str = "full", brief: bool = False,
 def _names(error: BaseException) -> List[Name]:
     """Module and name of the classes along the MRO, without those that every exception has."""
     if is_a(error, _Rebuilt):
-        # It came from a third peer; what matters is the classes that it had there.
+        # It came from another peer; what matters is the classes that it had there.
         found: List[Name] = dict_of(error)["_described"].names
         return found
     names = [name_of(cls) for cls in mro(type(error))[:MAX_NAMES]
@@ -110,7 +112,7 @@ def _has_own_repr(cls: type) -> bool:
 
 
 def _add_related(error: BaseException, described: Dict[str, Any], limits: Limits) -> None:
-    """Describe what an exception is linked with, nearest first."""
+    """Describe the exceptions that an exception is linked with, nearest first."""
     found: List[BaseException] = [error]
     descriptions = [described]
     places = {id(error): 0}
@@ -144,7 +146,7 @@ def _add_related(error: BaseException, described: Dict[str, Any], limits: Limits
 
 
 def _places(value: Any, place: Callable[[Any], Optional[int]]) -> Any:
-    """The place of an exception, or those of several in a list or tuple; None for all else."""
+    """The place of an exception, or those of several in a list or tuple; None for anything else."""
     if is_a(value, BaseException):
         return place(value)
     if type(value) in (list, tuple) and value and all([is_a(one, BaseException) for one in value]):
@@ -182,7 +184,7 @@ def _shown(value: Any) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return str.__str__(str(error))  # what __str__ gives may be of a class of its own
-    except BaseException as problem:  # a __str__, too, may call sys.exit
+    except BaseException as problem:  # even a __str__ may call sys.exit
         return f"{_NO_TEXT}: {type(problem).__name__}>"
 
 
@@ -194,7 +196,7 @@ def _repr_of(error: BaseException) -> Optional[str]:
 
 
 def from_the_function(found: Optional[TracebackType]) -> Optional[TracebackType]:
-    """A traceback without what comes before the function that was called: lines of ours, and of
+    """A traceback without what comes before the function that was called: lines of app-net, and of
     the executor or loop that ran it."""
     called = place = found.tb_next if found else None  # the first one is ours for certain
     while place is not None and _is_a_caller(place.tb_frame.f_globals.get("__name__")):
@@ -257,9 +259,12 @@ def _value_of(descriptor: Any, error: BaseException) -> Any:
 class Origin(NamedTuple):
     """What a rebuilt exception was made of, so that it can be copied, pickled and sent on.
 
-    :ivar again: makes another one of ``parts``.
-    :ivar args: those that it had first.
-    :ivar held: attributes that are exceptions, as it had them first.
+    :ivar again: makes another one from ``parts``.
+    :ivar names: modules and names of the classes along the remote MRO.
+    :ivar text: its ``str()``, and ``repr`` its ``repr()``, as they were there; None if that is
+        made here.
+    :ivar args: the args that it had at first.
+    :ivar held: the attributes that are exceptions, as it had them at first.
     """
 
     again: Any
@@ -292,7 +297,8 @@ def rebuild(described: Dict[str, Any], peer: object = None, tag: bytes = b"",
 
 
 class _RemoteTraceback(Exception):
-    """Prints as the remote traceback and where it is from, above the error that it caused."""
+    """Is printed as the remote traceback and where it comes from, above the error that it
+    caused."""
 
     def __str__(self) -> str:
         peer, shown = self.args
@@ -314,7 +320,7 @@ def _place_of(peer: Any) -> str:
 
 
 def _shown_first(error: BaseException) -> BaseException:
-    """The end of the chain that Python shows above an exception."""
+    """The exception that Python shows first of those above an exception."""
     seen = {id(error)}
     while True:
         before = cause_of(error)
@@ -327,7 +333,7 @@ def _shown_first(error: BaseException) -> BaseException:
 
 
 def _checked(described: Any) -> Dict[str, Any]:
-    """A description whose parts have the types that they must have."""
+    """The parts of a description, checked to have the types that they must have."""
     an_object(described)
     names = [(module, name) for module, name in map(_name, a_list(described["types"])[:MAX_NAMES])
              if len(module) <= MAX_NAME and len(name) <= MAX_NAME]
@@ -377,7 +383,7 @@ class _Errors:
     def all(self, parts: Sequence[Dict[str, Any]]) -> List[RemoteError]:
         """The exceptions by their places.
 
-        :raises Malformed: a group that is in itself.
+        :raises Malformed: a group contains itself.
         """
         left = list(range(len(parts)))[::-1]
         while left:
@@ -401,8 +407,8 @@ class _Errors:
         return True
 
     def _bounded(self, place: int, places: List[int], inner: List[Any]) -> List[Any]:
-        """The exceptions of a group, or as many others: groups that hold the same ones many times,
-        in each other, would be written out without end."""
+        """The exceptions of a group, or as many others in their place: nested groups that hold the
+        same ones many times would be written out without end."""
         shown = sum([self._shown[other] for other in places])
         if shown > self._left:
             inner = [RemoteError("more exceptions than can be shown")] * len(inner)
@@ -413,7 +419,7 @@ class _Errors:
 
 
 def _matching(part: Dict[str, Any]) -> RemoteError:
-    """The exception of the first class that can be: the known one, then its bases."""
+    """The exception of the first class that is possible: the known one, then its bases."""
     names = part["names"]
     known = None
     if names[0] != REMOTE_ERROR:  # over several hops it stays what it is
@@ -433,7 +439,7 @@ def _sent(cls: type, part: Dict[str, Any]) -> Tuple[str, ...]:
 
 
 def _plain(part: Dict[str, Any]) -> RemoteError:
-    """An error for what is no Exception, or of no class that is known here."""
+    """An error for what is no Exception, or has no class that is known here."""
     name, text = part["names"][0], part["text"]
     if name != REMOTE_ERROR:
         text = f"the function ended with {printable(name[1])}: {text}"
@@ -445,8 +451,8 @@ def _instance(cls: Any, part: Dict[str, Any]) -> RemoteError:
     args = part["args"]
     if is_builtin_group(base):
         message = a_text(args[0]) if args else ""
-        # It keeps both as its args: CPython 3.13.15 reads the second one without a look at how
-        # many there are.
+        # It keeps both as its args: CPython 3.13.15 reads the second one without checking how many
+        # there are.
         error = base.__new__(cls, message, part["inner"] or [RemoteError("unknown")])
     else:
         try:
@@ -469,7 +475,7 @@ def _restore_state(error: RemoteError, part: Dict[str, Any]) -> None:
     members = part["members"]
     for name, descriptor in members_of(type(error)).items():
         value = members.pop(name, None)
-        # Without a value, too: the constructor may have made one of the arguments.
+        # Also where none was sent: the constructor may have made a value from the arguments.
         if value is not _value_of(descriptor, error):
             _set(descriptor, error, value)
     # What a class that is not known here kept outside of its dict becomes an attribute.
@@ -486,7 +492,7 @@ def _set(descriptor: Any, error: BaseException, value: Any) -> None:
 
 
 def _make_sound(error: RemoteError) -> None:
-    """Remove what would crash Python from what was set."""
+    """Remove, of what was set, what would crash Python."""
     members = members_of(type(error))
     if any(is_a(error, cls) for cls in _UNICODE_ERRORS):
         _keep_in_bounds(error, members)
@@ -499,7 +505,7 @@ def _make_sound(error: RemoteError) -> None:
 
 
 def _is_comparable(name: Any) -> bool:
-    """Whether Python can look for names that are similar: from 3.12 on it encodes them."""
+    """Whether Python can look for names that are similar to this: from 3.12 on it encodes it."""
     try:
         return type(name) is str and name.encode() is not None
     except UnicodeEncodeError:
@@ -527,7 +533,7 @@ def _keep_in_bounds(error: Any, members: Dict[str, Any]) -> None:
 
 
 def _link(errors: Sequence[RemoteError], parts: Sequence[Dict[str, Any]]) -> None:
-    """Set causes and contexts, but for those that would close a circle."""
+    """Set causes and contexts, except those that would make a cycle."""
     before: List[List[int]] = [[] for _ in errors]
     for place, part in enumerate(parts):
         for name, setter in (("cause", set_cause), ("context", set_context)):
@@ -589,8 +595,8 @@ def _at(place: Any, errors: Sequence[RemoteError]) -> Any:
 def throw(error: BaseException) -> None:
     """Raise a rebuilt exception, with the context that it had there.
 
-    Python makes what is handled here the context of whatever is raised; that comes before the first
-    one there instead, as if the function had been called here.
+    Python makes the exception that is being handled here the context of the one that is raised.
+    Instead, that is put before the first exception there, as if the function had been called here.
     """
     context = context_of(error)
     try:
@@ -605,7 +611,7 @@ def throw(error: BaseException) -> None:
 
 
 def _first_context(error: BaseException, end: Optional[BaseException]) -> BaseException:
-    """The first of a chain, or ``end`` if that is in it: an error may be raised once more."""
+    """The first exception of a chain, or ``end`` if that is in it: an error may be raised again."""
     while context_of(error) is not None and error is not end:
         error = context_of(error)
     return error

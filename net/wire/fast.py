@@ -1,9 +1,9 @@
 """Large plain JSON by msgspec, where that is installed (the extra ``fast``).
 
 It takes a quarter of the standard library's time. What it would alter or refuse is left to the
-standard library: it writes floats that are not finite as null, knows no lone surrogates, and reads
-neither NaN nor numbers beyond the largest float. So a peer with it and one without it cannot tell
-each other apart.
+standard library: msgspec writes floats that are not finite as null, takes no lone surrogates, and
+reads neither NaN nor numbers beyond the largest float. So a peer that has it cannot be told from
+one that has not.
 """
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, Callable, Collection, Iterable, List, NamedTuple, Option
 
 from .memo import Memo
 
-# Values, and bytes of text, from which on it is worth its import, 20 ms once.
+# Values, and bytes of text, from which on it is worth its import, which takes 20 ms once.
 MANY, LARGE = 512, 4000
 
-# What a version of it has to keep. Nobody else says which ones do.
+# Values that a version of msgspec must not alter. Its documentation does not say which ones do.
 _PROOF: List[Any] = [
     None, True, False, 0, -1, 2 ** 53 + 1, 2 ** 64, -2 ** 70, 10 ** 600, 1.0, -0.0, 0.1, 1e16,
     1e300, 5e-324, "", "a", "\x00\x1f\x7f\\\"/", "\u00e9\u2028\U0001f600", [], {},
@@ -37,14 +37,14 @@ class Codec(NamedTuple):
     def encode(self, value: Any) -> str:
         """The JSON text of a value that is plain, with finite floats.
 
-        :raises ValueError: there are lone surrogates or too many digits in it.
+        :raises ValueError: it holds lone surrogates, or a number of too many digits.
         """
         return self.encoder(value).decode("utf-8")
 
     def decode(self, text: bytes) -> Any:
         """The value of a JSON text.
 
-        :raises ValueError: it has none, or the standard library has to find it.
+        :raises ValueError: it has none, or only the standard library can read it.
         """
         if text[:1] in _SPACE or text[-1:] in _SPACE:
             raise ValueError("white space around the value")
@@ -54,8 +54,8 @@ class Codec(NamedTuple):
             raise ValueError(str(reason)) from None
 
     def shared(self, keys: Collection[bytes]) -> Set[bytes]:
-        """Those keys of which all objects of a text have one and the same string. The standard
-        library has one of each key, msgspec of short ones in ASCII, and not of all of these."""
+        """Those keys for which all objects of a text share one string. The standard library shares
+        one for each key, msgspec only for short ones in ASCII, and not for all of these."""
         ordered = list(keys)
         text = b"[%b]" % b",".join([b'{"%b":0}' % key for key in ordered])
         try:
@@ -90,6 +90,7 @@ def codec() -> Optional[Codec]:
 
 
 def all_finite(levels: Iterable[List[Any]]) -> bool:
-    """Whether no float in lists is infinite or not a number; perhaps no, if they are huge."""
+    """Whether no float in these lists is infinite or not a number. May be False, too, if the floats
+    are huge."""
     return all([isfinite(sum([value for value in level if type(value) is float]))
                 for level in levels])

@@ -1,4 +1,4 @@
-"""Frames: how messages are cut out of the stream of bytes.
+"""Frames: how messages are told apart in the stream of bytes.
 
 A frame is a header of 12 bytes (kind, flags, number of buffers, number of the request, bytes of
 JSON), the length of each buffer (8 bytes), the JSON text, and the buffers. All numbers are
@@ -16,28 +16,28 @@ from .memo import Memo
 
 HEADER = struct.Struct("!BBHII")
 HEAD = HEADER.size
-# The same header in three numbers. Without flags and buffers, the first is that of the kind.
+# The same header as three numbers. Without flags and buffers, the first one is the kind, shifted.
 QUICK_HEADER = struct.Struct("!III")
-KIND = 24  # bits that it is shifted by
+KIND = 24  # bits that the kind is shifted by
 LENGTH = struct.Struct("!Q")
-# That of a frame with one buffer, the length of which follows it.
+# The header of a frame with one buffer, with the length of that.
 HEADER_OF_ONE = struct.Struct("!BBHIIQ")
 LENGTHENED = HEADER_OF_ONE.size
 
-#: The kinds of frame. A kind that is not among these is answered with a refusal, and the connection
-#: goes on: that is how the wire can grow.
+#: The kinds of frame. A frame of another kind is answered with a refusal, and the connection goes
+#: on: so the wire can grow.
 (CALL, RESULT, FAILURE, FLAG, HELLO, ITEM, END, ASK, ANSWER, CANCEL, SUBSCRIBE, UNSUBSCRIBE, EVENT,
  TAKEN, FAILED, PING) = KINDS = range(1, 17)
 KNOWN = frozenset(KINDS)
 REPLIES = frozenset((RESULT, FAILURE, FLAG))
 
-#: What may come when. Each role takes other kinds while the connection is being greeted and when it
-#: is open; a kind of later versions may come at any time then, and is refused.
+#: What may come when. Which kinds a role takes differs between the greeting and the open
+#: connection; on an open one, a kind of a later version may come at any time, and is refused.
 CALLER_GREETING = frozenset((HELLO, FAILURE))
 CALLER_OPEN = REPLIES | {ITEM, END, ASK}
 SUBSCRIBER_OPEN = REPLIES | {EVENT}
 SERVER_OPEN = frozenset((CALL, SUBSCRIBE, TAKEN, PING))
-#: While a call runs whose caller lends something, and while one is streamed.
+#: What may come while a call runs whose caller lends something, and while a result is streamed.
 LENT_OPEN = frozenset((ANSWER, TAKEN))
 STREAMED_OPEN = frozenset((TAKEN, ANSWER, CALL))
 PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
@@ -45,12 +45,12 @@ PUBLISHER_OPEN = frozenset((SUBSCRIBE, UNSUBSCRIBE, TAKEN, FAILED, CALL))
 #: Flag bit: the JSON holds tagged objects or refers to buffers (see values.py).
 TAGGED = 1
 
-# That of a tagged frame with one buffer, but for its kind.
+# The first number of the quick header of a tagged frame with one buffer, without its kind.
 ONE_BUFFER = TAGGED << 16 | 1
 
-# What one receive asks for, and the first of a frame, unless those before it were longer: small
-# messages come whole in one. Larger receives make malloc trim on every call, about 5 % of a small
-# one.
+# Bytes that a receive asks for, and that the first one of a frame does, unless frames before it
+# were longer: small messages come whole in one. Larger receives make malloc trim on every call,
+# which is about 5 % of a small one.
 CHUNK = 64 * 1024
 FIRST = 16 * 1024
 # The number of buffers is a u16.
@@ -74,10 +74,10 @@ class Frame(NamedTuple):
     buffers: Sequence[bytes] = ()
 
 
-#: What a frame holds, also as a plain tuple: that takes a fifth of the time to make and to read.
+#: What a frame holds, also as a plain tuple, which takes a fifth of the time to make and to read.
 Fields = Tuple[int, int, bool, bytes, Sequence[bytes]]
 
-#: ``Frame._make`` without its function in Python, which takes as long as all the rest of a frame.
+#: ``Frame._make`` without the Python function, which takes as long as all the rest of a frame.
 make_frame = functools.partial(tuple.__new__, Frame)
 
 
@@ -102,7 +102,8 @@ class NotAFrame(ProtocolError):
 
 def pack(kind: int, number: int, text: bytes, tagged: bool = False,
          buffers: Sequence[Buffer] = ()) -> List[Buffer]:
-    """The bytes of a frame, in pieces: large ones stay as they are, since joining copies."""
+    """The bytes of a frame, in pieces: large ones stay as they are, since joining would copy
+    them."""
     size = len(text)
     if len(buffers) == 1:
         long = len(buffers[0])
@@ -117,7 +118,7 @@ def pack(kind: int, number: int, text: bytes, tagged: bool = False,
     return [head + text, *buffers] if size < CHUNK else [head, text, *buffers]
 
 
-#: What the quick headers of some kinds start with, and those of their frames with one buffer.
+#: Kinds -> what the quick headers of their frames start with: plain ones, and ones with one buffer.
 _starts = Memo(lambda plain: frozenset([kind << KIND for kind in plain]), 64)
 _starts_of_one = Memo(
     lambda plain: frozenset([kind << KIND | ONE_BUFFER for kind in plain]), 64)
@@ -126,9 +127,9 @@ _starts_of_one = Memo(
 class FrameParser:
     """Cuts frames out of received bytes. Bytes in, frames out; no socket.
 
-    :param plain: the kinds that are given to the caller as they are; :meth:`other` sees the rest.
-    :ivar rest: what was received and not cut yet, perhaps with more before it. While there is
-        something, ``receive(b"")`` may give a frame.
+    :param plain: the kinds that are returned as they are; all others go through :meth:`other`.
+    :ivar rest: what was received and not cut yet, perhaps with cut frames before it. While it is
+        not empty, ``receive(b"")`` may give a frame.
     """
 
     def __init__(self, limits: Limits, plain: FrozenSet[int]) -> None:
@@ -145,20 +146,20 @@ class FrameParser:
         self._starts_of_one = _starts_of_one[plain]
 
     def receive(self, data: bytes = b"") -> Any:
-        """Take what was received; give the next frame, or what :meth:`other` makes of it; None
+        """Take what was received; return the next frame, or what :meth:`other` makes of it; None
         while it is not whole.
 
-        One receive may bring several frames: ask again with no bytes until None comes.
+        Bytes may hold several frames: call again with no bytes until this returns None.
 
-        :raises MessageTooLarge: it declares more than the limits allow; nothing was allocated.
+        :raises MessageTooLarge: a frame declares more than the limits allow; nothing was allocated.
         :raises ProtocolError: the bytes start no frame, or one that may not come now.
         """
         found = self.receive_fields(data)
         return make_frame(found) if type(found) is tuple else found
 
     def receive_fields(self, data: bytes) -> Any:
-        """As :meth:`receive`, for plain calls, which are to be as quick as they can be: a frame
-        that comes whole and alone, as nearly all small ones do, is a plain tuple of its fields."""
+        """As :meth:`receive`, for plain calls, which have to be as quick as possible: a frame that
+        comes whole and alone, as nearly all small ones do, is a plain tuple of its fields."""
         size = len(data) - HEAD
         if size >= 0 and not self.rest and self._partial is None:
             start, number, declared = QUICK_HEADER.unpack_from(data)
@@ -172,8 +173,8 @@ class FrameParser:
         return frame if frame is None or frame.kind in self._plain else self.other(frame)
 
     def whole_call(self, data: bytes) -> Optional[Fields]:
-        """The fields of a call with at most one buffer that received data is, alone and whole; None
-        for anything else, which is left as it is."""
+        """The fields of a call, if the received data is just one whole call with at most one
+        buffer. None for anything else, which is not taken."""
         size = len(data) - HEAD
         if size >= 0:
             start, number, declared = QUICK_HEADER.unpack_from(data)
@@ -193,20 +194,24 @@ class FrameParser:
         return None
 
     def other(self, frame: Frame) -> Any:
-        """What becomes of a frame that is not of the plain kinds."""
+        """What to return for a frame that is not of the plain kinds.
+
+        :raises ProtocolError: it may not come now.
+        """
         raise ProtocolError(None, f"a frame of kind {frame.kind} may not come now")
 
     @property
     def held(self) -> int:
-        """Bytes of a frame that is not whole, or of frames that were not asked for yet."""
+        """Bytes that were received of a frame that is not whole, or of frames that were not
+        returned yet."""
         partial = 0 if self._partial is None else self._partial.received
         return partial + len(self.rest) - self._at
 
     @property
     def missing(self) -> Optional[Tuple[bytes, int]]:
         """What has come of a long text or buffer, and the bytes that it has in all; None while
-        nothing long is on its way. Where a reader can receive all of that into one object,
-        :meth:`fill` spares a copy."""
+        nothing long is on its way. If a reader can receive the whole into one object, :meth:`fill`
+        saves a copy."""
         return None if self._partial is None else self._partial.missing
 
     def fill(self, whole: bytes) -> Any:
@@ -232,7 +237,7 @@ class FrameParser:
 
     def _begin(self, kind: int, flags: int, count: int, number: int, size: int) \
             -> Optional[Frame]:
-        """A frame whose header has come."""
+        """Go on with a frame whose header has come; None while the frame is not whole."""
         if flags & ~TAGGED:
             raise NotAFrame(self.rest[self._at:])
         if size > self._max_text:
@@ -272,8 +277,8 @@ class FrameParser:
 class _Partial:
     """A frame of which something is still missing.
 
-    :ivar sizes: of its parts that are not whole: the text, then the buffers.
-    :ivar parts: those that are.
+    :ivar sizes: bytes of each part that is not whole yet: the text, then the buffers.
+    :ivar parts: the parts that are whole.
     """
 
     def __init__(self, kind: int, number: int, tagged: bool, sizes: List[int]) -> None:
@@ -297,13 +302,13 @@ class _Partial:
         return b"".join(self._pieces), self.sizes[0]
 
     def add(self, whole: bytes) -> None:
-        """The next part, in one piece."""
+        """Take the next part, in one piece."""
         self.sizes.pop(0)
         self._pieces, self._got = [], 0
         self.parts.append(whole)
 
     def take(self, data: bytes) -> bytes:
-        """Take received bytes; give back what follows the frame."""
+        """Take received bytes; return those that follow the frame."""
         while self.sizes:
             lacking = self.sizes[0] - self._got
             if len(data) < lacking:

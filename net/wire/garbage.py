@@ -1,8 +1,9 @@
 """Python's garbage collection while a large message is read.
 
-Whatever makes many objects is interrupted by it again and again, each time to look at all of them,
-none of which is garbage: that took up to three quarters of the time. So meanwhile new objects are
-looked at only when there are more of them than the message can account for.
+Code that makes many objects is interrupted again and again by the collection, which each time looks
+at all of them, though none is garbage: that took up to three quarters of the time. So while a
+message is read, the collection looks at new objects only when there are more of them than the
+message can account for.
 """
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ MOST = 2 ** 31 - 1
 
 
 class Collection:
-    """The garbage collection of this process, which is made rarer for one message at a time: what
-    is read beside it has a part in that."""
+    """The garbage collection of this process. It is made rarer for one message at a time; others
+    that are read meanwhile benefit, too."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +27,8 @@ class Collection:
         self._rare: Optional[Tuple[int, ...]] = None
 
     def rarer(self, objects: int, work: Callable[[], Any]) -> Any:
-        """Do some work that makes up to so many objects, none of which becomes garbage."""
+        """Do some work that makes up to so many objects, none of which becomes garbage meanwhile.
+        Returns its result."""
         lock = self._lock
         if not lock.acquire(blocking=False):
             return work()
@@ -50,7 +52,7 @@ class Collection:
         self._rare = None
 
     def renew(self) -> None:
-        """Begin anew in a child of this process, where nobody reads on."""
+        """Begin anew in a forked child, where no thread goes on reading."""
         self._lock = threading.Lock()
         self._end()
 

@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
     ``take_apart(packer, value, depth)`` gives JSON values; ``put_together(restorer, content)``
     takes them, with everything inside already put together. It checks each part (checks.py) and
-    makes the value by its validating constructor, whose ValueError and the like say that the
+    makes the value by its validating constructor: a ValueError or the like of that means that the
     content makes no sense.
 
     :ivar cls: the class, or ``module.Name`` of one whose module is loaded where it is used.
@@ -46,7 +46,7 @@ class Kind(NamedTuple):
 
 
 def _pairs(restorer: Any, content: Any) -> Iterable[Tuple[Any, Any]]:
-    """Key and value by turns, as :func:`zip` gives them."""
+    """Pairs of key and value, of a list in which they alternate."""
     if len(a_list(content)) % 2:
         raise Malformed("not pairs")
     return zip(restorer.keys(content[::2]), content[1::2])
@@ -84,7 +84,7 @@ def _put_datetime(restorer: Any, content: Any) -> datetime.datetime:
             raise Malformed("not a date and time without a zone")
         return value
     a_list(content, 9, 9)
-    # Checked, because bytes in the first place would be taken for the state of a pickled one.
+    # Checked, because bytes as the first argument would be taken for the state of a pickled one.
     year, month, day, hour, minute, second, microsecond, fold = wholes(content[:8])
     return datetime.datetime(year, month, day, hour, minute, second, microsecond,
                              _put_zone(content[8]), fold=fold)
@@ -152,7 +152,7 @@ def _put_deque(restorer: Any, content: Any) -> Deque[Any]:
 
 
 def _put_counter(restorer: Any, content: Any) -> Counter[Any]:
-    # Its constructor counts, in Python.
+    # Not by its constructor, which would count, in Python.
     counter = collections.Counter.__new__(collections.Counter)
     dict.update(counter, _pairs(restorer, content))
     return counter
@@ -167,7 +167,7 @@ _is_hexadecimal = re.compile(r"-?0x[0-9a-f]+\Z").match
 def _make_strict(_key: None) -> decimal.Context:
     import decimal
 
-    # Whatever the application's context lets pass.
+    # So that the application's context makes no difference.
     return decimal.Context(traps=[decimal.InvalidOperation])
 
 
@@ -278,13 +278,14 @@ _MAPPINGS = frozenset({dict, collections.OrderedDict, collections.Counter})
 
 
 def let_travel_as_tuple(cls: type) -> None:
-    """Let values of a kind of tuple travel, and arrive as a plain one. For the floors above."""
+    """Let values of a subclass of tuple travel, and arrive as plain tuples. For the floors
+    above."""
     TAKE_APART[cls] = TAKE_APART[tuple]
     _SERIES.add(cls)
 
 
 def look_inside(value: Any) -> Any:
-    """The values that a container holds, keys included, to go through; None for anything else."""
+    """The values that a container holds, keys included; None for what is no container."""
     cls = type(value)
     if cls in _SERIES:
         return value
@@ -339,7 +340,7 @@ def take_apart_rare(packer: Any, value: Any, depth: int) -> Dict[str, Any]:
 
 
 def _is_in(module: str, cls: type) -> bool:
-    """Whether a class is the one of its name in a module, if that is loaded."""
+    """Whether a class is the one that a module has under its name; not if that is not loaded."""
     return cls is getattr(sys.modules.get(module), cls.__name__, None)
 
 

@@ -1,13 +1,13 @@
 """All of the old dialects, as one state machine in both roles: bytes in, events out.
 
 Programs of app-net before 1.0 open a connection for each request, receive once, 1,024 bytes at
-most, answer once and close. No length goes ahead of a message: it is whole as soon as it is an
-object, and what is no object is whole where the connection ends. There are two dialects:
+most, answer once and close. No length precedes a message: an object is whole as soon as it is
+complete, anything else when the connection ends. There are two dialects:
 
 * ``"0.4"``, of 0.3 and 0.4: base64 of a JSON object; tags and flags are base64, too.
 * ``"0.6"``, of 0.6: the JSON itself; tags and flags are plain text.
 
-Inside of app-net nothing of this shows: a request in either dialect becomes a :class:`Call` with
+The rest of app-net sees nothing of this: a request in either dialect becomes a :class:`Call` with
 the tag and the arguments that a modern one has.
 """
 from __future__ import annotations
@@ -35,7 +35,7 @@ BASE64, PLAIN = "0.4", "0.6"
 MAX_MESSAGE = 1024
 # Characters of a flag's name.
 MAX_FLAG = 64
-# What we take from one; more than any of them sends.
+# Bytes of a message that are taken from an old program; more than any of them sends.
 MAX_RECEIVED = 64 * 1024
 
 #: The first byte of a request tells its dialect: base64 of a JSON object, or the object itself.
@@ -46,9 +46,9 @@ CONNECTIONS = make_tag("net.defaults.handlers", "connections")
 SUBSCRIBE = make_tag("net.defaults.handlers", "subscription_handler")
 INVALID_CONNECTION = encode_text("INVALID_CONNECTION")
 
-#: What a search of old programs needs in an info: it ends where one of these is missing. All else
-#: is left out where the whole would be too long for them: the facts of the application first, then
-#: the last of the rest.
+#: What a search of old programs needs in an info; it breaks off where one of these is missing. If
+#: the whole would be too long for them, all else may be left out: the facts of the application
+#: first, then the rest from its end.
 NEEDED = {BASE64: ("group", "host", "port", "hub", "executable", "user"),
           PLAIN: ("tag", "host", "port", "user", "executable", "group", "hub", "connections",
                   "subscriptions", "flags")}
@@ -63,7 +63,7 @@ _MARKED = r"(?s)(.+)~[0-9a-f]{12}"
 #: What 0.3 and 0.4 on Python 3 make of bytes: ``str(b"MTI3")``.
 _QUOTED = r"b'([A-Za-z0-9+/=]*)'"
 # Tokens of the repr of a dict, which 0.6 sends as a request when ``peer=`` is one of its own
-# objects: texts, such an object, and what JSON writes in another way.
+# objects: texts, such an object, and what JSON writes differently.
 _TOKEN = (r"""(?s)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|<net\.Peer h:.*? s:\d+ f:\d+>"""
           r"""|\b(?:True|False|None|nan|inf)\b|,?\)|\(""")
 _IN_JSON = {"True": "true", "False": "false", "None": "null", "nan": "NaN", "inf": "Infinity",
@@ -79,7 +79,7 @@ class Reply(NamedTuple):
     def value(self, peer: object, tag: bytes, limits: Limits = Limits()) -> Any:
         """What it holds: the value, or a Flag.
 
-        :param peer: that was called, and ``tag``, for errors.
+        :param peer: that was called, for errors; ``tag``: likewise.
         :raises RemoteError: the function raised there.
         :raises ProtocolError: not a reply of this dialect.
         """
@@ -97,17 +97,17 @@ class Reply(NamedTuple):
 class LegacySession:
     """One connection of an old dialect: one request, one reply.
 
-    A server is made without a dialect, which the request tells it: :meth:`receive` gives the
+    A server is made without a dialect, which it learns from the request: :meth:`receive` gives the
     :class:`Call`, and :meth:`reply`, :meth:`unknown`, :meth:`fail` or :meth:`refuse` the bytes of
-        its one reply. They must leave in one piece, because old programs receive once, and the
-        connection is closed behind them. No bytes mean that any reply would do harm: the connection
-        is to be reset, which old programs take for an address without a peer.
+    its one reply. They must leave in one piece, because old programs receive once; then the
+    connection is closed. No bytes mean that any reply would do harm: the connection is to be reset,
+    which old programs take for an address without a peer.
 
     A caller is made with the dialect: :meth:`call` gives the bytes of the request, :meth:`receive`
     the :class:`Reply`.
 
-    :ivar dialect: of the connection; empty while a server does not know it.
-    :ivar request: the call that came, None before.
+    :ivar dialect: of the connection; empty while a server does not know it yet.
+    :ivar request: the call that came; None before.
     """
 
     def __init__(self, dialect: str = "", limits: Limits = Limits()) -> None:
@@ -120,12 +120,12 @@ class LegacySession:
     # ------------------------------------------------------------------------- both roles
 
     def receive(self, data: bytes) -> Union[Call, Reply, None]:
-        """Take what was received, for a caller also the end of the connection, as no bytes.
+        """Take what was received; for a caller also the end of the connection, as no bytes.
 
-        :returns: what it makes whole, None as long as something is missing.
-        :raises NotAFrame: it can never become a request.
-        :raises ProtocolError: an object that is no call, which :meth:`fail` can answer; or, for a
-            caller, a reply that makes no sense.
+        :returns: the call or the reply; None as long as something of it is missing.
+        :raises NotAFrame: for a server, what can never become a request.
+        :raises ProtocolError: for a server, an object that is no call, which :meth:`refuse` can
+            answer; for a caller, a reply that is too long.
         """
         self._data += data
         if self._serves:
@@ -161,22 +161,23 @@ class LegacySession:
     @property
     def searches(self) -> bool:
         """Whether the request is the question of a search, ``info``. The search of an old program
-        takes no answer but an info: any other ends it, and the peers behind us are not found."""
+        takes no answer but an info: any other one ends it, and it does not find the peers that it
+        would have asked after this one."""
         return self.request is not None and self.request.tag == INFO
 
     def reply(self, value: Any, tags: Iterable[bytes] = ()) -> bytes:
         """The bytes of a reply with what the function returned.
 
-        A reply that is too long for an old program is replaced by an error that is not.
+        In place of a reply that is too long for an old program, it is a short error.
 
-        :param tags: of the functions that are served; an info names them to 0.6.
+        :param tags: of the functions that are served; an info for 0.6 lists them.
         """
         if self.searches:
             return encode_info(value, tags, self.dialect) if isinstance(value, dict) else b""
         return encode_result(value, self._limits, self.dialect)
 
     def unknown(self) -> bytes:
-        """The bytes of the reply that there is no function of this tag."""
+        """The bytes of the reply which says that there is no function of this tag."""
         if self.searches:
             return b""
         return INVALID_CONNECTION if self.dialect == BASE64 else b"INVALID_CONNECTION"
@@ -186,7 +187,7 @@ class LegacySession:
         return b"" if self.searches else encode_error(text, self.dialect)
 
     def refuse(self, problem: NetError) -> bytes:
-        """The bytes of a reply of the peer itself."""
+        """The bytes of a reply in which the peer itself, rather than a function, gives an error."""
         return self.fail(f"{type(problem).__name__}: {getattr(problem, 'reason', problem)}")
 
     # --------------------------------------------------------------------------- a caller
@@ -204,9 +205,10 @@ class LegacySession:
 
 
 def dialect_of(answer: bytes) -> str:
-    """The dialect of what a server answered to our preface and then closed; empty if it is none.
+    """The dialect of what a server answered to our preface before it closed the connection; empty
+    if it is none.
 
-    No old program can read the preface. It runs nothing and says so: with an error, or a flag.
+    No old program can read the preface. It runs nothing, and answers with an error or a flag.
     """
     if is_flag(answer):
         return BASE64
@@ -222,7 +224,7 @@ def dialect_of(answer: bytes) -> str:
 
 
 def may_be_old(answer: bytes) -> bool:
-    """Whether this is, or begins, what an old program says to what it cannot read."""
+    """Whether this is, or may begin, an old program's answer to what it cannot read."""
     if re.fullmatch(_FLAG, answer):
         return True
     if answer[:1] not in FIRST_BYTES:
@@ -235,14 +237,14 @@ def may_be_old(answer: bytes) -> bool:
 
 
 def likely_dialect(answer: bytes) -> str:
-    """As :func:`dialect_of`, where only the beginning of the answer may have come."""
+    """As :func:`dialect_of`, but for an answer of which perhaps only the beginning has come."""
     if not may_be_old(answer):
         return ""
     return dialect_of(answer) or FIRST_BYTES.get(answer[:1], BASE64)
 
 
 def is_whole(message: bytes) -> bool:
-    """Whether a message of either dialect is an object, to which nothing can be added."""
+    """Whether a message of either dialect is a whole object, to which nothing can be added."""
     dialect = FIRST_BYTES.get(message[:1])
     try:
         return dialect is not None and read_object(message, dialect=dialect) is not None
@@ -259,7 +261,7 @@ def marked(tag: bytes, mark: str) -> bytes:
     """The tag of a handler for one subscription at an old publisher.
 
     Old publishers keep every subscription that was ever made from an address, and call each with
-    every event. Under a tag of its own, one that is over can be told from the one that is not.
+    every event. As each has a tag of its own, one that is over can be told from one that is not.
 
     :param mark: twelve hexadecimal digits.
     """
@@ -267,7 +269,7 @@ def marked(tag: bytes, mark: str) -> bytes:
 
 
 def unmarked(tag: bytes) -> bytes:
-    """The tag of the handler; any other tag is given back as it is."""
+    """The tag of the handler, of what :func:`marked` gave; any other tag is returned as it is."""
     try:
         found = re.fullmatch(_MARKED, decode_text(tag))
     except ValueError:
@@ -285,7 +287,7 @@ def is_marked(tag: bytes) -> bool:
 
 def read_object(data: bytes, limits: Limits = Limits(),
                 dialect: str = BASE64) -> Optional[Dict[str, Any]]:
-    """The object that a message is, None while it is not whole.
+    """The object that a message is; None while it is not whole.
 
     :raises NotAFrame: it cannot become one.
     :raises ProtocolError: it is over a limit.
@@ -311,20 +313,20 @@ def read_object(data: bytes, limits: Limits = Limits(),
         return content
     except ValueError:
         if is_repr:
-            return None  # a text of it may not have ended
+            return None  # perhaps a text in it has not ended yet
         raise NotAFrame(data) from None
 
 
 def _base64_so_far(data: bytes) -> bytes:
     try:
-        # All but the last incomplete group of four must be base64 already.
+        # All but an incomplete last group of four has to be base64 already.
         return base64.b64decode(data[:len(data) // 4 * 4], validate=True)
     except binascii.Error:
         raise NotAFrame(data) from None
 
 
 def _json_of_repr(text: bytes) -> bytes:
-    """The JSON of what ``repr`` made of a dict. Nothing of it is evaluated but lone texts."""
+    """The JSON of what ``repr`` made of a dict. Of it, only single texts are evaluated."""
     def in_json(found: "re.Match[str]") -> str:
         token = found[0]
         if token[0] in "'\"":
@@ -368,7 +370,8 @@ def _modern_subscription(args: List[Any], dialect: str) -> List[Any]:
 
 
 def _without_peer(call: Call) -> Call:
-    """0.6 leaves its own ``peer`` in the keywords that it sends; no function of it has another."""
+    """A call without the ``peer`` that 0.6 leaves in the keywords that it sends. No function there
+    can have a ``peer`` of its own."""
     peer = call.kwargs.get("peer", ())
     if peer is None or type(peer) is list and len(peer) == 2 and type(peer[1]) is int:
         kwargs = {name: value for name, value in call.kwargs.items() if name != "peer"}
@@ -415,8 +418,8 @@ def encode_call(call: Call, limits: Limits = Limits(), dialect: str = BASE64) ->
 
 
 def _old_subscription(args: List[Any], dialect: str) -> List[Any]:
-    """Event, id and tag in the form that all versions of a dialect take: 0.3 knows only bytes as
-    Python 3 writes them."""
+    """Event, id and tag of a subscription in the form that all versions of a dialect take: 0.3
+    takes id and tag only as Python 3 writes bytes."""
     event, peer_id, tag = args
     if dialect == BASE64:
         return [event, f"b'{peer_id}'", f"b'{tag}'"]
@@ -428,10 +431,11 @@ def _old_subscription(args: List[Any], dialect: str) -> List[Any]:
 
 
 def encode_result(value: Any, limits: Limits = Limits(), dialect: str = BASE64) -> bytes:
-    """The reply with a value. 0.4 has a flag bare, a dict as it is, anything else under ``raw``. Of
-    a dict with such a member it would take that alone, so this goes under ``raw``, too.
+    """The reply with a value. In 0.4 a flag stands alone, a dict as it is, anything else under
+    ``raw``. Of a dict with a member ``raw`` it would take that alone, so such a dict goes under
+    ``raw``, too.
 
-    A reply that an old program could not receive whole becomes an error that it can.
+    In place of a reply that an old program could not receive whole, it is a short error.
     """
     content = value
     if type(value) is Flag:
@@ -454,7 +458,7 @@ def encode_result(value: Any, limits: Limits = Limits(), dialect: str = BASE64) 
 
 
 def encode_error(text: str, dialect: str = BASE64) -> bytes:
-    """The error reply. Of a long traceback the end stays, which says most."""
+    """The error reply. Of a long traceback only the end stays, which says the most."""
     while True:
         data = _encode({"payload": "error", "traceback": text}, dialect)
         if len(data) <= MAX_MESSAGE:
@@ -463,13 +467,13 @@ def encode_error(text: str, dialect: str = BASE64) -> bytes:
 
 
 def encode_info(facts: Dict[str, Any], tags: Iterable[bytes], dialect: str) -> bytes:
-    """The reply to ``info``: what old programs need of it, and of the rest as much as they can
-    receive. No group is the text ``None`` to them."""
+    """The reply to ``info``: what old programs need, and of the rest as much as they can receive.
+    To them, no group is the text ``None``. No bytes if even what they need is too long."""
     needed = {name: facts.get(name) for name in ("host", "port", "hub", "executable", "user")}
     needed["executable"] = str(needed["executable"] or "")[-MAX_FACT:]
     needed["user"] = str(needed["user"] or "")[:MAX_FACT]
     needed["group"] = "None" if facts.get("group") is None else facts["group"]
-    # Those of the application are what somebody may want to call.
+    # Those of the application first: these are what people may want to call.
     names = sorted(dict.fromkeys(decode_text(unmarked(tag)) for tag in tags),
                    key=lambda name: name.startswith("net."))
     needed.update(subscriptions=[], flags=["INVALID_CONNECTION", "NULL"],
@@ -503,7 +507,7 @@ def _check_shape(content: Any, depth: int) -> None:
     """Refuse what the encoder must not even begin with.
 
     :raises ValueError: nested deeper than the limit: it could overflow the stack.
-    :raises MessageTooLarge: more values than bytes in a message, in whatever few lists.
+    :raises MessageTooLarge: more values at one level than a message has bytes.
     """
     level = [content]
     for _ in range(depth + ENVELOPE):
@@ -557,7 +561,7 @@ def _decode_plain(data: bytes, limits: Limits) -> Any:
         raise ProtocolError(None, f"a reply in the old dialect that starts with {data[:12]!r}",
                             "maybe") from None
     if type(value) is str and _is_name(value):
-        # A flag of the application looks like its name as a text.
+        # A flag of an application cannot be told from its name as a text.
         return Flag(encode_text(value), text=value)
     return value
 
@@ -569,7 +573,7 @@ def _remote_error(text: Any, peer: object, tag: bytes) -> RemoteError:
     name, _, message = last.partition(": ")
     if not _may_name_exception(name):
         name, message = "Exception", printable(last)
-    # Python writes those of its own and of the main module without a module.
+    # For its own exceptions and those of the main module, Python writes no module.
     module, _, short = name.rpartition(".")
     module = module or ("builtins" if hasattr(builtins, name) else "__main__")
     return rebuild({"types": [[module, short], ["builtins", "Exception"]], "text": message,

@@ -2,7 +2,7 @@
 
 Tables travel as a stream of Arrow's IPC format. What would not arrive as it was is refused.
 
-These libraries look for much by its name: time zones in any file, types in their own registries,
+These libraries look up many things by name: time zones in any file, types in their own registries;
 and pandas evaluates the names of columns. So each name is checked before they see it.
 """
 from __future__ import annotations
@@ -21,9 +21,9 @@ from . import zones
 from .checks import (Lacking, Malformed, a_list, a_text, a_whole, an_object, is_raised_in, wholes)
 from .pieces import brackets_of, levels_of
 
-#: Reading streams of strangers ran code of theirs before this version of pyarrow.
+#: Before this version of pyarrow, reading a stream could run code that its sender had put there.
 SAFE_ARROW = (14, 0, 1)
-# Values of a table for each byte that it takes: one of a bit, within another.
+# Values of a table for each byte that it takes: values of one bit, each within another value.
 MAX_CELLS = 16
 #: Kinds of messages of Arrow.
 DICTIONARY, BATCH = 2, 3
@@ -32,28 +32,29 @@ _INTS = struct.Struct("<ii")
 MAX_DIMENSIONS = 64
 
 
-# Bytes that a value of a table takes in pandas: as a number, as an object of Python, and as one
-# that holds others; and how many times the bytes that came it may take: a value within others may
-# have none.
+# Bytes that a value of a table takes in pandas: as a number, as a Python object, and as an object
+# that holds others; and how many times the bytes that came a table may take: a value within others
+# may have come without any.
 NUMBER, OBJECT, HOLDER = 8, 100, 250
 MAX_GROWTH = 256
-# Containers in each other in what pandas says of its columns.
+# Levels of containers in what pandas says of its columns.
 MAX_TOLD = 32
-# What a type of pandas or numpy is called; not texts of a size, of which one letter takes any.
+# The name of a type of pandas or numpy; not of texts of a fixed size, where one letter stands for
+# any amount of memory.
 _TYPE = r"(?![SUVac]\d)[A-Za-z][\w.]{0,100}([<\[(][\w ,:<>=+./\[\]()-]{0,100})?\Z"
 # A part of it that could be a path to a file.
 _PATH = r"[^ ,=<>\[\]()]*/[^ ,=<>\[\]()]*"
-# Those of texts.
+# What the names of types begin with that texts may have.
 _OF_TEXTS = ("object", "str", "category")
 # A name of a column in several levels, which pandas evaluates.
 _ITEM = r"('[^'\\]*'|-?\d{1,20}(\.\d{1,20})?|None|True|False)"
 _TUPLE = rf"\({_ITEM}(, {_ITEM})*,?\)\Z"
-# Time zones besides those of a name.
+# Time zones that have no name to look up.
 _OFFSET = r"(UTC|[+-]\d\d:\d\d)\Z"
 _UNITS = frozenset({"s", "ms", "us", "ns"})
 # Characters of a frequency.
 MAX_FREQ = 64
-# Where what these libraries raise comes from.
+# The packages that exceptions of these libraries come from.
 _MODULES = frozenset({__name__.partition(".")[0], "pandas", "pyarrow", "polars", "torch", "numpy",
                       "dateutil", "pytz", "zoneinfo", "importlib", "datetime", "json", "ast", "re",
                       "decimal"})
@@ -62,9 +63,9 @@ _MODULES = frozenset({__name__.partition(".")[0], "pandas", "pyarrow", "polars",
 class Library(NamedTuple):
     """How values of one class of a library travel.
 
-    ``take_apart(module, value)`` gives values that travel; ``put_together(restorer, module,
-    content)`` takes them. Whatever the library raises there means that the value or the content
-    cannot be used.
+    ``take_apart(module, value)`` gives values that can travel; ``put_together(restorer, module,
+    content)`` takes them. Anything that the library raises there means that the value or the
+    content cannot be used.
     """
 
     module: str
@@ -74,7 +75,7 @@ class Library(NamedTuple):
 
 
 def find(value: Any) -> Optional[Library]:
-    """How a value travels, None if it is of none of these classes."""
+    """How a value travels; None if it is of none of these classes."""
     cls = type(value)
     for library in _BY_CLASS.get(cls.__name__, ()):
         if cls is getattr(sys.modules.get(library.module), library.name, None):
@@ -83,7 +84,7 @@ def find(value: Any) -> Optional[Library]:
 
 
 def take_apart(library: Library, value: Any) -> List[Any]:
-    """What a value is made of, in values that travel.
+    """What a value is made of, as values that can travel.
 
     :raises ValueNotSupported: it would not arrive as it is.
     """
@@ -100,9 +101,9 @@ def take_apart(library: Library, value: Any) -> List[Any]:
 def put_together(restorer: Any, module: Any, name: Any, content: Any) -> Any:
     """The value again.
 
-    :param restorer: is told of memory, and of keys.
-
-    :raises Lacking: the library is not loaded here.
+    :param restorer: counts memory, and checks keys.
+    :raises Lacking: the library is not loaded here, or is too old.
+    :raises Malformed: the content makes no sense.
     """
     library = _BY_NAME.get(f"{a_text(module)}.{a_text(name)}")
     if library is None:
@@ -126,8 +127,8 @@ def put_together(restorer: Any, module: Any, name: Any, content: Any) -> Any:
 
 
 def _is_panic(problem: BaseException) -> bool:
-    """Whether a library that is written in Rust has met what it does not expect. That is no
-    Exception, and its class cannot be imported."""
+    """Whether this is a panic of a library that is written in Rust: it has met what it does not
+    expect. A panic is no Exception, and its class cannot be imported."""
     return type(problem).__name__ == "PanicException"
 
 
@@ -139,7 +140,10 @@ def _refuse(why: str) -> None:
 
 
 def _arrow() -> Any:
-    """pyarrow, which tables of others are made and checked with."""
+    """pyarrow, by which the tables of other libraries are made and checked.
+
+    :raises Lacking: it is not installed, or is too old.
+    """
     try:
         import pyarrow
     except ImportError:
@@ -168,8 +172,9 @@ def _written(pyarrow: Any, table: Any) -> Any:
 
 
 def _check_stream(data: Any) -> None:
-    """Refuse what takes much more memory than it has bytes: compressed batches, and columns that
-    have no data for their rows. Each message is its size, a description and a body."""
+    """Refuse a stream that takes much more memory than it has bytes: compressed batches, and
+    columns that have no data for their rows. Each message is its size, a description and a
+    body."""
     if type(data) is not bytes:
         raise Malformed("not bytes")
     position = cells = 0
@@ -188,19 +193,20 @@ def _check_stream(data: Any) -> None:
 
 
 class _Description:
-    """The description of a message of Arrow, a flatbuffer, as far as it takes to know its size."""
+    """The description of a message of Arrow, a flatbuffer, as far as the size of the message needs
+    it."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._root = self._int("<I", 0)
 
     def body(self) -> int:
-        """Bytes of the message after this."""
+        """Bytes of the message after this description."""
         place = self._field(self._root, 3)
         return self._int("<q", place) if place else 0
 
     def cells(self) -> int:
-        """How many values it has in all columns, those within others included."""
+        """How many values the message has in all columns, those within others included."""
         kind, header = self._field(self._root, 1), self._table(self._root, 2)
         what = self._data[kind] if kind else 0
         if what == DICTIONARY:
@@ -221,7 +227,7 @@ class _Description:
         return int(struct.unpack_from(form, self._data, place)[0])
 
     def _field(self, table: int, number: int) -> int:
-        """Where a field of a table is, 0 if it has none."""
+        """Where a field of a table is; 0 if the table does not have it."""
         known = table - self._int("<i", table)
         if known < 0 or 4 + 2 * number >= self._int("<H", known):
             return 0
@@ -229,7 +235,7 @@ class _Description:
         return table + offset if offset else 0
 
     def _table(self, table: int, number: int) -> int:
-        """Where a table is, or the start of a list, that a field points to; 0 if to none."""
+        """Where the table or the list is that a field points to; 0 if there is none."""
         place = self._field(table, number) if table else 0
         return place + self._int("<I", place) if place else 0
 
@@ -246,7 +252,7 @@ def _read_arrow(restorer: Any, pyarrow: Any, data: Any) -> Any:
 
 
 def _check_schema(schema: Any) -> None:
-    """Refuse names that pandas would look for, or evaluate, in a table with this schema."""
+    """Refuse names that pandas would look up or evaluate, in a table with this schema."""
     for field in schema:
         _check_type(field.type)
     told = (schema.metadata or {}).get(b"pandas")
@@ -273,7 +279,7 @@ def _check_zone(name: str) -> None:
 
 
 def _check_told(text: bytes, names: Sequence[str]) -> None:
-    """What pandas has said of the columns and the index."""
+    """Check what pandas has said of the columns and the index."""
     if max(levels_of(brackets_of(text))) > MAX_TOLD:
         raise Malformed("columns that are said too much of")
     told = an_object(json.loads(text, parse_int=_short_int))
@@ -341,7 +347,7 @@ def _take_frame(pandas: Any, frame: Any) -> List[Any]:
 
 
 def _check_frame(frame: Any, back: Any) -> None:
-    """Refuse what Arrow would change."""
+    """Refuse a frame that Arrow would change."""
     if not _is_same_index(frame.index, back.index):
         _refuse("its index would not arrive as it is")
     if frame.attrs != back.attrs:
@@ -355,7 +361,7 @@ def _check_frame(frame: Any, back: Any) -> None:
 
 
 def _take_names(pandas: Any, names: Any) -> List[Any]:
-    """The names of columns: values, a dtype, and names for them."""
+    """The names of columns: as values, their dtype, and what they are called themselves."""
     labels = range(names.start, names.stop, names.step) if type(names) is pandas.RangeIndex \
         else list(names)
     parts = [labels, str(names.dtype), list(names.names)]
@@ -366,7 +372,7 @@ def _take_names(pandas: Any, names: Any) -> List[Any]:
 
 def _put_names(restorer: Any, pandas: Any, parts: Any) -> Any:
     labels, _, names = a_list(parts, 3, 3)
-    if type(labels) is not range:  # pandas looks for those that are the same
+    if type(labels) is not range:  # pandas compares them with each other
         for level in zip(*[label if type(label) is tuple else (label,)
                            for label in a_list(labels)]):
             restorer.keys(list(level))
@@ -380,7 +386,7 @@ def _make_names(pandas: Any, parts: Any) -> Any:
     several = len(a_list(names, 1)) > 1
     if not several and not _check_name_of_type(dtype).startswith(_OF_TEXTS) \
             and str in map(type, a_list(labels)):
-        raise Malformed("a text where there is none")  # of which dates would be guessed
+        raise Malformed("a text where there is none")  # pandas would guess dates from it
     for label in a_list(labels):
         # What has a length is unrolled.
         for part in label if several and type(label) is tuple else (label,):
@@ -422,7 +428,7 @@ def _put_frame(restorer: Any, pandas: Any, content: List[Any]) -> Any:
 
 
 def _size_in_pandas(types: Any, array: Any, of_text: int) -> int:
-    """Bytes that a part of a column takes there, roughly."""
+    """Bytes that a part of a column takes in pandas, roughly."""
     kind, each = array.type, OBJECT
     inside: List[Any] = []
     if types.is_nested(kind):
@@ -494,7 +500,7 @@ def _take_polars(polars: Any, frame: Any) -> List[Any]:
 
 def _put_polars(restorer: Any, polars: Any, content: List[Any]) -> Any:
     data, = a_list(content, 1, 1)
-    # Its own reader takes what was bent for what it is, and then ends the process.
+    # The own reader of polars takes malformed data as it is, and then ends the process.
     pyarrow = _arrow()
     stream = io.BytesIO(_written(pyarrow, _read_arrow(restorer, pyarrow, data)))
     frame = polars.read_ipc_stream(stream, use_pyarrow=False)
@@ -507,7 +513,7 @@ def _put_polars_series(restorer: Any, polars: Any, content: List[Any]) -> Any:
 
 
 def _check_dtypes(dtypes: Sequence[Any]) -> None:
-    """Refuse time zones that are not known here: they are looked for when a value is used."""
+    """Refuse time zones that are not known here: polars looks them up when a value is used."""
     for dtype in dtypes:
         zone = getattr(dtype, "time_zone", None)
         if zone is not None:

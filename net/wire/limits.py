@@ -9,7 +9,7 @@ MIB = 2 ** 20
 class Limits(NamedTuple):
     """What is refused on the way out and on the way in. The settings have one of these.
 
-    :ivar text: bytes of JSON. 16 MiB parse in about a second and grow up to 24-fold in memory;
+    :ivar text: bytes of JSON. 16 MiB parse in about a second and grow up to 50-fold in memory;
         what is larger belongs in bytes, long text or arrays, which travel beside the JSON.
     :ivar buffers: bytes of raw buffers. Memory follows what arrives, up to this.
     :ivar depth: containers in containers. Deeper JSON overflows the stack of small threads and

@@ -1,7 +1,7 @@
 """Classes of exceptions: those that are loaded here, and those that match a remote one.
 
-None of an application's code runs here. Its classes, metaclasses and instances may run code on any
-access, so everything is read and set with Python's own slots and descriptors.
+No code of an application runs here. Its classes, metaclasses and instances may run code on any
+access, so everything is read and set by Python's own slots and descriptors.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)
 
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # obj is the object that lacks an attribute: any object of the application. With name_from, Python
-# 3.12 imports the module of an ImportError to suggest other names when it shows it.
+# 3.12 imports the module of an ImportError, so that it can suggest names when it shows the error.
 _NO_MEMBERS = frozenset({"args", "obj", "exceptions", "message", "name_from"})
 
 # ------------------------------------------------------------------------ below what can be changed
@@ -79,7 +79,8 @@ def owner_of(cls: type, name: str) -> Optional[type]:
 
 
 class _Same:
-    """A class as a key; an application's metaclass may change how it is compared."""
+    """A class as a key, compared by identity: an application's metaclass may change how it is
+    compared itself."""
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
@@ -92,7 +93,7 @@ class _Same:
 
 
 def members_of(cls: type) -> Dict[str, Any]:
-    """What holds the attributes of instances outside of their dict, by name."""
+    """The descriptors of what instances hold outside of their dict, by name."""
     found: Dict[str, Any] = _members[_Same(cls)]
     return found
 
@@ -100,7 +101,7 @@ def members_of(cls: type) -> Dict[str, Any]:
 def _find_members(same: _Same) -> Dict[str, Any]:
     members = {}
     for base in reversed(mro(same.cls)):
-        # Those of a class written in C are left to it.
+        # Those of an application's class that is written in C are left alone.
         if is_builtin(base) or "__slots__" in names_in(base):
             members.update({name: value for name, value in list(names_in(base).items())
                             if type(value) in _DESCRIPTORS and not name.startswith("__")
@@ -124,7 +125,8 @@ def name_of(cls: type) -> Name:
 
 
 def find_loaded(name: Name) -> Optional[type]:
-    """An exception class that is loaded here; None if there is none, or it is no Exception."""
+    """The exception class of this name that is loaded here; None if there is none, or it is no
+    Exception."""
     module, qualified = name
     first, *rest = qualified.split(".")
     for names in _namespaces(module):
@@ -138,8 +140,8 @@ def find_loaded(name: Name) -> Optional[type]:
 
 
 def _namespaces(name: str) -> List[Any]:
-    """The variables of the loaded modules of a name: the main program is known by the one that
-    others import."""
+    """The variables of the loaded modules of a name. A main program is also known by the name that
+    it would be imported by."""
     main = _own_names(sys.modules.get("__main__"))
     if name in MAIN:
         return [main]
@@ -150,7 +152,7 @@ def _namespaces(name: str) -> List[Any]:
 
 
 def _own_names(owner: Any) -> Any:
-    # A module may import on any access of an attribute, that of __dict__ included.
+    # A module may import something on access to any attribute, even to __dict__.
     holder = owner_of(type(owner), "__dict__")
     descriptor: Any = None if holder is None else names_in(holder)["__dict__"]
     if type(descriptor) not in _DESCRIPTORS:
@@ -163,10 +165,10 @@ def _own_names(owner: Any) -> Any:
 
 
 class Rebuilt(RemoteError):
-    """What every matching exception is besides the remote class.
+    """The base that every matching exception has besides the remote class.
 
-    Its own methods stand before those of an application's class: they do not need what did not
-    travel. ``_described`` holds what came, as an :class:`Origin`.
+    Its methods come before those of an application's class, which might need what did not travel.
+    ``_described`` holds what came, as an :class:`~net.wire.failures.Origin`.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -206,8 +208,8 @@ class Rebuilt(RemoteError):
 def matching_class(known: type, name: Name, sent: Tuple[str, ...]) -> type:
     """A class that is a RemoteError and a known class, named like the remote one.
 
-    :param sent: names of methods that give what the remote ones gave, rather than run.
-    :raises TypeError: nothing can be derived from the known class, or not together with ours.
+    :param sent: names of methods that return what the remote ones gave, instead of being run.
+    :raises TypeError: the known class cannot be derived from, or not together with ours.
     """
     found: type = _matching_classes[_Same(known), name, sent]
     return found
@@ -230,14 +232,15 @@ def _make_matching_class(key: Tuple[_Same, Name, Tuple[str, ...]]) -> type:
     metaclass = type(known)
     own = [base for base in mro(metaclass) if not derives(abc.ABCMeta, base)]
     if any(name in names_in(base) for base in own for name in ("__new__", "mro")):
-        # It may forbid what we are about to do, and to ask it would run its code.
+        # It may forbid what we are about to do, and asking it would run its code.
         raise TypeError("a metaclass that makes its classes itself")
     make = abc.ABCMeta.__new__ if derives(metaclass, abc.ABCMeta) else type.__new__
     return make(metaclass, printable(qualified.rpartition(".")[2]), bases, body)
 
 
 def _find_attribute(self: Any, name: str) -> Any:
-    """An attribute that an application's class makes. What it is made of may not have travelled."""
+    """An attribute that the ``__getattr__`` of an application's class makes. What it needs for that
+    may not have travelled."""
     try:
         return super(Rebuilt, self).__getattr__(name)
     except AttributeError:
@@ -253,7 +256,8 @@ def _sent_repr(self: Any) -> str:
 
 
 def _as_sent(error: BaseException, text: str, method: str) -> str:
-    """A text as it was made there, unless the application has changed the args since."""
+    """The text as it was there, unless the application has changed the args since: then the text
+    that the class itself makes."""
     before, now = dict_of(error)["_described"].args, args_of(error)
     # PyPy makes a tuple for each look at the args.
     if now is not before and not (len(now) == len(before) and all(map(operator.is_, now, before))):
@@ -267,9 +271,9 @@ _matching_classes = Memo(_make_matching_class, 256)
 
 
 def constructor_of(cls: type) -> Any:
-    """The class of Python itself whose objects are laid out like those of ``cls``.
+    """The built-in class whose objects are laid out like those of ``cls``.
 
-    Its constructor may run; an application's may not.
+    Its constructor may run; that of an application's class may not.
     """
     while not is_builtin(cls):
         cls = _base_of(cls)

@@ -1,17 +1,17 @@
-"""Remembers what a function made, without a lock."""
+"""Remembering what a function made, without a lock."""
 from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
 
 class Memo(Dict[Any, Any]):
-    """What a function makes of a key: ``remembered[key]``. Any thread may look.
+    """What a function makes of each key: ``memo[key]``. Any thread may look something up.
 
     ``functools.lru_cache`` cannot be used: PyPy's has a lock, and in a child that was forked while
     another thread held it, the next call would wait for ever.
 
-    :param make: called with a key that is not remembered; by two threads at once perhaps.
-    :param most: keys that are remembered; when there are as many, all are forgotten.
+    :param make: called with a key that is not remembered, perhaps by two threads at once.
+    :param most: keys that are remembered; when one more comes, all others are forgotten.
     """
 
     def __init__(self, make: Callable[[Any], Any], most: int) -> None:

@@ -1,9 +1,9 @@
 """How much memory the values of a message take.
 
-What JSON has itself is estimated from the text, before anything is made of it. Tagged objects are
-weighed when they have been made: of two sets with the same text, one may take four times as much,
-and of a time zone nothing stays. So a text with tagged objects is estimated piece by piece, as it
-is parsed: then no more than one piece is counted as what it does not become.
+The values that JSON itself has are estimated from the text, before anything is made of it. Tagged
+objects are weighed once they have been made: one of two sets of equal length may take four times as
+much as the other, and of a time zone nothing stays. So a text with tagged objects is estimated
+piece by piece, as it is parsed: then the estimate is wrong for one piece at most.
 """
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 from . import fast, pieces
 from .memo import Memo
 
-# Bytes of text that are looked at together: what they are split into takes some times their memory.
+# Bytes of text that are looked at together: the parts that they are split into take several times
+# their memory.
 PIECE = 16 * 1024
-# Of a long text one piece of so many is looked at, and so many in all at least: looking at each
+# In a long text, one piece of so many is looked at, but at least so many in all: looking at each
 # would take longer than reading the values.
 MOST, LEAST = 8, 16
-# Keys of objects that are remembered: the parser makes one text of equal ones. And texts of a piece
-# that are looked at for keys; nobody knows beforehand which.
+# Keys of objects that are remembered: the parser makes one string of equal ones. And texts of a
+# piece that are searched for keys; which ones cannot be known beforehand.
 MAX_KEYS = 4096
 SAMPLE = 256
-# Bytes for each different key besides its text: the parser's own table.
+# Bytes for each different key besides its text, in the parser's own table.
 KEY = 100
 # Keys up to which the sizes of dicts are known one by one.
 MAX_SIZES = 8192
@@ -38,7 +39,8 @@ _SLOT = 8
 
 
 def _size_in_cpython(value: Any) -> int:
-    """About what an object takes in CPython, for a Python that does not tell, as PyPy."""
+    """Roughly the bytes that an object takes in CPython, for a Python that does not say, such as
+    PyPy."""
     if isinstance(value, str):
         return 49 + len(value) if value.isascii() else 74 + 4 * len(value)
     if isinstance(value, (bytes, bytearray)):
@@ -58,9 +60,9 @@ def _size_in_cpython(value: Any) -> int:
 
 if sys.implementation.name == "cpython":
     size_of: Callable[[Any], int] = sys.getsizeof
-    # The same without what the garbage collection has of a container, in a third of the time.
+    # The same without what the garbage collection keeps for a container, in a third of the time.
     _own_size_of: Callable[[Any], int] = operator.methodcaller("__sizeof__")
-    # And that.
+    # Bytes that the garbage collection keeps for each container.
     _COLLECTED = sys.getsizeof(()) - ().__sizeof__()
 else:
     size_of = _own_size_of = _size_in_cpython
@@ -68,31 +70,31 @@ else:
 
 _TEXT, _LIST, _DICT = size_of(""), size_of([]), size_of({})
 _NUMBER = size_of(1000)
-# Of the attributes of an instance, besides a slot for each.
+# Bytes for the attributes of an instance, besides a slot for each.
 _INSTANCE = 100 if sys.version_info < (3, 11) else 40
 
-#: Whether Python keeps the hashes of fractions, so that those of one hash are looked for, by what
-#: is remembered of each while the message is read.
+#: Whether Python keeps the hashes of fractions. Then fractions with the same hash have to be
+#: counted, and their parts are remembered while the message is read.
 KEEPS_FRACTIONS = sys.version_info >= (3, 12) and sys.implementation.name == "cpython"
 
-# Digits and all else that numbers consist of become 0, what is around them a comma.
+# Everything that numbers consist of becomes 0, anything else a comma.
 _AS_NUMBERS = bytes(ord("0") if byte in b"0123456789.+-eE" else ord(",") for byte in range(256))
-# Stands between texts that are looked at together; JSON has it within one only if it is escaped.
+# Stands between texts that are looked at together; within a text, JSON has it only escaped.
 _BETWEEN = b"\1"
 _CONTINUATIONS = bytes(range(0x80, 0xc0))
 _FOUR_BYTES = rb"[\xf0-\xff]"
 _TWO_BYTES = rb"[\xc4-\xef]"
 _TAGS = rb'\{"![a-z]+":(\[\]?|\{)?'
-# Small negative numbers, of which Python makes an object each time.
+# Small negative numbers for which Python makes a new object each time.
 _NEGATIVE = (b"-6,", b"-7,", b"-8,", b"-9,")
-# The characters of a number up to which it is an object of the usual size.
+# Characters up to which a number is an object of the usual size.
 _LONG = 20
 
 
 def estimate(text: bytes) -> int:
     """Bytes of memory that are needed to read a text without tagged objects.
 
-    Within a factor of 1.5 of the truth where the values are all of a kind.
+    Right within a factor of 1.5 where the values are all of a kind.
     """
     codec = fast.codec()
     size = _count(text, len(text), codec, False)
@@ -110,9 +112,12 @@ def estimate_piece(piece: bytes, total: int) -> int:
 
 
 def size_of_reading(text: bytes, size: int = 0) -> int:
-    """Bytes of memory that a text takes while it is read, with values of some size."""
+    """Bytes of memory that a text takes while it is read, together with its values.
+
+    :param size: bytes of memory of the values.
+    """
     if len(text) > pieces.PIECE:
-        return size + 3 * pieces.PIECE  # its bytes, made whole, and as a text
+        return size + 3 * pieces.PIECE  # of a piece: its bytes, completed ones, and its text
     if text.isascii():
         return len(text) + size
     characters = len(text.translate(None, _CONTINUATIONS))
@@ -125,7 +130,7 @@ def _count(text: bytes, total: int, codec: Optional[fast.Codec], tagged: bool) -
     """Bytes of memory for what a text holds, which may be a piece of a longer one."""
     counts = _Counts(codec)
     every = max(1, min(MOST, total // (LEAST * PIECE), len(text) // PIECE))
-    secret = hash(text[-PIECE:])  # nobody else knows which pieces it chooses
+    secret = hash(text[-PIECE:])  # no sender can know which pieces it chooses
     chosen = 0
     start, inside = 0, False
     for number in itertools.count():
@@ -143,7 +148,7 @@ def _count(text: bytes, total: int, codec: Optional[fast.Codec], tagged: bool) -
 
 
 def _end(text: bytes, start: int) -> int:
-    """Where a piece ends that begins there: not within an escape."""
+    """Where the piece ends that begins at ``start``: not within an escape."""
     end = start + PIECE
     escape = text.rfind(b"\\", max(start, end - 5), end)
     if escape >= 0:
@@ -154,23 +159,24 @@ def _end(text: bytes, start: int) -> int:
 
 
 class _Counts:
-    """What there is in the pieces of a text.
+    """Counts what there is in the pieces of a text.
 
-    :param codec: what will read it, None for the standard library.
+    :param codec: what will read it; None for the standard library.
     """
 
     def __init__(self, codec: Optional[fast.Codec]) -> None:
         self._size = 0
         self._codec = codec
         self._keys: Set[bytes] = set()
-        # Those that msgspec makes one text of, where that is what reads.
+        # The keys that msgspec makes one string of, where that is what will read the text.
         self._shared: Set[bytes] = set()
-        # Of containers that began in an earlier piece.
+        # Items and keys of containers that began in an earlier piece.
         self._open_items = self._open_keys = 0
         self._seen = 0
 
     def size(self, total: int) -> int:
-        """Bytes of memory for a text of so many bytes, of which these pieces are some."""
+        """Bytes of memory for the values of a text of ``total`` bytes, to which the counted pieces
+        belong."""
         def whole(counted: int) -> int:
             return counted * total // max(1, self._seen)
 
@@ -196,7 +202,7 @@ class _Counts:
     def _add_texts(self, texts: List[bytes], following: List[bytes]) -> None:
         if not texts:
             return
-        # Shorter ones are there once: msgspec makes a new text for a letter.
+        # Of shorter ones there is one object each: but msgspec makes a new one for each letter.
         least = 2 if self._codec is None else 1
         self._size += _size_of_texts(texts, least)
         looked_at = min(len(texts), SAMPLE)
@@ -210,7 +216,7 @@ class _Counts:
                 self._shared |= self._codec.shared(self._keys | new)
             keys = [key for key in keys if key in self._shared]
         if keys:
-            # Of those that were not looked at, as many are new as in the second half of these.
+            # Among those that were not looked at, as many are new as in the second half of these.
             half = len(keys) // 2
             late = set(keys[half:]) - self._keys - set(keys[:half])
             self._size -= _size_of_texts(keys, least) * len(texts) // looked_at \
@@ -226,7 +232,8 @@ class _Counts:
         self._size += max(0, numbers.count(b"0") - _LONG * numbers.count(b",0")) * 4 // 9
 
     def _add_containers(self, around: bytes, tags: List[bytes]) -> None:
-        """Count lists and dicts, but for those that tagged objects are made of: they go again."""
+        """Count lists and dicts, except those that tagged objects are made of, which do not
+        stay."""
         of_lists, of_empty, of_dicts = map(tags.count, (b"[", b"[]", b"{"))
         lists, empty_lists = around.count(b"["), around.count(b"[]")
         dicts, empty_dicts = max(0, around.count(b"{") - len(tags)), around.count(b"{}")
@@ -254,7 +261,11 @@ def _without_escapes(piece: bytes) -> bytes:
 
 
 def _size_of_texts(texts: List[bytes], least: int) -> int:
-    """Bytes of memory that texts take of which those with fewer characters are there once."""
+    """Bytes of memory of texts.
+
+    :param least: characters from which on each text is an object of its own; of equal shorter ones
+        there is only one, which counts for nothing.
+    """
     together = _BETWEEN.join(texts)
     if together.isascii() and b"\\" not in together:
         sizes = list(map(len, texts))
@@ -274,12 +285,12 @@ def _size_of_texts(texts: List[bytes], least: int) -> int:
 
 
 def _size_of_keys(keys: Set[bytes], least: int) -> int:
-    """Bytes of memory of keys that are there once, and of the parser's own table."""
+    """Bytes of memory of different keys, and of the parser's own table of them."""
     return _size_of_texts(list(keys), least) + KEY * len(keys)
 
 
 def _slots(items: int) -> int:
-    """What a list has room for when so many items have been appended to it."""
+    """How many items a list has room for after so many have been appended to it."""
     if items > 100:
         return items + (items >> 3)
     slots = 0
@@ -310,17 +321,17 @@ def _size_of_dict(keys: int) -> int:
 
 # ------------------------------------------------------------------------------ tagged objects
 
-#: Bytes that an object keeps besides what it says itself: what its parts are, and the dict.
+#: Bytes that an object keeps besides those that it gives itself: for its parts, and its dict.
 _FRACTION = 200 if KEEPS_FRACTIONS else 0
 _RANGE, _UUID, _PATH, _PEER, _ARRAY, _MEMORYVIEW, _TIMEZONE, _LENT = \
     16, 44, 120, 400, 350, 80, 40, 40
-#: Of a path with a drive.
+#: Further bytes of a path with a drive.
 _OF_WINDOWS = 100
 _DATE, _DELTA = size_of(datetime.date(1, 1, 1)), size_of(datetime.timedelta())
 
 
 def _weigh_shared(value: Any, content: Any) -> int:
-    """Of a container that there is once where it is empty."""
+    """Of a container of which there is one object that is empty."""
     return _own_size_of(value) + _COLLECTED if value else 0
 
 
@@ -329,7 +340,7 @@ def _weigh_container(value: Any, content: Any) -> int:
 
 
 def _weigh_data(value: Any, content: Any) -> int:
-    """Of bytes and texts, of which there is one that is empty."""
+    """Of bytes and texts, of which there is one object that is empty."""
     return (_own_size_of(value) if value else 0) - _size_of_data(content)
 
 
@@ -366,9 +377,9 @@ def _weigh_registered(value: Any, content: Any) -> int:
     return _weigh_instance(value, len(content)) - _size_of_string(content["class"])
 
 
-#: Bytes that a tagged object takes, less those of texts and numbers that it was made of, by its
-#: name: a function of the value, and of its content as it came, with everything inside already put
-#: together. See :func:`weight_of` for others.
+#: Name of a tagged object -> bytes that it takes, less those of the texts and numbers that it was
+#: made of: a function of the value, and of its content as it came, with everything inside already
+#: put together. See :func:`weight_of` for others.
 WEIGHTS: Dict[str, Callable[[Any, Any], int]] = {
     "!tuple": _weigh_shared, "!frozenset": _weigh_shared,
     **dict.fromkeys(("!set", "!deque", "!ordered", "!counter", "!dict"), _weigh_container),
@@ -402,15 +413,16 @@ WEIGHTS: Dict[str, Callable[[Any, Any], int]] = {
 
 
 def weight_of(name: str) -> Callable[[Any, Any], int]:
-    """What weighs a tagged object: its own size, if nothing else is known of it."""
+    """The function that weighs a tagged object of this name: by its own size, if nothing else is
+    known of it."""
     return WEIGHTS.get(name, lambda value, content: size_of(value))
 
 
 def weigh_group(form: str, one: Any, columns: Sequence[List[Any]]) -> int:
     """Bytes that values take which are made of columns.
 
-    :param form: of columns.py.
-    :param one: of the values, all of which take the same.
+    :param form: its name in columns.py.
+    :param one: one of the values, all of which take the same.
     """
     if form == "any":
         return 0
@@ -419,18 +431,18 @@ def weigh_group(form: str, one: Any, columns: Sequence[List[Any]]) -> int:
 
 
 def weigh_columns(form: str, columns: Sequence[List[Any]]) -> int:
-    """Bytes of lists and texts that go when values have been made of them."""
+    """Bytes of lists and texts that are no longer needed once values have been made of them."""
     texts = sum(map(_size_of_string, columns[0])) if form == "datetime" else 0
     return texts + sum(map(size_of, columns))
 
 
 def _size_of_data(content: Any) -> int:
-    """Bytes of what stood for data and was counted: a text, or the number of a buffer."""
+    """Bytes that were counted for what stood for data: a text, or the number of a buffer."""
     return _size_of_string(content) if type(content) is str else _NUMBER * _is_object(content)
 
 
 def _size_of_numbers(numbers: Sequence[int]) -> int:
-    """Bytes of the numbers that were counted, and go again."""
+    """Bytes that were counted for numbers that do not stay."""
     size = 0
     for number in numbers:
         if not -6 < number < 100:
@@ -439,8 +451,8 @@ def _size_of_numbers(numbers: Sequence[int]) -> int:
 
 
 def _size_of_texts_in(content: Sequence[Any]) -> int:
-    """Bytes of the texts that were counted, and go again. Of a description of numpy data, arrays.py
-    counts what is more than a text."""
+    """Bytes that were counted for texts that do not stay. In a description of numpy data, arrays.py
+    counts what is not a text."""
     size = 0
     for part in content:
         if type(part) is str and len(part) > 1:
@@ -473,5 +485,5 @@ def _size_of_string(text: str) -> int:
 
 
 def _is_object(number: Any) -> bool:
-    """Whether a number is one that was counted."""
+    """Whether a number was counted, as an object of its own."""
     return type(number) is float or type(number) is int and not -6 < number < 100

@@ -1,7 +1,7 @@
 """A call and its three replies, as frames and as values.
 
-The tag is the first field of a call, so that a server finds the function before it makes any
-value of it.
+The tag is the first field of a call, so that a server finds the function before it makes any value
+from the rest.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .values import (BITS, DIGITS, LONG, LONG_TEXT, SCALARS, UNBOUNDED, Packed, 
 class Call(NamedTuple):
     """A request to run the function of a tag.
 
-    :ivar seconds: for which the caller will wait; None for no limit.
+    :ivar seconds: how long the caller will wait; None for no limit.
     """
 
     tag: bytes
@@ -47,16 +47,16 @@ def _message(kind: int, number: int, text: str, tagged: bool = False,
     return pack_frame(kind, number, data, tagged, buffers)
 
 
-#: The text of a call up to its arguments, by its tag.
+#: Tag -> the text of a call up to its arguments.
 _beginnings = Memo(
     lambda tag: f'{{"tag":{encode_plain(tag.decode("ascii"))},"args":', 1024)
-#: That of a call with a text beside the JSON and nothing else.
+#: Tag -> the whole text of a call whose only argument is a text beside the JSON.
 _calls_of_a_text = Memo(
     lambda tag: f'{_beginnings[tag]}[{{"!str":0}}],"kwargs":{{}}}}'.encode("ascii"), 1024)
 
 
-# Characters from which a text that is the only argument, or the result, is better off beside the
-# JSON: among other values, that takes more steps.
+# Characters from which on a text that is the only argument, or the result, travels beside the JSON.
+# Among other values only longer texts do, since that takes more steps.
 ALONE = 256
 
 
@@ -65,10 +65,10 @@ def encode_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: Dict[str
                 packer: Optional[Packer] = None) -> List[Buffer]:
     """The bytes of a call: a frame up to its buffers, then each buffer.
 
-    :param number: which its reply will carry.
-    :param seconds: for which the caller will wait; None, or more than a billion, for no limit.
-    :param packer: for arguments of which some are lent.
-    :raises ValueNotSupported: an argument cannot travel; says where it is.
+    :param number: of the call, which its reply will carry.
+    :param seconds: how long the caller will wait; None, or more than a billion, for no limit.
+    :param packer: for arguments of which some are lent; None if none is.
+    :raises ValueNotSupported: an argument cannot travel; the error says where it is.
     :raises MessageTooLarge: over a limit.
     """
     end = "}"
@@ -140,7 +140,8 @@ def _encode_tagged_call(number: int, tag: bytes, args: Tuple[Any, ...], kwargs: 
     return _message(CALL, number, *packer.packed(tree, "the arguments"))
 
 
-# How a call begins, here and with the white space that JSON allows; and the most bytes of its tag.
+# What a call begins with, as we send it, and with the white space that JSON allows; and bytes of
+# its tag at most.
 _BEGINNING = b'{"tag":"'
 _SPACED = rb'\{[ \t\n\r]*"tag"[ \t\n\r]*:[ \t\n\r]*"([^"]{0,4096})"'
 MAX_TAG = 4096
@@ -166,12 +167,12 @@ def tag_of(text: bytes) -> bytes:
 def decode_call(frame: Fields, limits: Limits = Limits(),
                 borrow: Optional[Callable[[Any], Any]] = None,
                 charge: Optional[Callable[[int], None]] = None) -> Arguments:
-    """What the call of a frame says besides its tag. Fields that this version does not know are
+    """What the call of a frame holds besides its tag. Fields that this version does not know are
     ignored.
 
-    :param borrow: makes what stands here for an argument that the caller lends.
-    :param charge: is told of memory, as :func:`~.values.unpack` tells.
-    :raises ProtocolError: it is none, or not of the form that calls have.
+    :param borrow: makes the stand-in for an argument that the caller lends.
+    :param charge: called with bytes of memory, as :func:`~.values.unpack` does.
+    :raises ProtocolError: the text is no JSON, or not of the form that calls have.
     :raises ValueNotSupported: an argument of a class or library that this process lacks.
     """
     _, _, tagged, text, buffers = frame
@@ -185,25 +186,26 @@ def decode_call(frame: Fields, limits: Limits = Limits(),
     return arguments_of(content)
 
 
-# How a call ends whose only argument is a text beside the JSON, and the quotes in all of that call.
+# What a call ends with whose only argument is a text beside the JSON, and how many quotes the whole
+# call has.
 _ONLY_TEXT = b'","args":[{"!str":0}],"kwargs":{}}'
 _QUOTES = 10
 
 
 def _has_only_a_text(text: bytes) -> bool:
-    """Whether it is that of such a call: there is nothing else but its tag."""
+    """Whether this is the text of such a call, with nothing else in it but its tag."""
     return text.endswith(_ONLY_TEXT) and text.startswith(_BEGINNING) \
         and text.count(b'"') == _QUOTES and b"\\" not in text
 
 
 def is_plain_call(frame: Fields) -> bool:
-    """Whether the arguments of a call are plain JSON, or one text: to read them runs nothing of an
-    application's."""
+    """Whether the arguments of a call are plain JSON, or one text: then reading them runs no code
+    of an application."""
     return not frame[2] or _has_only_a_text(frame[3])
 
 
 def arguments_of(content: Dict[str, Any]) -> Arguments:
-    """What a call of either dialect says besides its tag.
+    """What a call of any dialect holds besides its tag.
 
     :raises ProtocolError: not of the form that calls have.
     """
@@ -236,7 +238,7 @@ def encode_result(number: int, value: Any, limits: Limits = Limits()) -> List[Bu
     """The bytes of a reply with what a function returned; a flag becomes a flag reply.
 
     :param number: of the call.
-    :raises ValueNotSupported: it cannot travel; says where.
+    :raises ValueNotSupported: something in it cannot travel; the error says where.
     :raises MessageTooLarge: over a limit.
     """
     if type(value) is str and len(value) >= ALONE:
@@ -281,6 +283,9 @@ def decode_reply(frame: Fields, address: Optional[Address], peer: object, tag: b
                  limits: Limits = Limits()) -> Any:
     """What a reply holds: the value, or a Flag.
 
+    :param address: of the peer, for errors; None if it has none.
+    :param peer: that was called, as it was given, for errors.
+    :param tag: that was called, for errors.
     :raises RemoteError: the function raised.
     :raises NetError: the peer refused, or its reply cannot be read.
     """
@@ -295,7 +300,7 @@ def decode_reply(frame: Fields, address: Optional[Address], peer: object, tag: b
 
 def _decode_other(content: Any, is_flag: bool, address: Optional[Address], peer: object,
                   tag: bytes) -> Any:
-    """What a reply holds that is no result."""
+    """The Flag that a reply without a result holds; raises the error if it holds one."""
     try:
         an_object(content)
         if is_flag:
@@ -312,8 +317,8 @@ def _decode_other(content: Any, is_flag: bool, address: Optional[Address], peer:
     throw(error)
 
 
-# Bytes of an outcome at least: a request has room for millions of calls without arguments, and is
-# not to keep its thread for that long.
+# Bytes that an outcome counts for at least: a request has room for millions of calls without
+# arguments, and must not keep its thread for that long.
 LEAST_SIZE = 32
 
 
@@ -321,7 +326,7 @@ class Outcome(NamedTuple):
     """The reply for one of several arguments, as a part of a result.
 
     :ivar size: bytes that it takes there, roughly.
-    :ivar plain: whether it can be encoded without another look at it.
+    :ivar plain: whether it is known to be plain JSON.
     """
 
     content: Any
@@ -330,9 +335,9 @@ class Outcome(NamedTuple):
 
 
 def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
-    """What a function has returned.
+    """The outcome with what a function has returned.
 
-    :raises ValueNotSupported: it cannot travel; says where.
+    :raises ValueNotSupported: something in it cannot travel; the error says where.
     :raises MessageTooLarge: over a limit.
     """
     kind = type(value)
@@ -350,21 +355,21 @@ def outcome_of_value(value: Any, limits: Limits = Limits()) -> Outcome:
 
 def outcome_of_error(error: BaseException, detail: str = "full",
                      limits: Limits = Limits()) -> Outcome:
-    """What a function raised."""
+    """The outcome with what a function raised."""
     content, packed = _pack_failure(error, detail, limits)
     return Outcome(content, LEAST_SIZE + len(packed.text))
 
 
 def outcome_of_refusal(error: NetError) -> Outcome:
-    """What the peer itself says."""
+    """The outcome with an error of the peer itself."""
     return Outcome(to_refusal(error), LEAST_SIZE)
 
 
 def encode_outcomes(number: int, outcomes: Sequence[Outcome],
                     limits: Limits = Limits()) -> List[Buffer]:
-    """The bytes of a reply with what came of several arguments.
+    """The bytes of a reply with the outcomes for several arguments.
 
-    :raises MessageTooLarge: they are too much together.
+    :raises MessageTooLarge: together they are over a limit.
     """
     contents = [outcome.content for outcome in outcomes]
     if all([outcome.plain for outcome in outcomes]):
@@ -382,7 +387,7 @@ def decode_outcome(content: Any, peer: Any, tag: bytes) -> Any:
                          peer, tag)
 
 
-#: What errors call the content of a reply, and this process.
+#: How errors name the content of a reply, and this process.
 _NAMES = {RESULT: "result", FLAG: "flag", FAILURE: "exception"}
 HERE = "in this process"
 
@@ -391,10 +396,10 @@ HERE = "in this process"
 
 
 def encode_items(number: int, packed: Sequence[Packed]) -> List[Buffer]:
-    """The bytes of a frame with items of a stream: any that have no buffers and are all tagged or
-    all plain, or a single one.
+    """The bytes of a frame with items of a stream.
 
     :param number: of the call.
+    :param packed: a single item, or several without buffers that are all tagged or all plain.
     """
     text = ",".join([one.text for one in packed])
     return _message(ITEM, number, f"[{text}]", packed[0].tagged, packed[0].buffers)
@@ -405,7 +410,7 @@ def decode_items(frame: Frame, limits: Limits = Limits(),
     """The items of a frame.
 
     :raises ProtocolError: it holds none.
-    :raises ValueNotSupported: one of a class or library that this process lacks.
+    :raises ValueNotSupported: an item of a class or library that this process lacks.
     """
     items = _decode_part(frame, limits, address, "item")
     if type(items) is not list or not items:
@@ -430,7 +435,7 @@ def _decode_part(frame: Frame, limits: Limits, address: Optional[Address], what:
 
 def _in_reply(problem: Union[ProtocolError, ValueNotSupported],
               address: Optional[Address]) -> NetError:
-    """What a problem with the reply means to the caller."""
+    """The error that a problem with reading a reply becomes for the caller."""
     if isinstance(problem, ProtocolError):
         return ProtocolError(address, problem.reason, "maybe")
     return ValueNotSupported(problem.path, problem.reason, "yes")
@@ -439,20 +444,21 @@ def _in_reply(problem: Union[ProtocolError, ValueNotSupported],
 def encode_end(number: int, value: Any, limits: Limits = Limits()) -> List[Buffer]:
     """The bytes that end a stream, with what its generator returned.
 
-    :raises ValueNotSupported: it cannot travel; says where.
+    :raises ValueNotSupported: something in that cannot travel; the error says where.
+    :raises MessageTooLarge: over a limit.
     """
     return _message(END, number, *pack(value, "result", limits))
 
 
 def encode_taken(number: int, count: int) -> List[Buffer]:
-    """The bytes that say how many items of a stream, or frames of events, were taken so far."""
+    """The bytes that say how many items of a stream were taken so far."""
     return _message(TAKEN, number, str(count))
 
 
 def decode_count(frame: Frame) -> int:
-    """A whole number.
+    """The whole number that a frame holds.
 
-    :raises ProtocolError: the frame holds none.
+    :raises ProtocolError: it holds none.
     """
     if not frame.text.isdigit() or len(frame.text) > 18:
         raise ProtocolError(None, "this kind of frame holds a whole number")
@@ -460,10 +466,10 @@ def decode_count(frame: Frame) -> int:
 
 
 class Ask(NamedTuple):
-    """What a served call wants of something that its caller lends.
+    """What a served call asks of something that its caller lends.
 
-    :ivar lent: its number among what is lent.
-    :ivar items: how many items of an iterator; None for a call of a function.
+    :ivar lent: the number of that thing among what is lent.
+    :ivar items: how many items of an iterator are wanted; None to call a function.
     """
 
     lent: int
@@ -473,10 +479,10 @@ class Ask(NamedTuple):
 
 
 def encode_ask(number: int, ask: Ask, limits: Limits = Limits()) -> List[Buffer]:
-    """The bytes of what is wanted.
+    """The bytes of an ASK frame.
 
     :param number: which its answer will carry.
-    :raises ValueNotSupported: an argument cannot travel; says where.
+    :raises ValueNotSupported: an argument cannot travel; the error says where it is.
     """
     packer = Packer(limits)
     tree = {"lent": ask.lent, "items": ask.items,
@@ -486,7 +492,7 @@ def encode_ask(number: int, ask: Ask, limits: Limits = Limits()) -> List[Buffer]
 
 
 def decode_ask(frame: Frame, limits: Limits = Limits()) -> Ask:
-    """What is wanted.
+    """What an ASK frame asks.
 
     :raises ProtocolError: not of the form that it has.
     """
@@ -501,11 +507,11 @@ def decode_ask(frame: Frame, limits: Limits = Limits()) -> Ask:
 
 
 def encode_answer(number: int, name: str, value: Any, limits: Limits = Limits()) -> List[Buffer]:
-    """The bytes of an answer.
+    """The bytes of an ANSWER frame.
 
     :param name: ``value``, ``items``, ``last`` (the items before the end of an iterator), or
         ``raised`` with a description of the error.
-    :raises ValueNotSupported: the value cannot travel; says where.
+    :raises ValueNotSupported: something in the value cannot travel; the error says where.
     """
     packer = Packer(limits)
     tree = {name: packer.under("answer", lambda: packer.tag(value, 0))}
@@ -513,7 +519,7 @@ def encode_answer(number: int, name: str, value: Any, limits: Limits = Limits())
 
 
 def decode_answer(frame: Frame, limits: Limits = Limits()) -> Tuple[str, Any]:
-    """The name of an answer and its value; an error is an exception object.
+    """The name and the value of an answer; that of an error is an exception.
 
     :raises ProtocolError: not of the form that answers have.
     """

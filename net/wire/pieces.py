@@ -1,9 +1,9 @@
 """Large JSON read in pieces, so that other threads run in between.
 
-Python's parser lets no other thread run until it is through, which takes seconds for the largest
-messages. So a text is cut at commas. Each piece is made whole by the brackets that it lacks, in
-front for the containers that it goes on with, and behind for those that it leaves open; what the
-parser makes of it is put into the containers that were left open before.
+Python's parser lets no other thread run until it has finished, which takes seconds for the largest
+messages. So a text is cut at commas. Each piece is completed with the brackets that it lacks: in
+front for the containers that it continues, and behind for those that it leaves open. What the
+parser makes of it is put into the containers that earlier pieces left open.
 """
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .checks import Malformed
 
 # Bytes that are parsed in one step: some milliseconds.
 PIECE = 128 * 1024
-# Containers in each other up to which it does not matter how many they are.
+# Levels of containers up to which it does not matter how many there are.
 FEW = 32
-# Bytes of a piece that are looked through together for a comma.
+# Bytes of a piece that are searched for a comma at a time.
 WINDOW = 4 * 1024
 # Bytes of brackets and quotes that are split at a time.
 STEP = 64 * 1024
-# Levels that are looked at before all of them are counted.
+# Innermost levels that are taken away before the others are counted.
 TURNS = 6
 
 _SPACE = b" \t\n\r"
@@ -44,11 +44,11 @@ def read(text: bytes, parse: Callable[[bytes], Any], close: Callable[[Dict[str, 
          check: Callable[[int], None]) -> Any:
     """The value of a JSON text.
 
-    :param parse: makes a value of a text.
-    :param check: is told how many containers are in each other in a piece, with those around it, if
-        these are not few, before it is parsed, and raises if they are too many.
-    :param close: what becomes of an object that is whole; ``parse`` does the same with those within
-        a piece, and leaves any with two keys, or with one of 32 characters, as it is.
+    :param parse: makes a value from a text.
+    :param close: makes the value from an object that is whole. ``parse`` does the same with objects
+        within a piece, and leaves any with two keys, or with a key of 32 characters, as it is.
+    :param check: called before a piece is parsed with the levels of containers in it and around
+        it, unless these are few; raises if they are too many.
     :raises ValueError: it is no JSON, or what ``parse`` and ``check`` raise.
     """
     reader = _Reader(parse, close, check)
@@ -62,12 +62,12 @@ def read(text: bytes, parse: Callable[[bytes], Any], close: Callable[[Dict[str, 
 
 
 def _cut(text: bytes, start: int) -> int:
-    """Where a piece ends: at the last comma in it that is in no string, or with the text. It is
-    longer than others only where there is no such comma."""
+    """Where a piece ends: at the last comma in it that is outside of strings, or at the end of the
+    text. A piece is longer than others only if it has no such comma."""
     inside = False
     while start + PIECE < len(text):
         piece = text[start:start + PIECE]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # what it escapes comes with it
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # the character that it escapes, too
             piece = text[start:start + PIECE + 1]
         start += len(piece)
         piece = _without_escapes(piece)
@@ -80,7 +80,7 @@ def _cut(text: bytes, start: int) -> int:
 
 
 def _last_comma(piece: bytes, inside: bool) -> int:
-    """Where the last comma is that is in no string; -1 where there is none.
+    """The place of the last comma outside of strings; -1 if there is none.
 
     :param inside: whether the piece ends within a string.
     """
@@ -99,7 +99,8 @@ def _last_comma(piece: bytes, inside: bool) -> int:
 
 
 def _without_escapes(piece: bytes) -> bytes:
-    """As many bytes, in which each quote begins or ends a string."""
+    """The piece with other bytes in place of escapes, so that each quote begins or ends a
+    string."""
     if b"\\" not in piece:
         return piece
     return piece.replace(b"\\\\", b"xx").replace(b'\\"', b"xx")
@@ -114,7 +115,7 @@ def brackets_of(text: bytes) -> bytes:
     # those strings that hold brackets.
     found = found.replace(b'""', b"")
     outside, inside = [], False
-    for start in range(0, len(found), STEP):  # what it is split into takes 17 times its memory
+    for start in range(0, len(found), STEP):  # its parts take 17 times its memory
         parts = found[start:start + STEP].split(b'"')
         outside.append(b"".join(parts[inside::2]))
         inside ^= len(parts) % 2 == 0
@@ -122,7 +123,7 @@ def brackets_of(text: bytes) -> bytes:
 
 
 def _shallow(brackets: bytes) -> bytes:
-    """Those that are left without the innermost levels, one or two for each turn."""
+    """The brackets without the innermost levels; each turn takes away one or two."""
     before = -1
     turns = TURNS
     while len(brackets) != before and turns:
@@ -133,14 +134,15 @@ def _shallow(brackets: bytes) -> bytes:
 
 
 def levels_of(brackets: bytes) -> List[int]:
-    """How many more containers are open before each of them, and behind the last."""
+    """How many more containers are open than at the start: before each bracket, and after the
+    last."""
     steps = memoryview(brackets.translate(_TO_STEPS)).cast("b")
     return list(itertools.accumulate(steps, initial=0))
 
 
 def _unmatched(brackets: bytes, levels: List[int]) -> bytes:
-    """Those that close what began before, and then those that stay open. Whether others match is
-    left to the parser."""
+    """The brackets that close what was opened before, followed by those that stay open. Whether the
+    others match is left to the parser."""
     lowest, last = min(levels), levels[-1]
     found = [brackets[place - 1] for place in _firsts(levels, range(-1, lowest - 1, -1))]
     back = levels[::-1]
@@ -149,7 +151,7 @@ def _unmatched(brackets: bytes, levels: List[int]) -> bytes:
 
 
 def _firsts(levels: List[int], wanted: Iterable[int]) -> Iterator[int]:
-    """The first place of each of some levels, which come in this order."""
+    """The first place of each wanted level; the levels are reached in this order."""
     place = 0
     for level in wanted:
         place = levels.index(level, place)
@@ -159,7 +161,7 @@ def _firsts(levels: List[int], wanted: Iterable[int]) -> Iterator[int]:
 class _Reader:
     """Puts the pieces of a text together.
 
-    :ivar _mark: a string that nobody can know beforehand, and so is not in the text.
+    :ivar _mark: a string that cannot be known beforehand, and so is not in the text.
     """
 
     def __init__(self, parse: Callable[[bytes], Any], close: Callable[[Dict[str, Any]], Any],
@@ -171,7 +173,7 @@ class _Reader:
         self._stack: List[_Open] = []
 
     def add(self, piece: bytes) -> None:
-        """Read the next piece, which a comma follows."""
+        """Read the next piece, which is followed by a comma."""
         if not piece or piece[-1:] in b"[{" or piece[-1:] in _SPACE \
                 and piece.rstrip(_SPACE)[-1:] in b"[{":
             raise Malformed("a comma before a value")
@@ -180,14 +182,14 @@ class _Reader:
             raise Malformed("a comma after the value")
 
     def last(self, piece: bytes) -> Any:
-        """Read what is left. Gives the value."""
+        """Read what is left, and return the value."""
         value = self._read(piece)
         if self._stack:
             raise Malformed("not all brackets are closed")
         return value
 
     def _read(self, piece: bytes) -> Any:
-        """Add a piece. Gives the whole value if that ends here."""
+        """Add a piece. Returns the whole value if that ends here."""
         brackets = brackets_of(piece)
         left = _shallow(brackets)
         if len(self._stack) + 2 * TURNS + len(left) > FEW:
@@ -201,7 +203,7 @@ class _Reader:
             raise Malformed("brackets that do not match")
         if stack and piece.lstrip(_SPACE)[:1] in (b"]", b"}"):
             raise Malformed("a comma after all values")
-        # Those that it closes, and the one around them, which gets what follows.
+        # The containers that the piece closes, and the one around them, which gets what follows.
         touched = stack[max(0, len(stack) - count - 1):]
         ends = count == len(stack) and bool(stack)
         behind = "".join([f',"{self._mark}"]' if one == "[" else f',"{self._mark}":0}}'
@@ -221,13 +223,13 @@ class _Reader:
         return value
 
     def _in_front(self, touched: List[_Open]) -> str:
-        """The brackets of open containers, each the first within the one before."""
+        """The opening brackets of containers, each as the first within the one before."""
         kinds = ["[" if type(one.container) is list else "{" for one in touched]
         return "".join([kind if kind == "[" or place == len(kinds) - 1 else f'{{"{self._mark}":'
                         for place, kind in enumerate(kinds)])
 
     def _merge(self, made: Any, touched: List[_Open]) -> None:
-        """Put what is new into the containers, from the outermost on."""
+        """Put what is new into the open containers, from the outermost on."""
         for number, (container, _) in enumerate(touched):
             goes_on = number < len(touched) - 1
             if type(container) is list:
@@ -239,19 +241,20 @@ class _Reader:
             made = inner
 
     def _close_all(self, touched: List[_Open], ends: bool) -> Any:
-        """What becomes of those that are whole now, the innermost first."""
+        """Close the containers that are whole now, the innermost first. Returns the whole value if
+        it ends here."""
         for number in range(len(touched) - 1, -1 if ends else 0, -1):
             container, key = touched[number]
             value = self._close(container) if type(container) is dict else container
             if number == 0:
                 return value
             around = touched[number - 1].container
-            if value is not container and around[key] is container:  # else a later key has its name
+            if value is not container and around[key] is container:  # else a later key was the same
                 around[key] = value
         return None
 
     def _find_open(self, opening: str) -> None:
-        """Go into the containers that a piece leaves open."""
+        """Find the containers that a piece leaves open, from the outermost on."""
         for _ in opening:
             around = self._stack[-1].container
             key = len(around) - 1 if type(around) is list else next(

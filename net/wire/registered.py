@@ -1,7 +1,7 @@
-"""Classes that an application lets travel: dataclasses, enums, named tuples, those of attrs and
-pydantic, and others of which it says how to pack them.
+"""Classes that an application lets travel: dataclasses, enums, named tuples, classes of attrs and
+models of pydantic, and others for which it says how to pack them.
 
-The wire names a class; only classes that were registered here under that name are ever made.
+The wire names a class; values are made only of a class that was registered here under that name.
 """
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..identity import MAIN, printable, program_of, public_module
 from .checks import Lacking, Malformed, a_list, a_text, a_whole, an_object
 from .memo import Memo
 
-# Combinations of a flag that the wire may leave in memory, at some 400 bytes.
+# Combinations of a flag that the wire may leave in memory, some 400 bytes each.
 MAX_COMBINATIONS = 64 * 1024
-# Members that may be looked at for the combinations of a message that were not there yet, and as
-# many as it takes besides to make one: up to 0.2 s. So many are allowed for each MiB of text.
+# Looks at members that making the new combinations of a message may take, up to 0.2 s; and looks
+# that each combination costs besides. So many are allowed for each MiB of text.
 MAX_LOOKS, BESIDES = 1 << 17, 10
-# Those that may be looked at in a short message for combinations that Python does not keep: they
-# could come again in each. A bit that belongs to no member takes as long as so many members.
+# Looks that a short message may take for combinations that Python does not keep: they could come
+# again in each message. And how many looks a bit costs that belongs to no member.
 FEW_LOOKS, OF_A_BIT = 1 << 14, 2
 
 #: A function of one argument.
@@ -36,8 +36,9 @@ Function = Callable[[Any], Any]
 class Registry:
     """The classes whose values travel. Filled by ``@net.value``, never by the wire.
 
-    :ivar classes: name on the wire -> class; and ``names``, back.
-    :ivar packed: class -> what makes a value that travels of one of its own, and back.
+    :ivar classes: name on the wire -> class. ``names``: the other way round.
+    :ivar packed: class -> what makes a value that can travel from an instance, and what makes an
+        instance from that.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,9 @@ def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, An
     """Let values of a class travel under a name, ``module.qualified name`` by default.
 
     :param namespace: the variables of the module that defines it, if they are at hand.
-    :raises TypeError: a class that holds more than its fields, without a way to pack it, or the
+    :param pack: makes a value that can travel from an instance, ``unpack`` an instance from that;
+        None to send the fields.
+    :raises TypeError: the class holds more than its fields and there is no way to pack it, or the
         name is taken.
     """
     if not isinstance(cls, type):
@@ -82,9 +85,9 @@ def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, An
 
 
 def _check(cls: type) -> None:
-    """Refuse a class whose values are more than their fields.
+    """Refuse a class whose instances are more than their fields.
 
-    :raises TypeError: it is one.
+    :raises TypeError: it is such a class.
     """
     if not (hasattr(cls, "__dataclass_fields__") or is_enum(cls) or _is_named_tuple(cls)
             or _is_attrs(cls)):
@@ -97,7 +100,11 @@ def _check(cls: type) -> None:
 
 
 def take_apart(value: Any) -> Dict[str, Any]:
-    """The parts of a value of a registered class, by name. They may be its own dict: read only."""
+    """The parts of a value of a registered class, by name. This may be its own dict, so only read
+    it.
+
+    :raises ValueNotSupported: it has attributes besides its fields, or a field without a value.
+    """
     cls = type(value)
     if cls in registry.packed:
         return {"packed": registry.packed[cls][0](value)}
@@ -123,8 +130,10 @@ def take_apart(value: Any) -> Dict[str, Any]:
 
 
 def take_apart_all(values: List[Any]) -> Optional[Tuple[Tuple[str, ...], List[List[Any]]]]:
-    """The names of the parts of values of one class, and a list of each part of all of them. None
-    for a class whose values are no more than a name, or are packed.
+    """The names of the parts of values of one class, and for each part a list with that of all
+    values. None for a class whose values have no parts, or are packed.
+
+    :raises ValueNotSupported: as :func:`take_apart` does.
     """
     cls = type(values[0])
     if cls in registry.packed or not _shapes[cls].names:
@@ -139,13 +148,12 @@ def take_apart_all(values: List[Any]) -> Optional[Tuple[Tuple[str, ...], List[Li
 class _Shape(NamedTuple):
     """What values of a class hold.
 
-    :ivar names: of the fields.
-    :ivar sent: these, and what the wire has besides them.
+    :ivar names: of the fields, in order; ``known``: as a set.
+    :ivar sent: the names of the fields, and of what the wire has besides them.
     :ivar slots: slots that are no fields, by name.
-    :ivar bits: of a flag, those that its members have.
-    :ivar in_dict: whether fields are nowhere but in the value's dict, and nothing else is anywhere
-        else.
-    :ivar set_part: sets a field, without code of the class.
+    :ivar bits: for a flag, the bits that its members have.
+    :ivar in_dict: whether all that a value holds is in its dict.
+    :ivar set_part: sets a field, without running code of the class.
     """
 
     names: Tuple[str, ...]
@@ -165,7 +173,7 @@ def _find_shape(cls: Any) -> _Shape:
                                                cls._member_map_.values()], 0) \
             if issubclass(cls, enum.Flag) else 0
         return _Shape((), frozenset(), frozenset(), {}, is_enum=True, bits=bits)
-    import dataclasses  # who has one has loaded it
+    import dataclasses  # already loaded, if there is such a class
 
     fields = cls.__attrs_attrs__ if _is_attrs(cls) else () if _is_named_tuple(cls) \
         else dataclasses.fields(cls)
@@ -204,7 +212,7 @@ def _find_extra(value: Any, shape: _Shape) -> Optional[str]:
 
 
 def _is_cached(attribute: Any) -> bool:
-    """Whether it is one such as functools.cached_property, which keeps its value in the dict."""
+    """Whether it is like functools.cached_property, which keeps its value in the dict."""
     cls = type(attribute)
     return hasattr(cls, "__get__") and not hasattr(cls, "__set__") \
         and not isinstance(attribute, (types.FunctionType, types.MethodType))
@@ -219,7 +227,7 @@ def _has(slot: Any, value: Any) -> bool:
 
 
 def _is_plain(cls: Any) -> bool:
-    """Whether values are made like any other object, and so hold nothing that is hidden from
+    """Whether values are made like any other object, and so hold nothing that cannot be seen
     here."""
     if getattr(cls, "__abstractmethods__", None):
         return True  # there are none
@@ -231,7 +239,8 @@ def _is_plain(cls: Any) -> bool:
 
 
 class Combinations:
-    """The combinations of flags in one message that were not there yet. Each is made once.
+    """The combinations of flags in one message that this process does not have yet. Each is made
+    once.
 
     :param size: characters of JSON text.
     """
@@ -242,7 +251,7 @@ class Combinations:
         self._left_unkept = max(FEW_LOOKS, MAX_LOOKS * size >> 20)
 
     def find(self, cls: Any, name: str, value: int) -> Any:
-        """A combination, None if there is none.
+        """The combination of a flag with this value; None if it cannot have that.
 
         :raises Lacking: there were too many.
         """
@@ -264,7 +273,7 @@ class Combinations:
 def put_together(content: Dict[str, Any], combinations: Combinations) -> Any:
     """A value of a registered class from its parts, and the name of its class as ``class``.
 
-    Neither ``__init__`` nor ``__post_init__`` run: the value existed elsewhere and is not
+    Neither ``__init__`` nor ``__post_init__`` runs: the value existed elsewhere and is not
     constructed again.
 
     :raises Lacking: the class is not registered here, or has other parts here.
@@ -291,7 +300,7 @@ def put_together(content: Dict[str, Any], combinations: Combinations) -> Any:
 
 
 def put_together_all(name: str, parts: List[str], columns: List[List[Any]]) -> List[Any]:
-    """Values of a registered class from lists of each of their parts, as :func:`put_together`.
+    """Values of a registered class from a list for each of their parts, as :func:`put_together`.
 
     :raises Lacking: the class is not registered here, or has other parts here.
     """
@@ -329,7 +338,7 @@ def _other_parts(name: str, shape: _Shape, arrived: List[str]) -> Lacking:
 
 
 def _origin(cls: type, namespace: Optional[Mapping[str, Any]] = None) -> Tuple[str, str]:
-    # The same class again, as when a module is reloaded, is no other class.
+    # A class that is defined again, as when a module is reloaded, counts as the same one.
     if cls.__module__ in MAIN and namespace is None:
         namespace = program_of(cls.__qualname__, cls)
     return public_module(cls.__module__, namespace), cls.__qualname__
@@ -364,7 +373,11 @@ def _is_kept(cls: Any, value: int) -> bool:
 
 
 def _combine(cls: Any, name: str, value: int) -> Any:
-    """A combination that has not been used here. Python keeps each for the life of its class."""
+    """Make a combination that was not used here yet; None if the class does not have it. Python
+    keeps most of them for the life of the class.
+
+    :raises Lacking: too many would be kept.
+    """
     kept = len(cls._value2member_map_)
     stays = _is_kept(cls, value)
     if not stays and not issubclass(cls, int) and kept >= MAX_COMBINATIONS:
@@ -418,7 +431,7 @@ def _is_private(cls: Any, private: Any) -> bool:
 
 
 def is_enum(cls: type) -> bool:
-    """Whether values of a class have no parts: an enum has names."""
+    """Whether values of a class have a name in place of parts."""
     return issubclass(cls, enum.Enum)
 
 

@@ -3,8 +3,8 @@
 Nothing in here knows a socket, a thread or a clock. What identifies a connection is its session.
 
 The caller sends a preface and nothing else; the server answers it at once with HELLO, or with a
-refusal. Only then does the caller send its first request. So a caller that has no HELLO knows that
-nothing ran there.
+refusal. Only then does the caller send its first request. So a caller that has received no HELLO
+knows that nothing ran there.
 """
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MAGIC = b"\xabnet"
 VERSION = 1
 #: Magic, version, a zero, and the bytes of the JSON object that follows.
 PREFACE = struct.Struct("!4sBBH")
-# Bytes of the fields of a preface. An old peer reads 1,024 bytes in all; more than it reads could
-# lose us its answer.
+# Bytes of the fields of a preface. An old peer reads 1,024 bytes in all; if we sent more, its
+# answer could be lost.
 MAX_FIELDS = 768
-#: What a peer says to a caller that speaks another version of the wire than it does.
+#: What a peer says to a caller that speaks a version of the wire other than its own.
 OTHER_VERSION = "version {} of the protocol was asked for, this peer speaks version {}"
 # Bytes of JSON in a HELLO, and in what is answered to a preface instead.
 MAX_HELLO = 16 * 1024
@@ -39,9 +39,9 @@ class Preface(NamedTuple):
 
     :ivar version: of the wire that it speaks.
     :ivar features: bits of what it can do beyond this version.
-    :ivar group: that it claims, None for none.
+    :ivar group: that it claims; None for none.
     :ivar instance: the random id of its process, as it claims; None if it does not say.
-    :ivar to: the address that it has connected to; None if it does not say.
+    :ivar to: the address that it means to have reached; None if it does not say.
     """
 
     version: int
@@ -95,7 +95,7 @@ def _make_preface(what: Tuple[Optional[str], int, Optional[str], Optional[Addres
     return PREFACE.pack(MAGIC, VERSION, 0, len(text)) + text
 
 
-# Both are the same on connection after connection.
+# They are the same for one connection after another.
 _prefaces = Memo(_make_preface, 64)
 
 
@@ -112,7 +112,7 @@ class PrefaceParser:
         """Take what was received; None while the preface is not whole.
 
         :raises NotAFrame: nothing of app-net's begins like this; its ``data`` is all that has come.
-        :raises ProtocolError: another version, or fields that are none.
+        :raises ProtocolError: another version, or fields that make no sense.
         """
         data = self.rest = self.rest + data
         if not MAGIC.startswith(data[:len(MAGIC)]):
@@ -150,7 +150,10 @@ def _read_preface(version: int, fields: Dict[str, Any]) -> Preface:
 
 
 def _fields(text: bytes, what: str) -> Dict[str, Any]:
-    """The named fields of a greeting, which must not be deeply nested."""
+    """The named fields of a greeting.
+
+    :raises ProtocolError: it is no JSON object, or might be deeply nested.
+    """
     try:
         if text.count(b"{") + text.count(b"[") > 64:
             raise ValueError("nested")
@@ -163,14 +166,14 @@ def _fields(text: bytes, what: str) -> Dict[str, Any]:
 
 
 class Session(FrameParser):
-    """An open connection of one role, or that of a caller that waits for its HELLO.
+    """One role of an open connection, or that of a caller that waits for HELLO.
 
-    :meth:`receive` takes bytes and gives the next event, a :class:`Hello`, :class:`Unknown` or
-    frame; see :class:`~net.wire.frames.FrameParser`. While HELLO is awaited it raises
+    :meth:`receive` takes bytes and returns the next event: a :class:`Hello`, an :class:`Unknown` or
+    a frame; see :class:`~net.wire.frames.FrameParser`. While it waits for HELLO it raises
     :class:`~net.wire.frames.NotAFrame`, whose ``data`` is all that came, for anything that is not
     of this wire. Make one with :func:`caller_session` or :func:`server_session`.
 
-    :ivar hello: what the server has said; None before, and in the server's role.
+    :ivar hello: what the server has said; None before that, and in the server's role.
     """
 
     def __init__(self, limits: Limits, kinds: FrozenSet[int],
@@ -185,16 +188,16 @@ class Session(FrameParser):
 
     def _cut(self, data: bytes) -> Optional[Frame]:
         if self._greeting and self._partial is None:
-            # A wrong first byte is known at once; waiting for eleven more could take for ever.
+            # A wrong first byte is refused at once; waiting for eleven more could take for ever.
             come = self.rest[self._at:] + data
             if come and come[0] not in CALLER_GREETING:
                 raise NotAFrame(come)
         return super()._cut(data)
 
     def allow(self, kinds: FrozenSet[int], limits: Optional[Limits] = None) -> None:
-        """Let other kinds come from now on: a connection that carries events, say.
+        """Let other kinds come from now on, as where a connection begins to carry events.
 
-        :param limits: of one message, from now on; None leaves them.
+        :param limits: of one message, from now on; None to leave them as they are.
         """
         self._expect(kinds)
         if limits is not None:
@@ -224,7 +227,7 @@ class Session(FrameParser):
 def caller_session(limits: Limits, kinds: FrozenSet[int] = CALLER_OPEN) -> Session:
     """The caller's side of a connection, which waits for HELLO.
 
-    :param kinds: of frames that may come once it is open.
+    :param kinds: of the frames that may come once it is open.
     """
     return Session(limits, frozenset((FAILURE,)), kinds)
 

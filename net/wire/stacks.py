@@ -1,8 +1,8 @@
-"""How deeply values may be nested on the stack of the thread that reads or writes them.
+"""How deeply values may be nested, by the stack of the thread that reads or writes them.
 
-Each level takes a part of the stack, in the parser and encoder of JSON, in our own functions, and
-when the interpreter frees the values. Threads may have stacks of 32 KiB; one that is full ends the
-process.
+Each level takes a part of the stack: in the parser and the encoder of JSON, in our own functions,
+and when the interpreter frees the values. Threads may have stacks of 32 KiB, and a stack that
+overflows ends the process.
 """
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import threading
 
 KIB = 2 ** 10
 
-# Bytes of the stack that a level of the costliest containers takes; one of lists and dicts, which
-# only the parser and the encoder go through; and what is left for what the thread does besides.
-# Until Python 3.11 each call of a function in Python takes some; from 3.14 on Python itself leaves
-# the last 32 KiB alone.
+# Bytes of the stack that a level of the costliest containers takes; that a level of lists and dicts
+# takes, which only the parser and the encoder go through; and that are left for what the thread
+# does besides. Before Python 3.11 each call of a Python function takes some; from 3.14 on Python
+# itself leaves the last 32 KiB alone.
 LEVEL = 2304 if sys.version_info < (3, 11) else KIB if sys.version_info < (3, 14) else 1536
 PLAIN_LEVEL = KIB // 2
 BESIDES = (20 if sys.version_info < (3, 14) else 52) * KIB
-# Where the system does not tell, a stack is as large as it is by default: 512 KiB at least.
+# Where the system does not say, the usual default counts. Every default is 512 KiB or more, which
+# bears the largest NET_MAX_DEPTH.
 USUAL = 8 * KIB * KIB
 
 # Bytes that are more than enough for a pthread_attr_t.
@@ -33,9 +34,9 @@ _this_thread = _ThisThread()
 
 
 def levels_here(plain: bool = False) -> int:
-    """Levels of containers that the stack of this thread certainly bears, one at least.
+    """Levels of containers that the stack of this thread certainly bears; at least one.
 
-    :param plain: of lists and dicts alone.
+    :param plain: for lists and dicts alone.
     """
     if not _this_thread.room:
         _this_thread.room = max(LEVEL, _size_of_stack() - BESIDES)
@@ -48,7 +49,7 @@ def _size_of_stack() -> int:
             return _ask_system()
         except (ImportError, AttributeError, OSError):
             pass  # no ctypes, or another C library
-    # What counts for new threads now. To ask for it sets it to 0.
+    # The size for new threads, which counts for this one too. Asking for it sets it to 0.
     size = threading.stack_size()
     threading.stack_size(size)
     return size or USUAL

@@ -1,7 +1,7 @@
 """Type-true JSON: what goes in comes out, same types at every depth.
 
-Plain values (None, bool, int, float, str, list, dict with str keys) are JSON by the standard
-library's C encoder. What JSON would bend becomes a tagged object, a dict with one key such as
+Plain values (None, bool, int, float, str, list, dict with str keys) become JSON by the standard
+library's C encoder. What JSON would alter becomes a tagged object, a dict with one key such as
 ``{"!tuple": [1, 2]}`` (kinds.py lists them); bytes, long text and array data become buffers beside
 the JSON. A message without any of these says so, and then nothing in it is taken for a tagged
 object.
@@ -34,7 +34,7 @@ from .registered import Combinations
 from .stacks import levels_here
 
 NUMBERS = frozenset({int, float, bool, type(None)})
-# Those of which all are JSON as they are; ints may be too large.
+# The types all of whose values are JSON as they are; an int may be too large.
 UNBOUNDED = frozenset({float, bool, type(None)})
 STRING = frozenset({str})
 SCALARS = NUMBERS | STRING
@@ -43,49 +43,49 @@ PLAIN = SCALARS | CONTAINERS
 
 # Bytes from which a buffer beside the JSON beats base64 or escapes within it.
 LONG = 4 * 1024
-# Values side by side up to which each is looked at alone. Among more, long text hardly matters.
+# Values side by side up to which each is looked at. Among more, a long text hardly matters.
 FEW = 1024
-# Ints of more bits travel as hexadecimal: Python refuses decimal digits above 4,300 (640 where an
-# application says so), and takes quadratic time for them.
+# Ints of more bits travel as hexadecimal: Python refuses more than 4,300 decimal digits (or 640, if
+# an application says so), and takes quadratic time for them.
 BITS = 2048
-# Digits that are looked for at a time: the 617 of such an int, wherever they start, hold one such
-# window.
+# Digits that are looked for at a time: the 617 of such an int hold at least one such window,
+# wherever they start.
 DIGITS = 300
-# Values from which on it is counted how much text they make, before it is made: a few lists that
-# hold each other several times, or one text many times, can stand for more than any memory holds.
+# Values from which on the text that they make is counted before it is made: a few lists that hold
+# each other several times, or one text many times, can stand for more than any memory holds.
 MANY = 64 * 1024
-# Bits of one number times bits of the other, of all divisions that a message may need: fractions
-# and ranges are made with one. 2 ** 36 take 0.1 s, and are allowed for each MiB of text.
+# Bits of one number times bits of the other, summed over all divisions that a message may need:
+# making a fraction or a range takes one. 2 ** 36 take 0.1 s, and are allowed for each MiB of text.
 MAX_DIVISION = 1 << 36
 # Keys of a set or dict up to which it hardly matters if all have the same hash.
 FEW_KEYS = 16
 # Comparisons of keys with the same hash that a message may need, times the characters of a key:
-# they take up to 0.2 s. More are allowed for each key, which come by themselves: -1 and -2 have
-# the same hash.
+# they take up to 0.2 s. And comparisons for each key that count for nothing, since some come by
+# themselves: -1 and -2 have the same hash.
 MAX_COMPARED = 1 << 24
 USUAL_COMPARED = 8
-# Frozensets within each other in a key that has the hash of another one.
+# Levels of frozensets in a key that has the hash of another one.
 MAX_SETS = 6
-# Fractions with the same hash, as far as numerator and denominator alone decide. Later Pythons keep
-# the hashes of 16,384 fractions for the whole process, and compare each new one with all of those.
+# Fractions with the same hash of numerator and denominator. Later Pythons keep the hashes of 16,384
+# fractions for the whole process, and compare each new one with all of those.
 MAX_FRACTIONS = 100
-# Tables of pandas and the like that a message may hold, and bytes of one that counts for nothing:
-# to make one takes up to a millisecond, however small it is.
+# Tables of pandas and the like that a message may hold, and bytes from which on one does not count:
+# making one takes up to a millisecond, however small it is.
 MAX_TABLES, LARGE_TABLE = 512, 4096
 # Lists of a message that come as columns though they are shorter than those that we send so, and
-# groups of values that could be in another one: they take three times as long as others.
+# groups whose values could be in another group: they take three times as long as others.
 MAX_ODD_COLUMNS = 1000
-# Containers of JSON in each other that the parser and the encoder may go through on any stack, and
-# levels of values that the packer may.
+# Levels of JSON containers that the parser and the encoder may go through on any stack, and levels
+# of values that the packer may.
 SAFE_DEPTH = 32
 SAFE_LEVELS = 4
 _STACK = "(all that the stack of a thread bears, see threading.stack_size)"
-# Digits from which on a number takes longer than its share. Python refuses them from 4,300 on,
-# unless the application has switched that off.
+# Digits from which on a number takes too long for its size. Python refuses more than 4,300, unless
+# the application has switched that off.
 MAX_DIGITS = 4000
 # Characters of the path to a value that are shown.
 MAX_PATH = 120
-#: What stands for a long text that is alone.
+#: The JSON of a message that is one long text.
 LONG_TEXT = b'{"!str":0}'
 
 
@@ -122,8 +122,8 @@ encode_string = json_encoder.encode_basestring
 class Plain(NamedTuple):
     """What there is in something plain.
 
-    :ivar values: how many.
-    :ivar with_floats: those of each level at which there are floats.
+    :ivar values: how many values.
+    :ivar with_floats: the values of each level at which there are floats.
     """
 
     values: int
@@ -131,10 +131,13 @@ class Plain(NamedTuple):
 
 
 def is_plain(root: Any, limits: Limits = Limits()) -> Optional[Plain]:
-    """Whether JSON keeps everything in a dict, list or tuple, and no text in it wants a buffer.
+    """What there is in a dict, list or tuple, if JSON alters nothing in it and no text in it needs
+    a buffer; else None.
 
-    Goes level by level with what runs in C: a loop in Python over 100,000 dicts would cost more
-    than encoding them.
+    Goes level by level, by functions that run in C: a loop in Python over 100,000 dicts would cost
+    more than encoding them.
+
+    :raises MessageTooLarge: it makes more JSON text than the limit.
     """
     dicts, lists = ([root], []) if type(root) is dict else ([], [root])
     weighed = False
@@ -171,7 +174,7 @@ def _of(kind: type, level: List[Any], kinds: Set[type]) -> List[Any]:
 def _repeats(level: Sequence[Any], limit: int) -> bool:
     """Whether many values may be the same few, and so make more text than they take memory.
 
-    Looks at some of them: among a thousand, one of a few is there twice.
+    Looks at some of them only: if they are the same few, one is twice among a thousand.
     """
     step = len(level) // FEW
     some = level[::step]
@@ -181,10 +184,10 @@ def _repeats(level: Sequence[Any], limit: int) -> bool:
 
 
 def check_weight(roots: Sequence[Any], limits: Limits) -> None:
-    """Refuse values that make more JSON text than the limit. Takes what repeats only once.
+    """Refuse values that make more JSON text than the limit. Looks only once at what repeats.
 
     :param roots: containers.
-    :raises MessageTooLarge: more text than the limit, at least.
+    :raises MessageTooLarge: they certainly make more text than the limit.
     """
     if _weight(roots, {}, min(limits.depth, levels_here()) + 2) > limits.text:
         raise MessageTooLarge("JSON text of a message, in bytes", None, limits.text,
@@ -192,10 +195,10 @@ def check_weight(roots: Sequence[Any], limits: Limits) -> None:
 
 
 def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
-    """Characters of JSON that values take at least; ``known`` are those of containers.
+    """Characters of JSON that values take at least; ``known`` has those of containers, by their id.
 
-    Values nested too deep count as nothing: other checks refuse them, and values that hold
-    themselves.
+    Values that are nested too deep count for nothing: other checks refuse them, as they do values
+    that contain themselves.
     """
     weight = 0
     for value in values:
@@ -214,7 +217,8 @@ def _weight(values: Iterable[Any], known: Dict[int, int], levels: int) -> int:
 
 
 def fits(text: str, limits: Limits) -> bool:
-    """Whether plain JSON text can travel: neither too long, nor with an int of more than BITS."""
+    """Whether plain JSON text can travel: it is not too long, and has no int of more than BITS
+    bits."""
     return len(text) <= limits.text and not any(
         [text[start:start + DIGITS].isdigit() for start in range(0, len(text), DIGITS)])
 
@@ -234,7 +238,7 @@ def _has_long_int(values: Iterable[Any]) -> bool:
 
 
 def scalar(value: Any) -> Optional[str]:
-    """The JSON text of a number, a short text or the like; None for all else."""
+    """The JSON text of a number, a short text or the like; None for anything else."""
     kind = type(value)
     if kind is int:
         return repr(value) if value.bit_length() <= BITS else None
@@ -244,12 +248,13 @@ def scalar(value: Any) -> Optional[str]:
 
 
 def are_named_scalars(values: Dict[Any, Any]) -> bool:
-    """Whether all of a few values with names are such."""
+    """Whether these are only a few values, with texts for names, and all are numbers, short texts
+    or the like."""
     return STRING.issuperset(map(type, values)) and are_scalars(values.values())
 
 
 def are_scalars(values: Collection[Any]) -> bool:
-    """Whether all of a few values are numbers, short texts or the like."""
+    """Whether these are only a few values, and all are numbers, short texts or the like."""
     return len(values) <= FEW and (NUMBERS.issuperset(map(type, values)) or SCALARS.issuperset(
         map(type, values)) and not has_long_text(values))
 
@@ -257,8 +262,8 @@ def are_scalars(values: Collection[Any]) -> bool:
 def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
     """One value as JSON text and buffers.
 
-    :param path: what errors call the value, such as ``result``.
-    :raises ValueNotSupported: something in it cannot travel; says where.
+    :param path: how errors name the value, such as ``result``.
+    :raises ValueNotSupported: something in it cannot travel; the error says where.
     :raises MessageTooLarge: over the limit of JSON text or of buffers.
     """
     text = scalar(value)
@@ -276,8 +281,9 @@ def pack(value: Any, path: str, limits: Limits = Limits()) -> Packed:
 
 
 def lay_out(values: Sequence[Any], limits: Limits) -> Optional[Packed]:
-    """Numbers, texts and the like, some of which are long texts, as a list of JSON and buffers;
-    None if they are many, or none is. As :class:`Packer` does, which takes three times as long."""
+    """Numbers, texts and the like, with long texts among them, as a JSON list and buffers; None if
+    there are many values, or no long text. :class:`Packer` does the same, but takes three times as
+    long."""
     if len(values) > FEW:
         return None
     placed: List[Any] = []
@@ -299,7 +305,7 @@ def lay_out(values: Sequence[Any], limits: Limits) -> Optional[Packed]:
 
 
 def pack_plain(holder: Any, value: Any, limits: Limits) -> Optional[Packed]:
-    """A value as plain JSON, None when that would bend it or be too large.
+    """A value as plain JSON; None if that would alter it or be too large.
 
     :param holder: a list, tuple or dict that holds all of the value.
     """
@@ -308,7 +314,7 @@ def pack_plain(holder: Any, value: Any, limits: Limits) -> Optional[Packed]:
 
 
 def plain_text(holder: Any, value: Any, limits: Limits) -> Optional[str]:
-    """A value as plain JSON text, None when that would bend it. The text may be too large."""
+    """A value as plain JSON text; None if that would alter it. The text may be too large."""
     plain = is_plain(holder, limits)
     if plain is None:
         return None
@@ -326,7 +332,7 @@ def plain_text(holder: Any, value: Any, limits: Limits) -> Optional[str]:
 
 
 class Packer:
-    """Turns values of any kind that may travel into plain JSON values and buffers."""
+    """Turns values of any kind that can travel into plain JSON values and buffers."""
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self._limits = limits
@@ -338,14 +344,16 @@ class Packer:
         self._tops: List[Any] = []
 
     def lend(self, value: Any) -> Any:
-        """What stands for a value that stays here and can be used from there while a call lasts;
-        None for one that cannot be lent."""
+        """A description of a value that stays here and can be used from there while a call lasts;
+        None if it cannot be lent. Nothing can, unless a subclass says so."""
         return None
 
     def packed(self, tree: Any, path: str) -> Packed:
         """What :meth:`tag` and the like gave, as text.
 
+        :param path: how errors name it.
         :raises MessageTooLarge: more JSON text than the limit.
+        :raises ValueNotSupported: fractions or ranges in it take too long to make.
         """
         text = self._text(tree)
         if len(text) > self._limits.text:
@@ -353,7 +361,7 @@ class Packer:
                                   "NET_MAX_TEXT")
         if self._division > _most_division(len(text)):
             raise ValueNotSupported(path, "fractions or ranges of so many digits cannot travel")
-        buffers, self.buffers = self.buffers, []  # what lends lives as long as the call
+        buffers, self.buffers = self.buffers, []  # a Lender lives as long as the call
         return Packed(text, True, buffers)
 
     def _text(self, tree: Any) -> str:
@@ -361,19 +369,19 @@ class Packer:
         if codec is not None:
             try:
                 text = codec.encode(tree)
-                if "null" not in text:  # as which it would write a float that is not finite
+                if "null" not in text:  # which it writes for a float that is not finite
                     return text
             except (ValueError, TypeError):
                 pass  # for the standard library
         return encode_plain(tree)
 
     def division(self, one: int, other: int) -> None:
-        """Count what it will take to make a value that is made by a division."""
+        """Count the work of making a value that is made by a division."""
         self._division += one.bit_length() * other.bit_length()
 
     @staticmethod
     def under(path: str, work: Callable[[], Any]) -> Any:
-        """Do some packing; an error says its whole path."""
+        """Do some packing under a path, so that an error says the whole path."""
         try:
             return work()
         except ValueNotSupported as problem:
@@ -400,7 +408,7 @@ class Packer:
         return take_apart_rare(self, value, depth)
 
     def series(self, values: Sequence[Any], depth: int) -> Any:
-        """A sequence of values that stand for themselves: as columns, if these are quicker."""
+        """A sequence of values: as columns, if these are quicker, else one by one."""
         if len(values) < columns.MANY or depth >= SAFE_LEVELS \
                 or SCALARS.issuperset(map(type, values)):
             return self.items(values, depth)
@@ -412,7 +420,7 @@ class Packer:
         return self.each(values, depth) if found is None else {"!columns": found}
 
     def items(self, values: Sequence[Any], depth: int) -> List[Any]:
-        """Each of a sequence of values."""
+        """Each value of a sequence, tagged if need be."""
         self._enter(values, depth)
         kinds = set(map(type, values))
         if kinds <= SCALARS and not (int in kinds and _has_long_int(values)) \
@@ -421,7 +429,7 @@ class Packer:
         return self.each(values, depth)
 
     def each(self, values: Sequence[Any], depth: int) -> List[Any]:
-        """As :meth:`items`, of a container that was entered."""
+        """As :meth:`items`, for a container that was counted already."""
         tag = self.tag
         done: List[Any] = []
         try:
@@ -435,7 +443,7 @@ class Packer:
         return done
 
     def pairs(self, values: Dict[Any, Any], depth: int) -> List[Any]:
-        """Keys and values of any dict, by turns."""
+        """Keys and values of any dict, alternating in one list."""
         self._enter(values, depth)
         done: List[Any] = []
         key: Any = None
@@ -525,11 +533,11 @@ def looks_tagged(value: Dict[str, Any]) -> bool:
 
 # ------------------------------------------------------------------------------- and back again
 
-# Bytes of memory that tagged objects take before somebody is told.
+# Bytes of memory that tagged objects take before they are charged.
 STEP = 64 * 1024
-# The path of a whole message whose parts have names.
+# How errors name a whole message whose parts have names.
 _WHOLE = "a message"
-# Containers of JSON around the values of a message, and within the deepest tagged scalar.
+# JSON containers around the values of a message, and within the deepest tagged scalar.
 ENVELOPE = 3
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 # A step of one level deeper, or back, as a signed byte.
@@ -539,9 +547,9 @@ SHALLOW = 6
 
 
 def check_depth(text: bytes, limit: int) -> None:
-    """Refuse JSON with more containers in each other than the limit, before it is parsed.
+    """Refuse JSON with more levels of containers than the limit, before it is parsed.
 
-    The parser goes one level of the C stack deeper for each, and small stacks end early: a few
+    The parser goes one call deeper on the C stack for each level, and small stacks end early: a few
     kilobytes of brackets would kill the process.
 
     :raises ProtocolError: too deep, also for the stack of this thread, or brackets that do not
@@ -553,7 +561,7 @@ def check_depth(text: bytes, limit: int) -> None:
 
 
 def depth_of(text: bytes, limit: int) -> int:
-    """How many containers of JSON are in each other; 0 where there are only a few.
+    """How many levels of containers JSON has; 0 if there are only a few containers.
 
     :raises ProtocolError: more than the limit, or brackets that do not match.
     """
@@ -630,7 +638,7 @@ def _short_int(digits: str) -> int:
 
 
 def _has_long_number(text: bytes) -> bool:
-    """Whether there may be a number of too many digits: a text may hold some, too."""
+    """Whether there may be a number of too many digits; it may be a text with digits, too."""
     step = MAX_DIGITS // 2
     return len(text) > MAX_DIGITS and any(
         [text[start:start + step].isdigit() for start in range(0, len(text), step)])
@@ -648,14 +656,14 @@ def unpack(text: bytes, tagged: bool = False, buffers: Sequence[bytes] = (),
            charge: Optional[Callable[[int], None]] = None) -> Any:
     """The value of JSON text and buffers.
 
-    :param path: what errors call the value, such as ``result``; empty for an object whose keys are
+    :param path: how errors name the value, such as ``result``; empty for an object whose keys are
         such names themselves.
-    :param side: how errors call this process, such as ``at the peer``: they may be read elsewhere.
-    :param borrow: makes what stands here for a value that the other side lends; None where nothing
-        can be lent.
-    :param charge: is told of the bytes of memory that reading will take, or, below 0, did not take:
-        of all for a text without tagged objects, else of the next piece and of what was made of
-        the last one. What it raises ends the reading.
+    :param side: how errors name this process, such as ``at the peer``: they may be read elsewhere.
+    :param borrow: makes the stand-in for a value that the other side lends; None where nothing can
+        be lent.
+    :param charge: called with the bytes of memory that reading will take, below 0 for those that it
+        did not take after all: once for a text without tagged objects, else for each next piece
+        and for what the last one became. What it raises ends the reading.
     :raises ProtocolError: not JSON, too deep, or tagged objects that make no sense.
     :raises ValueNotSupported: a class, a member or a library that is not there in this process.
     """
@@ -724,8 +732,8 @@ def _check_levels(tagged: bool, limits: Limits, path: str, side: str, depth: int
 
 
 def _with_long_texts(data: bytes, buffers: Sequence[bytes]) -> Any:
-    """A call whose arguments are all plain but for long texts. None for all else: then nothing was
-    done.
+    """A call whose arguments are all plain except for long texts. None for anything else: then
+    nothing was changed.
 
     :raises ProtocolError: a long text is not UTF-8.
     """
@@ -760,7 +768,8 @@ def _long_text(buffers: List[Any], number: int) -> str:
 
 
 def only_text(buffers: Sequence[bytes]) -> Optional[str]:
-    """The text that is in the only buffer; None where it is not, and nothing was done."""
+    """The text in the only buffer; None if there are several, or it is not UTF-8: then nothing was
+    changed."""
     if type(buffers) is not list or len(buffers) != 1:
         return None
     try:
@@ -786,8 +795,8 @@ def _read(text: bytes, restorer: Optional[_Restorer], check: Callable[[int], Non
           side: str) -> Any:
     """The value of a text.
 
-    :param restorer: for a tagged one.
-    :param check: of how deep it is, where that is not known.
+    :param restorer: for a text with tagged objects; None for a plain one.
+    :param check: called with the levels of containers in each piece, if it is read in pieces.
     """
     long_number = _has_long_number(text)
     if restorer is None:
@@ -832,7 +841,7 @@ class _Restorer:
 
     :param size: characters of JSON text.
     :ivar lacking: what this process lacks for the first object that cannot be put together. Those
-        after it stay as they came, so that the way to it can be seen.
+        after it stay as they came, so that the path to it can be found.
     :ivar types: of the numpy data so far.
     :ivar combinations: of flags so far.
     """
@@ -856,7 +865,7 @@ class _Restorer:
         self._kinds = _KINDS
 
     def restore(self, found: Dict[str, Any]) -> Any:
-        """What becomes of an object. Called for each, so that little else is."""
+        """What an object becomes. Called for each object, so it calls little else."""
         if len(found) != 1:
             return found
         name, content = found.popitem()  # the quickest way to them
@@ -880,7 +889,10 @@ class _Restorer:
         return value
 
     def _as_it_came(self, found: Dict[str, Any], name: str) -> Any:
-        """A tagged object that is not put together, because something was lacking."""
+        """A tagged object that is not put together, because something was lacking.
+
+        :raises Malformed: no tagged object has this name.
+        """
         if name not in _KINDS:
             raise Malformed(f"unknown tagged object {name[:40]!r}")
         if self.charge is not None:  # it was not counted: otherwise it does not stay
@@ -894,7 +906,7 @@ class _Restorer:
             self.settle()
 
     def settle(self) -> None:
-        """Tell of the memory that has not been told of."""
+        """Charge the memory that was not charged yet."""
         weight = self._weight - self.types.gone
         self._weight = self.types.gone = 0
         if self.charge is not None and weight:
@@ -907,7 +919,7 @@ class _Restorer:
             raise Malformed("fractions or ranges of too many digits")
 
     def fraction(self, numerator: int, denominator: int) -> None:
-        """Refuse a fraction if there are many others that seem to be the same."""
+        """Refuse a fraction if many others have the same hash."""
         if not KEEPS_FRACTIONS:
             return
         parts = (numerator, denominator)
@@ -920,23 +932,23 @@ class _Restorer:
                 raise Lacking("more fractions of one hash arrived than can be compared in time")
 
     def table(self, size: int) -> None:
-        """Refuse one of very many small tables."""
+        """Refuse a table if there are very many small ones."""
         self._tables += max(0.0, 1 - size / LARGE_TABLE)
         if self._tables > MAX_TABLES:
             raise Lacking("more small tables arrived than can be made in time")
 
     def odd_columns(self, count: int) -> None:
-        """Refuse very many columns of which we never send any."""
+        """Refuse very many columns of kinds that are never sent."""
         self._odd_columns += count
         if self._odd_columns > MAX_ODD_COLUMNS:
             raise Lacking("more lists in columns arrived than can be made in time, shorter or in "
                           "more groups than need be")
 
     def keys(self, keys: List[Any]) -> List[Any]:
-        """Refuse keys that would have to be compared with each other for too long.
+        """Refuse keys that would have to be compared with each other for too long; returns them.
 
-        A set or a dict compares each with all before that have the same hash, and numbers are
-        easily chosen so that they have.
+        A set or a dict compares each key with all earlier ones that have the same hash, and numbers
+        are easily chosen so that they have.
         """
         if len(keys) > 1 and (not SCALARS.issuperset(map(type, keys)) or len(keys) > FEW_KEYS
                               and not STRING.issuperset(map(type, keys))):
@@ -956,7 +968,7 @@ class _Restorer:
         _check_sets([key for key, one in zip(keys, hashes) if counts[one] > 1])
 
     def lent(self, content: Any) -> Any:
-        """What stands for a value that the other side lends."""
+        """The stand-in for a value that the other side lends."""
         if self._borrow is None:
             raise Lacking("nothing can be lent")
         return self._borrow(content)
@@ -973,15 +985,15 @@ class _Restorer:
         self._buffers[content] = None
         if data is None:
             raise Malformed("a buffer that is used twice")
-        self._weight -= size_of(data)  # it becomes the value, or goes
+        self._weight -= size_of(data)  # it becomes the value, or is freed
         return data
 
 
 def _check_sets(keys: List[Any]) -> None:
-    """Refuse keys of one hash with frozensets within frozensets, and so on.
+    """Refuse keys of one hash that hold too many levels of frozensets.
 
-    To compare two frozensets of one hash takes twice as long for each level of frozensets within:
-    88 levels would take for ever.
+    Comparing two frozensets of one hash takes twice as long for each level of frozensets within: 88
+    levels would take for ever.
     """
     left = [(key, 0) for key in keys]
     while left:
@@ -995,23 +1007,23 @@ def _check_sets(keys: List[Any]) -> None:
         left += [(one, levels) for one in inside]
 
 
-#: Refuses what is no base64.
+#: Base64 text -> bytes. Raises ValueError for what is no base64.
 _from_base64: Callable[[str], bytes] = partial(a2b_base64, strict_mode=True) \
     if sys.version_info >= (3, 11) else partial(base64.b64decode, validate=True)
 
 
 class _Here:
-    """Stands for the object that cannot be put together."""
+    """Marks the place of the object that cannot be put together."""
 
 
 _HERE = _Here()
 
 
 def _path_of(root: Any, path: str) -> str:
-    """The way to what stands for an object that this process lacks something for.
+    """The path to the object that this process lacks something for, which ``_HERE`` marks.
 
-    :param root: what was read, where the objects around that one are as they came.
-    :param path: what the outermost value is called; if empty, its keys are names themselves.
+    :param root: what was read; in it, the objects around that one are as they came.
+    :param path: how the outermost value is named; if empty, its keys are names themselves.
     """
     keys: List[Any] = []
     trail = [(root, _inside(root))]
@@ -1045,7 +1057,7 @@ _PAIRS = frozenset({"!dict", "!ordered", "!counter"})
 
 
 def _steps(trail: Sequence[Tuple[Any, Any]], keys: List[Any], path: str) -> List[str]:
-    """What leads along containers of JSON, each of which has the next under a key."""
+    """The steps of a path along JSON containers, each of which has the next one under a key."""
     steps: List[str] = []
     tag = None  # of the tagged object that a container is the content of
     found = zip(trail, keys)
@@ -1090,8 +1102,8 @@ def _step(container: Any, key: Any, tag: Optional[str]) -> str:
 
 
 def _short_key(key: Any) -> str:
-    """A key that was read; but for one of a class that has code of its own, or that cannot be
-    shown."""
+    """A key that was read, shortened; "..." for one of a class that has code of its own, or that
+    cannot be shown."""
     parts = key if type(key) is list else [key]
     return _short(key) if len(parts) <= FEW_KEYS and SCALARS.issuperset(map(type, parts)) \
         and not _has_long_int(parts) else "..."

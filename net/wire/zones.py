@@ -1,6 +1,6 @@
-"""Time zones by name, and only by one that is known here.
+"""Time zones by name, and only by names that are known here.
 
-To look for any other name could lead to any file, and imports modules of the package tzdata.
+Looking for any other name could lead to any file, and imports modules of the package tzdata.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .memo import Memo
 def check_name(name: str) -> None:
     """Refuse a name that this process does not know.
 
-    :raises Lacking: it is one.
+    :raises Lacking: it is not known here.
     """
     import zoneinfo  # takes 10 ms, which only programs that send one need
 
@@ -46,8 +46,8 @@ def _find_names(path: Any) -> FrozenSet[str]:
     return frozenset(zoneinfo.available_timezones())
 
 
-#: The names of the time zones that this process has, by the folders that they are looked for in.
+#: The folders that time zones are looked for in -> the names of those that this process has.
 _names = Memo(_find_names, 4)
-#: The time zones that have come, by name. Python forgets one that nobody holds, and to load it
-#: again takes 0.1 ms, a hundred times what reading its name takes.
+#: The time zones that have come, by name. Python forgets one that nothing holds, and loading it
+#: again takes 0.1 ms, a hundred times as long as reading its name.
 _kept = Memo(_load, 1000)
