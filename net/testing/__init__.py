@@ -26,9 +26,9 @@ from .memory import memory_network
 
 __all__ = ["LocalPeer", "ProcessPeer", "TestPeer", "peers"]
 
-# Ports of a network that is not made for more peers.
+# Ports of a network, unless it is made for more peers.
 PORTS = 6
-# Where ranges begin: below the ports that systems hand out themselves (Linux: from 32768), and
+# Where ranges may begin: below the ports that systems hand out themselves (Linux: from 32768), and
 # above those of applications that keep to the default.
 STARTS = range(20_000, 32_000, 8)
 # Seconds for peers to start and to be found, on a machine that has much else to do.
@@ -42,23 +42,24 @@ def peers(count: int = 1, app: Optional[str] = None, processes: bool = True,
           each: Sequence[Mapping[str, Any]] = (), **values: Any) -> Iterator[List[TestPeer]]:
     """Start peers that run an application, and end them with the block, whatever happens in it.
 
-    Nothing leaves this host, and peers that run on it anyway are not seen: the network has ports of
-    its own, on 127.0.0.1. Within the block this process has the same settings and no others, so
-    that :func:`net.peers` and ``f.peers()`` give exactly these peers, which are there when the
-    block begins.
+    Nothing leaves this host, and other peers on it are not seen: the network has ports of its own,
+    on 127.0.0.1. Within the block this process has the same settings and no others, so that
+    :func:`net.peers` and ``f.peers()`` give exactly these peers, which are all there when the block
+    begins.
 
-    :param count: how many.
-    :param app: module that each of them imports; None for the functions that every peer has.
-    :param processes: each is a process of its own. False for peers in memory, within this process,
-        which start within milliseconds, open no network socket, and share its functions, variables
-        and settings.
-    :param each: settings of single peers beside those: ``[{"is_hub": True}]`` makes the first one a
-        hub. In memory: ``name``, ``facts``, ``is_hub`` and ``group``.
-    :param values: settings of the peers, as :func:`net.configure` takes them, such as
-        ``group="farm"``; those of the network count here, too.
+    :param count: how many peers.
+    :param app: the name of a module that each of them imports; None for the functions that every
+        peer has.
+    :param processes: True for a process for each peer. False for peers in memory, within this
+        process, which start within milliseconds, open no network socket, and share its functions,
+        variables and settings.
+    :param each: further settings of single peers: ``[{"is_hub": True}]`` makes the first one a hub.
+        Peers in memory can have ``name``, ``facts``, ``is_hub`` and ``group``.
+    :param values: settings of all peers, as :func:`net.configure` takes them, such as
+        ``group="farm"``. Except ``name``, ``facts`` and ``is_hub`` they count in this process, too.
     :raises NetError: a peer does not start.
     :raises SettingError: no such setting, or a value that it cannot take.
-    :raises ValueError: settings of single peers for more peers than there are.
+    :raises ValueError: ``each`` has settings for more peers than ``count``.
     """
     if len(each) > count:
         raise ValueError(f"settings of {len(each)} single peers, and {count} peers")
@@ -73,7 +74,7 @@ def _processes(app: Optional[str], values: Dict[str, Any],
     count = len(each)
     with ExitStack() as stack:
         start = stack.enter_context(free_ports(max(PORTS, count)))
-        # Over Unix sockets there would be a second way, which no fault is on.
+        # Unix sockets would be a second way to a peer, on which there are no faults.
         network = {"host": "127.0.0.1", "unix": False,
                    "port_start": start, "port_range": max(PORTS, count) - 1}
         stack.enter_context(_only({**values, **network}))
@@ -91,7 +92,7 @@ def _processes(app: Optional[str], values: Dict[str, Any],
 def _in_memory(app: Optional[str], values: Dict[str, Any],
                each: List[Dict[str, Any]]) -> Iterator[List[TestPeer]]:
     with ExitStack() as stack:
-        # The ports are those of the peer that this process has had before, which still has them.
+        # The ports stay those of the peer that this process had before, which still has them.
         stack.enter_context(_only({**values, "host": "127.0.0.1", "unix": False,
                                    "port_start": settings.port_start,
                                    "port_range": settings.port_range}))
@@ -116,7 +117,7 @@ def _own(values: Dict[str, Any]) -> Dict[str, Any]:
 
 @contextmanager
 def _only(values: Dict[str, Any]) -> Iterator[None]:
-    """Let these settings count, and otherwise the defaults; as they were before at the end."""
+    """Let these settings count, and the defaults of all others; restore them at the end."""
     before = dict(vars(settings))
     vars(settings).clear()
     vars(settings).update({name: setting.default for name, setting in TABLE.items()},
@@ -135,7 +136,7 @@ def _only(values: Dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _alone(ports: range) -> Iterator[None]:
-    """Let no peer be found on this host that has none of these ports."""
+    """Let only peers on these ports be found on this host."""
     def holds(address: Address) -> bool:
         return address[1] in ports or not is_loopback(address[0])
 
@@ -149,8 +150,11 @@ def _alone(ports: range) -> Iterator[None]:
 
 @contextmanager
 def free_ports(count: int) -> Iterator[int]:
-    """The first of so many free ports in a row, which no other process is given by this function
-    meanwhile: the one behind them is bound as long."""
+    """The first of ``count`` free ports in a row. Within the block this function gives them to no
+    other process: until then the port after them is kept bound.
+
+    :raises OSError: there are none.
+    """
     random = SystemRandom()
     for _ in range(1000):
         start = random.choice(STARTS)

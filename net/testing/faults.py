@@ -1,5 +1,5 @@
-"""A peer whose network can be told to be bad: what others open to it goes through it, and what it
-opens itself."""
+"""A peer whose network can be made bad: all that others open to it goes through that network, and
+all that it opens itself."""
 from __future__ import annotations
 
 import errno
@@ -26,26 +26,27 @@ from ..peer import _Peer
 from ..process import process
 
 PIECE = 64 * 1024
-# Bytes that are on their way in one direction of a connection; then its sender waits.
+# Bytes that may be on their way in one direction of a connection; when there are more, the sender
+# waits.
 MAX_ON_THE_WAY = 8 * 1024 * 1024
 # Seconds after which TCP sends again what was lost, at first: doubled each time.
 RESEND = 0.2
 # Seconds between looks whether a fault has begun or ended.
 LOOK = 0.02
-# Seconds to wait for connections that are ended, which takes a look.
+# Seconds to wait for connections to end, which usually takes as long as a look.
 RESET_SECONDS = 5.0
-# Seconds that the loop has to let a peer's datagrams go through its network.
+# Seconds that the loop has for putting the datagrams of a peer through its network.
 REACH_SECONDS = 10.0
 
 
 class Faults:
     """What is wrong with the network of one peer. Any thread may call.
 
-    :ivar delay: seconds that each piece, and each datagram, takes longer, either way.
-    :ivar loss: share of the pieces that are lost at first, and so come late, as with TCP; and of
-        the datagrams, which never come.
+    :ivar delay: seconds that each piece and each datagram takes longer, in either direction.
+    :ivar loss: the share of pieces that are lost at first, and so come late, as with TCP; and of
+        datagrams, which then never come.
     :ivar frozen: whether nothing passes.
-    :ivar cut: whether no connection can be made, either way, and no datagrams pass.
+    :ivar cut: whether no connection can be made, in either direction, and no datagram passes.
     """
 
     def __init__(self) -> None:
@@ -60,15 +61,15 @@ class Faults:
         return not (self.frozen or self.cut)
 
     def heal(self) -> None:
-        """Nothing is wrong any more."""
+        """Let nothing be wrong any more."""
         self.delay = self.loss = 0.0
         self.frozen = self.cut = False
 
     def end_connections(self, own: bool = True) -> None:
-        """End all connections by a reset, and wait until they have ended: no call may still find
-        one of them good. Not in the loop.
+        """End all connections with a reset, and wait until they have ended, so that no call still
+        takes one of them for good. Not to be called in the loop.
 
-        :param own: those that the peer has opened itself, too.
+        :param own: whether to end those that the peer has opened itself, too.
         """
         with self._lock:
             pumps = [pump for pump in self._pumps if own or not pump.own]
@@ -92,15 +93,15 @@ class Faults:
         return self.delay
 
     def carry(self, outer: socket.socket, own: bool = False) -> socket.socket:
-        """The other end of a network between a connection and the peer.
+        """Put the network between a connection and the peer. Returns the peer's end.
 
-        :param own: the peer has opened it. It may still be on its way to be connected.
+        :param own: whether the peer has opened the connection, which may still be connecting then.
         """
         ours, theirs = socket.socketpair()
         pump = _Pump(self, outer, ours, own)
         with self._lock:
             self._pumps.add(pump)
-        if self.cut:  # meanwhile
+        if self.cut:  # since it was checked
             pump.reset()
         threading.Thread(target=self._run, args=(pump,), name="net-fault", daemon=True).start()
         return theirs
@@ -115,7 +116,8 @@ class Faults:
 
 
 class _Way:
-    """One direction of a connection: the pieces that are on their way, each with its time."""
+    """One direction of a connection: the pieces that are on their way, each with the time at which
+    it arrives."""
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
@@ -203,9 +205,9 @@ class _Pump:
 
 
 def _has_connected(sock: socket.socket, seconds: float) -> bool:
-    """Whether a socket that is being connected has got there within some seconds.
+    """Whether a socket that is being connected is connected within some seconds.
 
-    :raises OSError: it has failed.
+    :raises OSError: connecting has failed.
     """
     if not select.select([], [sock], [], seconds)[1]:
         return False
@@ -236,7 +238,7 @@ class FaultyCarrier:
         self._check()
         sock = self._carrier.start(endpoint)
         try:
-            _has_connected(sock, 0)  # within a host it is known already if not
+            _has_connected(sock, 0)  # within a host a failure shows at once
             near = self._faults.carry(sock, own=True)
         except BaseException:
             sock.close()
@@ -271,10 +273,10 @@ class _FaultyListener:
 
 
 class FaultySockets(Sockets):
-    """The sockets of a beacon, in a network that can be told to be bad."""
+    """The sockets of a beacon, in a network that can be made bad."""
 
     def __init__(self, beacon: Beacon, faults: Faults) -> None:
-        vars(self).update(vars(beacon.sockets))  # whatever they are made of
+        vars(self).update(vars(beacon.sockets))  # takes over all that they have
         self._beacon = beacon
         self._faults = faults
         # Datagrams that have come through the network. In the loop.
@@ -291,7 +293,7 @@ class FaultySockets(Sockets):
         yield from come
 
     def _arrive(self, one: Tuple[bytes, Address]) -> None:
-        """A datagram that was late is there."""
+        """Take a datagram that was late."""
         self._come.append(one)
         self._beacon.receive()
 
@@ -311,7 +313,7 @@ class FaultySockets(Sockets):
 
 
 class FaultyQuestions(socket.socket):
-    """The socket of a search, in a network that can be told to be bad."""
+    """The socket of a search, in a network that can be made bad."""
 
     def __init__(self, faults: Faults, sock: socket.socket) -> None:
         super().__init__(sock.family, sock.type, sock.proto, sock.detach())
@@ -319,7 +321,7 @@ class FaultyQuestions(socket.socket):
         self._faults = faults
 
     def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
-        # What would hold up the answer on its way back holds up the question.
+        # The question is held up for what would hold up the answer, too.
         there, back = self._faults.fate(), self._faults.fate()
         if there is not None and back is not None:
             if not there + back:
@@ -343,9 +345,10 @@ def _attempt(send: Callable[..., object], *args: Any) -> None:
 
 
 class FaultyPeer(_Peer):
-    """A peer whose connections go through a network that can be told to be bad.
+    """A peer whose connections go through a network that can be made bad.
 
-    :cvar source: where connections come from that do not say so; None for this host.
+    :cvar source: the address that connections come from if their carrier gives none; None to leave
+        it out.
     """
 
     source: Optional[Address] = None
@@ -359,11 +362,12 @@ class FaultyPeer(_Peer):
                 for listener in self._endpoints()]
 
     def _endpoints(self) -> List[Listener]:
-        """Where it listens, if nothing is wrong with its network."""
+        """The listeners behind its network."""
         return super()._listen()
 
     def apply(self, fault: str, value: float = 0.0) -> None:
-        """Let a fault begin, or, with ``heal``, all of them end."""
+        """Begin a fault: ``delay`` or ``loss`` with their value, ``freeze``, ``cut`` or ``full``.
+        ``heal`` ends all of them."""
         faults, server = self.faults, self.server
         assert server is not None
         changes: Dict[str, Any] = {"delay": ("delay", value), "loss": ("loss", value),
@@ -373,7 +377,7 @@ class FaultyPeer(_Peer):
             server.refuse_all(None)
         elif fault == "full":
             server.refuse_all("it is full, as its test wants it")
-            # One whose call has just been answered may still count as in use.
+            # A connection whose call has just been answered may still count as in use.
             faults.end_connections(own=False)
         else:
             setattr(faults, *changes[fault])
@@ -382,8 +386,8 @@ class FaultyPeer(_Peer):
 
 
 class LanPeer(FaultyPeer):
-    """The one of a process on this host's network. All that this process sends goes through it,
-    its datagrams, too."""
+    """The peer of a process on this host's network. Everything that the process sends goes through
+    the network that can be made bad, datagrams included."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -396,7 +400,7 @@ class LanPeer(FaultyPeer):
         if not self.launched:
             super().launch()
             done = threading.Event()
-            # Behind what adds its beacon, and before anything comes to that.
+            # After the call that adds its beacon, and before anything comes to that.
             process.loop.call_soon(partial(self._reach_datagrams, done))
             done.wait(REACH_SECONDS)
         return self

@@ -1,4 +1,4 @@
-"""What a test has of its peers: to call them, and to have something go wrong with them."""
+"""What a test has of its peers: handles, to call them and to let something go wrong with them."""
 from __future__ import annotations
 
 import json
@@ -15,17 +15,17 @@ from ..objects import remote
 from ..process import process
 from .memory import MemoryPeer
 
-# Seconds that a process has to end by itself, and for an answer to a command.
+# Seconds that a process has to end by itself, and to answer a command.
 END_SECONDS, COMMAND_SECONDS = 5.0, 10.0
 
 
 class TestPeer:
-    """A peer of a test; ``peer=`` takes it.
+    """A peer of a test. It can be given as ``peer=``.
 
     :ivar id: its peer id.
     """
 
-    __test__ = False  # for pytest it is no test
+    __test__ = False  # which pytest would take it for
     id: PeerId
 
     @property
@@ -34,46 +34,48 @@ class TestPeer:
         return self.id.address
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Call one of its functions by name, which need not be there in this process."""
+        """Call one of its functions by name, which need not exist in this process.
+
+        :raises NetError: as for any call.
+        """
         return remote(name).on(self.id)(*args, **kwargs)
 
     def delay(self, seconds: float) -> None:
-        """All that it sends and is sent takes so much longer. Searches find it later, or miss
-        it."""
+        """Let everything that it sends and is sent take so many seconds longer. Searches find it
+        later, or miss it."""
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"a delay is seconds from 0 on, not {seconds!r}")
         self._apply("delay", seconds)
 
     def loss(self, share: float) -> None:
-        """This share of what it sends and is sent is lost. As with TCP it comes all the same, but
-        late: after 0.2 seconds, or more if it is lost again. Datagrams that are lost never come:
-        searches find it later, or miss it."""
+        """Let this share of what it sends and is sent be lost, from 0 to below 1. On a connection
+        it still arrives, as with TCP, but 0.2 seconds later, or more if it is lost again. Lost
+        datagrams never arrive, so searches find the peer later, or miss it."""
         if not 0 <= share < 1:
             raise ValueError(f"a share is from 0 to below 1, not {share!r}")
         self._apply("loss", share)
 
     def cut(self) -> None:
-        """Nobody reaches it, and it reaches nobody: connections break, and new ones end at once, so
-        that calls raise PeerLost or PeerUnreachable. Searches do not find it, and it finds
-        nobody."""
+        """Cut it off: connections to and from it break, and new ones end at once, so that calls
+        raise PeerLost or PeerUnreachable. Searches do not find it, and it finds no peers."""
         self._apply("cut")
 
     def full(self) -> None:
-        """It takes no connection any more, and those that others have opened break: calls raise
-        PeerBusy. Its own calls go on."""
+        """Let it accept no more connections, and break those that others have opened: calls to it
+        raise PeerBusy. Its own calls go on."""
         self._apply("full")
 
     def freeze(self) -> None:
-        """It stands still and says nothing: connections are taken, and what they bring waits until
-        it is healed."""
+        """Let it stand still: it accepts connections but does not answer, and what comes over them
+        waits until it is healed."""
         self._apply("freeze")
 
     def heal(self) -> None:
-        """All faults end, but for :meth:`kill`."""
+        """End all faults; only :meth:`kill` is for good."""
         self._apply("heal")
 
     def kill(self) -> None:
-        """It is gone, without a goodbye."""
+        """End it at once, without a goodbye."""
         raise NotImplementedError
 
     def _apply(self, fault: str, value: float = 0.0) -> None:
@@ -84,7 +86,7 @@ class TestPeer:
 
 
 class LocalPeer(TestPeer):
-    """A peer within this process. For ``with``.
+    """A peer within this process, for use in a ``with`` statement.
 
     :ivar pid: the id of this process.
     """
@@ -111,7 +113,7 @@ class LocalPeer(TestPeer):
         return self._peer.launched
 
     def kill(self) -> None:
-        """It closes, without a goodbye."""
+        """Close it, without a goodbye."""
         self._peer.faults.cut = True  # for its goodbye, too
         self._peer.faults.end_connections()
         self._peer.close()
@@ -123,9 +125,10 @@ class LocalPeer(TestPeer):
 
 
 class ProcessPeer(TestPeer):
-    """A peer that is a process of its own. For ``with``; what it prints goes to standard error.
+    """A peer that is a process of its own, for use in a ``with`` statement. What it prints goes to
+    standard error.
 
-    :param app: module that it imports.
+    :param app: the name of a module that it imports; None for none.
     :param values: its settings.
     :ivar pid: its process id.
     """
@@ -163,33 +166,33 @@ class ProcessPeer(TestPeer):
     def wait_until_ready(self, seconds: float) -> None:
         """Wait until it serves.
 
-        :raises NetError: it has ended, or takes too long.
+        :raises NetError: it has ended, or was ended because it took more than these seconds.
         """
         self.id = PeerId(self._answer(seconds).encode("ascii"))
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """Its process is killed, without a goodbye."""
+        """Kill its process, without a goodbye."""
         self._process.kill()
         self._process.wait()
 
     def freeze(self) -> None:
-        """Its process is stopped until it is healed; where none can be, only its network."""
+        """Stop its process until it is healed; on systems where that is impossible, its network."""
         if not hasattr(signal, "SIGSTOP"):  # Windows
             self._apply("freeze")
             return
         self._process.send_signal(signal.SIGSTOP)
         if hasattr(os, "waitid"):
-            # All of its threads have stopped then.
+            # After this, all of its threads have stopped.
             os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
         self._frozen = True
 
     def heal(self) -> None:
-        """Its process goes on, and all faults end, but for :meth:`kill`."""
+        """Let its process go on, and end all faults; only :meth:`kill` is for good."""
         if self._frozen:
             self._process.send_signal(signal.SIGCONT)
             self._frozen = False
@@ -206,7 +209,10 @@ class ProcessPeer(TestPeer):
         self._answer(COMMAND_SECONDS)
 
     def _answer(self, seconds: float) -> str:
-        """The next line that it says to this process."""
+        """The next line that the process says to this one; kills it if it says none in time.
+
+        :raises NetError: it has ended.
+        """
         assert self._process.stdout is not None
         late = threading.Timer(seconds, self._process.kill)
         late.start()
@@ -229,5 +235,5 @@ def _texts(values: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _environment() -> Dict[str, str]:
-    """The environment, without any settings of the developer's own."""
+    """The environment without the settings of app-net, which are the developer's."""
     return {name: text for name, text in os.environ.items() if not name.startswith("NET_")}

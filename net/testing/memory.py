@@ -27,19 +27,18 @@ from ..settings import settings
 from ..wire.session import encode_preface
 from .faults import FaultyCarrier, FaultyPeer, Faults
 
-# Seconds until a killed peer is noticed without a call to it: on a LAN it takes up to three.
+# Seconds until a killed peer is missed without a call to it; on a LAN that takes up to three.
 MISSED_SECONDS = 1.0
-# Seconds that a search waits for answers that are late, as on this host's network.
+# Seconds that a search waits for answers that are late; as long as on this host's network.
 PATIENCE = 0.25
 
 
 class MemoryPeer(FaultyPeer):
-    """A peer within this process that stands for a process of its own: it has an instance of its
-    own, what it says about itself, and its own subscribers. Functions, variables and settings are
-    those of this process.
+    """A peer within this process that stands for a process of its own: it has its own instance,
+    description and subscribers. Functions, variables and settings are those of this process.
 
-    :param values: settings that are its own.
-    :param instance: its random id; that of this process for the one that stands for the test.
+    :param values: the settings that it has for itself.
+    :param instance: its random id; for the peer that stands for the test that of this process.
     """
 
     source = HOST, 1
@@ -48,9 +47,9 @@ class MemoryPeer(FaultyPeer):
         super().__init__(launch=False, test=True, group=values.get("group"))
         self._values = values
         self.instance = instance
-        #: What has served its calls, up to now.
+        #: The servers that it has had so far.
         self.servers: List[Any] = []
-        #: Calls for the functions that are called through it.
+        #: Makes the calls of the functions that are called through it.
         self.client = process.client
         if instance != process.instance:
             self.client = _Deputy(self)
@@ -81,7 +80,7 @@ class MemoryPeer(FaultyPeer):
         return found
 
     def close_connections(self) -> None:
-        """End all connections, of either side, and leave none to the next call."""
+        """End all connections, those to it and its own, and leave none for another call."""
         self.faults.end_connections()
         self.client.close_idle()
         for loop, pools in list(self.client.by_loop.items()):
@@ -99,7 +98,8 @@ class MemoryPeer(FaultyPeer):
 
 
 class _Deputy(Client):
-    """The calls of the functions that are called through a peer, by its own network."""
+    """Makes the calls of the functions that are called through a peer, by the network of that
+    peer."""
 
     def __init__(self, peer: MemoryPeer) -> None:
         super().__init__(settings, process.loop)
@@ -108,7 +108,7 @@ class _Deputy(Client):
         self.instance = peer.instance
         self.missed, self.other_way = everybodys.missed, everybodys.other_way
         self.old_tag = everybodys.old_tag
-        everybodys.carriers.memory  # made for both
+        everybodys.carriers.memory  # so that the copy has the same one
         self.carriers = copy.copy(everybodys.carriers)
         self.carriers.through = partial(FaultyCarrier, peer.faults)
 
@@ -117,7 +117,8 @@ class _Deputy(Client):
 
 
 def _acting() -> Client:
-    """The client that calls for the running function, whose peer may have been killed."""
+    """The client that makes the calls of the running function: that of the peer which it was called
+    through, even if that was killed, or that of this process."""
     context = current()
     if context is not None and context.server is not None:
         for peer in list(process.peers):
@@ -131,7 +132,7 @@ class MemoryFinder:
     """Finds the peers in memory of one network. See :class:`~net.discovery.finder.Finder`.
 
     A peer that comes is listed at once, and dropped when it goes, as by the announcements of a LAN.
-    A search asks each, and has to wait as long as its faults make it.
+    A search asks each, and waits for as long as the faults of that peer make it.
     """
 
     def __init__(self, loop: Loop, listing: Listing) -> None:
@@ -148,7 +149,7 @@ class MemoryFinder:
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
         if peer is process.peer or peer.place is None or not isinstance(peer, FaultyPeer):
-            return lambda: None  # no search finds the process that searches
+            return lambda: None  # a search does not find its own process
         with self._lock:
             self.members = {**self.members, peer.place: peer}
         self._listing.learn([answer_of(peer, peer.place)])
@@ -160,12 +161,12 @@ class MemoryFinder:
         if not faults.cut:
             self._listing.drop(place)
         else:
-            # Its goodbye does not come through.
+            # Its goodbye does not get through.
             self._missed.append(self._loop.call_later(
                 MISSED_SECONDS, partial(self._listing.drop, place)))
 
     def close(self) -> None:
-        """Nobody is missed any more."""
+        """Stop waiting for peers to be missed."""
         for timer in self._missed:
             timer.cancel()
 
@@ -196,7 +197,7 @@ class MemoryQuest:
     def __init__(self, search: Search, members: Dict[Address, FaultyPeer]) -> None:
         self._search = search
         self._members = members
-        # When the answer of each is there: a question and an answer later.
+        # When the answer of each arrives: after a question and an answer were on their way.
         self._coming: List[Tuple[float, Address]] = []
         for place, peer in members.items():
             late = peer.faults.lateness() + peer.faults.lateness()
@@ -230,8 +231,8 @@ def answer_of(peer: FaultyPeer, place: Address, seconds: float = 0.0) -> Answer:
 
 @contextmanager
 def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
-    """A network in memory, and this process in it and in no other. Gives what makes a peer there,
-    of the settings that are its own."""
+    """A network in memory, with this process in it and in no other. Gives a function that makes a
+    peer there, from the settings that are its own."""
     process.load()
     finder = MemoryFinder(process.loop, known_peers())
     own = MemoryPeer({}, process.instance)
@@ -255,4 +256,4 @@ def memory_network() -> Iterator[Callable[[Dict[str, Any]], MemoryPeer]]:
         if before is not None and before.launched:
             events.own_events().subscriber.serve(before.id, before.place)
         events.own_events().subscriber.leave_network()
-        process.client.close_idle()  # those to peers that have gone
+        process.client.close_idle()  # connections to peers that have gone

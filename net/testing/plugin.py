@@ -1,4 +1,4 @@
-"""The plugin for pytest, which has it by itself where app-net is installed."""
+"""The plugin for pytest, which pytest loads by itself where app-net is installed."""
 from __future__ import annotations
 
 import os
@@ -7,8 +7,8 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional
 
 import pytest
 
-# Which process has chosen NET_PORT_START, and what. A process that inherits both, as each worker of
-# pytest-xdist does, chooses a range of its own.
+# Says which process has chosen NET_PORT_START, and its choice. A process that inherits both, as
+# each worker of pytest-xdist does, chooses a range of its own.
 CHOSEN = "PYTEST_NET_PORT_START"
 
 
@@ -18,13 +18,13 @@ def pytest_load_initial_conftests(early_config: Any) -> None:
 
 
 def pytest_configure(config: Any) -> None:
-    """Where a test module has asked for this plugin, there is no earlier moment."""
+    """The same, where a test module has asked for this plugin: there is no earlier moment then."""
     _keep_alone(config)
 
 
 def _keep_alone(config: Any) -> None:
-    """Keep the tests on this host, and their own peer away from others there, unless somebody has
-    said where they belong."""
+    """Keep the tests on this host, and their own peer away from others there, unless the
+    environment says where they belong."""
     os.environ.setdefault("NET_HOST", "127.0.0.1")
     if _is_said():
         return
@@ -39,7 +39,7 @@ def _keep_alone(config: Any) -> None:
 
 
 def _is_said() -> bool:
-    """Whether it is said which ports the peer of this process has."""
+    """Whether the environment says which ports the peer of this process has."""
     start = os.environ.get("NET_PORT_START")
     if start is None:
         return "NET_PORT" in os.environ

@@ -1,4 +1,4 @@
-"""What a process of :func:`net.testing.peers` runs."""
+"""The program that each process of :func:`net.testing.peers` runs."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from .faults import LanPeer
 
 
 def main() -> None:
-    """Serve an application until standard input ends; each line of it is a fault to begin."""
+    """Serve an application until standard input ends. Each line of that is a fault to begin."""
     given = json.loads(sys.argv[1])
     said = _take_stdout()
     sys.path[:] = given["path"]
@@ -32,8 +32,8 @@ def main() -> None:
 
 
 def _take_stdout() -> TextIO:
-    """Standard output, for what is said to the test; what the application prints goes to standard
-    error from here on."""
+    """Standard output, for what is said to the test. From here on, what the application prints goes
+    to standard error."""
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return said
