@@ -52,6 +52,7 @@ class Scope:
 
 
 read = net.connect("read")(Scope().read)
+scope = net.connect("scope", groups=["render"])(Scope())
 
 
 @net.connect
@@ -114,6 +115,8 @@ def main() -> None:
     own: str = send.on(first)("x", peer="you") + send("x", "you") + send("x", peer=first)
     found: bool = Scope.find("x", peer=first) and Scope().find("x")
     channel: List[float] = read(1) + read(1, peer=first)
+    channel += scope.read(1, peer=first) + scope["read"](1) + scope.on(first).read(1)
+    net.disconnect(scope)
     heard(frame, False, peer=first)
     anywhere: str = send.any("x", peer="you") + send.any.on(timeout=2, first=2)("x", "you")
     everywhere = send.all("x", peer="you")
