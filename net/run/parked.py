@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, DefaultDict, Iterable, List, Optional, Set
+from typing import TYPE_CHECKING, Any, DefaultDict, Iterable, List, Optional, Protocol, Set
 
-from ..dispatch import Came, Dispatch, Replied, Running
-from ..link.streams import DONT_WAIT
+from ..context import Context
+from ..dispatch import Came, Dispatch, Replied, Running, Tally
+from ..errors import NetError
+from ..link.streams import DONT_WAIT, Stream
 from ..wire.frames import FIRST
 from ..wire.session import Session
 
@@ -28,15 +30,30 @@ SMALL = 4096
 LOOK = 0.5
 
 
+class Connection(Protocol):
+    """What is needed of a connection to keep it, see
+    :class:`~.server_connection.ServerConnection`."""
+
+    stream: Stream
+    context: Context
+    tally: Tally
+    ending: Optional[NetError]
+
+    def begin_call(self, call: int) -> None:
+        """Note that the call with this number runs now."""
+
+    def end_call(self) -> None:
+        """Note that its call has ended."""
+
+
 class Parked:
     """Keeps one connection in a loop. It is made in the connection's thread; all else happens in
     the loop's, unless stated otherwise.
 
-    :param connection: as :class:`~.server_connection.ServerConnection`.
     :ivar loop: the one that has kept the connection last; None before.
     """
 
-    def __init__(self, connection: Any, session: Session, dispatch: Dispatch) -> None:
+    def __init__(self, connection: Connection, session: Session, dispatch: Dispatch) -> None:
         self.loop: Any = None
         self._connection = connection
         self._session = session
