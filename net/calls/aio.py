@@ -11,8 +11,8 @@ import os
 import socket
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import (Any, AsyncIterator, Awaitable, Callable, Deque, Dict, List, NoReturn, Optional,
-                    Sequence, Tuple)
+from typing import (TYPE_CHECKING, Any, AsyncIterator, Awaitable, Callable, Deque, Dict, List,
+                    NoReturn, Optional, Sequence, Tuple, TypeVar)
 
 from ..clock import uptime
 from ..context import Context, current
@@ -35,11 +35,17 @@ from ..wire.legacy import likely_dialect
 from ..wire.limits import Limits
 from ..wire.session import Hello, Session, caller_session
 
+if TYPE_CHECKING:
+    from ..link.tls import Credentials, Handshake
+    from ..link.tls import Session as TlsSession
+
+T = TypeVar("T")
+
 # Bytes of pieces that are joined for one send.
 JOINED = 256 * 1024
 
 
-async def within(seconds: Optional[float], work: Awaitable[Any]) -> Any:
+async def within(seconds: Optional[float], work: Awaitable[T]) -> T:
     """Await something for some seconds at most; None for no limit.
 
     :func:`asyncio.wait_for` of Python 3.11 and before loses a cancellation that comes just as
@@ -405,8 +411,8 @@ class _Pool:
 class _Connection:
     """An open connection, for one call at a time."""
 
-    def __init__(self, address: Address, sock: socket.socket, session: Session, tls: Any,
-                 revision: int, in_thread: bool) -> None:
+    def __init__(self, address: Address, sock: socket.socket, session: Session,
+                 tls: Optional[TlsSession], revision: int, in_thread: bool) -> None:
         self.address = address
         self.sock = sock
         self.session = session
@@ -513,8 +519,7 @@ class _Connection:
     async def _refusal(self, number: int, problem: OSError) -> Frame:
         """The refusal of a peer that has stopped reading; raises the problem if it sends none."""
         try:
-            frame: Frame = await within(REFUSAL_TIME, self.reply(number, None))
-            return frame
+            return await within(REFUSAL_TIME, self.reply(number, None))
         except asyncio.TimeoutError:
             raise problem from None
 
@@ -565,7 +570,7 @@ async def _open(client: Client, address: Address) -> Optional[_Connection]:
         return await _open_by(client, address, revision, known, False)
 
 
-async def _open_by(client: Client, address: Address, revision: int, known: Any,
+async def _open_by(client: Client, address: Address, revision: int, known: Optional[Credentials],
                    locally: bool) -> Optional[_Connection]:
     """As :func:`_open`.
 
@@ -573,7 +578,7 @@ async def _open_by(client: Client, address: Address, revision: int, known: Any,
     """
     sock, led_to = await _connect_any(client, address, locally)
     try:
-        connection: _Connection = await _in_time(
+        connection = await _in_time(
             _greet(client, address, sock, revision, known, led_to), GREETING_TIME, address)
         client.saw(address, "")
         return connection
@@ -589,7 +594,7 @@ async def _open_by(client: Client, address: Address, revision: int, known: Any,
         raise
 
 
-async def _in_time(work: Awaitable[Any], seconds: float, address: Address) -> Any:
+async def _in_time(work: Awaitable[T], seconds: float, address: Address) -> T:
     try:
         return await within(seconds, work)
     except asyncio.TimeoutError:
@@ -620,15 +625,14 @@ async def _connect(client: Client, address: Address, locally: bool) -> socket.so
     if locally:
         endpoints = local.endpoints_of(address)
         try:
-            nearby: Optional[socket.socket] = await _begun(lambda: local.start(endpoints),
-                                                           local.QUEUE_TIME)
+            nearby = await _begun(lambda: local.start(endpoints), local.QUEUE_TIME)
         except socket.timeout:
             nearby = None
         if nearby is not None:
             return nearby
     carrier, endpoint = client.carriers.to(address)
     try:
-        sock: socket.socket = await _begun(lambda: carrier.start(endpoint))
+        sock = await _begun(lambda: carrier.start(endpoint))
     except socket.gaierror:  # a name: looking it up may take long
         places = await loop.getaddrinfo(*address, type=socket.SOCK_STREAM)
         sock = carrier.start(Endpoint.of((str(places[0][4][0]), address[1])))
@@ -643,7 +647,7 @@ async def _connect(client: Client, address: Address, locally: bool) -> socket.so
         raise
 
 
-async def _begun(start: Callable[[], Any], seconds: float = LONGEST) -> Any:
+async def _begun(start: Callable[[], T], seconds: float = LONGEST) -> T:
     """What a function gives that raises BlockingIOError while it cannot give it yet.
 
     :raises socket.timeout: it did so for all of these seconds.
@@ -676,7 +680,8 @@ class _Legacy(Exception):
         self.dialect = dialect
 
 
-async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
+async def _secure(known: Credentials, address: Address,
+                  sock: socket.socket) -> Optional[TlsSession]:
     """Let both sides prove who they are. Returns the TLS that secures the connection from then on;
     None where it needs none.
 
@@ -694,7 +699,7 @@ async def _secure(known: Any, address: Address, sock: socket.socket) -> Any:
         raise local.NotProved from None
 
 
-async def _shake_hands(sock: socket.socket, handshake: Any) -> Any:
+async def _shake_hands(sock: socket.socket, handshake: Handshake) -> Optional[TlsSession]:
     loop, ended = asyncio.get_running_loop(), False
     await loop.sock_sendall(sock, handshake.output())
     while not ended:
@@ -718,10 +723,11 @@ async def _begin(connection: _Connection, preface: bytes) -> None:
         pass  # why the peer takes no more is received next
 
 
-async def _greet(client: Client, address: Address, sock: socket.socket, revision: int, known: Any,
-                 led_to: Address) -> _Connection:
+async def _greet(client: Client, address: Address, sock: socket.socket, revision: int,
+                 known: Optional[Credentials], led_to: Address) -> _Connection:
     session = caller_session(client.settings.limits)
-    tls = to = None
+    tls: Optional[TlsSession] = None
+    to: Optional[Address] = None
     if known is not None:
         tls = await _secure(known, address, sock)
         to = destination(sock, led_to)

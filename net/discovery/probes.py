@@ -13,7 +13,8 @@ import socket
 import sys
 from collections import deque
 from time import monotonic, sleep
-from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import (TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional,
+                    Set, Tuple)
 
 from ..errors import (Address, AuthenticationError, MessageTooLarge, NetError, ProtocolError,
                       RemoteError)
@@ -31,6 +32,9 @@ from ..link import security
 from ..link.destination import destination
 from ..link.streams import NO_SIGNAL, reset_at_end
 from .answers import Answer
+
+if TYPE_CHECKING:
+    from ..link.tls import Session as TlsSession
 
 # Seconds for an address to accept, and from then on at least to answer. On a LAN both take a few
 # milliseconds; a sleeping Wi-Fi station is woken within 200.
@@ -423,7 +427,7 @@ class Probe:
         self.data = b""
         # Whether it has answered our preface as old programs do, which takes until its end.
         self._misread = False
-        self._tls: Any = None
+        self._tls: Optional[TlsSession] = None
 
     @property
     def is_old(self) -> bool:
@@ -464,22 +468,23 @@ class Probe:
         self._tls = tls.Session(credentials, self.candidate.address, server=False)
         self._tls.write(encode_preface(
             settings.group, to=destination(self.sock, self.candidate.address)))
-        return bytes(self._tls.output())
+        return self._tls.output()
 
     def _decrypted(self, piece: bytes) -> bytes:
         """What a secured peer says.
 
         :raises AuthenticationError: it is none of ours.
         """
+        assert self._tls is not None
         if not piece and not self.data:
             raise self._tls.error("it closed the connection")
         try:
-            return bytes(self._tls.feed(piece))
+            return self._tls.feed(piece)
         finally:
-            self._send_tls()
+            self._send_tls(self._tls)
 
-    def _send_tls(self) -> None:
-        output = self._tls.output()
+    def _send_tls(self, tls: TlsSession) -> None:
+        output = tls.output()
         if output:
             try:
                 self.sock.send(output, NO_SIGNAL)
@@ -491,7 +496,7 @@ class Probe:
         self.deadline = max(self.deadline, monotonic() + PEER_SECONDS)
         if self._tls is not None:
             self._tls.write(QUESTION)
-            self._send_tls()
+            self._send_tls(self._tls)
             return
         try:
             self.sock.send(QUESTION, NO_SIGNAL)

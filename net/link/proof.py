@@ -34,11 +34,10 @@ _CLIENT, _SERVER = b"client", b"server"
 
 
 class ClientProof:
-    """The client's side: bytes in, bytes out. Send :meth:`output` first, and again once
-    :meth:`receive` has returned True.
+    """The client's side, as a :class:`~net.link.tls.Handshake`.
 
     :param server: the process that listens, as the kernel gives it.
-    :ivar session: None. A TLS handshake has here what secures the connection from then on.
+    :ivar session: None, since nothing secures the connection from then on.
     """
 
     session = None

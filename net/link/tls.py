@@ -12,7 +12,8 @@ import socket
 import ssl
 import tempfile
 from time import monotonic
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Protocol, Sequence,
+                    Tuple)
 
 from ..settings import settings
 from ..identity import without_zone
@@ -492,13 +493,29 @@ class TlsStream(Stream):
         return self.holds_data or self._poll(milliseconds)
 
 
-class ClientHandshake:
+class Handshake(Protocol):
     """What a client does until its connection is secured, without a socket: bytes in, bytes out.
 
     Send :meth:`output` first, and after each :meth:`receive`, also when that raises.
-
-    :ivar session: what secures the connection from then on.
     """
+
+    @property
+    def session(self) -> Optional[Session]:
+        """What secures the connection from then on; None where it needs nothing more."""
+
+    def output(self) -> bytes:
+        """What is to be sent now."""
+
+    def receive(self, data: bytes) -> bool:
+        """Take what was received, no bytes at the end of the connection. Returns whether the
+        handshake has ended."""
+
+    def secured(self, stream: Stream) -> Stream:
+        """The stream over the connection, once the handshake has ended."""
+
+
+class ClientHandshake:
+    """The :class:`Handshake` of TLS."""
 
     def __init__(self, known: Credentials, address: Address) -> None:
         self.session = Session(known, address, server=False)
@@ -555,19 +572,17 @@ class ClientHandshake:
         return TlsStream(stream, self.session)
 
 
-def connect(stream: Stream, known: Credentials, address: Address,
-            deadline: Deadline) -> TlsStream:
+def connect(stream: Stream, known: Credentials, address: Address, deadline: Deadline) -> Stream:
     """Secure a connection that was just made to a peer.
 
     :raises AuthenticationError: the two sides do not match.
     :raises PeerBusy: the peer has no room; it says so in the clear.
     :raises OSError: the connection broke, or the time ran out. Only the handshake has left.
     """
-    secured: TlsStream = shake_hands(stream, ClientHandshake(known, address), deadline)
-    return secured
+    return shake_hands(stream, ClientHandshake(known, address), deadline)
 
 
-def shake_hands(stream: Stream, handshake: Any, deadline: Deadline) -> Any:
+def shake_hands(stream: Stream, handshake: Handshake, deadline: Deadline) -> Stream:
     """Do the client's side of a handshake. Returns the stream to use from then on.
 
     :param handshake: of TLS, or a :class:`~net.link.proof.ClientProof`.
@@ -577,21 +592,20 @@ def shake_hands(stream: Stream, handshake: Any, deadline: Deadline) -> Any:
     sock = stream.sock
     ended = False
     while not ended:
-        _send_output(handshake, stream)
+        _send_output(handshake.output(), stream)
         sock.settimeout(deadline.remaining())
         try:
             ended = handshake.receive(sock.recv(CHUNK))
         except NetError:
-            _send_output(handshake, stream)
+            _send_output(handshake.output(), stream)
             raise
-    _send_output(handshake, stream)
+    _send_output(handshake.output(), stream)
     sock.settimeout(None)
     return handshake.secured(stream)
 
 
-def _send_output(session: Any, stream: Stream) -> None:
+def _send_output(output: bytes, stream: Stream) -> None:
     """Send what a handshake has to send; if it fails, that includes telling the other side."""
-    output = session.output()
     if output:
         try:
             stream.send((output,))
@@ -628,4 +642,4 @@ def _accept_step(session: Session, stream: Stream, data: bytes) -> bool:
     try:
         return session.shake_hands(data)
     finally:
-        _send_output(session, stream)
+        _send_output(session.output(), stream)

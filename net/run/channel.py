@@ -27,7 +27,7 @@ from .loop import READ, WRITE, Loop, Timer
 from .old_peers import leave_no_trace
 
 if TYPE_CHECKING:
-    from ..link.tls import Credentials
+    from ..link.tls import ClientHandshake, Credentials
 
 note = RateLimitedLog(logging.getLogger(CONNECTIONS))
 
@@ -386,7 +386,7 @@ class _Dialed(Channel):
         self._timeout = timeout
         self._carrier = carrier
         self._is_connected = self._greeted = False
-        self._handshake: Any = None
+        self._handshake: Optional[ClientHandshake] = None
         self._receive = self._take_first
         loop.call_soon(self._begin)
 
@@ -465,7 +465,7 @@ class _Dialed(Channel):
             self._fail(problem)
 
     def _shake_hands(self, _mask: int) -> None:
-        assert self._stream is not None
+        assert self._stream is not None and self._handshake is not None
         try:
             data = self._stream.recv_some(CHUNK)
             if data is None:
@@ -483,7 +483,7 @@ class _Dialed(Channel):
     def _send_handshake(self) -> None:
         """Send what the handshake wants to. It is little, and always fits into the buffer of a new
         connection."""
-        assert self._stream is not None
+        assert self._stream is not None and self._handshake is not None
         output = self._handshake.output()
         if output:
             try:
