@@ -49,6 +49,8 @@ class Registry:
 
 registry = Registry()
 
+_STRING = frozenset({str})
+
 
 def register(cls: type, name: Optional[str], namespace: Optional[Mapping[str, Any]] = None,
              pack: Optional[Function] = None, unpack: Optional[Function] = None) -> type:
@@ -97,6 +99,16 @@ def _check(cls: type) -> None:
     base = next(base for base in cls.__mro__ if vars(builtins).get(base.__name__) is base)
     if not is_enum(cls) and not _is_named_tuple(cls) and (base is not object or not _is_plain(cls)):
         raise TypeError(f"{cls!r} is also a {base.__name__}, and holds more than its fields")
+    if _keeps_hash(cls):
+        raise TypeError(f"{cls!r} keeps its hash beside its fields; without cache_hash=True it can "
+                        f"travel")
+
+
+def _keeps_hash(cls: Any) -> bool:
+    """Whether it has the hash method that attrs writes for ``cache_hash=True``. That needs what
+    only ``__init__`` makes."""
+    code = getattr(cls.__hash__, "__code__", None)
+    return "_attrs_cached_hash" in getattr(code, "co_names", ())
 
 
 def take_apart(value: Any) -> Dict[str, Any]:
@@ -405,9 +417,10 @@ def _is_model(cls: Any) -> bool:
 def _pack_model(value: Any) -> Any:
     state = value.__getstate__()
     fields = type(value).model_fields
+    # A RootModel has neither of the last two.
     return [{name: held for name, held in state["__dict__"].items() if name in fields},
-            state["__pydantic_fields_set__"], state["__pydantic_extra__"],
-            state["__pydantic_private__"]]
+            state["__pydantic_fields_set__"], state.get("__pydantic_extra__"),
+            state.get("__pydantic_private__")]
 
 
 def _unpack_model(cls: Any, content: Any) -> Any:
@@ -415,8 +428,7 @@ def _unpack_model(cls: Any, content: Any) -> Any:
     if an_object(fields).keys() != cls.model_fields.keys():
         raise Lacking(f"{cls.__qualname__} has the fields {', '.join(cls.model_fields)}",
                       f", but {printable(', '.join(fields))} arrived")
-    takes_extra = cls.model_config.get("extra") == "allow"
-    if type(given) is not set or (type(extra) is not dict if takes_extra else extra is not None) \
+    if type(given) is not set or not _is_extra(cls, extra) \
             or not given <= {*fields, *(extra or ())} or not _is_private(cls, private):
         raise Malformed("not the state of a model")
     value = cls.__new__(cls)
@@ -425,9 +437,15 @@ def _unpack_model(cls: Any, content: Any) -> Any:
     return value
 
 
+def _is_extra(cls: Any, extra: Any) -> bool:
+    if cls.model_config.get("extra") != "allow":
+        return extra is None
+    return type(extra) is dict and _STRING.issuperset(map(type, extra))
+
+
 def _is_private(cls: Any, private: Any) -> bool:
-    return private is None or type(private) is dict \
-        and private.keys() <= cls.__private_attributes__.keys()
+    names = cls.__private_attributes__.keys()
+    return type(private) is dict and private.keys() <= names or private is None and not names
 
 
 def is_enum(cls: type) -> bool:

@@ -8,7 +8,7 @@ import json
 import sys
 import zoneinfo
 from random import Random
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -16,6 +16,7 @@ import net
 from net.errors import ProtocolError, ValueNotSupported
 from net.wire import registered, values
 from net.wire.values import unpack
+from each import each
 from travel import as_result
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -173,6 +174,19 @@ def test_classes_of_attrs_travel_once_they_are_registered():
         as_result(value)
 
 
+@each("slots", [True, False])
+def test_a_class_of_attrs_that_keeps_its_hash_is_refused(slots):
+    """Its values are made without ``__init__``: to hash one raised an AttributeError."""
+    attrs = pytest.importorskip("attrs")
+
+    @attrs.frozen(slots=slots, cache_hash=True)
+    class Kept:
+        x: int
+
+    with pytest.raises(TypeError, match="without cache_hash=True it can travel"):
+        net.value(Kept)
+
+
 def test_models_of_pydantic_travel_once_they_are_registered():
     pydantic = pytest.importorskip("pydantic", "2.0")
 
@@ -198,6 +212,40 @@ def test_models_of_pydantic_travel_once_they_are_registered():
 
 
 # ------------------------------------------------------------------------------ pack and unpack
+
+
+def test_root_models_of_pydantic_travel_once_they_are_registered():
+    pydantic = pytest.importorskip("pydantic", "2.0")
+
+    class Root(pydantic.RootModel):
+        root: List[int]
+
+    net.value(Root)
+    value = as_result(Root([1, 2]))
+    assert value == Root([1, 2]) and value.model_dump() == [1, 2] and value.model_copy() == value
+
+
+@each("state", [
+    '[{"x":1},{"!set":[]},{"!dict":[1,2]},{"_seen":0}]', '[{"x":1},{"!set":[]},{},null]',
+    '[{"x":1},{"!set":[]},{},{"other":0}]', '[{"x":1},{"!set":["y"]},{},{"_seen":0}]',
+    '[{"x":1},{"!set":[]},null,{"_seen":0}]', '[{"x":1},[],{},{"_seen":0}]'])
+def test_the_state_of_a_model_that_pydantic_does_not_make_makes_no_sense(state):
+    pydantic = pytest.importorskip("pydantic", "2.0")
+
+    class Model(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="allow")
+        x: int
+        _seen: int = pydantic.PrivateAttr(0)
+
+    net.value("Model")(Model)
+    good = '[{"x":1},{"!set":["x","more"]},{"more":2},{"_seen":5}]'
+
+    def read(state: str) -> Any:
+        return unpack(f'{{"!value":{{"class":"Model","packed":{state}}}}}'.encode(), True)
+
+    assert read(good).model_dump() == {"x": 1, "more": 2} and read(good)._seen == 5
+    with pytest.raises(ProtocolError, match="not the state of a model"):
+        read(state)
 
 
 class Money:
