@@ -354,3 +354,39 @@ def wrong(nodes: List[Node]) -> int:
             expected = {address: one for address, one in truth.items() if address != node.address}
             found += len(set(expected.items()) ^ set(node.listed.items()))
     return found
+
+
+def settled(count: int, seconds: float = 8.0, seed: int = 1, **options: Any) -> List[Node]:
+    """So many watchers that know each other, after a while."""
+    nodes = lan(Network(seed, **options), count, watching=True, hellos=())
+    know_each_other(nodes)
+    nodes[0].network.run(seconds)
+    return nodes
+
+
+def without(nodes: List[Node], *gone: Node) -> List[Node]:
+    return [node for node in nodes if node not in gone]
+
+
+def listing(node: Node, nodes: List[Node]) -> int:
+    """How many of these list a node."""
+    return sum(node.address in one.listed for one in nodes if one is not node and not one.dead)
+
+
+def left(nodes: List[Node]) -> List[Tuple[float, str, Address]]:
+    """What living nodes were told of as gone."""
+    return [change for node in nodes for change in node.changes if change[1] == "left"]
+
+
+class Stranger:
+    """A host that is none of the nodes and may send them what it likes."""
+
+    address = ("10.77.5.66", 3010)
+
+    def __init__(self, nodes: List[Node]) -> None:
+        self.nodes = nodes
+        self.network = nodes[0].network
+
+    def send(self, message: Message, target: Address, source: Optional[Address] = None) -> None:
+        self.network.send(encode(message), source or self.address, target)
+        self.network.run(0.01)
