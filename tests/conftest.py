@@ -1,7 +1,9 @@
 """Fixtures of all tests: no leaks, free ports, second processes."""
 from __future__ import annotations
 
+import functools
 import gc
+import hashlib
 import itertools
 import os
 import signal
@@ -9,6 +11,7 @@ import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable, Iterator
 
 import pytest
@@ -41,6 +44,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import net  # noqa: E402
+from net.link import authority  # noqa: E402
 from net.process import process  # noqa: E402
 
 
@@ -95,6 +99,15 @@ def _run_a_property() -> None:
 def session_peer():
     """The one peer of the test process, launched."""
     return net.Peer()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def derived_once() -> Iterator[None]:
+    """Derive the key of each secret once in this process; it takes a tenth of a second."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(authority, "hashlib", SimpleNamespace(
+            pbkdf2_hmac=functools.lru_cache(maxsize=None)(hashlib.pbkdf2_hmac)))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -385,7 +385,7 @@ def test_a_secret_that_others_can_read_is_a_warning_at_launch(
     # The warning comes with a server of any kind, and without the library that secrets take.
     monkeypatch.setattr("net.run.server.Server", Server)
     path = tmp_path / "net.secret"
-    path.write_text("correct horse battery")
+    path.write_text("correct horse battery staple")
     path.chmod(mode)
     kept_settings.set("secret_file", path)
     with warnings.catch_warnings(record=True) as warned:
@@ -666,7 +666,7 @@ def test_a_stream_that_runs_ends_before_the_peer_does(session_peer, monkeypatch)
 
 
 @pytest.mark.parametrize("unix", [True, False])
-@pytest.mark.parametrize("secret", [None, "a secret of more than enough letters"])
+@pytest.mark.parametrize("secret", [None, "correct horse battery staple"])
 @pytest.mark.parametrize("started", [False, True], ids=["called", "started"])
 def test_callers_of_a_peer_that_ends_know_whether_their_calls_ran(
         session_peer, kept_settings, monkeypatch, unix, secret, started):

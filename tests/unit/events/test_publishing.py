@@ -231,7 +231,7 @@ def test_events_that_cannot_be_read_are_counted_and_logged(hub, caplog):
 
 def test_settings_of_security_end_it_before_the_next_event(hub, tmp_path):
     one = Subscriber(hub)
-    hub.settings.set("secret", "correct horse battery")
+    hub.settings.set("secret", "correct horse battery staple")
     hub.trigger("secret")
     data = b""
     while True:
@@ -246,7 +246,7 @@ def test_settings_of_security_end_it_before_the_next_event(hub, tmp_path):
 def test_settings_of_security_end_it_without_an_event_too(hub, monkeypatch):
     monkeypatch.setattr(module, "IDLE_TICK", 0.02)
     one = Subscriber(hub)
-    hub.settings.set("secret", "correct horse battery")
+    hub.settings.set("secret", "correct horse battery staple")
     assert one.is_closed
 
 
