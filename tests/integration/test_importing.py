@@ -188,3 +188,38 @@ assert unpack(pack(large, "it").text.encode()) == large and "msgspec" in sys.mod
 @pytest.mark.skipif(find_spec("msgspec") is None, reason="needs msgspec")
 def test_only_what_is_large_loads_msgspec():
     run_python("-c", LARGE)
+
+
+SEARCH = """
+import sys, net
+net.null()
+from net.discovery import search
+loaded = set()
+class Clock(search.Searching):
+    def __init__(self, *what):
+        super().__init__(*what)
+        loaded.update(sys.modules)
+search.Searching = Clock
+net.peers()
+late = {name for name in set(sys.modules) - loaded if name.startswith("net.discovery.lan")}
+print(sorted(late))
+"""
+
+
+def test_all_that_a_search_needs_is_loaded_before_its_clock_runs():
+    # On a busy machine loading takes seconds, of which a search has four.
+    assert run_python("-c", SEARCH).stdout.strip() == "[]"
+
+
+def test_what_a_coroutine_needs_is_loaded_when_it_is_connected():
+    """Its first call may find no descriptor to load it, and Python does not load the rest later."""
+    done = run_python("-c", """
+import sys
+import net
+print("asyncio" in sys.modules)
+@net.connect("later")
+async def later():
+    pass
+print({"asyncio", "net.executors"} <= set(sys.modules))
+""")
+    assert done.stdout.split() == ["False", "True"]

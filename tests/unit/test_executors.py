@@ -15,7 +15,6 @@ import pytest
 import net
 from net.context import Caller, Context
 from net.executors import Coroutines, NotTaken, begin_coroutine, run_coroutine
-from processes import run_python
 
 #: Seconds that are never over.
 LONG = 60
@@ -140,20 +139,6 @@ def test_without_descriptors_for_a_loop_nothing_runs(monkeypatch):
     monkeypatch.setattr(asyncio, "new_event_loop", lacks)
     with pytest.raises(NotTaken, match="Too many open files"):
         Coroutines().loop()
-
-
-def test_what_a_coroutine_needs_is_loaded_when_it_is_connected():
-    """Its first call may find no descriptor to load it, and Python does not load the rest later."""
-    done = run_python("-c", """
-import sys
-import net
-print("asyncio" in sys.modules)
-@net.connect("later")
-async def later():
-    pass
-print({"asyncio", "net.executors"} <= set(sys.modules))
-""")
-    assert done.stdout.split() == ["False", "True"]
 
 
 async def _cancels_itself() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +20,6 @@ from net.executors import MainThread
 from net.log import DISCOVERY, RateLimitedLog
 from net.process import process
 from hearing import until
-from processes import environment
 
 HERE = "127.0.0.1"
 THERE = "192.168.1.20"
@@ -474,24 +471,3 @@ def test_a_cache_that_forgets_starts_anew_with_its_finders(cache, network, finde
     assert not cache.knows((THERE, 3010)) and finder.forgotten == 1
     cache.peers()
     assert network.searches == ["all", "all"] and cache.finders == [finder]
-
-
-def test_all_that_a_search_needs_is_loaded_before_its_clock_runs():
-    # On a busy machine loading takes seconds, of which a search has four.
-    script = """
-import sys, net
-net.null()
-from net.discovery import search
-loaded = set()
-class Clock(search.Searching):
-    def __init__(self, *what):
-        super().__init__(*what)
-        loaded.update(sys.modules)
-search.Searching = Clock
-net.peers()
-late = {name for name in set(sys.modules) - loaded if name.startswith("net.discovery.lan")}
-print(sorted(late))
-"""
-    done = subprocess.run([sys.executable, "-c", script], env=environment(), timeout=30,
-                          stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout.strip() == "[]"
