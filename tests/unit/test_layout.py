@@ -6,7 +6,7 @@ import functools
 import gc
 import re
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 import pytest
 
@@ -62,7 +62,7 @@ FLOORS = [
 def texts() -> Iterator[None]:
     """Forget the texts at the end: every later collection of garbage would look through them."""
     yield
-    nodes.cache_clear()
+    kinds.cache_clear()
 
 
 def module_names() -> dict[str, Path]:
@@ -88,25 +88,33 @@ def imports(module: str) -> Iterator[tuple[str, str]]:
     """The modules of net that a module imports, anywhere in its text, and where it does."""
     path = MODULES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in nodes(module):
+    for node in nodes(module, ast.ImportFrom):
         for target in _targets(node, package):
             yield target, f"net/{path.relative_to(PACKAGE)}:{node.lineno}"
 
 
 @functools.lru_cache(maxsize=None)
-def nodes(module: str) -> list[ast.AST]:
-    """All nodes of the text of a module, which is parsed once for all tests."""
+def kinds(module: str) -> dict[type, list[Any]]:
+    """The nodes of the text of a module, which is parsed once for all tests, by their kind."""
+    found: dict[type, list[Any]] = {}
     gc.disable()  # none of this is garbage, and looking for it takes as long as the parsing
     try:
-        return list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+        for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+            found.setdefault(type(node), []).append(node)
     finally:
         gc.enable()
+    return found
+
+
+def nodes(module: str, kind: type, *others: type) -> Iterator[Any]:
+    """The nodes of the text of a module that are of these kinds."""
+    for kind in (kind, *others):
+        yield from kinds(module).get(kind, ())
 
 
 def tree(module: str) -> ast.Module:
     """The module itself among its nodes."""
-    root = nodes(module)[0]
-    assert isinstance(root, ast.Module)
+    root, = nodes(module, ast.Module)
     return root
 
 
@@ -175,9 +183,8 @@ def test_no_modules_import_each_other_in_a_circle():
 @each("module", MODULES, ids=lambda name: name or "net")
 def test_no_cache_has_a_lock_that_a_fork_would_leave_locked(module):
     # PyPy's has one; a forked child would wait for it for ever.
-    names = {node.attr for node in nodes(module) if isinstance(node, ast.Attribute)}
-    names |= {alias.name for node in nodes(module)
-              if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {node.attr for node in nodes(module, ast.Attribute)}
+    names |= {alias.name for node in nodes(module, ast.ImportFrom) for alias in node.names}
     assert not names & {"lru_cache", "cache", "cached_property"}
 
 
@@ -185,7 +192,7 @@ def test_the_package_never_imports_itself_by_name():
     by_name = [
         f"net/{path.relative_to(PACKAGE)}:{node.lineno}"
         for module, path in MODULES.items()
-        for node in nodes(module)
+        for node in nodes(module, ast.Import, ast.ImportFrom)
         if any(name.split(".")[0] == "net" for name in _absolute_imports(node))
     ]
     assert not by_name
@@ -226,10 +233,9 @@ def test_no_module_is_named_like_a_public_function():
 
 def told(module: str) -> Iterator[tuple[str, int]]:
     """The texts of a module that it may tell somebody: its strings, but for the docstrings."""
-    docstrings = {id(node.value) for node in nodes(module) if isinstance(node, ast.Expr)}
-    for node in nodes(module):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) \
-                and id(node) not in docstrings:
+    docstrings = {id(node.value) for node in nodes(module, ast.Expr)}
+    for node in nodes(module, ast.Constant):
+        if isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value, node.lineno
 
 
@@ -290,7 +296,7 @@ def test_no_module_goes_by_a_clock_that_can_be_set():
     used = [
         f"net/{path.relative_to(PACKAGE)}:{line}"
         for name, path in MODULES.items() if name != "clock"  # it reads the uptime
-        for line in system_times(nodes(name))
+        for line in system_times(nodes(name, ast.Attribute, ast.ImportFrom))
     ]
     assert not used
 
@@ -323,7 +329,7 @@ def test_only_carriers_make_stream_sockets():
     made = [f"net/{MODULES[module].relative_to(PACKAGE)}:{line}"
             # The test kit plays the network.
             for module in MODULES if not module.startswith(("link.", "testing"))
-            for line in stream_sockets(nodes(module))]
+            for line in stream_sockets(nodes(module, ast.Call))]
     # By the one pair a thread wakes the loop.
     assert [place.partition(":")[0] for place in made] == ["net/run/loop.py"]
 
@@ -344,10 +350,10 @@ def datagram_sockets(tree: Iterable[ast.AST]) -> Iterator[int]:
 
 def test_one_module_has_the_datagrams():
     made = {module for module in MODULES if not module.startswith("testing")
-            for _ in datagram_sockets(nodes(module))}
+            for _ in datagram_sockets(nodes(module, ast.Attribute))}
     # The latter makes a handle, by which the kernel is asked.
     assert made == {"discovery.lan.sockets", "link.addresses"}
-    assert len(list(datagram_sockets(nodes("link.addresses")))) == 1
+    assert len(list(datagram_sockets(nodes("link.addresses", ast.Attribute)))) == 1
 
 
 @each("text", ["socket.socket(family, socket.SOCK_DGRAM)", "sock.sendto(data, address)",
@@ -409,17 +415,17 @@ def test_modules_hold_little_that_changes():
 
 def test_no_module_rebinds_its_names():
     assert not [f"net/{MODULES[module].relative_to(PACKAGE)}:{node.lineno}" for module in MODULES
-                for node in nodes(module) if isinstance(node, ast.Global)]
+                for node in nodes(module, ast.Global)]
 
 
 def test_one_module_has_the_hook_at_a_fork():
-    hooks = {module for module in MODULES for node in nodes(module)
-             if getattr(node, "attr", "") == "register_at_fork"}
+    hooks = {module for module in MODULES for node in nodes(module, ast.Attribute)
+             if node.attr == "register_at_fork"}
     assert hooks == {"forking"}
 
 
 def test_one_module_says_what_is_done_at_exit():
-    at_exit = {module for module in MODULES for node in nodes(module)
-               if isinstance(node, ast.Attribute) and node.attr in ("register", "unregister")
+    at_exit = {module for module in MODULES for node in nodes(module, ast.Attribute)
+               if node.attr in ("register", "unregister")
                and getattr(node.value, "id", "") == "atexit"}
     assert at_exit == {"wiring"}
