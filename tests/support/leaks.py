@@ -17,6 +17,9 @@ from times import patience
 # on a busy machine; a clean test does not wait at all.
 GRACE = 5.0
 
+# Seconds until what is left may be garbage that nobody has collected.
+BEFORE_COLLECTING = 0.5
+
 _TASKS = "/proc/self/task"
 
 
@@ -30,13 +33,14 @@ class Snapshot:
 
     def leaks(self, grace: float = GRACE) -> list[str]:
         """Describe what has come since and does not go within the grace time (seconds)."""
-        deadline = time.monotonic() + patience(grace)
+        began = time.monotonic()
+        deadline = began + patience(grace)
         pause = 0.005
         while self._newer():
             # PyPy closes forgotten sockets at a collection only; on CPython a socket freed
             # here has warned, and warnings are errors. It takes a tenth of a second, and most
-            # that is left are threads that are about to end.
-            if pause > 0.1:
+            # that is left are threads that end by themselves before.
+            if time.monotonic() - began > BEFORE_COLLECTING:
                 gc.collect()
             if time.monotonic() > deadline:
                 return self._newer()
