@@ -264,7 +264,7 @@ def test_what_is_no_introduction_is_not_listed(cache):
     (100, 100, cache_module.MAX_PEERS), (100, 60_000, cache_module.MAX_BYTES // 60_000)])
 def test_the_list_is_bounded_in_peers_and_bytes_and_by_host(cache, hosts, size, limit):
     cache.peers()
-    for number in range(3000):
+    for number in range(limit + 100):
         host, port = f"192.168.1.{number % hosts + 20}", 3010 + number // hosts
         cache.learn([answer(host, port, str(number))._replace(size=size)])
     assert len(cache.peers()) == limit
