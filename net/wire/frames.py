@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections import deque
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import MessageTooLarge, ProtocolError
@@ -282,7 +283,7 @@ class _Partial:
     """
 
     def __init__(self, kind: int, number: int, tagged: bool, sizes: List[int]) -> None:
-        self.sizes = sizes
+        self.sizes = deque(sizes)
         self.parts: List[bytes] = []
         self._head = (kind, number, tagged)
         self._start = HEAD + LENGTH.size * (len(sizes) - 1)
@@ -303,23 +304,24 @@ class _Partial:
 
     def add(self, whole: bytes) -> None:
         """Take the next part, in one piece."""
-        self.sizes.pop(0)
+        self.sizes.popleft()
         self._pieces, self._got = [], 0
         self.parts.append(whole)
 
     def take(self, data: bytes) -> bytes:
         """Take received bytes; return those that follow the frame."""
+        at = 0
         while self.sizes:
             lacking = self.sizes[0] - self._got
-            if len(data) < lacking:
-                if data:
-                    self._pieces.append(data)
-                    self._got += len(data)
+            if len(data) - at < lacking:
+                if at < len(data):
+                    self._pieces.append(data[at:])
+                    self._got += len(data) - at
                 return b""
-            self._pieces.append(data[:lacking])
-            data = data[lacking:]
+            self._pieces.append(data[at:at + lacking])
+            at += lacking
             self.add(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-        return data
+        return data[at:]
 
     def frame(self) -> Frame:
         """The frame, once all parts are there."""
