@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 from net.statistics import Stats
 from net.tables import Column, as_html, as_text, display_width, folded, terminal_width
 from each import each
+from steps import counts_steps, steps_of
 
 COLUMNS = [Column("name", 4), Column("number", 6), Column("remark", 3)]
 ROWS = [["first", "1", "short"], ["second", "22", "a remark that is long"]]
@@ -87,5 +88,11 @@ def test_folded_text_fits_and_has_all_letters(text, width, further):
     assert "".join(shown.split()) == "".join(text.split())
 
 
+@counts_steps
 def test_long_text_is_folded_quickly():
-    assert len(folded("界" * 100_000, 80).split("\n")) > 2000
+    """The rest of it is not measured for each line."""
+    def steps(size: int) -> int:
+        return steps_of(lambda: folded("界" * size, 80))
+
+    assert len(folded("界" * 2000, 80).split("\n")) > 40
+    assert steps(2000) < 2.5 * steps(1000)
