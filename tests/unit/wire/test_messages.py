@@ -403,7 +403,7 @@ junk = st.recursive(
         "raised", "refused", "types", "text", "args", "members", "attributes", "exceptions",
         "traceback", "ran", "reason", "path", "what", "size", "limit", "setting", "flag", "details",
         "filename", "start", "end", "object", "value", "!tuple", "!dict", "!value"]), inner,
-        max_size=6), max_leaves=20)
+        max_size=6), max_leaves=10)
 
 
 @given(junk, st.sampled_from([FAILURE, FLAG]), st.booleans())
