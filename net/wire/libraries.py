@@ -536,7 +536,8 @@ def _take_tensor(torch: Any, tensor: Any) -> List[Any]:
 
 def _put_tensor(restorer: Any, torch: Any, content: List[Any]) -> Any:
     name, shape, grad, data = a_list(content, 4, 4)
-    dtype = getattr(torch, a_text(name), None)
+    # Not by getattr: some names are those of modules that torch imports when they are asked for.
+    dtype = vars(torch).get(a_text(name))
     sizes = wholes(shape, 0, MAX_DIMENSIONS)
     if not isinstance(dtype, torch.dtype) or any(size < 0 for size in sizes) \
             or type(grad) is not bool or type(data) is not bytes:

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import sys
+import types
 import zoneinfo
 from random import Random
 from typing import Any, List
@@ -505,6 +506,19 @@ def test_what_a_signal_handler_raises_in_a_library_is_never_taken_for_a_broken_m
     monkeypatch.setattr(pyarrow.ipc, "open_stream", interrupted)
     with pytest.raises(TimeoutError, match="of the application"):
         as_value("pyarrow", "Table", [{"!bytes": base64.b64encode(data).decode()}])
+
+
+@each("name", ["_inductor", "onnx", "dtype", "Tensor", "__getattr__"])
+def test_a_tensor_names_a_type_and_nothing_that_torch_would_import(name, monkeypatch):
+    imported = []
+    torch = types.ModuleType("torch")
+    torch.dtype = torch.Tensor = type("dtype", (), {})
+    torch.__getattr__ = imported.append  # as torch's own, for modules that it loads later
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    content = f'["{name}",[1],false,{{"!bytes":"AA=="}}]'
+    with pytest.raises(ProtocolError, match="not a description of a tensor"):
+        unpack(f'{{"!library":["torch","Tensor",{content}]}}'.encode(), True)
+    assert not imported
 
 
 def test_a_library_that_is_not_loaded_is_named(monkeypatch):
