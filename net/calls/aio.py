@@ -26,8 +26,8 @@ from ..link.streams import NO_SIGNAL, poller, reset_at_end
 from ..run.client import (CONNECT_TIME, GREETING_TIME, IDLE_TIME, MAX_ARGUMENTS, REFUSAL_TIME,
                           Client, deadline_within)
 from ..run.lending import Lender
-from ..run.streaming import (STREAMED, TELL, is_refusal, meaning, raise_failure, says_goodbye,
-                             thrown)
+from ..run.streaming import (STREAMED, TELL, is_goodbye, is_refusal, meaning, raise_failure,
+                             says_goodbye, thrown)
 from ..wire.frames import (ASK, CHUNK, END, FAILURE, ITEM, PING, REPLIES, Buffer, EndOfStream,
                            Frame, NotAFrame, pack)
 from ..wire.messages import decode_end, decode_items, decode_reply, encode_call, encode_taken
@@ -106,19 +106,24 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
     except ValueNotSupported:  # but perhaps it can be lent
         lender = Lender(limits, pool.address, seconds)
         message = encode_call(number, tag, args, kwargs, limits, seconds, lender)
-    connection = await pool.take()
-    sent.append(number)
-    if connection is None:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            None, lambda: client.call(peer, tag, args, kwargs, seconds))
-    try:
-        frame = await connection.exchange(message, number, lender)
-        if frame[0] not in STREAMED and _is_last(frame, connection):
+    while True:
+        connection = await pool.take()
+        sent.append(number)
+        if connection is None:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(
+                None, lambda: client.call(peer, tag, args, kwargs, seconds))
+        try:
+            frame = await connection.exchange(message, number, lender)
+            if frame is not None:
+                if frame[0] not in STREAMED and _is_last(frame, connection):
+                    pool.discard(connection)
+                break
+        except BaseException:  # a cancelled task too: its end cancels the call there
             pool.discard(connection)
-    except BaseException:  # a cancelled task too: the end of the connection cancels the call there
+            raise
+        sent.clear()
         pool.discard(connection)
-        raise
     if frame.kind in STREAMED:
         begun = _Begun(pool, connection, number, frame, lender, deadline)
         return AsyncRemoteIterator(begun, peer, tag, client)
@@ -167,7 +172,7 @@ async def connect(client: Client, peer: PeerArgument) -> None:
         # A server gives up a connection on which nothing is asked.
         number, in_order = client.next_number(), False
         frame = await connection.exchange(pack(PING, number, b""), number, None)
-        in_order = not is_refusal(frame) and not _is_last(frame, connection)
+        in_order = frame is not None and not is_refusal(frame) and not _is_last(frame, connection)
     finally:
         if not in_order:
             pool.discard(connection)
@@ -498,15 +503,21 @@ class _Connection:
         self._is_looking = False
 
     async def exchange(self, message: List[Buffer], number: int,
-                       lender: Optional[Lender]) -> Frame:
-        """Send a request, receive its reply, and do what is asked meanwhile."""
+                       lender: Optional[Lender]) -> Optional[Frame]:
+        """Send a request, receive its reply, and do what is asked meanwhile.
+
+        :returns: None if another connection has to be tried, as that of the client gives it.
+        """
+        is_worth_another = self.idle_since > 0 and len(message) == 1 and lender is None
         try:
             try:
                 await self.send(message)
             except (BrokenPipeError, ConnectionResetError, ConnectionAbortedError) as problem:
-                return await self._refusal(number, problem)
-            message.clear()
-            return await self.reply(number, lender)
+                return None if is_worth_another else await self._refusal(number, problem)
+            if not is_worth_another:
+                message.clear()
+            frame = await self.reply(number, lender)
+            return None if is_worth_another and is_refusal(frame) and is_goodbye(frame) else frame
         except EndOfStream as problem:
             how = "within its reply" if problem.received else "without a reply"
             raise PeerLost(self.address, f"the peer closed the connection {how}") from None

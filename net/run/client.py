@@ -36,7 +36,8 @@ from .lending import Lender
 from .loop import Loop
 from .old_peers import OldPeer, dialect_behind, leave_no_trace
 from .reading import next_event, rest_of_event
-from .streaming import STREAMED, Begun, RemoteIterator, is_refusal, says_goodbye
+from .streaming import (STREAMED, Begun, RemoteIterator, is_goodbye, is_refusal,
+                        says_goodbye)
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -306,59 +307,83 @@ class Connection:
         self.hello = hello
         # Which settings this one was opened under, see Settings.revision.
         self.revision = revision
-        self.idle_since = 0.0
+        self.idle_since = 0.0  # until a call has left it to another
 
-    def exchange(self, message: List[Buffer], number: int, deadline: Optional[Deadline]) -> Fields:
-        """Send a request and receive its reply."""
+    def exchange(self, message: List[Buffer], number: int,
+                 deadline: Optional[Deadline]) -> Optional[Fields]:
+        """Send a request and receive its reply.
+
+        :returns: None if another connection has to be tried: the peer takes no more over this one,
+            and ran nothing. Only a small request, which ``message`` holds until then, after others.
+        """
         if deadline is not None:
             return self._exchange_timed(message, number, deadline)
         stream, session = self.stream, self.session
         try:
             stream.send(message)
         except _CLOSED:
+            if self._is_worth_another(message):
+                return None
             self._look_for_reply()
-        message.clear()
+        if len(message) > 1:
+            message.clear()
         event: Any = session.receive_fields(stream.recv_first())
         if event is None:
             event = rest_of_event(stream, session)
-        return event if event[1] == number else self._stray(event)
+        return event if event[1] == number else self._stray(event, message)
 
-    def _exchange_timed(self, message: List[Buffer], number: int, deadline: Deadline) -> Frame:
+    def _exchange_timed(self, message: List[Buffer], number: int,
+                        deadline: Deadline) -> Optional[Frame]:
         timed = Timed(self.stream, deadline)
-        self._send(message, timed)
-        message.clear()
+        if not self._send(message, timed):
+            return None
         event: Any = next_event(timed, self.session)
         self.stream.sock.settimeout(None)
-        return event if event[1] == number else self._stray(event)
+        return event if event[1] == number else self._stray(event, message)
 
     def exchange_lending(self, message: List[Buffer], number: int,
-                         deadline: Optional[Deadline], lender: Lender) -> Frame:
-        """Send a request that lends something, and do what is asked until its reply comes."""
+                         deadline: Optional[Deadline], lender: Lender) -> Optional[Frame]:
+        """Send a request that lends something, and do what is asked until its reply comes; see
+        :meth:`exchange`."""
         stream = self.stream if deadline is None else Timed(self.stream, deadline)
-        self._send(message, stream)
-        message.clear()
+        if not self._send(message, stream):
+            return None
         event: Any = next_event(stream, self.session)
         while event[0] == ASK:
+            message.clear()  # it runs
             stream.send(lender.answer(event))
             event = next_event(stream, self.session)
         self.stream.sock.settimeout(None)
-        return event if event[1] == number else self._stray(event)
+        return event if event[1] == number else self._stray(event, message)
 
-    def _stray(self, event: Any) -> Frame:
+    def _stray(self, event: Any, message: List[Buffer]) -> Optional[Frame]:
         """Take a reply that carries another number, which only a refusal of the whole connection
-        may.
+        may. No request that gets it in place of a reply has run.
 
         :raises ProtocolError: it is none.
         """
-        if is_refusal(event):
-            return event  # type: ignore[no-any-return]
-        raise ProtocolError(self.address, "a reply to another request", "maybe")
+        if not is_refusal(event):
+            raise ProtocolError(self.address, "a reply to another request", "maybe")
+        return None if self._is_worth_another(message) and is_goodbye(event) else event
 
-    def _send(self, message: Sequence[Buffer], stream: Union[Stream, Timed]) -> None:
+    def _is_worth_another(self, message: List[Buffer]) -> bool:
+        """Whether a request that did not run is to be sent over another connection: what was small
+        enough to be kept, and only after others, or a peer that refuses all would be asked for
+        ever."""
+        return self.idle_since > 0 and len(message) == 1
+
+    def _send(self, message: List[Buffer], stream: Union[Stream, Timed]) -> bool:
+        """Send a request; False where :meth:`exchange` gives None."""
         try:
             stream.send(message)
         except _CLOSED:
+            # What could not be sent whole is no request for the peer.
+            if self._is_worth_another(message):
+                return False
             self._look_for_reply()
+        if len(message) > 1:
+            message.clear()
+        return True
 
     def _look_for_reply(self) -> None:
         """A peer that refuses a request may close before it has read it all. Its reply, if it sends
@@ -395,7 +420,7 @@ def _within(deadline: Optional[Deadline], seconds: float) -> float:
 
 def _exchange_within(context: Optional[Context], connection: Connection, message: List[Buffer],
                      number: int, deadline: Optional[Deadline],
-                     lender: Optional[Lender]) -> Fields:
+                     lender: Optional[Lender]) -> Optional[Fields]:
     """An exchange that ends when the served call that makes it, if there is one, is cancelled."""
     if context is not None:
         context.add_ending(connection.stream.abort)
@@ -449,17 +474,16 @@ class Pool:
         :returns: the reply, or the beginning of a streamed one; if an old program is there, the
             object to call it by: then nothing has run.
         """
-        connection = self._take(deadline, context)
+        connection = self._take(deadline, context) if len(message) == 1 \
+            else self._take_for_large(message, deadline, context)
         if type(connection) is OldPeer:
             return connection
-        if len(message) > 1:
-            self._check_size(connection, message)
         try:
             if lender is None and context is None:
                 frame = connection.exchange(message, number, deadline)
             else:
                 frame = _exchange_within(context, connection, message, number, deadline, lender)
-            if connection.session.rest and frame[0] not in STREAMED:
+            if connection.session.rest and frame is not None and frame[0] not in STREAMED:
                 self._end_after_reply(connection)
                 return frame
         except BaseException as problem:  # KeyboardInterrupt too: the reply may be half read
@@ -468,6 +492,8 @@ class Pool:
             if failure is problem:
                 raise
             raise failure from None
+        if frame is None:
+            return self._over_another(connection, message, number, deadline, context, lender)
         if frame[0] != RESULT and frame[0] != FLAG and not self._is_final(connection, frame):
             return frame if frame[0] == FAILURE else \
                 Begun(self.address, connection.stream, connection.session,
@@ -477,6 +503,17 @@ class Pool:
         if self._waiting:
             self._wake()
         return frame
+
+    def _over_another(self, connection: Connection, message: List[Buffer], number: int,
+                      deadline: Optional[Deadline], context: Optional[Context],
+                      lender: Optional[Lender]) -> Union[Fields, Begun, OldPeer]:
+        """A request, and its reply, over another connection than one over which the peer takes no
+        more. If that is dead, so are those that were idle for longer."""
+        self.discard(connection)
+        self.close_old(connection.idle_since)
+        if context is not None and context.cancelled:
+            raise CallCancelled("the call that makes it was cancelled", "no")
+        return self.exchange(message, number, deadline, context, lender)
 
     def _end_after_reply(self, connection: Connection) -> None:
         """Give up a connection on which something has come behind a reply: that the peer takes no
@@ -565,6 +602,14 @@ class Pool:
 
     # ------------------------------------------------------------------ taking one
 
+    def _take_for_large(self, message: Sequence[Buffer], deadline: Optional[Deadline],
+                        context: Optional[Context]) -> Union[Connection, OldPeer]:
+        """A connection for a request that is not kept to be sent again."""
+        connection = self._take(deadline, context)
+        if type(connection) is not OldPeer:
+            self._check_size(connection, message)
+        return connection
+
     def _take(self, deadline: Optional[Deadline],
               context: Optional[Context]) -> Union[Connection, OldPeer]:
         now = uptime()
@@ -574,10 +619,10 @@ class Pool:
                     connection = self._idle.pop()
                 except IndexError:
                     break  # another thread took the last one
-                # Nothing was asked, so anything to receive is the end of the connection.
                 idle = now - connection.idle_since
-                if connection.revision == self._settings.revision \
-                        and not connection.stream.poll(0) and idle < IDLE_TIME \
+                # Nothing was asked, so anything to receive is the end of the connection.
+                if connection.revision == self._settings.revision and idle < IDLE_TIME \
+                        and not connection.stream.poll(0) \
                         and (idle < TRUST_TIME or self._is_alive(connection, deadline)):
                     return connection
                 self.discard(connection)
@@ -592,7 +637,7 @@ class Pool:
         try:
             patience = Deadline(_within(deadline, TRIAL_TIME))
             reply = connection.exchange(pack_frame(PING, number, b""), number, patience)
-            if not is_refusal(reply):
+            if reply is not None and not is_refusal(reply):
                 return True
         except (OSError, EndOfStream, NetError):
             pass

@@ -12,8 +12,8 @@ from collections.abc import Generator
 from typing import Any, Callable, Deque, List, NamedTuple, NoReturn, Optional, Union
 
 from ..context import Context, Overdue
-from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerLost,
-                      ProtocolError, RemoteError)
+from ..errors import (Address, CallCancelled, CallTimeout, MessageTooLarge, NetError, PeerBusy,
+                      PeerLost, ProtocolError, RemoteError)
 from ..link.base import Deadline
 from ..link.streams import Stream, Timed
 from ..wire.frames import ANSWER, ASK, END, FAILURE, ITEM, TAKEN, Buffer, EndOfStream, Frame
@@ -213,6 +213,18 @@ class _Flow:
 def is_refusal(event: Any) -> bool:
     """Whether an event is the refusal of a whole connection."""
     return isinstance(event, tuple) and event[:2] == (FAILURE, 0) and b'"refused"' in event[3]
+
+
+def is_goodbye(refusal: Any) -> bool:
+    """Whether what refuses a whole connection says that the peer takes no further request, and ran
+    none that has no reply; not that there is something wrong with the request."""
+    try:
+        decode_reply(refusal, None, None, b"")
+    except PeerBusy as problem:
+        return problem.ran == "no"
+    except NetError:
+        pass
+    return False
 
 
 def says_goodbye(session: Session) -> bool:

@@ -68,22 +68,6 @@ waiting(1.0, peer=peer).upper()            # mistake
 double.peers(5)                            # mistake
 double.peers()[0].hots                     # mistake
 
-
-@net.remote("studio.frames")
-def frames(first: int) -> str:
-    raise NotImplementedError
-
-
-frames("x", peer=peer)                     # mistake
-frames.on(peer)(1, 2)                      # mistake
-frames(1, peer=peer).uper()                # mistake
-net.remote("studio.size")(1)               # mistake
-
-scope = net.connect("scope")(Tools())
-scope.on(3010).find("x")                   # mistake
-net.connect()(Tools())                     # mistake
-net.connect(Tools())                       # mistake
-
 wrong: Callable[[str], int] = double       # mistake
 host: int = peer.host                      # mistake
 net.peers()[0].hots                        # mistake

@@ -201,6 +201,20 @@ def test_a_goodbye_behind_a_reply_ends_the_connection_and_not_the_call(client, p
     assert producer.ended.wait(5)
 
 
+GOODBYE = (FAILURE, b'{"refused":"PeerBusy","ran":"no","reason":"x"}', 0)
+
+
+def test_a_goodbye_in_place_of_a_later_reply_has_another_connection_tried(client, producer):
+    async def some() -> None:
+        producer.script = [[(RESULT, b"5")], [GOODBYE], [(RESULT, b"6")], [GOODBYE], [GOODBYE]]
+        assert await call(client, producer) == 5
+        assert await call(client, producer) == 6
+        with pytest.raises(net.PeerBusy) as caught:
+            await call(client, producer)  # over one that nobody has used, too
+        assert caught.value.ran == "no" and not pool_of(client, producer)._open
+    asyncio.run(some())
+
+
 @pytest.mark.parametrize("treat, error", [
     (close, net.PeerUnreachable), (reset, net.PeerUnreachable), (http, net.ProtocolError),
     (silence, net.PeerUnreachable), (says(b"\x05"), net.PeerUnreachable),

@@ -21,7 +21,8 @@ from net.run.client import Client
 from net.run.loop import Loop
 from net.settings import settings
 from net.wire import legacy
-from net.wire.frames import CALL, FAILURE, FLAG, HEADER, HELLO, MAX_NUMBER, PING, RESULT, pack
+from net.wire.frames import (ASK, CALL, FAILURE, FLAG, HEADER, HELLO, MAX_NUMBER, PING, RESULT,
+                             pack)
 from net.wire.limits import Limits
 from net.wire.messages import Call, encode_call, encode_refusal
 from net.wire.session import encode_hello, encode_preface
@@ -305,6 +306,46 @@ def test_a_goodbye_in_place_of_a_reply_tells_that_nothing_ran(call, peer):
     assert caught.value.ran == "no"
     assert call() == 5
     assert peer.connections == 2
+
+
+ASKED = frame(ASK, b'{"lent": 0, "items": null, "args": [], "kwargs": {}}')
+
+
+def asks_and_leaves(sock: socket.socket) -> None:
+    sock.sendall(ASKED)
+    sock.recv(65536)
+    sock.sendall(GOODBYE)
+
+
+@pytest.mark.parametrize("lent, timeout", [((), None), ((), 30.0), ((print,), None)])
+def test_a_goodbye_in_place_of_a_later_reply_has_another_connection_tried(
+        call, peer, lent, timeout):
+    peer.replies = [FIVE, GOODBYE, FIVE]
+    assert call() == 5
+    assert call(1, *lent, timeout=timeout) == 5
+    assert peer.connections == 2
+    assert peer.requests[1] == peer.requests[2] != peer.requests[0]
+
+
+def test_a_peer_that_takes_no_request_over_any_connection_is_busy(call, peer):
+    peer.replies = [FIVE, GOODBYE, GOODBYE, FIVE]
+    assert call() == 5
+    with pytest.raises(net.PeerBusy) as caught:
+        call()
+    assert (caught.value.ran, peer.connections) == ("no", 2)
+
+
+@pytest.mark.parametrize("leave, args", [
+    (b"".join(encode_refusal(0, net.MessageTooLarge("text", 5, 1, None))), ()),  # it is of no use
+    (asks_and_leaves, (print,)),  # it has begun
+    (GOODBYE, (b"x" * 100_000,)),  # it was not kept
+], ids=["too large", "begun", "large"])
+def test_no_other_request_is_sent_again(call, peer, leave, args):
+    peer.replies = [FIVE, leave]
+    assert call() == 5
+    with pytest.raises(net.NetError):
+        call(*args)
+    assert peer.connections == 1
 
 
 @pytest.mark.parametrize("number", [0, NUMBER - 1, NUMBER + 1, 2 ** 32 - 1])
