@@ -90,6 +90,14 @@ def start(endpoints: List[Endpoint]) -> Optional[socket.socket]:
     return None
 
 
+def leads_to_process(sock: socket.socket) -> bool:
+    """Whether it is a connection that :func:`connect` gave."""
+    if sys.platform != "linux" or sock.family != socket.AF_UNIX:
+        return False
+    name = sock.getpeername()  # of one of a pair, whose other end anybody may serve, it is empty
+    return type(name) is bytes and name.startswith(_NAMES)
+
+
 def process_behind(sock: socket.socket) -> Optional[PeerCredentials]:
     """The process at the other end of a connection that :func:`connect` or a listener of
     :func:`listen` gave; None for any other connection, or one to another user's process.

@@ -308,6 +308,8 @@ class Connection:
         # Which settings this one was opened under, see Settings.revision.
         self.revision = revision
         self.idle_since = 0.0  # until a call has left it to another
+        # Whether it leads straight to the other process, so that a send fails once that has gone.
+        self.is_direct = local.leads_to_process(stream.sock)
 
     def exchange(self, message: List[Buffer], number: int,
                  deadline: Optional[Deadline]) -> Optional[Fields]:
@@ -605,13 +607,17 @@ class Pool:
     def _take_for_large(self, message: Sequence[Buffer], deadline: Optional[Deadline],
                         context: Optional[Context]) -> Union[Connection, OldPeer]:
         """A connection for a request that is not kept to be sent again."""
-        connection = self._take(deadline, context)
+        connection = self._take(deadline, context, True)
         if type(connection) is not OldPeer:
             self._check_size(connection, message)
         return connection
 
-    def _take(self, deadline: Optional[Deadline],
-              context: Optional[Context]) -> Union[Connection, OldPeer]:
+    def _take(self, deadline: Optional[Deadline], context: Optional[Context],
+              looks: bool = False) -> Union[Connection, OldPeer]:
+        """A connection for a request.
+
+        :param looks: whether it has to be there still, as far as can be seen.
+        """
         now = uptime()
         while True:
             while self._idle:
@@ -620,9 +626,10 @@ class Pool:
                 except IndexError:
                     break  # another thread took the last one
                 idle = now - connection.idle_since
-                # Nothing was asked, so anything to receive is the end of the connection.
+                # Nothing was asked, so anything to receive is the end of the connection. To look
+                # for it takes the interpreter's lock once more, for which other threads wait.
                 if connection.revision == self._settings.revision and idle < IDLE_TIME \
-                        and not connection.stream.poll(0) \
+                        and (connection.is_direct and not looks or not connection.stream.poll(0)) \
                         and (idle < TRUST_TIME or self._is_alive(connection, deadline)):
                     return connection
                 self.discard(connection)

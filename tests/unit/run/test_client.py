@@ -14,6 +14,7 @@ import pytest
 import net
 from net.context import Caller, Context, enter
 from net.identity import make_tag
+from net.link import local
 from net.link.streams import Deadline, reset_at_end
 from net.link.tcp import TcpCarrier
 from net.run import client as module
@@ -57,13 +58,13 @@ class ScriptedPeer:
     :ivar connections: how many connections were made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Optional[socket.socket] = None) -> None:
         self.greetings: List[Any] = []
         self.replies: List[Any] = []
         self.prefaces: List[bytes] = []
         self.requests: List[bytes] = []
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()
         # Daemons: one that a failed test leaves behind does not keep the run from ending.
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -346,6 +347,48 @@ def test_no_other_request_is_sent_again(call, peer, leave, args):
     with pytest.raises(net.NetError):
         call(*args)
     assert peer.connections == 1
+
+
+@pytest.fixture
+def local_peer(peer: ScriptedPeer) -> Iterator[ScriptedPeer]:
+    """What is reached in place of the scripted peer, because it is on this host."""
+    if sys.platform != "linux":
+        pytest.skip("no abstract Unix sockets here")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("\0" + local.endpoints_of(peer.address)[0].host[1:])
+    listener.listen(5)
+    scripted = ScriptedPeer(listener)
+    yield scripted
+    scripted.close()
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+@pytest.mark.parametrize("leave", [b"", GOODBYE], ids=["silent", "with a goodbye"])
+def test_a_process_of_this_host_that_has_gone_is_noticed_without_a_look(
+        call, peer, local_peer, pool, leave, timeout):
+    def answer_and_leave(sock: socket.socket) -> bool:
+        sock.sendall(FIVE)
+        until(lambda: pool._idle)
+        sock.sendall(leave)
+        return True
+
+    local_peer.replies = [answer_and_leave, FIVE, FIVE]
+    assert call() == 5
+    connection, = pool._idle
+    until(lambda: connection.stream.is_readable())
+    looks: List[float] = []
+    connection.stream.poll = lambda time: looks.append(time) or True
+    assert call(1, timeout=timeout) == 5
+    assert (local_peer.connections, peer.connections) == (2, 0)
+    assert not looks and len(local_peer.requests) == 2
+
+
+def test_before_a_large_request_a_look_tells_whether_a_process_has_gone(call, local_peer, pool):
+    local_peer.replies = [sends(FIVE), lambda sock: sock.sendall(FIVE)]
+    assert call() == 5
+    until(lambda: pool._idle[0].stream.is_readable())
+    assert call(b"x" * 100_000) == 5
+    assert local_peer.connections == 2
 
 
 @pytest.mark.parametrize("number", [0, NUMBER - 1, NUMBER + 1, 2 ** 32 - 1])
