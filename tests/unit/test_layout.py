@@ -377,6 +377,12 @@ OF_EACH_THREAD = {
     "context._current": "the call that runs",
     "wire.stacks._this_thread": "the size of its stack",
 }
+#: What is filled by a module itself, or by those above it as they are imported.
+FILLED = {
+    "wire.kinds.TAKE_APART": "a class of the standard library that was loaded later is remembered; "
+                             "and the kinds of tuple of the floors above",
+    "wire.kinds._SERIES": "the same kinds of tuple",
+}
 #: Kinds of objects that remember only what could be found out again, or when a line was written.
 CACHES = {"Memo", "RateLimitedLog", "SafeLog"}
 #: What makes a value that does not change.
@@ -411,6 +417,35 @@ def test_modules_hold_little_that_changes():
     held = {f"{module}.{name}" for module in MODULES for name in held_by(module)}
     assert held == {*STATE, *OF_EACH_THREAD}
     assert len(STATE) <= 7, "what there is once belongs into Process"
+
+
+CHANGES = {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem",
+           "remove", "setdefault", "update"}
+
+
+def changed_in(found: Iterable[ast.AST]) -> Iterator[str]:
+    """The names in capitals of which the text, given as its nodes, changes what they hold."""
+    for node in found:
+        held: list[ast.AST] = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) \
+                and node.func.attr in CHANGES:
+            held = [node.func.value]
+        elif isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            held = [node.value]
+        for one in held:
+            if isinstance(one, ast.Name) and one.id.isupper():
+                yield one.id
+
+
+def test_no_constant_of_a_module_is_changed():
+    changed = {f"{module}.{name}" for module in MODULES
+               for name in changed_in(nodes(module, ast.Call, ast.Subscript))}
+    assert changed - STATE.keys() == FILLED.keys()
+
+
+@each("text", ["A[1] = 2", "del _A[1]", "A[1] += 2", "A.append(3)", "_A.update({})"])
+def test_the_test_of_constants_sees_a_change(text):
+    assert [name.strip("_") for name in changed_in(ast.walk(ast.parse(text)))] == ["A"]
 
 
 def test_no_module_rebinds_its_names():
