@@ -56,8 +56,8 @@ HERE: Any = _Here()
 
 
 def _copy_names(function: Any, copy: Any) -> None:
-    """What ``functools.wraps`` does, and annotations. From Python 3.14 on it leaves these to be
-    evaluated when they are asked for, and an object that is asked gives those of its class."""
+    """What ``functools.wraps`` does, annotations included: from Python 3.14 on it leaves these to
+    be evaluated when they are asked for, but an object gives those of its class then."""
     functools.update_wrapper(copy, function)
     if sys.version_info >= (3, 14) and hasattr(function, "__annotate__"):
         try:
@@ -269,7 +269,7 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
     timeout in seconds or for a function that has a ``peer`` of its own.
 
     :param tag: text that names the function between code bases; by default its module and name. If
-        two functions have one tag, the later one counts, with a warning.
+        another function has the tag already, this one replaces it, with a warning.
     :param groups: only peers of these groups may call it; others get an AuthenticationError. By
         itself this keeps no attacker out: in open mode a caller claims its group, and may lie.
     :param executor: where it runs when a peer calls it: a :class:`concurrent.futures.Executor`, an
@@ -279,7 +279,7 @@ def connect(tag: Union[None, str, Callable[..., Any]] = None, *,
         :class:`net.Executor`, give a call to another peer even if it may have run already.
     :returns: a :class:`net.decorators.Connected`; for an object that cannot be called, a handle on
         its public methods, which are connected as ``tag.method``.
-    :raises TypeError: the function, the groups or the executor are none, or the tag is empty.
+    :raises TypeError: what was given is no function, no groups or no executor, or the tag is empty.
     :raises ValueError: the tag is the address of a peer, as if this opened a connection.
     """
     allowed = None if groups is None else _checked_groups(groups)

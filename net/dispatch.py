@@ -44,10 +44,10 @@ LARGE = 64 * 1024
 
 # Tags that are compared to find names near a wrong one; each takes some microseconds.
 MAX_COMPARED = 1000
-# How similar the last parts of two names must be for one to be taken for the other misspelt.
+# How similar the last parts of two names must be for one to count as a misspelling of the other.
 ALIKE = 0.8
-# Names that are compared letter by letter, which takes some 30 microseconds each. Anybody can send
-# wrong tags.
+# Names that are compared letter by letter, which takes some 30 microseconds each. Any caller can
+# send wrong tags.
 MAX_LIKELY = 10
 
 
@@ -101,7 +101,7 @@ class Tally:
 
 class MemoryBudget:
     """Memory for the values of large messages. JSON becomes up to 50 times its size in memory, so
-    the limits of single messages alone do not protect it."""
+    the limits of single messages alone do not protect the process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _taken

@@ -63,7 +63,7 @@ class PeerUnreachable(NetError, ConnectionError):
     """No peer answers at that address. The call did not run.
 
     :ivar address: ``(host, port)``.
-    :ivar reason: what happened there, in the words of the operating system where it is its error.
+    :ivar reason: what happened, in the words of the operating system if it has reported an error.
     """
 
     def __init__(self, address: Optional[Address], reason: str) -> None:

@@ -454,8 +454,8 @@ DEFAULTS = ("net.defaults.", "net.events.", "net.statistics.")
 
 
 def _tag_of(connection: Union[bytes, str]) -> bytes:
-    """The tag that was given: as such, also in the form of 0.4, or as a text, which is recognised
-    by not being the base64 of one."""
+    """The tag that is meant: what was given is the tag itself, perhaps in the form of 0.4, or, if
+    it is not base64 of a text, its name."""
     given = connection.encode("utf-8") if isinstance(connection, str) else bytes(connection)
     try:
         if encode_text(decode_text(given)) == given:

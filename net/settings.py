@@ -174,7 +174,7 @@ def _needed_words(value: Any) -> Tuple[str, ...]:
 
 # A name of a host: labels of letters, digits, "-" and, as in compose files, "_".
 _HOST_NAME = r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*\.?"
-# As the domain name system has it.
+# The limit of the domain name system.
 MAX_HOST_NAME = 253
 
 
@@ -456,7 +456,7 @@ class Settings:
     peers: Setting[Tuple[str, ...]] = Setting((), _named)
     # Where others reach the peer of this process, if not where it listens; no port: the same one.
     advertise: Setting[Optional[Tuple[str, Optional[int]]]] = Setting(None, _advertised)
-    # None: where what that adds to the neighbour table can be taken out again.
+    # None: only where the entries that a sweep adds to the neighbour table can be removed again.
     sweep: Setting[Optional[bool]] = Setting(None, _boolean_or_none)
     interfaces: Setting[Tuple[str, ...]] = Setting((), _needed_words)
     # What carries connections beyond the networks of this host, and its routers: one is enough.
@@ -482,8 +482,8 @@ class Settings:
     max_memory = Setting(GIB, _whole(MIB, 2 ** 40))
     # Connections a peer serves at once, each with a thread.
     max_connections = Setting(512, _whole(1, 65535))
-    # Connections to one peer, and so calls to it at once; further calls wait here. Its threads are
-    # shared with others.
+    # Connections to one peer, and so calls to it at once; further calls wait here. The threads of a
+    # peer are for all its callers.
     max_calls = Setting(64, _whole(1, 65535))
     # Seconds from the first byte of a request to its last.
     request_time = Setting(30.0, _needed_seconds)

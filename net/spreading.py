@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .discovery.listing import Peers
 
 
-# Peers from which on they are connected to before they are called: connecting to so many at once
+# From so many peers on, they are connected to before they are called: connecting to many at once
 # takes longer than the call.
 MANY = 16
 
@@ -55,7 +55,7 @@ class OnPeers:
         from .discovery import functions
 
         if at_least:
-            # What calling them takes is loaded while it waits anyway.
+            # Load what calling them takes now, not when they are called.
             from .calls import many  # noqa: F401
 
         found = functions.peers_with(self.tag, groups, hubs_only, on_host, at_least, timeout)

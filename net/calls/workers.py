@@ -19,7 +19,7 @@ note = RateLimitedLog(logging.getLogger(CALLS))
 ELSEWHERE = (PeerUnreachable, PeerBusy, PeerLost, InvalidConnection, AuthenticationError,
              ProtocolError)
 
-# Seconds between checks which peers there are. A check is answered from memory.
+# Seconds between checks of which peers there are. A check is answered from memory.
 LOOK_TIME = 0.5
 # Seconds that a thread waits for more work.
 IDLE_TIME = 5.0
@@ -39,8 +39,8 @@ _Failed = Tuple[Task, NetError]
 class Together(NamedTuple):
     """Does several tasks of a peer in one call.
 
-    :ivar run: ``run(peer, works)`` gives what came of the first of them, the others did not run;
-        None if they have to be done one by one.
+    :ivar run: ``run(peer, works)`` gives what came of the first ones; the others did not run. None
+        if they have to be done one by one.
     :ivar outcome: ``outcome(peer, one)`` gives the value of what came of one, or raises.
     """
 
@@ -54,7 +54,7 @@ class Workers:
     :param name: of the function, for errors.
     :param find: which peers there are.
     :param run: does a task.
-    :param finish: takes outcomes, in a thread of a worker's.
+    :param finish: takes outcomes, in the thread of a worker.
     :param chunk: tasks that a thread takes together.
     :param missed: called with a peer that does not answer.
     :param scope: cancelled when it is closed.

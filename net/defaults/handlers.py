@@ -15,12 +15,12 @@ from ..process import process
 from ..settings import settings
 from ..wire.legacy import is_marked
 
-# Characters of the names of functions that a peer tells to each search that connects to it.
+# Characters of the names of functions that a peer gives to each search that connects to it.
 MAX_LISTED = 4096
 # Seconds to reach a caller that asks whether it can be reached.
 REACH_TIME = 3.0
-# Characters of a signature, of the first line of a docstring, and of a whole one, that are told;
-# and of all that one answer tells.
+# Characters that are given of a signature, of the first line of a docstring and of a whole one; and
+# characters of one answer.
 MAX_SIGNATURE, MAX_LINE, MAX_DOC, MAX_TOLD = 1000, 200, 16 * 1024, 64 * 1024
 
 

@@ -217,7 +217,7 @@ def _read(name: str, path: str) -> str:
 
 def _context(server: bool, load: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    # Names are checked by check_name, in both roles.
+    # Names are checked by is_for(), in both roles.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -454,7 +454,8 @@ class ZenohCarrier:
 
     @property
     def shut_out(self) -> str:
-        """Why nothing of others passes, although there is a session; empty if it does."""
+        """Why nothing of other processes gets through, although there is a session; empty if it
+        does."""
         passes = self._seen_routers or self.present.processes() - {self.instance}
         return "" if passes or not self.reached() else NOT_ALLOWED
 

@@ -1,1 +1,1 @@
-"""The only code that touches sockets of calls: a client with a pool, and a threaded server."""
+"""Calls over connections: a client with a pool, a threaded server, and the loop."""

@@ -230,7 +230,7 @@ class Client:
         return "" if pool is None or pool.old is None else pool.old.dialect
 
     def old_peer(self, address: Address, dialect: str) -> OldPeer:
-        """The object to call an old program by that has just called us from an address."""
+        """The object by which to call an old program that has just called from an address."""
         self.saw(address, dialect)
         return self._pools[address].old_peer(dialect)
 
@@ -388,8 +388,9 @@ class Connection:
         return True
 
     def _look_for_reply(self) -> None:
-        """A peer that refuses a request may close before it has read it all. Its reply, if it sends
-        one, can still be received. Called while the error of a send is handled."""
+        """Raise the error of a send that is being handled, unless a reply comes: a peer that
+        refuses a request may close before it has read all of it, and its reply can still be
+        received."""
         if not self.stream.is_readable(REFUSAL_TIME):
             raise
 
@@ -474,7 +475,7 @@ class Pool:
         :param context: of the served call that makes this one; None if there is none.
         :param lender: does what is asked of the caller meanwhile; None if nothing is lent.
         :returns: the reply, or the beginning of a streamed one; if an old program is there, the
-            object to call it by: then nothing has run.
+            object by which to call it: then nothing has run.
         """
         connection = self._take(deadline, context) if len(message) == 1 \
             else self._take_for_large(message, deadline, context)
@@ -741,7 +742,7 @@ class Pool:
             self.old.seen(dialect)
 
     def old_peer(self, dialect: str) -> OldPeer:
-        """The object to call the old program there by."""
+        """The object by which to call the old program there."""
         return OldPeer(self.address, dialect, self._settings,
                        lambda deadline: self._connect(deadline, False)[0],
                        self._client.old_tag)
@@ -749,7 +750,7 @@ class Pool:
     # ------------------------------------------------------------------ opening one
 
     def open(self, deadline: Optional[Deadline]) -> Union[Connection, OldPeer]:
-        """A new connection; if an old program is there, the object to call it by.
+        """A new connection; if an old program is there, the object by which to call it.
 
         :raises NetError: there is no connection; nothing ran.
         """

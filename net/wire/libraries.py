@@ -500,7 +500,7 @@ def _take_polars(polars: Any, frame: Any) -> List[Any]:
 
 def _put_polars(restorer: Any, polars: Any, content: List[Any]) -> Any:
     data, = a_list(content, 1, 1)
-    # The own reader of polars takes malformed data as it is, and then ends the process.
+    # Polars itself reads malformed data without checking it, and that ends the process.
     pyarrow = _arrow()
     stream = io.BytesIO(_written(pyarrow, _read_arrow(restorer, pyarrow, data)))
     frame = polars.read_ipc_stream(stream, use_pyarrow=False)

@@ -1,9 +1,9 @@
 """How much memory the values of a message take.
 
 The values that JSON itself has are estimated from the text, before anything is made of it. Tagged
-objects are weighed once they have been made: one of two sets of equal length may take four times as
-much as the other, and of a time zone nothing stays. So a text with tagged objects is estimated
-piece by piece, as it is parsed: then the estimate is wrong for one piece at most.
+objects are weighed once they have been made: of two sets with nearly the same text, one may take
+four times as much as the other, and of a time zone nothing stays. So a text with tagged objects is
+estimated piece by piece, as it is parsed: then the estimate is wrong for one piece at most.
 """
 from __future__ import annotations
 
