@@ -119,7 +119,7 @@ async def _call(client: Client, pool: _Pool, peer: PeerArgument, tag: bytes,
                 if frame[0] not in STREAMED and _is_last(frame, connection):
                     pool.discard(connection)
                 break
-        except BaseException:  # a cancelled task too: its end cancels the call there
+        except BaseException:  # a cancelled task too: closing it cancels the call there
             pool.discard(connection)
             raise
         sent.clear()
@@ -506,7 +506,8 @@ class _Connection:
                        lender: Optional[Lender]) -> Optional[Frame]:
         """Send a request, receive its reply, and do what is asked meanwhile.
 
-        :returns: None if another connection has to be tried, as that of the client gives it.
+        :returns: the reply; None if the request has to be sent over another connection, as for
+            :meth:`~net.run.client.Connection.exchange`.
         """
         is_worth_another = self.idle_since > 0 and len(message) == 1 and lender is None
         try:

@@ -315,8 +315,9 @@ class Connection:
                  deadline: Optional[Deadline]) -> Optional[Fields]:
         """Send a request and receive its reply.
 
-        :returns: None if another connection has to be tried: the peer takes no more over this one,
-            and ran nothing. Only a small request, which ``message`` holds until then, after others.
+        :returns: the reply. None if the request has to be sent over another connection: the peer
+            takes no more over this one, and has not run it. Only for a small request, which
+            ``message`` still holds then, and on a connection that has carried others.
         """
         if deadline is not None:
             return self._exchange_timed(message, number, deadline)
@@ -360,18 +361,18 @@ class Connection:
 
     def _stray(self, event: Any, message: List[Buffer]) -> Optional[Frame]:
         """Take a reply that carries another number, which only a refusal of the whole connection
-        may. No request that gets it in place of a reply has run.
+        may: then the request has not run. Returns what :meth:`exchange` does.
 
-        :raises ProtocolError: it is none.
+        :raises ProtocolError: it is no refusal.
         """
         if not is_refusal(event):
             raise ProtocolError(self.address, "a reply to another request", "maybe")
         return None if self._is_worth_another(message) and is_goodbye(event) else event
 
     def _is_worth_another(self, message: List[Buffer]) -> bool:
-        """Whether a request that did not run is to be sent over another connection: what was small
-        enough to be kept, and only after others, or a peer that refuses all would be asked for
-        ever."""
+        """Whether a request that did not run is to be sent over another connection: if it was small
+        enough to be kept, and this connection has carried others. A peer that refuses everything
+        would otherwise be asked for ever."""
         return self.idle_since > 0 and len(message) == 1
 
     def _send(self, message: List[Buffer], stream: Union[Stream, Timed]) -> bool:
@@ -379,7 +380,7 @@ class Connection:
         try:
             stream.send(message)
         except _CLOSED:
-            # What could not be sent whole is no request for the peer.
+            # The peer runs no request that was not sent whole.
             if self._is_worth_another(message):
                 return False
             self._look_for_reply()
@@ -510,8 +511,8 @@ class Pool:
     def _over_another(self, connection: Connection, message: List[Buffer], number: int,
                       deadline: Optional[Deadline], context: Optional[Context],
                       lender: Optional[Lender]) -> Union[Fields, Begun, OldPeer]:
-        """A request, and its reply, over another connection than one over which the peer takes no
-        more. If that is dead, so are those that were idle for longer."""
+        """Send a request over another connection, since the peer takes no more over this one, and
+        receive its reply. Those that were idle for longer are closed too: they are as dead."""
         self.discard(connection)
         self.close_old(connection.idle_since)
         if context is not None and context.cancelled:
@@ -617,7 +618,7 @@ class Pool:
               looks: bool = False) -> Union[Connection, OldPeer]:
         """A connection for a request.
 
-        :param looks: whether it has to be there still, as far as can be seen.
+        :param looks: whether to look first, in any case, if the peer has ended it.
         """
         now = uptime()
         while True:

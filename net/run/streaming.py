@@ -216,8 +216,8 @@ def is_refusal(event: Any) -> bool:
 
 
 def is_goodbye(refusal: Any) -> bool:
-    """Whether what refuses a whole connection says that the peer takes no further request, and ran
-    none that has no reply; not that there is something wrong with the request."""
+    """Whether the refusal of a whole connection says only that the peer takes no further request,
+    and has run none that it did not answer; not that something is wrong with the request."""
     try:
         decode_reply(refusal, None, None, b"")
     except PeerBusy as problem:
