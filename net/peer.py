@@ -668,8 +668,8 @@ def _warn_of_readable_secret() -> None:
         except OSError:
             continue  # reading it says so
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            _warn_once(f"{name}={path} is not for its user alone, and any reader can pass "
-                       f"for this peer: chmod 600 {path}")
+            _warn_once(f"{name}={path} is open to other users, who could pass for this peer: "
+                       f"chmod 600 {path}")
 
 
 def _warn_once(text: str) -> None:

@@ -265,7 +265,7 @@ class ZenohCarrier:
                             allowed_destination=zenoh.Locality.REMOTE,
                             consolidation=zenoh.ConsolidationMode.NONE)
             except zenoh.ZError as problem:
-                note(logging.INFO, "no question to the engine: %s", problem)
+                note(logging.INFO, "no question was sent through the engine: %s", problem)
 
     def reached(self) -> List[str]:
         """The ids of the routers that this process is connected to."""
@@ -336,7 +336,7 @@ class ZenohCarrier:
             except (OSError, self._zenoh.ZError, SettingError) as problem:
                 before, self.problem = self.problem, _in_words(problem)
                 note(logging.DEBUG if before == self.problem else logging.WARNING,
-                     "no router of NET_ROUTER is reached, and it goes on trying: %s", self.problem)
+                     "no router of NET_ROUTER can be reached; trying on: %s", self.problem)
             self._tried.set()
             self._closing.wait(PAUSE)
 
@@ -360,7 +360,7 @@ class ZenohCarrier:
                 session = self._zenoh.open(
                     configuration(self._zenoh, "client", self._secure(), connect=routers))
             except self._zenoh.ZError as problem:  # its text does not say why
-                note(logging.DEBUG, "no session of the engine: %s", problem)
+                note(logging.DEBUG, "the engine got no session: %s", problem)
                 return False
             try:
                 self._take(session)
@@ -501,14 +501,14 @@ class ZenohCarrier:
         try:
             self._loop.call_soon(action)
         except OSError as problem:
-            note(logging.WARNING, "the engine is short of means: %s", problem)
+            note(logging.WARNING, "the engine lacks threads or descriptors: %s", problem)
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Have something done in the loop's thread after some seconds."""
         try:
             self._loop.call_later(seconds, action)
         except OSError as problem:
-            note(logging.WARNING, "the engine is short of means: %s", problem)
+            note(logging.WARNING, "the engine lacks threads or descriptors: %s", problem)
 
     @property
     def loop(self) -> EngineLoop:
@@ -560,7 +560,7 @@ class ZenohCarrier:
             elif kind not in (RESET, REFUSE):
                 self.soon(partial(self._tell, sender, RESET, not to_opener, name))
         except Exception as problem:  # in a thread that is not ours, where it would only be lost
-            note(logging.WARNING, "a frame without sense: %r", problem)
+            note(logging.WARNING, "a frame that makes no sense: %r", problem)
 
     def _tell(self, peer: bytes, kind: int, to_opener: bool, name: bytes) -> None:
         try:

@@ -44,7 +44,7 @@ LATE = 1.0
 # Seconds between checks whether the last calls have ended.
 DRAIN_LOOK = 0.02
 # What callers are told meanwhile.
-ENDING = "it ends, and takes no new call"
+ENDING = "it is ending, and takes no new call"
 # What they are told where a TLS handshake has to wait for too long.
 TOO_MANY = "too many TLS handshakes come at once"
 TOO_MANY_CONNECTIONS = "too many connections come at once"

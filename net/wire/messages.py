@@ -312,7 +312,7 @@ def _decode_other(content: Any, is_flag: bool, address: Optional[Address], peer:
     except Exception as problem:  # malformed replies raise many kinds of error
         if not is_of_the_data(problem):
             raise
-        raise ProtocolError(address, f"a reply without sense: {printable(repr(problem))}",
+        raise ProtocolError(address, f"a reply that makes no sense: {printable(repr(problem))}",
                             "maybe") from None
     throw(error)
 
