@@ -54,8 +54,8 @@ def _groups_may_come_first(function: Callable[..., Peers]) -> _Search:
 
 
 def cache_of(process: Process) -> PeerCache:
-    """What a process knows of peers, with its finders. One more way to find peers is one more of
-    them."""
+    """Make the list of the peers that a process knows, with its finders. A new way to find peers is
+    one more finder here."""
     found = PeerCache(process)
     found.finders += [Lan(process, found), Static(process.loop, found),
                       Engine(process.loop, found, process.client.carriers)]
@@ -67,8 +67,8 @@ def known_peers() -> PeerCache:
     return process.once(cache_of)
 
 
-# Seconds between the checks of a caller that waits for peers: the list costs nothing, a search of
-# the LAN does.
+# Seconds between the looks of a caller that waits for peers at the list, which cost nothing; and
+# between its searches of the LAN, which do: at first, doubled each time, and at most.
 LOOK_TIME = 0.1
 FIRST_SEARCH, MAX_SEARCH = 1.0, 8.0
 
@@ -77,9 +77,10 @@ def wait_for_peers(look: Callable[[bool], Peers], name: str, on_host: bool, at_l
                    timeout: Optional[float]) -> Peers:
     """Look until there are enough peers.
 
-    :param look: gives those that there are; searches if its argument is true.
-    :param name: of the function that they are to have, for the error.
-    :param on_host: whether they are to be on this host, likewise.
+    :param look: returns the peers that there are; searches for them if its argument is true.
+    :param name: the function that they must have, for the error; empty for none.
+    :param on_host: whether only peers on this host count, for the error.
+    :param timeout: seconds; None for ``NET_TIMEOUT``, or no limit.
     :raises TooFewPeers: there are fewer when the time is over.
     """
     found = look(False)
@@ -100,7 +101,8 @@ def wait_for_peers(look: Callable[[bool], Peers], name: str, on_host: bool, at_l
 
 
 def _what_is_missing(name: str, found: Peers, on_host: bool) -> str:
-    """Why there are no more peers than these: others that are known, and the last search."""
+    """Say why there are no more peers than these: how many others are known, and what the last
+    search did."""
     others = len(known_peers().peers(on_host=on_host)) - len(found)
     if others <= 0:
         return str(found.report)
@@ -111,7 +113,7 @@ def _what_is_missing(name: str, found: Peers, on_host: bool) -> str:
 @_groups_may_come_first
 def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
           hubs_only: bool = False, at_least: int = 0, timeout: Optional[float] = None) -> Peers:
-    """Get the peers on this host and on the LAN, without this process.
+    """Get the other peers: on this host, on the LAN, and where ``NET_PEERS`` or an engine reaches.
 
     The first call searches; later ones answer from a list that is kept up to date. The result is a
     tuple of peer ids, each with ``.host``, ``.port``, ``.group``, ``.hub`` and ``.info``; indexing
@@ -123,7 +125,7 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
         means all peers, the text ``"None"`` those without a group.
     :param on_host: only those on this host; searches no network.
     :param hubs_only: only those that are hubs.
-    :param at_least: wait until there are at least so many.
+    :param at_least: wait until there are at least this many.
     :param timeout: seconds to wait for them; None for ``NET_TIMEOUT``, or no limit.
     :raises TooFewPeers: there are fewer when the time is over.
     :raises SettingError: a setting has a value that it cannot take.
@@ -132,7 +134,7 @@ def peers(refresh: bool = False, groups: Groups = None, on_host: bool = False,
         found = known_peers().peers(search, on_host)
         called = called_peer()
         if called is not None and called.instance != process.instance:
-            own = called.instance  # of a test's, which stands for a process
+            own = called.instance  # a test's peer, which stands for a process
             found = found.only(lambda peer: peer.info.get("instance") != own)
         if groups is None and not hubs_only:
             return found
@@ -158,7 +160,7 @@ def peer_group(name: Optional[str] = None, hubs_only: bool = False, on_host: boo
 
 def watch(callback: Callback,
           executor: Optional[ExecutorOrLoop] = None) -> Callable[[], None]:
-    """Be told about peers that come and go.
+    """Call a function for each peer that comes or goes.
 
     ``callback("came", peer_id)`` is called for each peer that is there already and for each that
     comes, ``callback("left", peer_id)`` for each that goes: at once when it says goodbye, within
@@ -167,8 +169,8 @@ def watch(callback: Callback,
 
     :param executor: where it is called instead: a :class:`concurrent.futures.Executor`, an asyncio
         loop, or :data:`net.main_thread`.
-    :returns: a function that ends it.
-    :raises TypeError: no executor.
+    :returns: a function that ends the watch.
+    :raises TypeError: ``executor`` is none of these.
     """
     return known_peers().watch(callback, place_of(process, callback, executor)).stop
 
@@ -191,7 +193,7 @@ def other_way(process: Process, address: Address) -> Optional[Address]:
 
 
 def changed(process: Process) -> None:
-    """Its peer says something else of itself from now on."""
+    """What the peer of a process says about itself has changed."""
     process.once(cache_of).changed()
 
 

@@ -15,8 +15,8 @@ class Answer(NamedTuple):
     :ivar seconds: from the first packet to the whole answer.
     :ivar at: monotonic time of the answer.
     :ivar dialect: the old dialect that it came in; empty for ours.
-    :ivar heard: the same as a datagram, if it was one.
-    :ivar size: bytes that the facts had on the way.
+    :ivar heard: the datagram that said so; None if it was not one.
+    :ivar size: bytes of the facts as they were sent.
     """
 
     address: Address

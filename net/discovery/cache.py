@@ -64,7 +64,7 @@ class Entries:
         return self._places.get(identity)
 
     def add(self, one: Known) -> bool:
-        """List a peer; whether there was room for it."""
+        """List a peer; return whether there was room for it."""
         host, size = one.answer.address[0], one.answer.size
         number, total = self._hosts.setdefault(host, [0, 0])
         if len(self.known) >= MAX_PEERS or self._bytes + size > MAX_BYTES \
@@ -79,7 +79,7 @@ class Entries:
         return True
 
     def remove(self, address: Address) -> Optional[Known]:
-        """List a peer no more; gives it, if it was listed."""
+        """Take a peer off the list; return it, or None if it was not listed."""
         one = self.known.pop(address, None)
         if one is not None:
             number, total = self._hosts.pop(address[0])
@@ -187,11 +187,11 @@ class PeerCache:
     @contextmanager
     def elsewhere(self, holds: Callable[[Address], bool],
                   finders: Optional[List[Finder]] = None) -> Iterator[None]:
-        """For its time this process is in another network: what was known before is forgotten, and
-        what was found there is at the end.
+        """Put this process into another network for a while. What was known before is forgotten; so
+        is, at the end, what was found there.
 
         :param holds: whether an address belongs to that network; no others are listed.
-        :param finders: of that network; None for those that there are.
+        :param finders: those of that network; None for the present ones.
         """
         before = self._holds, self.finders
         self._go(holds, self.finders if finders is None else finders)
@@ -211,7 +211,7 @@ class PeerCache:
             finder.doubt(address)
 
     def changed(self) -> None:
-        """The peer of this process says something else of itself from now on."""
+        """What the peer of this process says about itself has changed."""
         for finder in self.finders:
             finder.changed()
 
@@ -220,7 +220,7 @@ class PeerCache:
         return address in self._entries.known
 
     def _change(self, answers: List[Answer], gone: Iterable[Address]) -> List[Tuple[Address, str]]:
-        """Change the list and tell everybody; gives ``(address, why)`` of what is not listed.
+        """Change the list and tell everybody; return ``(address, why)`` of what is not listed.
 
         Under the lock, so that all watches learn of changes in the order in which they happen.
         """
@@ -309,7 +309,7 @@ class PeerCache:
         return Watch(self, callback, place)
 
     def join(self, watch: Watch) -> None:
-        """Tell a watch which peers are known now, and from now on what changes."""
+        """Tell a watch which peers are known now, and of each change from now on."""
         with self._lock:
             self._watches.append(watch)
             watch.tell("came", [one.peer for one in self._entries.known.values()])
@@ -343,7 +343,7 @@ class Watch:
             self._news.put((change, peer))
 
     def stop(self) -> None:
-        """Stop calling the function. It may be called from the function itself, and twice."""
+        """Stop calling the function, which may itself call this. A second call does nothing."""
         self._stopped = True
         self._news.put(None)
         self._cache.leave(self)

@@ -40,8 +40,8 @@ MAX_ADVERTISED = 16
 # Peers of other hosts that are asked to connect to one of this host, and seconds for each.
 MAX_BACK, BACK_SECONDS = 8, 5.0
 REACH_BACK = make_tag("net.defaults.handlers", "reach_back")
-# Peers of other hosts that are asked by datagram again and again; the share of lost questions that
-# is named, from so many lost ones on; and seconds for an answer.
+# Peers of other hosts that are asked by datagram again and again; the share of lost questions from
+# which on it is reported, and the number; and seconds from which on an answer counts as slow.
 MAX_LOSSES, LOSSY, FEW_LOST, SLOW_SECONDS = 16, 0.03, 2, 0.1
 # Columns of the text.
 WIDTH = 96
@@ -57,10 +57,10 @@ class Cause(NamedTuple):
 class Back(NamedTuple):
     """What a peer of another host saw when it was asked to connect to a peer of this one.
 
-    :ivar peer: that was asked.
-    :ivar port: that it was to connect to.
+    :ivar peer: the peer that was asked.
+    :ivar port: the port to which it was to connect.
     :ivar seen: the address of this host, as that peer sees it.
-    :ivar problem: no text if it could.
+    :ivar problem: why it could not connect; empty if it could.
     """
 
     peer: Address
@@ -76,7 +76,7 @@ class Case(NamedTuple):
     :ivar free: ports of the range that are free there.
     :ivar place: ``container``, ``WSL``, ``macOS`` or empty.
     :ivar advertised: where peers of this host advertise themselves, and what is wrong there.
-    :ivar back: what peers of other hosts said who were asked to connect to one of this host.
+    :ivar back: what peers of other hosts said when they were asked to connect to one of this host.
     :ivar losses: of datagrams to peers of other hosts, and back.
     """
 
@@ -119,7 +119,7 @@ def await_engine() -> None:
 def examine(peers: Peers, timeout: Optional[float] = None) -> Case:
     """The case of a search that was just made. Serves nothing; connects to what was found.
 
-    :param timeout: seconds for these connections, if not the usual ones.
+    :param timeout: seconds for these connections; None for the usual ones.
     """
     seconds = CONNECT_SECONDS if timeout is None else timeout
     try_to_connect(peers, seconds)
@@ -135,7 +135,7 @@ def try_to_connect(peers: Peers, seconds: float = CONNECT_SECONDS) -> None:
     report."""
     asked = {peer.address for peer in peers if peer.info.get("found") == "datagram"}
     findings = look_at(sorted(asked)[:MAX_CONNECTED], seconds)
-    # What has answered as something else, as a peer at its limit does, is told with its reason.
+    # What has answered, but not as a peer, as one at its limit does, is reported with its reason.
     silent = {address for address, outcome in findings.outcomes.items()
               if outcome not in ("peer", "stranger")}
     peers.report.silent_peers = sorted({*peers.report.silent_peers, *silent})
@@ -145,8 +145,8 @@ def try_to_connect(peers: Peers, seconds: float = CONNECT_SECONDS) -> None:
 
 
 def try_advertised(peers: Peers, seconds: float = CONNECT_SECONDS) -> Dict[Address, str]:
-    """Connect to where peers of this host advertise themselves, and say what is wrong there: no
-    text if it is that peer that answers.
+    """Connect to where peers of this host advertise themselves, and say what is wrong there: an
+    empty text if that peer answers.
     """
     said: Dict[PeerId, Any] = {peer: (peer.info.get("host"), peer.info.get("port"))
                                for peer in peers}
@@ -177,8 +177,8 @@ def try_advertised(peers: Peers, seconds: float = CONNECT_SECONDS) -> Dict[Addre
 
 
 def try_back(peers: Peers, seconds: float = BACK_SECONDS) -> List[Back]:
-    """Ask peers of other hosts to connect to a peer of this host: whether it is reached from there
-    as they are from here. Without a peer on this host that serves others there is none to try.
+    """Ask peers of other hosts to connect to a peer of this host: whether it can be reached from
+    there, as they can from here. If no peer of this host serves others, there is none to try.
     """
     own = peers.report.own
     modern = [peer for peer in peers if peer.info.get("wire") == "modern"
@@ -199,19 +199,19 @@ def _ask_back(port: int, seconds: float, peer: PeerId) -> Optional[Back]:
     try:
         seen, problem = process.client.call(peer, REACH_BACK, (port,), {}, seconds)
     except (NetError, TypeError, ValueError):
-        return None  # it does not know that question, or answers something else
+        return None  # it does not know that function, or returns something else
     return Back(peer.address, port, printable(str(seen)), printable(str(problem), 300))
 
 
 def try_losses(peers: Peers) -> Losses:
-    """Ask peers of other hosts by datagram until it shows how many get lost."""
+    """Ask peers of other hosts by datagram, often enough to see how many datagrams get lost."""
     found = {peer.host: peer.address for peer in peers
              if peer.info.get("found") == "datagram" and peer.host not in peers.report.own}
     return measure(list(found.values())[:MAX_LOSSES], peers.report.round_trip, make_seal())
 
 
 def is_place(host: object, port: object) -> bool:
-    """Whether that is an address, and one that this process may connect to."""
+    """Whether these are an address to which this process may connect."""
     return isinstance(host, str) and is_address(host) and type(port) is int and 0 < port < 65536 \
         and (is_loopback(host) or not settings.loopback_only)
 
@@ -284,7 +284,7 @@ def strangers_on_our_ports(case: Case) -> Optional[Cause]:
     if not here:
         return None
     told = ", ".join(f"{places([address])} ({what})" for address, what in here[:3])
-    return Cause(f"on this host, something else than a peer listens at {told}",
+    return Cause(f"on this host, something other than a peer listens at {told}",
                  "it takes a port of the range, and costs each search its time limit where it "
                  "does not answer; move it, or set another NET_PORT_START everywhere")
 

@@ -1,4 +1,4 @@
-"""The peers beyond the networks of this host, that an engine reaches."""
+"""The peers beyond the networks of this host, which an engine reaches."""
 from __future__ import annotations
 
 import logging
@@ -29,7 +29,7 @@ FOUND = "engine"
 # Seconds for a peer to identify itself, TLS handshake included.
 EXPECTED_SECONDS = 2.0
 # Seconds for the answers to a question; a peer without one by then is asked on a connection. And
-# when that begins at the latest in a search, which begins nothing new after 0.6.
+# seconds from the start of a search after which that begins at the latest.
 ANSWER_SECONDS, LAST_START = 0.3, 0.55
 # Peers that are asked one by one; with more of them, all are.
 ONE_BY_ONE = 8
@@ -44,9 +44,10 @@ AGAIN_SECONDS = 2.0
 class Engine:
     """Asks the peers that the engine knows of. See :class:`~net.discovery.finder.Finder`.
 
-    Who is there the routers tell. What a peer says of itself is sealed under the secret; under
-    certificates, and where an answer is missing, it comes on a connection to it, secured from end
-    to end. All but the searches in the loop's thread, and a thread that asks.
+    The routers tell which peers there are. What a peer says about itself is sealed with the secret;
+    under certificates, and where an answer is missing, the peer is asked on a connection, which is
+    secured from end to end. A search runs in the thread that searches, other questions in a thread
+    of their own, and the rest in the loop's thread.
     """
 
     def __init__(self, loop: Loop, listing: Listing, carriers: Carriers) -> None:
@@ -82,7 +83,7 @@ class Engine:
              if other == instance), None)
 
     def announce(self, peer: _Peer) -> Callable[[], None]:
-        # The engine itself tells that it is there: its server listens at the engine.
+        # The engine itself makes the peer known, since its server listens there.
         engine = self._carriers.engine
         if engine is None:
             return lambda: None
@@ -188,7 +189,7 @@ class Engine:
             self._soon(partial(self._asked, silent))
 
     def _answers_of(self, addresses: Set[Address]) -> List[Answer]:
-        """What these answer to a question, as far as they do."""
+        """The answers of these to a question; there are none of those that stay silent."""
         engine, seal = self._carriers.engine, make_seal()
         if engine is None or seal is None:
             return []
@@ -253,7 +254,8 @@ class EngineQuest:
         self._question = Question(engine.ask, self._seal, [], FOUND)
 
     def _read(self) -> None:
-        """Take what has been answered, also by those that are asked on a connection meanwhile."""
+        """Take the answers that have come, also from peers that are asked on a connection
+        meanwhile."""
         assert self._question is not None
         for answer in self._question.read():
             if answer.facts["instance"] not in self._but:
@@ -261,7 +263,7 @@ class EngineQuest:
                 self._search.found(answer)
 
     def _connect(self) -> None:
-        """Have those asked on a connection that have not answered."""
+        """Have the peers that have not answered asked on a connection."""
         self._done = True
         for address in sorted(self._missing):
             self._search.hint(address, FOUND)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Search(Protocol):
-    """One search, as the finders see it. All in the thread that searches.
+    """One search, as the finders see it. For the thread that searches.
 
     :ivar on_host: whether only this host is searched.
     :ivar ports: those that a peer may have.
@@ -64,7 +64,7 @@ class Search(Protocol):
 
 
 class Quest(Protocol):
-    """A finder's part in one search. All in the thread that searches, and none of it waits."""
+    """A finder's part in one search. For the thread that searches; no method waits."""
 
     @property
     def due(self) -> float:
@@ -84,7 +84,7 @@ class Listing(Protocol):
     """The list of known peers, as a finder sees it. Any thread may call."""
 
     def learn(self, answers: Iterable[Answer]) -> None:
-        """List an address that has answered."""
+        """List the peers that have answered."""
 
     def knows(self, address: Address) -> bool:
         """Whether a peer of this address is listed."""
@@ -109,14 +109,15 @@ class Finder(Protocol):
         """Hear what the list has gained and lost. Any thread may call."""
 
     def doubt(self, address: Address) -> None:
-        """Find out whether a listed peer is gone, since a call could not reach it. Any thread."""
+        """Find out whether a listed peer is gone, since a call could not reach it. Any thread may
+        call."""
 
     def other_way(self, address: Address) -> Optional[Address]:
         """Another address of a peer that was found at this one and cannot be reached there; None if
         this finder knows none. Any thread may call."""
 
     def changed(self) -> None:
-        """The peer of this process says something else of itself from now on. Any thread."""
+        """What the peer of this process says about itself has changed. Any thread may call."""
 
     def forget(self) -> None:
         """Start afresh in a forked child: what was open is the parent's."""

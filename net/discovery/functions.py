@@ -1,5 +1,5 @@
-"""Which peers have a function: the peers of an application all have the same ones, so one is
-asked."""
+"""Which peers have a function. The peers of an application all have the same functions, so only one
+of them is asked."""
 from __future__ import annotations
 
 import functools
@@ -26,8 +26,8 @@ CONNECTIONS = make_tag("net.defaults.handlers", "connections")
 ASK_SECONDS = 1.0
 # Peers that are asked at the same time, each by a thread.
 MAX_THREADS = 16
-# Seconds after which nobody else is asked for now: strangers that do not answer hold up nobody for
-# long. The rest is asked next time.
+# Seconds after which no more peers are asked for now, so that silent strangers hold nobody up for
+# long. The rest are asked next time.
 TOTAL_SECONDS = 2.0
 # Seconds until a peer without the function is asked again, at first and at most: it may register
 # more functions, mostly while it starts.
@@ -43,8 +43,8 @@ Ask = Callable[[PeerId, bytes], Dict[str, Any]]
 class _Look(NamedTuple):
     """What a peer said when it was asked.
 
-    :ivar listed: the digest that the listing had of it then.
-    :ivar digest: the digest that it said; its key if that does not fit its functions.
+    :ivar listed: the digest of its functions in the list of peers at that time.
+    :ivar digest: the digest that it gave; its key if that one is not of the functions that it gave.
     :ivar wait: seconds until it may be asked again, from ``at`` on.
     """
 
@@ -65,11 +65,11 @@ class FunctionCache:
         self._sets: Dict[object, FrozenSet[str]] = {}
         self._looks: Dict[str, _Look] = {}
         # By function: a list of peers, those of it that have the function, and until when that
-        # counts. Replaced when a peer was asked.
+        # holds. Replaced when a peer has been asked.
         self._last: Dict[str, Tuple[Peers, Peers, float]] = {}
 
     def having(self, found: Peers, name: str) -> Peers:
-        """Those of the peers that have a function; asks where it is not known."""
+        """The peers of a list that have a function; asks those of which it is not known."""
         remembered = self._last
         last = remembered.get(name)
         if last is None or last[0] is not found or monotonic() >= last[2]:
@@ -80,7 +80,8 @@ class FunctionCache:
         return last[1]
 
     def _until(self, found: Peers, having: Peers) -> float:
-        """Until when none of the other peers of a list is asked again."""
+        """When one of the other peers of a list may be asked again (monotonic): 0 for now, infinity
+        if there are none."""
         others = [peer for peer in set(found).difference(having) if "digest" in peer.info]
         if any(map(self._may_ask, others)):
             return 0.0
@@ -144,7 +145,7 @@ class FunctionCache:
         wait = FIRST_WAIT if before is None else min(MAX_WAIT, 2 * before.wait)
         names = _names(said)
         digest: object = functions_digest(names)
-        # What it says of a digest that others have, too, must be true.
+        # Other peers may have the same digest, so it must be that of these functions.
         if digest != facts.get("digest"):
             digest = _key(peer)
         if len(self._sets) >= MAX_SETS:
@@ -165,7 +166,7 @@ def _by_turns(found: List[PeerId]) -> Iterator[PeerId]:
 
 
 def _names(said: object) -> FrozenSet[str]:
-    """The functions that a peer says it has; none if it makes no sense."""
+    """The functions that a peer says it has; none if what it says is malformed."""
     if not isinstance(said, list) or not all(isinstance(one, str) for one in said) \
             or sum(map(len, said)) > MAX_CHARACTERS:
         return frozenset()

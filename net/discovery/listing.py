@@ -78,7 +78,7 @@ class Peers(Tuple[PeerId, ...]):
         return ["peers", *sorted({str(peer.group) for peer in self})]
 
     def only(self, wanted: Callable[[PeerId], bool]) -> Peers:
-        """Those for which a function says yes."""
+        """The peers for which a function returns true."""
         return Peers(filter(wanted, self), self.report)
 
     def __reduce__(self) -> Any:

@@ -41,8 +41,8 @@ GRACE = 0.15
 # Seconds that beats are asked for. Half of that before it ends, they are asked for again.
 LEASE = 180
 # Seconds between a watcher's looks at what its predecessor watches, in case that one keeps silent:
-# SECOND_PER_PEER for each peer that is listed, within these limits. And how often it looks at any
-# other peer as well, in case several of them do.
+# SECOND_PER_PEER for each peer that is listed, within these limits. And the likelihood that it
+# looks at some other peer as well, in case several watchers do.
 SECOND_PER_PEER, MIN_SECOND, MAX_SECOND, ANY_OTHER = 0.6, 30.0, 60.0, 0.5
 
 # Seconds until a question is asked again: by the measured round trips, within these limits, and
@@ -52,10 +52,11 @@ MIN_WAIT, MAX_WAIT, FIRST_WAIT = 0.05, 1.0, 0.15
 SLOWER = 1.25
 # A known peer that neither answers nor refuses is gone after so many seconds and questions. While a
 # hardware address is asked for, here or there, all that is sent waits, and a question for it that
-# was lost is repeated after a second. With more loss it takes more questions; this is how likely
-# they may all have been lost.
+# was lost is repeated after a second. With more loss it takes more questions: so many that the
+# likelihood of all of them being lost is below RISK. Below DOUBTFUL, others are asked to find out,
+# too.
 PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 1.2, 4, 12, 1e-4, 5e-3
-# How many times an address is asked that is known from another peer only.
+# How many times an address is asked that only another peer has named.
 HINT_TRIES = 4
 # Seconds that a peer is kept whose port accepts, but which answers nothing.
 FROZEN = 10.0
@@ -63,8 +64,8 @@ FROZEN = 10.0
 STUCK = 2.0
 # Seconds between looks at a peer that answers no datagrams.
 TCP_LOOK = 2.0
-# So many looks in a row have to come to nothing before it is gone, if its port is not closed: a
-# packet may be lost, and a connection takes several.
+# This many looks in a row have to come to nothing before it counts as gone, unless its port is
+# closed: a packet may be lost, and a connection takes several.
 TCP_LOOKS = 3
 
 # A peer that vanished without a word is asked whether it is back: seconds between two questions,
@@ -78,15 +79,15 @@ WITNESSES, SILENCE = 3, 0.5
 # many processes may have ended together, and each stands between this one and the next.
 ENDED_SECONDS, MAX_ENDED = 3.0, 64
 
-# Addresses that others told of and that wait for an answer; by one host at once and in a second; by
-# all together, since a sender that forges its address can be a thousand hosts.
+# Addresses that others have named and that wait for an answer; how many one host may name at once
+# and in a second; and all together, since a sender that forges its address can be a thousand hosts.
 MAX_CHECKS, HINT_BURST, HINT_RATE = 1024, 160, 8
 ALL_BURST, ALL_RATE = 1024, 128
-# Hosts that have named addresses.
+# Hosts that are remembered as having named addresses, and processes as having said hello.
 MAX_TELLERS = 1024
-# Of one DOUBT.
+# Entries of one DOUBT that are looked into.
 MAX_DOUBTS = 32
-# Seconds in which one goodbye of a peer that is there all the same is looked after, and one list is
+# Seconds in which one goodbye of a peer that is there all the same is looked into, and one list is
 # sent back to it. Anybody on the network can say goodbye in the name of another, or repeat what it
 # has said.
 ONE_GOODBYE, ONE_LIST = 1.0, 0.5
@@ -95,8 +96,9 @@ ONE_GOODBYE, ONE_LIST = 1.0, 0.5
 # a share, and many may come at once.
 REASSIGN = 0.005
 
-# Seconds between the first and the last datagram of one hello; and those in which a hello says more
-# than an answer that is listed then: the answer may have come early in a search of four seconds.
+# Seconds between the first and the last datagram of one hello; and those for which a hello counts
+# as newer than an answer that is listed only then: the answer may have come early in a search of
+# four seconds.
 ONE_HELLO, NEWER = 0.1, 5.0
 
 # Seconds that lists may differ because news are on their way; between two exchanges that brought
@@ -107,13 +109,13 @@ NEWS, EXCHANGE, MAX_EXCHANGE = 1.0, 1.0, 60.0
 # then does not count against any peer.
 LATE, ASLEEP = 0.2, 3.0
 
-# Watchers that are told one by one; more are told by broadcast.
+# Watchers that are told one by one; if there are more, the rest are told by broadcast.
 FEW = 8
-# With more loss than this, doubts are told twice, so many seconds apart.
+# With more loss than this, doubts are told twice, this many seconds apart.
 LOSSY, TELL_AGAIN = 0.01, 0.2
 
-# A peer that was heard less than so many seconds ago is asked this late because another one has
-# doubts: it may have died just after.
+# Where another watcher has doubts about a peer, seconds from when that peer was last heard until it
+# is asked: it may have died just after.
 RECENT = 0.3
 
 NO_PERMIT = bytes(NONCE_BYTES)
@@ -175,15 +177,18 @@ class Member:
 
     :ivar permit: what it gave us to prove that its answers reach us.
     :ivar heard: when it showed that it is alive.
-    :ivar nonce: of the question that asked it for beats; None while it is not ours to watch. And
-        ``beats``, how many came for it, those that were lost included.
-    :ivar goodbye: when a goodbye of it was looked after; ``listed``, when it was sent a list back.
-    :ivar due: when its next beat should come; ``deadline``, when that is overdue; ``renewal``, when
-        beats are asked for again.
-    :ivar timer: of what is to be done for it next.
+    :ivar nonce: that of the question that asked it for beats; None while it is not ours to watch.
+    :ivar beats: how many it has sent for that question, those that were lost included.
+    :ivar goodbye: when a goodbye of it was last looked into.
+    :ivar listed: when it was last sent a list back.
+    :ivar period: seconds between the beats that it was asked for.
+    :ivar due: when its next beat should come.
+    :ivar deadline: when that is overdue.
+    :ivar renewal: when beats are asked for again.
+    :ivar timer: for what is to be done about it next.
     :ivar by_datagram: whether it answers datagrams at all.
-    :ivar looks: at a peer without datagrams, that have come to nothing.
-    :ivar said: what stands for what it says of itself, as far as it is known here.
+    :ivar looks: how many looks in a row have come to nothing, at a peer without datagrams.
+    :ivar said: the digest of what it says about itself; empty if that is not known here.
     """
 
     def __init__(self, address: Address, instance: bytes, flags: int, by_datagram: bool,
@@ -216,7 +221,8 @@ class Check:
 
     :ivar tell: whether the others are told if it is not answered soon.
     :ivar outcome: of the connection attempt.
-    :ivar told: whether the others have been told; ``doubted``, whether some others have been asked.
+    :ivar told: whether the others have been told.
+    :ivar doubted: whether some other peers have been asked whether they are there.
     """
 
     def __init__(self, address: Address, began: float, size: int, tell: bool) -> None:
@@ -316,7 +322,7 @@ class RoundTrips:
 
     @property
     def doubtful(self) -> int:
-        """How many are seldom lost in a row, so that the others should ask, too."""
+        """How many in a row are lost so seldom that the others should ask, too."""
         return min(MAX_TRIES, max(2, self._tries(DOUBTFUL)))
 
 
@@ -339,7 +345,8 @@ class Membership:
     """The listed peers of one process, and what it does to keep them true. For one thread.
 
     :param instance: of this process.
-    :param port: that it serves; 0 if it serves none, so that others cannot ask it to watch.
+    :param port: the port that it serves; 0 if it serves none. Then it has no place on the ring, and
+        watches all peers for itself.
     :param permit: gives what an address has to return to be believed.
     :param sealed: whether datagrams are longer by a seal.
     """
@@ -405,8 +412,7 @@ class Membership:
 
     def moved(self, port: int, now: float) -> None:
         """This process sends from another socket from now on, and serves at another port or none.
-
-        What others know of it was for the old one.
+        What others know about it was true of the old one.
         """
         self.port = port
         for member in self.members.values():
@@ -578,8 +584,8 @@ class Membership:
                 self._tell([Entry(source, message.instance)], now)
 
     def _alive(self, member: Member, flags: int, now: float, proof: bool = True) -> None:
-        """A peer has shown that it is there. Without proof only its flags are taken as they are:
-        of those only the predecessor's matters, and that one is asked for beats."""
+        """A peer has shown that it is there. Without proof only its flags are taken over: only the
+        predecessor's matter, and that one is asked for beats."""
         if proof:
             member.heard = now
         if member.flags & WATCHING != flags & WATCHING:
@@ -591,7 +597,7 @@ class Membership:
         if member is None or member.instance != message.instance:
             return
         if not member.watched:
-            # From the time when it was ours to watch.
+            # It was asked for when the peer was still ours to watch.
             if member.nonce == message.nonce:
                 self._end_watching(member)
             return
@@ -635,8 +641,8 @@ class Membership:
             self._hint(address, address[0], now, spread, size)
             for other in list(self.members.values()):
                 if other.instance == message.instance:
-                    # The same process, at another address than before: it may have moved, and says
-                    # something else of itself.
+                    # The same process, at another address than before: it may have moved, and what
+                    # it says about itself has changed.
                     self._hint(other.address, address[0], now, spread, size, tell=True)
             return
         self._alive(member, message.flags, now, proof=False)
@@ -645,7 +651,7 @@ class Membership:
 
     def _changed_facts(self, member: Member, said: Said, teller: str, now: float, spread: float,
                        size: int) -> None:
-        """A peer says something else of itself than before."""
+        """What a peer says about itself has changed."""
         if said.size <= MAX_FACTS:
             self._hint(member.address, teller, now, spread, size)
         else:
@@ -662,7 +668,7 @@ class Membership:
     # ------------------------------------------------------------------ questions to one address
 
     def _spread(self, seconds: float) -> float:
-        """A random time within so many seconds, so that not all act at once."""
+        """A random time within this many seconds, so that not all act at once."""
         return self._random.random() * seconds
 
     def _hint(self, address: Address, teller: str, now: float, delay: float = 0.0,
@@ -752,7 +758,7 @@ class Membership:
                 self._end(check)
             return
         if not check.knocked and (check.tries > 1 or now - member.heard > self.period):
-            # One that was heard just now is only busy, most likely.
+            # A peer that was heard just now is most likely only busy.
             self._knock(check)
         elif check.tries >= self.round_trips.doubtful:
             self._suspect(check, member, now)
@@ -777,7 +783,7 @@ class Membership:
             self._ask_others(WITNESSES, now)
 
     def _ask_others(self, most: int, now: float, tell: bool = False) -> None:
-        """Ask some that were not heard just now whether they are there."""
+        """Ask some peers that were not heard just now whether they are there."""
         others = [one for one in self.members.values()
                   if one.by_datagram and now - one.heard > 1.0
                   and one.address not in self._checks]
@@ -805,7 +811,7 @@ class Membership:
             self._gone(member, check, now)
 
     def probed(self, address: Address, outcome: str, instance: bytes, now: float) -> None:
-        """The outcome of asking an address over TCP; ``instance`` if it is a peer."""
+        """Asking an address over TCP has ended; ``instance`` is empty if no peer answered."""
         member = self.members.get(address)
         if member is None:
             return
@@ -915,7 +921,7 @@ class Membership:
         return min(MAX_BEAT, max(MIN_BEAT, PER_PEER * len(self.members)))
 
     def _reassign(self, now: float, soon: bool = True) -> None:
-        """See to it that what is ours to watch is watched, soon or with what else comes."""
+        """See to it that what is ours to watch is watched: soon, or together with other changes."""
         when = now + 0.01
         if not soon:
             when = max(when, self._assigned + min(0.5, REASSIGN * len(self.members)))
@@ -926,7 +932,7 @@ class Membership:
         self._assigning = self.timers.at(when, self._assign)
 
     def _predecessor(self, before: int = 1) -> bytes:
-        """The watcher before this one on the ring, or so many before it; this one if there is no
+        """The watcher before this one on the ring, or this many before it; this one if there is no
         other."""
         if not self.port:
             return self._instance
@@ -936,7 +942,7 @@ class Membership:
             else self._instance
 
     def _is_mine(self, instance: bytes, predecessor: bytes) -> bool:
-        """Whether a peer is between the predecessor, it included, and this process."""
+        """Whether a peer is between the predecessor, that one included, and this process."""
         if predecessor < self._instance:
             return predecessor <= instance < self._instance
         return instance >= predecessor or instance < self._instance
@@ -982,7 +988,7 @@ class Membership:
         member.deadline = member.due + max(GRACE, self.round_trips.wait)
 
     def _look_after(self, member: Member, now: float) -> None:
-        """A beat is overdue, if none has come meanwhile, or has to be asked for again."""
+        """A beat is overdue, if none has come meanwhile, or beats have to be asked for again."""
         if self._late:
             member.deadline = max(member.deadline, now + LATE)
         overdue = now >= member.deadline

@@ -25,7 +25,7 @@ MAX_INSTANCE = 64
 
 
 class Merged(NamedTuple):
-    """One answer of each peer, by what it has in common with its other addresses, and
+    """The best answer of each peer, by what all answers of that peer have in common, and
     ``(address, why)`` of what is not a peer."""
 
     answers: Dict[Hashable, Answer]
@@ -53,7 +53,7 @@ def merge_answers(answers: Iterable[Answer], own_instance: str, own: Set[str]) -
 
 
 def _is_own(answer: Answer, own_instance: str, own: Set[str]) -> bool:
-    """Whether it is this process that has answered. A clone of it has the same instance, and
+    """Whether it is this process that has answered. A clone of it has the same instance, but
     another address."""
     host, advertised = answer.address[0], settings.advertise
     return not answer.old and answer.facts["instance"] == own_instance \
@@ -87,7 +87,7 @@ def _is_text(value: Any, longest: int) -> bool:
 
 
 def _identity(answer: Answer, own: Set[str]) -> Hashable:
-    """What is the same for two addresses of one peer.
+    """What two addresses of one peer have in common.
 
     All its claims count: one process says the same everywhere, and a process that claims another's
     instance but its own address does not hide the other one. An old peer has no instance; on this
@@ -106,8 +106,8 @@ def is_claimed(answer: Answer) -> bool:
 
 
 def better_address(answer: Answer) -> Optional[Address]:
-    """The address that a peer claims for itself, if it has answered at another one; None as well
-    for what is no numeric address that means the same everywhere."""
+    """The address that a peer claims for itself, if it has answered at another one; None also if
+    that is not a numeric address that means the same everywhere."""
     facts = answer.facts
     if not isinstance(facts, dict) or is_claimed(answer):
         return None

@@ -1,4 +1,4 @@
-"""Names of hosts to addresses, without anybody waiting for a resolver.
+"""From the names of hosts to their addresses, without anybody waiting for a resolver.
 
 The system's resolver cannot be stopped and may take many seconds, so each name is looked up in a
 thread, at most once at a time. The caller gets the outcome in a queue, whenever it comes.
@@ -27,10 +27,10 @@ class Found(NamedTuple):
 
 
 class Names:
-    """Looks names up. Any thread may call; none of it waits."""
+    """Looks names up. Any thread may call; no method waits."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards all of these
+        self._lock = threading.Lock()  # guards all that follows
         self._asking: Dict[str, List[SimpleQueue[Found]]] = {}
         self._waiting: Deque[str] = deque()
         self._threads = 0

@@ -36,21 +36,21 @@ from .answers import Answer
 if TYPE_CHECKING:
     from ..link.tls import Session as TlsSession
 
-# Seconds for an address to accept, and from then on at least to answer. On a LAN both take a few
-# milliseconds; a sleeping Wi-Fi station is woken within 200.
+# Seconds for an address to accept, and at least as many for it to answer from then on. On a LAN
+# both take a few milliseconds; a sleeping Wi-Fi station is woken within 200.
 STRANGER_SECONDS = 0.25
-# Seconds in which new addresses of a whole network are begun with, beside everything else.
+# Seconds in which new probes are started when a whole network is asked in the background.
 LOOK_SECONDS = 3.0
 # Seconds for a peer that has accepted to shake hands and answer under TLS: two more round trips,
 # and some milliseconds of work for each of those that are asked at the same time.
 SECURED_SECONDS = 1.0
-# Seconds for what has greeted as a peer does to describe itself. It may have much to say, and
-# little time of a busy processor.
+# Seconds for an address that has sent a peer's HELLO to describe itself. It may have much to say,
+# and little time of a busy processor.
 PEER_SECONDS = 2.0
 # Seconds after which a host that neither accepts nor refuses is taken for gone. Its other ports
 # are tried all the same, but after those of hosts that show life.
 DOUBT_SECONDS = 0.1
-# Seconds for those, at most.
+# Seconds for those ports, at most.
 DOUBTED_SECONDS = 0.35
 
 # Bytes of a reply to `info`. Ours has a few hundred; anything longer is not one.
@@ -58,7 +58,7 @@ MAX_REPLY = 64 * 1024
 
 # Seconds between checks of the clock.
 TICK = 0.01
-# Seconds between two checks that count at most: where it was longer, this process did not run.
+# Seconds between two checks, beyond which this process counts as not having run meanwhile.
 LATE = 0.03
 
 # Sockets of a whole search, over all its threads, and the share of this process's descriptors that
@@ -139,9 +139,9 @@ class Sweep:
     :param end: monotonic time from which on nothing new is started.
     :param tried: addresses that were probed by any sweep of the search; shared between threads.
     :param beside: a sweep of the same thread, whose steps wait for the probes of this one, too. The
-        first port of each host of this one is tried, as long as it does not end.
-    :param seconds: in which hosts that have not shown life are begun with, from the first step
-        after they were added.
+        first port of each host of this one is tried until its end, even after ``seconds``.
+    :param seconds: in which probes of hosts that have not shown life are started, from the first
+        step after the hosts were added.
     """
 
     def __init__(self, window: int, end: float, tried: Set[Address],
@@ -178,7 +178,8 @@ class Sweep:
         self._added = True
 
     def prolong(self, address: Address, seconds: float) -> None:
-        """Wait so long for an address that is probed, from now: it has shown that it is a peer's.
+        """Give an address that is being probed this many seconds from now: it has shown that it is
+        a peer's.
         """
         for probe in self._probes:
             if probe.candidate.address == address:
@@ -211,7 +212,8 @@ class Sweep:
         self._stopped = True
 
     def step(self, seconds: float) -> None:
-        """One round: start what there is room for, then take what happens within some seconds."""
+        """One round: start what there is room for, then handle what happens within this many
+        seconds."""
         self.start()
         if not self._selector.get_map():
             # Nothing to wait for, as when there are no descriptors left: only time may help.
@@ -245,7 +247,7 @@ class Sweep:
     # ------------------------------------------------------------------ starting
 
     def start(self, most: int = sys.maxsize) -> bool:
-        """Start what there is room for, so many at most; whether it was that many."""
+        """Start what there is room for, at most this many; return whether it was that many."""
         for _ in range(most):
             # Each time: those that fail at once take no room, and may be thousands.
             self._leave_what_is_late(monotonic())
@@ -263,7 +265,7 @@ class Sweep:
                 if exc.errno not in _OUT_OF:
                     self._tried.add(candidate.address)
                     if exc.errno in _NO_WAY and candidate.host is not None:
-                        candidate.host.rest.clear()  # there is none to its other ports, either
+                        candidate.host.rest.clear()  # nor is there one to its other ports
                     self._failed(candidate, exc.errno)
                     continue
                 self._urgent.appendleft(candidate)
@@ -473,7 +475,7 @@ class Probe:
     def _decrypted(self, piece: bytes) -> bytes:
         """What a secured peer says.
 
-        :raises AuthenticationError: it is none of ours.
+        :raises AuthenticationError: it lacks our secret, or a certificate that we trust.
         """
         assert self._tls is not None
         if not piece and not self.data:
@@ -518,7 +520,7 @@ class Probe:
         except RemoteError:
             self._sweep.no_peer(self, "a peer, but its info raises an error")
         except (NetError, RecursionError, MemoryError) as exc:
-            self._sweep.no_peer(self, f"a peer, but without sense or service: "
+            self._sweep.no_peer(self, f"a peer, but without a usable answer: "
                                       f"{getattr(exc, 'reason', exc)}")
 
     def _take(self, piece: bytes) -> None:
@@ -578,7 +580,7 @@ class Probe:
         if ended and not self.data:
             if self.again:
                 self._sweep.no_peer(self, "closes without an answer")
-            else:  # as one of ours does that does not answer old programs
+            else:  # as a peer of today does that does not serve old programs
                 self._sweep.ask_again(self, "")
             return
         reply = self._old.receive(piece)
@@ -641,8 +643,8 @@ def look_at(addresses: Iterable[Address], seconds: float,
 def look_for(hosts: Iterable[str], knows: Callable[[Address], bool]) -> Findings:
     """Ask hosts that may not be there to identify themselves, at all ports if one shows life.
 
-    :param knows: whether there is a peer at an address, which need not be asked, on a host that is
-        there then.
+    :param knows: whether a peer is listed at an address. Then that address need not be asked, and
+        its host is there.
     """
     security.credentials()
     sweep = Sweep(window(1), monotonic() + LOOK_SECONDS, set())

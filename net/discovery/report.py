@@ -24,14 +24,15 @@ class Report:
     :ivar asked: how asking each address over TCP ended: ``peer``, ``stranger`` (something else
         answered), ``refused``, ``silent``, ``nobody`` (silent, and no host is known there),
         ``unreachable``, ``denied`` (by this host), or ``given up`` when the search was over.
-    :ivar outcomes: the same of each address of which something is known; one that has answered by
+    :ivar outcomes: the same for each address about which anything is known; one that answered by
         datagram is ``peer``, too.
     :ivar left: how many more were not asked before the deadline.
     :ivar silent_peers: addresses that answered by datagram, but not over TCP.
     :ivar strangers: ``(address, what it is)`` of what answered, but is not a peer.
     :ivar dropped: ``(address, why)`` of what described itself as a peer, but is not listed.
     :ivar steps: ``(name, seconds)`` of each step.
-    :ivar loss: the share of questions by datagram that came to nothing, of those that answered.
+    :ivar loss: the share of questions by datagram that came to nothing, among the peers that
+        answered in the end.
     :ivar round_trip: seconds that answers by datagram took on average.
     :ivar first: seconds until the first answer; 0 if there was none.
     :ivar peers: how many peers were found.

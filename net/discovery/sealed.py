@@ -2,7 +2,7 @@
 
 They are the messages that datagrams have on a LAN, sealed with a key of their own that is made from
 the secret. An answer repeats the nonce of its question, which is sealed, too: so it comes from a
-process that knows the secret, and is none that was recorded earlier.
+process that knows the secret, and was not recorded earlier.
 """
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ENGINE = b"app-net engine 1"
 # asked on a connection.
 MAX_ANSWER, MAX_WAITING = 64 * 1024, 4096
 
-#: Sends a question to these instances, all if there are none. Any thread may give back what is
-#: answered.
+#: Sends a question to these instances, or to all if none are given, and calls the function with
+#: each answer, in any thread.
 Ask = Callable[[bytes, List[str], Callable[[bytes], None]], None]
 
 
@@ -45,10 +45,11 @@ def make_seal() -> Optional[Seal]:
 
 
 class Question:
-    """One question, and what has been answered. All but what comes in one thread.
+    """One question and its answers. For one thread; the engine's threads only hand the answers
+    over.
 
     :param seal: see :func:`make_seal`.
-    :param instances: the processes that are asked; all if there are none.
+    :param instances: the processes that are asked; all if none are given.
     :param found: how the peers are found, for people.
     """
 
@@ -70,7 +71,8 @@ class Question:
             self._news.set()
 
     def read(self) -> List[Answer]:
-        """The answers that have come since the last time, of those that prove themselves."""
+        """The answers that have come since the last time, from processes that have proved
+        themselves."""
         found: List[Answer] = []
         for _ in range(len(self._came)):
             data = self._came.popleft()
@@ -87,7 +89,7 @@ class Question:
         return found
 
     def wait(self, addresses: Iterable[Address], seconds: float) -> List[Answer]:
-        """The answers of all that come until these have answered, or the time is over."""
+        """All answers that come until these addresses have answered, or the time is over."""
         missing, found = set(addresses), []
         until = monotonic() + seconds
         while missing:
@@ -110,7 +112,7 @@ def _facts(body: bytes) -> Optional[Dict[str, Any]]:
 
 
 class Answering:
-    """Answers the questions of others for the peers of this process. All in one thread but
+    """Answers the questions of others for the peers of this process. For one thread, except
     :meth:`add` and :meth:`remove`.
     """
 
@@ -125,12 +127,12 @@ class Answering:
         self._peers.append(peer)
 
     def remove(self, peer: _Peer) -> None:
-        """Answer for a peer no more."""
+        """Stop answering for a peer."""
         if peer in self._peers:
             self._peers.remove(peer)
 
     def answer(self, data: bytes) -> List[bytes]:
-        """What is answered to a question: nothing to a stranger, nor to one that asks too often."""
+        """The answers to a question; none for a stranger, or for a process that asks too often."""
         if self._revision != settings.revision:
             self._seal, self._revision = make_seal(), settings.revision
         seal = self._seal

@@ -33,7 +33,7 @@ HOSTS_SECONDS = 0.6
 # Seconds between looks at whether the peers that were known before have answered, and between turns
 # of a search that has nothing else to do: of many on one machine, each turn costs all of them time.
 LONG_TICK, LONGEST_TICK = 0.03, 0.25
-# For an address that is known to be a peer's, or most likely is.
+# Seconds for an address that is known to be a peer's, or most likely is.
 EXPECTED_SECONDS = 0.8
 # Seconds for the peers that were known before to answer the question to all, from the last answer
 # on; where many search at once, until no more answers are expected.
@@ -60,7 +60,7 @@ def search(finders: Iterable[Finder], on_host: bool = False,
     """Look for peers.
 
     :param on_host: on this host only.
-    :param known: addresses to ask beside those that the search finds.
+    :param known: addresses to ask besides those that the search finds.
     """
     security.credentials()  # made before the clock runs: where there is a secret, it takes 0.1 s
     return Searching(finders, on_host, list(known)).run()

@@ -1,4 +1,4 @@
-"""The peers of ``NET_PEERS``: hosts that no search can know."""
+"""The peers of ``NET_PEERS``: hosts that no search of a network finds."""
 from __future__ import annotations
 
 import math
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from .probes import Sweep
 
 # Seconds for a named address, which may be at the far end of a VPN, as long as all of them can be
-# asked at the same time. With more of them, those that can, one after the other, have these seconds
-# to share, so that the silent ones hide nobody.
+# asked at the same time. If there are more, they are asked in turns, which share the second number,
+# so that silent ones hide nobody.
 EXPECTED_SECONDS, SHARED_SECONDS = 0.8, 0.6
-# Seconds from the start of a search for the resolver.
+# Seconds from the start of a search that the resolver may take.
 NAME_SECONDS = 0.8
-# Entries of NET_PEERS.
+# Entries of NET_PEERS that are asked.
 MAX_NAMED = 1024
 # Addresses whose probes are begun before the search looks at what else there is.
 AT_A_TIME = 64
@@ -53,7 +53,8 @@ class Named(NamedTuple):
 class Static:
     """Asks the named hosts over TCP. See :class:`~net.discovery.finder.Finder`.
 
-    All but the searches in the loop's thread, and a thread for each look.
+    A search runs in the thread that searches, a look in a thread of its own, and the rest in the
+    loop's thread.
     """
 
     def __init__(self, loop: Loop, listing: Listing) -> None:
@@ -65,7 +66,7 @@ class Static:
         self._until = 0.0
         self._timer: Optional[Timer] = None
         self._asking = False
-        # Named addresses that were listed, and when they were no more.
+        # Named addresses that were listed, and when they were taken off the list.
         self._lost: Dict[Address, float] = {}
         # The named address that the next look begins with, by its number.
         self._turn = 0
@@ -110,7 +111,7 @@ class Static:
         self._plan()
 
     def _missing(self, now: float) -> List[Address]:
-        """Named addresses to ask now, which are not listed."""
+        """The named addresses to ask now: some of those that are not listed."""
         hosts = named_hosts([])
         self._look_up({one.host for one in hosts if one.is_name}, now)
         named = [(host, port) for one in hosts for port in one.ports
@@ -127,7 +128,7 @@ class Static:
         return list(dict.fromkeys(lost + others))
 
     def _look_up(self, names: Set[str], now: float) -> None:
-        """Have the next look know what names stand for by then, some of them at a time."""
+        """Look up some of the names, those looked up longest ago first, for the next look."""
         before = {name: self._looked_up.get(name, -math.inf) for name in names}
         old = sorted([name for name, at in before.items() if now - at >= NAME_AGAIN],
                      key=before.__getitem__)[:LOST_AT_ONCE]
@@ -169,7 +170,7 @@ class StaticQuest:
         self._search = search
         named = [] if search.on_host else named_hosts(search.report.notes)
         # Each search begins at another entry, so that on a machine that is too busy to ask all of
-        # them it is not the same ones every time that are left.
+        # them, it is not always the same ones that are left out.
         first = randrange(len(named)) if named else 0
         named = named[first:] + named[:first]
         self._hosts = 0

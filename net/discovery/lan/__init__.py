@@ -1,1 +1,2 @@
-"""The LAN: its interfaces, its neighbour table, and the datagrams that peers find each other by."""
+"""The LAN: its interfaces, its neighbour table, and the datagrams by which peers find each
+other."""

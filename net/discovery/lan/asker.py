@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 
 class Asker:
-    """Asks one search's question. For one thread.
+    """Asks the question of one search. For one thread.
 
     :param places: where it is asked.
     :param instance: of this process.
@@ -68,7 +68,7 @@ class Asker:
     :param hint: called with each address that has answered without identifying itself.
     :param known: instances of those that need not answer.
     :param own: addresses of this host.
-    :ivar blocked: whether the last question has not left this host, for want of room.
+    :ivar blocked: whether the last question could not leave this host, for want of room.
     """
 
     def __init__(self, places: Iterable[Place], ports: range, instance: bytes,
@@ -87,7 +87,8 @@ class Asker:
         self._seal = seal
         self._nonce = b""
         self._began = 0.0
-        # Places that have not been asked yet, and when the others were first.
+        # Places that have not been asked yet; the others were, this long or longer after
+        # ``_began``.
         self._waiting: List[Tuple[socket.socket, Place]] = []
         self._size = ASK_BYTES
         self._sockets: Dict[socket.socket, Interface] = {}
@@ -161,7 +162,7 @@ class Asker:
 
     def _send(self, sock: socket.socket, data: bytes, address: Address,
               interface: Interface) -> int:
-        """The number of the error, 0 for none."""
+        """Send a datagram; return the number of the error, 0 for none."""
         try:
             send(sock, data, address)
             return 0
@@ -171,7 +172,7 @@ class Asker:
             return exc.errno or errno.EIO
 
     def prime(self, interface: Interface, hosts: List[str]) -> Iterator[List[str]]:
-        """Ask each of these hosts, some at a time; gives those that could not be sent to."""
+        """Ask each of these hosts, some at a time; yield those to which nothing could be sent."""
         question = self._question(0)
         for start in range(0, len(hosts), PRIMED_PER_SOCKET):
             some = hosts[start:start + PRIMED_PER_SOCKET]
@@ -250,8 +251,8 @@ class Asker:
 
 
 def this_host(hosts: Iterable[str], known_by: str = "") -> List[Place]:
-    """Where the peers of this host are asked: at each of its addresses. Those that serve at all of
-    them have answered when most of IPv6 are asked.
+    """Where the peers of this host are asked: at each of its addresses. Peers that serve at all of
+    them have answered by the time most IPv6 addresses are asked.
 
     :param known_by: the address that such peers give.
     """
@@ -260,7 +261,8 @@ def this_host(hosts: Iterable[str], known_by: str = "") -> List[Place]:
 
 
 def prefix_of(host: str) -> int:
-    """The bits of the addresses of this host that answer in place of one of them."""
+    """How many bits an address that answers has in common with the address of this host that was
+    asked."""
     return 128 if ":" in host else 8 if is_loopback(host) else 32
 
 

@@ -33,7 +33,8 @@ class Beacon:
     """Answers questions on the UDP port of a peer's TCP port, and says hello and goodbye.
 
     :param hosts: what the peer is bound to.
-    :param received: is given all that is not answered here.
+    :param listed: gives count and sum of the peers that this process lists, for beats.
+    :param received: is given all datagrams that are not answered here.
     :param asked: is given the questions that were answered.
     :raises OSError: the port is taken for UDP.
     """
@@ -81,8 +82,8 @@ class Beacon:
         return Self(self._instance, self.port, flags, self._facts, self._since)
 
     def _make_facts(self) -> None:
-        """Describe the peer. Most of a millisecond, for each of those that one question reaches, is
-        what a search of many on one machine would take longest for."""
+        """Describe the peer. This takes most of a millisecond. Where one question reaches many
+        peers on one machine, it would be what a search takes longest for."""
         facts = dict(self.peer.friendly_id)
         facts.pop("instance", None)
         self._facts = b"" if settings.secured and self.seal is None else json.dumps(
@@ -92,7 +93,8 @@ class Beacon:
         self._flags |= SECURED if settings.secured else 0
 
     def forget_facts(self) -> None:
-        """What it says of itself has changed: its functions, or the addresses of its host."""
+        """What the peer says about itself has changed: its functions, or the addresses of its
+        host."""
         self._made_with, self._facts_until = None, 0.0
 
     def receive(self, _mask: int = 0) -> None:
@@ -169,7 +171,7 @@ def make_seal() -> Optional[Seal]:
 
 def announcements(hosts: Sequence[str]) -> List[Tuple[Interface, str]]:
     """Where a peer that is bound to these hosts makes itself known: from which address, and to
-    which. Of each interface only the best address of IPv6 says so."""
+    which. Of each interface only the best address of IPv6 is announced."""
     found: List[Tuple[Interface, str]] = []
     for host in hosts:
         if is_loopback(host):

@@ -33,7 +33,8 @@ HELLO = 3
 GOODBYE = 4
 #: "I am alive", to a watcher that asked for it.
 BEAT = 5
-#: The peers that the sender lists, to another watcher; those of them that may be gone or new.
+#: To another watcher: the peers that the sender lists (LIST); those that may be gone or new
+#: (DOUBT).
 LIST = 6
 DOUBT = 7
 KINDS = range(ASK, DOUBT + 1)
@@ -49,10 +50,10 @@ INSTANCE_BYTES = 16
 NOBODY = bytes(INSTANCE_BYTES)
 
 #: Of a question: how many digests follow, seconds that it asks beats for, tenths of a second
-#: between them, and the pass that the asked peer gave.
+#: between them, and the permit that the asked peer gave.
 QUESTION = struct.Struct("!HBB8s")
 #: Of an answer: bytes of facts that there are, which follow if the question was as long, and the
-#: pass of the asker.
+#: permit for the asker.
 SAID = struct.Struct("!H8s")
 #: Of a beat: how many peers its sender lists, the sum of their instances, and how many beats there
 #: were before for the same question, so that a recorded one is worth nothing.
@@ -86,7 +87,7 @@ MAX_KEYS = 1024
 class Message(NamedTuple):
     """What one datagram says.
 
-    :ivar instance: of the sender; zeros in the answer of one that may not tell.
+    :ivar instance: that of the sender; zeros in the answer of one that may not tell it.
     :ivar body: what follows, by kind.
     :ivar size: bytes of the datagram that it came in.
     :ivar age: seconds for which the sender of an ANSWER has heard questions, rounded down; infinity
@@ -129,8 +130,8 @@ class Said(NamedTuple):
     """The body of an ANSWER or a HELLO.
 
     :ivar size: bytes of facts that there are.
-    :ivar permit: for the asker to give back; it proves that answers reach the asker. Of a HELLO,
-        what stands for the facts.
+    :ivar permit: for the asker to give back; it proves that answers reach the asker. In a HELLO,
+        the digest of the facts.
     :ivar facts: None if the question was too short for them.
     """
 
@@ -140,7 +141,7 @@ class Said(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One peer on a list. ``instance`` is the beginning of it."""
+    """One peer on a list. ``instance`` may be only the beginning of it."""
 
     address: Address
     instance: bytes
@@ -201,7 +202,7 @@ def encode(message: Message, seal: Optional[Seal] = None) -> bytes:
 
 def decode(data: bytes, seal: Optional[Seal] = None,
            most: int = MAX_DATAGRAM) -> Optional[Message]:
-    """The message of a datagram; None if it is none of ours.
+    """The message of a datagram; None if it is not one of ours.
 
     A datagram that is secured otherwise than this process is read as far as its head: its instance
     is NOBODY and it has no body.
@@ -228,7 +229,7 @@ def decode(data: bytes, seal: Optional[Seal] = None,
 
 
 def digest(instance: bytes, nonce: bytes) -> bytes:
-    """What stands for a peer in a question that need not be answered by it."""
+    """What stands for a peer in a question that this peer need not answer."""
     from _blake2 import blake2b  # hashlib would load OpenSSL
 
     return blake2b(instance, key=nonce, digest_size=DIGEST_BYTES).digest()
@@ -247,7 +248,7 @@ def encode_question(asked: Question = Question(), size: int = 0, sealed: bool = 
 
 
 def read_question(body: bytes) -> Optional[Question]:
-    """What an ASK asks; None if it makes no sense."""
+    """What an ASK asks; None if it is malformed."""
     if len(body) < QUESTION.size:
         return None
     count, lease, period, permit = QUESTION.unpack_from(body)
@@ -263,20 +264,20 @@ def encode_said(facts: bytes, permit: bytes, room: int) -> bytes:
 
 
 def encode_hello(facts: bytes) -> bytes:
-    """The body of a HELLO: what stands for the facts tells who lists the sender whether they have
-    changed."""
+    """The body of a HELLO. The digest of the facts tells those that list the sender whether the
+    facts have changed."""
     return encode_said(facts, facts_digest(facts), 0)
 
 
 def facts_digest(facts: Optional[bytes]) -> bytes:
-    """What stands for facts in a HELLO."""
+    """The digest of facts in a HELLO."""
     from _blake2 import blake2b  # hashlib would load OpenSSL
 
     return blake2b(facts or b"", digest_size=NONCE_BYTES).digest()
 
 
 def read_said(body: bytes) -> Optional[Said]:
-    """What an ANSWER or a HELLO says; None if it makes no sense."""
+    """What an ANSWER or a HELLO says; None if it is malformed."""
     if len(body) < SAID.size:
         return None
     size, permit = SAID.unpack_from(body)
@@ -287,7 +288,7 @@ def read_said(body: bytes) -> Optional[Said]:
 
 
 def read_sum(body: bytes) -> Optional[Tuple[int, int, int]]:
-    """Count, sum and number of a BEAT; None if it makes no sense."""
+    """Count, sum and number of a BEAT; None if it is malformed."""
     return SUM.unpack_from(body) if len(body) >= SUM.size else None
 
 
@@ -295,7 +296,8 @@ class Family(NamedTuple):
     """How addresses of one family stand in a LIST or DOUBT.
 
     :ivar sockets: what sockets call it.
-    :ivar bounds: what lies between these two is on the list, or is not listed by the sender.
+    :ivar bounds: two addresses: all that the sender lists from the first up to the second follows.
+    :ivar flags: those that a datagram with such addresses has.
     :ivar entry: a peer: address, port, beginning of its instance.
     """
 
@@ -317,7 +319,7 @@ class Family(NamedTuple):
 
     @property
     def last(self) -> bytes:
-        """What is behind all addresses."""
+        """What sorts behind all addresses."""
         return b"\xff" * (self.bounds.size // 2)
 
 
@@ -369,7 +371,7 @@ class Listed(NamedTuple):
 
 
 def read_list(message: Message, source: Address) -> Optional[Listed]:
-    """What a LIST or DOUBT lists; None if it makes no sense.
+    """What a LIST or DOUBT lists; None if it is malformed.
 
     :param source: where it came from. Link-local addresses are of the same link.
     """

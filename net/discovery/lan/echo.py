@@ -22,11 +22,11 @@ REQUEST = bytes((128, 0, 0, 0, 0, 0, 0, 1))
 
 
 class Echo:
-    """For one thread.
+    """A ping to all hosts of some links, and which of them have answered. For one thread.
 
     :param interfaces: where hosts are asked; those with link-local addresses.
     :param listen: called with the socket and the function to call when it has something.
-    :ivar hosts: that have answered, by their link-local addresses.
+    :ivar hosts: those that have answered, by their link-local addresses.
     :raises OSError: this user may not send such requests, or this host has no IPv6.
     """
 

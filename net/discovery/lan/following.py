@@ -64,7 +64,7 @@ class Following:
 
 
 def state() -> State:
-    """The addresses of this host and whether something can be sent from each, and which of them is
-    the way out: by that one it is known."""
+    """The addresses of this host and whether something can be sent from each, and the address of
+    the way out, by which others know this host."""
     return (frozenset((one, netlink.is_up(one.name)) for one in interfaces.read()[0]),
             interfaces.way_out())

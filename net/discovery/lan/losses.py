@@ -56,14 +56,15 @@ def measure(addresses: Iterable[Address], round_trip: float, seal: Optional[Seal
 
 def _ask(family: int, places: Iterable[Address], seal: Optional[Seal],
          waiting: Set[bytes], socks: List[socket.socket]) -> int:
-    """Ask each once; how many it could be sent to."""
+    """Ask each once; return to how many the question could be sent."""
     try:
         with opened(family) as sock:
             sock.bind(("", 0))
     except OSError:
         return 0  # too many open files
     socks.append(sock)
-    # With the number of its socket the question is that of no search; peers count how many search.
+    # A question that names the port of its socket does not count as a search; peers count how many
+    # search.
     port, number = sock.getsockname()[1], 0
     for place in places:
         nonce = os.urandom(NONCE_BYTES)

@@ -29,7 +29,7 @@ Source = Tuple[str, Callable[[float], List[str]]]
 # `arp` answers in a few milliseconds. If it takes longer it hangs, and a search has a deadline.
 COMMAND_SECONDS = 0.3
 
-# Seconds for a command that has closed its output to end.
+# Seconds in which a command has to end once it has closed its output.
 END_SECONDS = 0.05
 
 # About 15,000 rows. A table has 1,024 by default on Linux; more output is a mistake or an attack.
@@ -173,7 +173,8 @@ def read(seconds: float = COMMAND_SECONDS, sources: Iterable[Source] | None = No
 
 
 def read_at_once() -> Table | None:
-    """The same from the first source, if that is the kernel itself, which does not keep waiting."""
+    """The same from the first source, if that is the kernel itself, which keeps nobody waiting;
+    None otherwise."""
     if SOURCES[:1] != ((PROC_TABLE, read_proc),):
         return None
     try:
@@ -282,7 +283,8 @@ def read_proc(seconds: float) -> list[str]:
 
 
 def parse_unanswered(output: bytes, wanted: Iterable[str]) -> list[tuple[str, str]]:
-    """Address and device of the rows of /proc/net/arp whose host has not answered, of these."""
+    """Address and device of those rows of /proc/net/arp that are of these hosts and have no
+    answer."""
     hosts = {host.encode("ascii") for host in wanted}
     rows = (line.split() for line in output.splitlines()[1:])
     return [(row[0].decode("ascii"), row[5].decode("ascii", "replace")) for row in rows

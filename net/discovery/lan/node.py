@@ -40,11 +40,12 @@ CHANGE_SECONDS = 0.1
 KNOCK_SECONDS, KNOCKS = 1.0, (0.0, 0.3, 0.6)
 # Seconds for which this host's networks are remembered, unless they are known to have changed.
 NETWORKS_SECONDS = 5.0
-# Seconds, for each that searches at the same time, in which one of them sweeps later.
+# Each of the processes that search at the same time sweeps later, at some moment within this many
+# seconds for each of them.
 SWEEP_LATER = 0.5
-# Addresses that wait to be asked over TCP; more are a flood, and the next search finds them.
+# Addresses that may wait to be asked over TCP; more are a flood, and the next search finds them.
 MAX_PROBES = 256
-# Seconds that such an address may take.
+# Seconds that such an address may take to answer.
 PROBE_SECONDS = 1.0
 # Seconds after which a peer is listed by the address that it has answered at, if nothing comes from
 # the one that it names.
@@ -52,9 +53,12 @@ BETTER_SECONDS = 1.0
 
 
 class Node:
-    """What one process sends and answers on the LAN. In the loop's thread, if not said otherwise.
+    """What one process sends and answers on the LAN. For the loop's thread, unless stated
+    otherwise.
 
-    :param instance: gives that of this process.
+    :param instance: that of this process.
+    :param decode_facts: makes an answer of what was heard; None if TCP has to tell.
+    :param look_around: asks all peers to answer, in the background.
     :ivar membership: what it knows of the listed peers.
     """
 
@@ -113,7 +117,7 @@ class Node:
             self._loop.call_later(seconds, partial(self._announce, beacon))
 
     def changed(self) -> None:
-        """What our peers say of themselves has changed, and may go on to change."""
+        """What our peers say about themselves has changed, and may soon change again."""
         for beacon in self.beacons:
             beacon.forget_facts()
         if self._telling is None and self.beacons:
@@ -275,7 +279,7 @@ class Node:
         self._schedule()
 
     def crowd(self) -> int:
-        """How many others have searched in the last second. Any thread."""
+        """How many others have searched in the last second. Any thread may call."""
         home = self._home
         return home.responder.crowd(monotonic()) if home is not None else 0
 
@@ -342,7 +346,7 @@ class Node:
                 or better in self.membership.members or not self.reaches(better):
             self._listing.learn([answer])
             return
-        # It is listed by the one that it names, here as everywhere, if it answers there, too.
+        # It is listed by the address that it names, here as everywhere, if it answers there, too.
         self.membership.look_at(better, monotonic())
         self._loop.call_later(BETTER_SECONDS, partial(self._listing.learn, [answer]))
 
@@ -384,8 +388,8 @@ class Node:
                 self._tell(address, known, instances.get(address, b""))
 
     def sweep_later(self, hosts: List[str], crowd: int) -> None:
-        """Ask hosts over TCP, where no peer is listed, once so many others have searched: old
-        programs answer nothing else. Any thread may call."""
+        """Ask hosts over TCP, at ports where no peer is listed, once the others that search now
+        have had their time: old programs answer nothing else. Any thread may call."""
         def schedule() -> None:
             if self._sweeping is None:
                 seconds = CROWD_SECONDS + SWEEP_LATER * crowd * random()

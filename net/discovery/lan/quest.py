@@ -34,9 +34,9 @@ from .rounds import Rounds
 
 # All times are seconds from the start of the search, if they do not say otherwise.
 #
-# For the peers of this host to answer by datagram, before all its ports are asked over TCP; where
-# others search at the same time, so much more for each of them, and so long at most: answers take
-# longer then, and connections would only make them later still.
+# For the peers of this host to answer by datagram, before all its ports are asked over TCP. For
+# each other process that searches at the same time HOST_PER_OTHER more, up to HOST_LAST: answers
+# take longer then, and connections would only delay them further.
 HOST_SECONDS, HOST_PER_OTHER, HOST_LAST = 0.005, 0.005, 0.15
 # When the addresses of this host's networks are asked one by one: after the first have answered, so
 # that they need not answer again, and with the second question, which must not wait for them.
@@ -48,15 +48,16 @@ OLD_SECONDS = 0.06
 # or two. Those that were asleep are found by later readings.
 SETTLE_SECONDS = 0.02
 LATER_LOOKS = (0.03, 0.2, 0.5)
-# How many may search at the same time and still ask them. If more did, each host would get as many
-# questions for the same dead addresses, and those that share a kernel, as containers do, would fill
-# its neighbour table, so that none of them is answered any more. So they ask when the others have
-# ended. Those that nobody has answered ask in the search, but not all at once: at some moment of so
-# many seconds for each of the others, and of two in all.
+# How many processes may search at the same time and still ask these addresses. If more did, each
+# host would get as many questions for the same dead addresses, and those that share a kernel, as
+# containers do, would fill its neighbour table, so that none of them is answered any more. So they
+# ask once the others have ended. A process that nobody has answered asks during its search, but not
+# at once with all others: SWEEP_LATE seconds after its start and some moment later, within
+# SWEEP_PER_OTHER for each of the others, and before SWEEP_LAST.
 FEW, SWEEP_LATE, SWEEP_PER_OTHER, SWEEP_LAST = 3, 0.5, 0.02, 2.5
-# How many hosts may have answered by datagram and still be asked at their other ports. Of more,
-# those that keep a list ask these later, too: five connections to each would take longer than all
-# the rest of the search.
+# How many hosts may have answered by datagram and still be asked at their other ports. If there are
+# more, a process that keeps a list asks these later, too: five connections to each would take
+# longer than all the rest of the search.
 MANY = 100
 # Seconds between looks, until then, at whether somebody has answered; and at whether what reads a
 # neighbour table has ended.
@@ -93,7 +94,7 @@ class LanQuest:
         self._swept: interfaces.Targets = []
         self._primed: List[str] = []
         self._unsent: List[str] = []
-        # Those that need not be: they have answered, and are asked over TCP at once.
+        # Addresses that need not be primed: they have answered, and are asked over TCP at once.
         self._passed_by: Set[str] = set()
         self._interfaces: List[interfaces.Interface] = []
         self._chosen: List[interfaces.Interface] = []
@@ -193,8 +194,8 @@ class LanQuest:
         self._search.hint(address, "datagram" if beyond else "this host")
 
     def _ask_better(self) -> None:
-        """Ask the addresses that peers name, where no answer has come from: each is listed by that
-        one, here as everywhere, if it answers there, too."""
+        """Ask the addresses that peers name and from which no answer has come: each peer is listed
+        by the one that it names, here as everywhere, if it answers there, too."""
         for address in self._better:
             if not self._search.has(address) and address[1] in self._search.ports \
                     and address[0] not in self._search.own and is_in(address[0], self._chosen):
@@ -256,7 +257,8 @@ class LanQuest:
             self._search.later(monotonic() + SETTLE_SECONDS, self._read_table)
 
     def _why_not_swept(self, now: float) -> Tuple[float, str]:
-        """Seconds until that is known, or the reason not to sweep; neither to do so now."""
+        """Seconds until it can be decided, or the reason not to sweep. Without either, sweep
+        now."""
         if settings.sweep is None and not neighbours.may_forget():
             self._touching = True
             return 0.0, ("this user may not take addresses without a host out of the neighbour "
@@ -344,7 +346,8 @@ class LanQuest:
 
     def _take_table(self, table: neighbours.Table, source: str = "",
                     in_six: Iterable[neighbours.Addresses] = ()) -> None:
-        """Divide the hosts of the neighbour tables, and those that could not be primed.
+        """Divide the hosts of the neighbour tables among threads, and those that could not be
+        primed.
 
         :param source: of ``in_six``, the neighbours in IPv6.
         """

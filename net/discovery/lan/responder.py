@@ -55,7 +55,7 @@ class Self(NamedTuple):
 
 
 class Bucket:
-    """Allows so many at once, and so many in each second after that."""
+    """Allows ``burst`` at once, and ``rate`` in each second after that."""
 
     def __init__(self, burst: float, rate: float, now: float) -> None:
         self._burst = burst
@@ -100,10 +100,10 @@ class Rate:
 
 
 class Watcher:
-    """One that is sent beats.
+    """A process that is sent beats.
 
-    :ivar due: when the next one is.
-    :ivar sent: how many there were.
+    :ivar due: when the next one has to be sent.
+    :ivar sent: how many have been sent.
     """
 
     def __init__(self, nonce: bytes, period: float, until: float, due: float) -> None:
@@ -119,7 +119,7 @@ class Responder:
 
     :param describe: gives what this peer says about itself now.
     :param listed: gives count and sum of the peers that this process lists, for beats.
-    :param local: whether the peer keeps to this host, and other sources do not exist for it.
+    :param local: whether the peer keeps to this host, and ignores what comes from others.
     """
 
     def __init__(self, describe: Callable[[], Self], listed: Callable[[], Tuple[int, int]],
@@ -154,7 +154,7 @@ class Responder:
         if not me.port:
             return None
         if me.flags & SECURED and self.seal is not None and not message.body:
-            # The question of a stranger, or not sealed: it learns that a peer is there.
+            # The question of a stranger, or one that is not sealed: it learns that a peer is there.
             hint = encode(Message(ANSWER, SECURED, me.port, message.nonce))
             allowed = message.size >= len(hint) and self._rate.allows(source[0], now)
             return hint if allowed else None
@@ -181,7 +181,7 @@ class Responder:
         self._searching[source] = now
 
     def crowd(self, now: float) -> int:
-        """How many others have searched just now. Any thread."""
+        """How many others have searched just now. Any thread may call."""
         return sum([now - at < CROWD_SECONDS for at in list(self._searching.values())])
 
     # ------------------------------------------------------------------ beats

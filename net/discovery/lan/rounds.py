@@ -15,16 +15,17 @@ from typing import Dict, Iterable, List, Optional, Tuple
 from ...errors import Address
 from .datagrams import NONCE_BYTES
 
-# Seconds from one question to the next: at first, the factor from one to the one after it, which
-# carries them over a moment in which everything is lost, and at most. Never less than answers take.
+# Seconds from one question to the next: at first and at most. In between, each is GROWTH times the
+# one before, which carries them over a moment in which everything is lost. Never less than answers
+# take.
 FIRST_PAUSE, GROWTH, LAST_PAUSE = 0.02, 1.3, 0.3
-# Seconds of the questions while nobody has answered: the first may have been lost, or the network
-# is slow, or the peers are busy with the questions of others.
+# When questions are asked while nobody has answered, in seconds from the start: the first may have
+# been lost, or the network is slow, or the peers are busy with the questions of others.
 UNANSWERED = (0.0, 0.1, 0.25, 0.45, 0.7)
 # Seconds that a search waits for the first answer: where the network is known to be quick, because
 # hosts on it have shown that in another way, and where nothing is known of it.
 NOBODY_QUICK, NOBODY = 0.25, 0.9
-# How much longer all this takes for each other that searches at the same time.
+# How much longer all this takes for each other process that searches at the same time.
 PER_OTHER = 0.02
 # Seconds that an answer may take after others have come.
 MIN_WAIT, MAX_WAIT = 0.02, 1.0
@@ -48,13 +49,14 @@ class Rounds:
     :param now: seconds, monotonic, like all times here.
     :param crowd: how many others ask at the same time. Answers take longer then.
     :param expected: whether it is worth waiting for the first answer.
-    :ivar crowd: changes with time.
+    :ivar crowd: may be set anew at any time.
     :ivar quick: whether the network is known to be quick.
     """
 
     def __init__(self, now: float, random: Optional[Random] = None, crowd: int = 0,
                  expected: bool = True) -> None:
-        # Who has answered, the first of the questions that it did, and how many it did not before.
+        # Each address that has answered: the first question that it answered, and how many before
+        # that one it did not answer.
         self._first: Dict[Address, Tuple[int, int]] = {}
         self.quick = not expected
         self.crowd = crowd
@@ -65,8 +67,8 @@ class Rounds:
         self._asked: Dict[bytes, Tuple[int, float]] = {}
         self._times: List[float] = []
         self._mean = self._deviation = self._slowest = 0.0
-        # Questions that those who have answered were asked, once they were there, until they did:
-        # in vain, and all.
+        # Questions to addresses that have answered, from when they were there until their answer:
+        # how many were in vain, and how many there were.
         self._vain = self._tries = 0
         # When the next question is due; None for not yet planned since something was heard.
         self._due: Optional[float] = now
@@ -88,10 +90,11 @@ class Rounds:
 
     def heard(self, nonce: bytes, address: Address, now: float,
               near: bool = False, age: float = math.inf) -> Optional[float]:
-        """Somebody has answered; seconds that it took, or None if it was not this question.
+        """An address has answered; return the seconds that it took, or None if it was not asked.
 
-        :param near: whether it is on this host, and says nothing about the network.
-        :param age: seconds for which it has been there. What was asked before is not lost.
+        :param near: whether its answer says nothing about the network, as on this host.
+        :param age: seconds for which it has been there. What was asked before that does not count
+            as lost.
         """
         number, asked = self._asked.get(nonce, (-1, 0.0))
         if number < 0:
@@ -132,7 +135,8 @@ class Rounds:
 
     @property
     def loss(self) -> float:
-        """The share of questions that were not answered by those who answered in the end."""
+        """The share of questions that came to nothing, to addresses that have answered in the
+        end."""
         return self._vain / self._tries if self._tries else 0.0
 
     @property

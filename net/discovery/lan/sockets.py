@@ -70,14 +70,14 @@ class Sockets:
         Bound, because 255.255.255.255 goes out where the bound address is, and because the receiver
         takes the source for the address of the peer.
 
-        :raises OSError: the network refuses.
+        :raises OSError: a datagram cannot be sent, now or at all.
         """
         with open_at(source) as sock:
             for port in ports:
                 send(sock, data, (target, port))
 
     def join(self, interfaces: Iterable[Interface]) -> None:
-        """Hear what is sent to all peers at these interfaces, too. A network may be new."""
+        """Hear what is sent to all peers at these interfaces, too. One of them may be new."""
         for sock in self.all:
             if sock.family == socket.AF_INET6 and not is_loopback(sock.getsockname()[0]):
                 for number in {one.number for one in interfaces if one.is_six}:
@@ -175,9 +175,9 @@ def open_at(interface: Interface) -> socket.socket:
 
 @contextmanager
 def reporting_drops(sock: socket.socket) -> Iterator[None]:
-    """Meanwhile sending fails with ENOBUFS where Linux drops a datagram because its neighbour table
-    or the queue of the interface is full. Not for longer: what other hosts refuse is reported,
-    too."""
+    """Make sending fail with ENOBUFS where Linux drops a datagram because its neighbour table or
+    the queue of the interface is full. Only for a while, because what other hosts refuse is
+    reported then, too."""
     option = _REPORT[sock.family] if sys.platform == "linux" else None
     if option is not None:
         sock.setsockopt(*option, 1)

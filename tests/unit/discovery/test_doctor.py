@@ -231,7 +231,7 @@ def test_each_address_is_counted_once_however_often_it_is_asked(session_peer):
 
 
 def test_a_peer_at_its_limit_on_this_host_is_nothing_else_than_a_peer(case):
-    full = (("127.0.0.1", 3010), "a peer, but without sense or service: it is busy")
+    full = (("127.0.0.1", 3010), "a peer, but without a usable answer: it is busy")
     assert causes(case(peer(), strangers=[full])) == []
 
 
