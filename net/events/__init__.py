@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Tuple[Any, Dict[str, Any]]])
 
-# Seconds that events have to leave when the process ends.
+# Seconds in which events have to leave when the process ends.
 EXIT_TIME = 2.0
 
 
 class Events:
-    """The events of a process, of both halves.
+    """The events of a process: what it publishes, and what it hears.
 
-    :ivar places: the connections for them.
+    :ivar places: the connections for events that it may have.
     """
 
     def __init__(self, process: Process) -> None:
@@ -60,7 +60,7 @@ class Events:
 
 
 def own_events() -> Events:
-    """Those of this process."""
+    """The events of this process."""
     return process.once(Events)
 
 
@@ -131,8 +131,9 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     :param executor: where it runs, and ``on_gap``: a :class:`concurrent.futures.Executor`, an
         asyncio loop, or :data:`net.main_thread`; by default as ``@net.connect(executor=...)`` of it
         says. Handlers of one executor run one after the other, and others do not wait for them.
-    :raises InvalidPeer: not a peer.
-    :raises TypeError: what gives a generator, or no executor.
+    :raises InvalidPeer: one of ``peers`` is not a peer.
+    :raises TypeError: the function gives a generator, or ``executor`` is not one.
+    :raises ValueError: the name is not one that an event can have.
     """
     _check_name(event)
     if executor is not None:
@@ -253,7 +254,7 @@ def _is_here(host: str) -> bool:
 
 
 def publisher_of(peer: Optional[_Peer]) -> Publisher:
-    """What sends the events of a peer; that of its process unless the peer has its own."""
+    """The publisher of a peer's events: that of its process, unless the peer has its own."""
     if peer is None:
         return own_events().publisher
     found: Optional[Publisher] = peer.publisher

@@ -22,7 +22,7 @@ MAX_BURST = 64 * MIB
 # Bytes that a waiting event takes besides its text.
 OVERHEAD = 200
 # Seconds in which a subscriber must take something while events wait for it, and the bytes per
-# second that it may need more for large ones: a slow Wi-Fi.
+# second by which it gets more time for large ones: those of a slow Wi-Fi.
 NO_PROGRESS = 10.0
 SLOWEST = MIB
 # Frames that may be in flight to a subscriber. While they are, further events gather and then share
@@ -54,14 +54,15 @@ class Feed:
     """The events that wait for one subscriber. It has one connection, and so has its feed.
 
     :ivar subscriber: its peer id.
-    :ivar source: where it comes from, as places are shared out.
+    :ivar source: the host or network that it comes from, among which places are shared out.
     :ivar tags: event -> the handlers there that hear it.
     :ivar in_flight: for each frame on its way, the events in it.
     :ivar counts: event -> what became of its events.
-    :ivar accepted: events that were ever put in; ``finished``: those that wait no more.
+    :ivar accepted: how many events were ever put in.
+    :ivar finished: how many of them wait no more.
     :ivar ended: why it has ended; empty before.
     :ivar cut_off: whether that is because it was too slow.
-    :ivar lost: events that were queued then.
+    :ivar lost: how many events were still queued then.
     """
 
     def __init__(self, subscriber: PeerId, source: str = "") -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Handler:
     """A function that hears an event.
 
-    :ivar addresses: of the peers that it hears; None for all peers.
-    :ivar groups: of those peers; None for any.
+    :ivar addresses: those of the peers that it hears; None for all peers.
+    :ivar groups: those of which a peer must have one; None for any.
     :ivar place: where it runs; None for the thread of all handlers.
     """
 
@@ -40,7 +40,7 @@ class Handler:
     def hears(self, address: Address, found: bool) -> bool:
         """Whether it is to hear what is at an address, as far as can be told without asking there.
 
-        :param found: whether a search has found that, so that it is one of all peers.
+        :param found: whether a search has found a peer there, so that it is one of all peers.
         """
         wanted = found if self.addresses is None else address in self.addresses
         return wanted and (not self.on_host or is_loopback(address[0])
@@ -57,7 +57,7 @@ class Handler:
             and (not self.hubs_only or facts.get("hub") is True)
 
     def end(self) -> None:
-        """It was unsubscribed. Calls that wait for its executor never run."""
+        """The handler was unsubscribed. Calls of it that wait for its executor never run."""
         self.active = False
         if self.place is not None:
             self.place.end()

@@ -41,7 +41,7 @@ class OldFeed(Feed):
     """The events that an old peer is still to be called with. Its handler may take any time; events
     for which there is no room meanwhile are dropped, and it is never cut off.
 
-    :param old: calls it.
+    :param old: the way to call it.
     :ivar requests: how often it has subscribed.
     """
 
@@ -80,15 +80,15 @@ class OldSubscribers:
     forget = _begin
 
     def subscribe(self, subscriber: PeerId, pair: Pair, dialect: str) -> None:
-        """Let a handler of an old peer hear an event. Nothing changes if it does.
+        """Let a handler of an old peer hear an event. Nothing changes if it already does.
 
-        :param dialect: that it has asked in; empty for ours.
+        :param dialect: the one in which it has asked; empty for ours.
         :raises PeerBusy: too many subscriptions.
-        :raises NetError: that peer is no old one.
+        :raises NetError: it is not an old peer.
         """
         if not dialect:
-            raise NetError(f"{subscriber} is no old peer: it subscribes on its own connection, by "
-                           f"net.subscribe there")
+            raise NetError(f"{subscriber} is not an old peer: it subscribes on its own connection, "
+                           f"by net.subscribe there")
         with self._publisher.lock:
             feed = self._feeds.get(subscriber)
             if feed is None or feed.ended:
@@ -162,7 +162,7 @@ class OldSubscribers:
             return True
 
     def _bring(self, feed: OldFeed, events: Events) -> int:
-        """Call with events of one name; the number of those that did not arrive."""
+        """Call an old peer with events of one name; return how many did not arrive."""
         dropped = 0
         for name, _, args, kwargs in values_of(events, self._publisher.settings.limits):
             for tag in list(feed.tags.get(name, ())):
@@ -174,8 +174,8 @@ class OldSubscribers:
         return dropped
 
     def _reach(self, feed: OldFeed, do: Callable[[], Optional[str]]) -> Optional[str]:
-        """Do something with an old peer, once it is sure to be there; what was wrong, None if
-        nothing. A feed whose peer is gone ends."""
+        """Do something with an old peer, once it is sure to be there; return what was wrong, None
+        if nothing was. A feed whose peer is gone ends."""
         requests = feed.requests
         try:
             while not feed.ended:
@@ -212,7 +212,7 @@ class Visit(NamedTuple):
 
     :ivar own_id: where it is to call us.
     :ivar subscribed: what it has been asked for already; the visit adds to it.
-    :ivar done: called in the loop with the problem that there was, None if there was none.
+    :ivar done: called in the loop at the end, with what went wrong; None if nothing did.
     """
 
     address: Address
@@ -225,7 +225,7 @@ class Visit(NamedTuple):
 class OldPublishers:
     """Old peers that this process hears.
 
-    :param connections: the registry of functions, for the tags that they call our handlers by.
+    :param connections: the registry of functions, for the tags by which they call our handlers.
     :param find: gives the handler of a pair, None if there is none.
     :param hears: whether the handler of a tag hears any event.
     """
@@ -239,11 +239,11 @@ class OldPublishers:
         self._find = find
         self._hears = hears
         self._workers = Workers("net-subscriber")
-        # Of each handler that an old peer was ever to call.
+        # By the tag of each handler that an old peer was ever asked to call.
         self._repeats: Dict[bytes, Repeats] = {}
         # The tag of each subscription. Only visits touch it, one at an address at a time.
         self._marks: Dict[Tuple[Address, Pair], bytes] = {}
-        # What stands for the process at an address. Likewise.
+        # By what each process at an address is known again: likewise.
         self._processes: Dict[Address, str] = {}
 
     def knows(self, address: Address) -> bool:
@@ -270,7 +270,7 @@ class OldPublishers:
         facts = self._call(visit.address, INFO)
         if type(facts) is not dict or "instance" in facts:
             self._client.saw(visit.address, "")
-            raise ProtocolError(visit.address, "it is no old peer any more")
+            raise ProtocolError(visit.address, "it is not an old peer any more")
         visit.subscribed.difference_update(self._forgotten(visit, facts))
         for handler in visit.handlers:
             if handler.pair not in visit.subscribed and handler.accepts(facts):
@@ -297,8 +297,8 @@ class OldPublishers:
         return [] if before in (None, found.group(1)) else list(visit.subscribed)
 
     def _subscribe_marked(self, visit: Visit, pair: Pair) -> None:
-        """Have an old peer call a handler, under a tag of this one subscription. It knows no
-        unsubscribing, and calls for each subscription that there ever was."""
+        """Have an old peer call a handler, under a tag of this one subscription. An old peer has no
+        way to unsubscribe, and calls for each subscription that there ever was."""
         mark = marked(pair[1], os.urandom(6).hex())
         self._repeats.setdefault(pair[1], Repeats()).expect(visit.address[0])
         self._connections[mark] = partial(self._run, pair)
@@ -313,9 +313,9 @@ class OldPublishers:
     def begin(self, host: str, tag: bytes, args: Any, kwargs: Any) -> Optional[Callable[[], None]]:
         """An old program calls one of our functions.
 
-        :param host: that the call comes from.
+        :param host: the host from which the call comes.
         :returns: what is to be called at its end; None if it must not run, because it brings an
-            event once more.
+            event a second time.
         """
         handler = unmarked(tag)
         repeats = self._repeats.get(handler)
@@ -338,4 +338,4 @@ class OldPublishers:
 
 
 def _nothing() -> None:
-    """Of most calls, nothing has to be known."""
+    """What is called at the end of most calls."""

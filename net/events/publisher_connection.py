@@ -26,7 +26,7 @@ from .runner import Hearer, Job, Runner, make_job
 from .subscription import Item, Subscription
 from .workers import Workers
 
-# So many failures of handlers in ten seconds are seen, each with its traceback.
+# This many failures of handlers in ten seconds are logged, each with its traceback.
 note = RateLimitedLog(logging.getLogger(EVENTS), burst=10)
 
 INFO = make_tag("net.defaults.handlers", "info")
@@ -42,7 +42,7 @@ TELL_TIME = 1.0
 MAX_READ = 128 * KIB
 # Seconds between attempts to find memory for the values of a large frame. Handlers free it.
 ROOM_TIME = 0.1
-# Bytes of what a publisher says of itself.
+# Bytes of what a publisher says about itself.
 MAX_FACTS = 64 * KIB
 
 #: Why nothing is read: the queue of the handlers is full, or a large frame is being read.
@@ -56,7 +56,7 @@ class Services(NamedTuple):
     :ivar handler: the handler of an event and a tag, None if there is none.
     :ivar decoder: does work that is too long for the loop.
     :ivar when_room: takes a callback for when the handlers' queue has room again.
-    :ivar memory: what the values of large frames may take, with those of large requests.
+    :ivar memory: the budget that the values of large frames share with those of large requests.
     """
 
     loop: Loop
@@ -70,9 +70,9 @@ class Services(NamedTuple):
 
 
 class Owner(Protocol):
-    """The owner of a connection, which it reports to.
+    """The owner of a connection, to which it reports.
 
-    :ivar subscription: to the events of that publisher.
+    :ivar subscription: what is heard of that publisher.
     """
 
     address: Address
@@ -92,8 +92,8 @@ class PublisherConnection(Receiver):
     """A connection to a publisher.
 
     :ivar is_open: whether it was greeted.
-    :ivar facts: what the publisher says of itself; None until it has.
-    :ivar refused: what it did not want to let us hear.
+    :ivar facts: what the publisher says about itself; None until it has.
+    :ivar refused: the subscriptions that it has refused.
     """
 
     def __init__(self, owner: Owner, services: Services, credentials: Any) -> None:
@@ -125,13 +125,13 @@ class PublisherConnection(Receiver):
 
     @property
     def place(self) -> Optional[Address]:
-        """Our end of it."""
+        """Our end of the connection; None while there is none."""
         stream = self._channel.stream
         return None if stream is None else host_port(stream.sock.getsockname())
 
     @property
     def peer(self) -> PeerId:
-        """The id of the publisher, as handlers are told it."""
+        """The id of the publisher, as handlers get it."""
         host, port = self._owner.address
         return make_id(port, host, (self.facts or {}).get("group"))
 
@@ -146,13 +146,13 @@ class PublisherConnection(Receiver):
         self._end(PeerLost(self._owner.address, "it is elsewhere now"))
 
     def check_settings(self) -> bool:
-        """Whether it still is what the settings ask for; ends it if not."""
+        """Whether the connection was made under the present settings; ends it if not."""
         if self._revision != self._services.settings.revision and not self._ended:
             self._end(PeerLost(self._owner.address, "the settings have changed"))
         return not self._ended
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection, if it is still open."""
         if not self._ended:
             self._ended = True
             self.is_open = False
@@ -263,7 +263,7 @@ class PublisherConnection(Receiver):
         self._ask(encode_subscribe(number, Subscribe(pair, port, told)))
 
     def unsubscribe(self, pair: Pair) -> None:
-        """A handler hears an event no more."""
+        """Tell the publisher that a handler hears an event no more."""
         self._channel.send(encode_unsubscribe(pair))
 
     # ---------------------------------------------------------------------------- events
@@ -278,7 +278,7 @@ class PublisherConnection(Receiver):
             self._taken_as(frame, size, *_decode(frame, self._services.settings))
 
     def _find_room(self, frame: Frame, size: int, wanted: int) -> None:
-        """Have a frame read in another thread, as soon as there is so much memory."""
+        """Have a frame read in another thread, as soon as there is memory for it."""
         if self._ended:
             return
         room = Room(self._services.memory)
@@ -319,8 +319,8 @@ class PublisherConnection(Receiver):
 
     def _taken_as(self, frame: Frame, size: int, found: Sequence[Entry], problem: Optional[str],
                   free: Optional[Callable[[], None]] = None) -> bool:
-        """Queue the events of a frame, and acknowledge it. Whether there was anything to queue;
-        ``free`` is called then, once that is done."""
+        """Queue the events of a frame, and acknowledge it. Return whether there was anything to
+        queue; then ``free`` is called once that is done."""
         if problem is not None:
             self._taken = None
             self._channel.send(encode_taken(frame.number, problem))
@@ -418,7 +418,7 @@ def _decode(frame: Frame, settings: Settings, charge: Optional[Callable[[int], N
         -> Tuple[Sequence[Entry], Optional[str]]:
     """The events of a frame, or the reason for which they cannot be read.
 
-    :raises NoRoom: for them, as ``charge`` says.
+    :raises NoRoom: ``charge`` has no memory left for them.
     """
     try:
         return list(read_events(frame, settings.limits, charge)), None

@@ -31,8 +31,8 @@ from .shares import Shares, source_of
 
 note = RateLimitedLog(logging.getLogger(EVENTS), burst=10)
 
-# Events, and bytes, that wait for the loop. It never waits for the network, so that a thread that
-# triggers more at once only gives way to it; without that it would get no turn.
+# Events and bytes that may wait for the loop. A thread that triggers more at once gives way to the
+# loop, which would get no turn otherwise; the loop itself never waits for the network.
 MAX_INBOX = 5000
 MAX_INBOX_BYTES = 8 * MIB
 # Seconds after which a thread that gives way goes on all the same.
@@ -47,7 +47,7 @@ IDLE_TICK = 1.0
 MAX_HISTORY = 1000
 
 # Bytes that a subscriber may say at once, and per second, besides that it has taken events. All
-# subscriptions that it may have fit in, and as many failures of handlers as it tells of. One that
+# subscriptions that it may have fit in, and as many failures of handlers as it reports. One that
 # says more is read more slowly, and after some seconds of that not at all: while it is not read,
 # its end would not be noticed either.
 MAX_SAID = 512 * KIB
@@ -63,7 +63,7 @@ MAX_LOGGED = 10
 class Publisher:
     """Sends events to subscribers. Any thread may call, except where it says "in the loop".
 
-    :param subscriptions: the registry, which shows who has subscribed.
+    :param subscriptions: the public registry, in which applications see who has subscribed.
     :param places: those that connections for events may take, shared with the other half.
     """
 
@@ -150,7 +150,7 @@ class Publisher:
             connection.send_events()
 
     def _empty_inbox(self, now: float) -> List[Feed]:
-        """Give events to the feeds; those that got any."""
+        """Give events to the feeds; return those that got any."""
         taken = [self._inbox.popleft() for _ in range(min(AT_ONCE, len(self._inbox)))]
         self._inbox_bytes -= sum([size_of(values) for _, _, values in taken])
         self._handed_out += len(taken)
@@ -169,7 +169,7 @@ class Publisher:
         """Take over the connection of a subscriber from the thread that has served it.
 
         :param owner: what :meth:`close` will name.
-        :raises PeerBusy: there are too many of them.
+        :raises PeerBusy: there are too many such connections.
         """
         source = source_of(handover.address)
         with self.lock:
@@ -191,7 +191,7 @@ class Publisher:
             self._places.give_back(source)
 
     def add(self, feed: Feed, connection: Optional[SubscriberConnection] = None) -> None:
-        """Take up a feed: that of a connection, or that of an old peer."""
+        """Take up a feed: that of a connection, or, without one, that of an old peer."""
         with self.lock:
             self.registry.add(feed, None if connection is None else connection.address)
             if connection is not None:
@@ -287,8 +287,8 @@ class Publisher:
             return {"events": events, "cut off": self._cut_off}
 
     def close(self, owner: object, timeout: float) -> None:
-        """Give the events some seconds to leave, and let the subscribers of an owner go, and old
-        peers."""
+        """Give the events ``timeout`` seconds to leave, then end the subscribers of an owner, and
+        all old peers."""
         self.flush(timeout)
         with self.lock:
             for feed in list(self.registry.feeds):
@@ -356,7 +356,7 @@ class SubscriberConnection(Receiver):
             self._publisher.end(self._feed, reason)
 
     def close(self) -> None:
-        """Close it, in any order with the other side."""
+        """Close the connection, if it is still open."""
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
@@ -368,7 +368,7 @@ class SubscriberConnection(Receiver):
             self._channel.abandon()
 
     def check_settings(self) -> None:
-        """End it if it was opened under other settings of security."""
+        """End the connection if it was opened under other settings of security."""
         if self._handover.revision != self._publisher.settings.revision:
             self._end("the settings have changed")
 
@@ -426,7 +426,7 @@ class SubscriberConnection(Receiver):
             channel.send(encode_subscribed(frame.number, sequence))
 
     def _subscriber_id(self, port: Optional[int]) -> PeerId:
-        """The id to show it by: the host is known, the port is what it says."""
+        """The id under which it is shown: the host is known, the port is the one that it gives."""
         host, own_port = self.address or ("127.0.0.1", 1)
         return make_id(port or own_port, host, self._handover.group)
 
@@ -457,7 +457,7 @@ class SubscriberConnection(Receiver):
     # ------------------------------------------------------------------- what it gets
 
     def send_events(self) -> None:
-        """Send what waits, as far as enough of it is not on its way already."""
+        """Send what waits, until enough is on its way."""
         self.check_settings()
         while self._feed is not None and self._channel is not None:
             with self._publisher.lock:
@@ -468,12 +468,12 @@ class SubscriberConnection(Receiver):
 
 
 def log_failure(subscriber: PeerId, pair: Pair, problem: str) -> None:
-    """Say that a subscriber's handler raised."""
+    """Log that a subscriber's handler raised."""
     note(logging.WARNING, "the handler %s of the subscriber %s raised on an event %r: %s",
          tag_name(pair[1]), subscriber, printable(pair[0]), printable(problem))
 
 
 def log_refused(subscriber: PeerId, events: Events, reason: str) -> None:
-    """Say that a subscriber cannot read events."""
+    """Log that a subscriber cannot read events."""
     note(logging.WARNING, "the subscriber %s cannot take %d events %r: %s", subscriber,
          events.total, events.name, printable(reason))

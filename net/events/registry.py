@@ -1,5 +1,5 @@
-"""Which peers hear which event here, within which limits. No socket, thread or clock; callers
-lock."""
+"""Which peers hear which event here, within which limits. No socket, thread or clock; callers hold
+the lock."""
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence
@@ -21,8 +21,9 @@ Subscriptions = Dict[str, Dict[bytes, Any]]
 class Registry:
     """The subscriptions of other peers to events of this process.
 
-    :param shown: the registry, which shows who has subscribed. An application may see it.
-    :ivar feeds: all feeds, with their address.
+    :param shown: the public registry, in which applications see who has subscribed. They may change
+        it, which changes nothing here.
+    :ivar feeds: all feeds, each with the address of its connection; None for an old peer's.
     """
 
     def __init__(self, shown: Subscriptions) -> None:
@@ -43,7 +44,7 @@ class Registry:
     def add(self, feed: Feed, address: Optional[Address]) -> None:
         """Take up a feed.
 
-        :param address: that its connection comes from, None with old peers.
+        :param address: the address from which its connection comes; None for an old peer's.
         """
         if address is not None:
             # As the other side names it.
@@ -71,7 +72,7 @@ class Registry:
         return any([pair[1] in feed.tags.get(pair[0], ()) for feed in feeds])
 
     def subscribe(self, feed: Feed, pair: Pair) -> None:
-        """Let a handler of a subscriber hear an event. Nothing happens if it does.
+        """Let a handler of a subscriber hear an event. Nothing happens if it already does.
 
         :raises PeerBusy: too many subscriptions.
         """

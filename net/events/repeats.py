@@ -1,4 +1,4 @@
-"""Which calls of old publishers bring an event once more. No socket, thread or clock."""
+"""Which calls of old publishers bring an event a second time. No socket, thread or clock."""
 from __future__ import annotations
 
 import json
@@ -49,7 +49,7 @@ class Repeats:
         self._twice: Dict[str, int] = {}
 
     def expect(self, host: str) -> None:
-        """A publisher of a host is subscribed at. Until its first event comes, nobody knows how
+        """We subscribe at a publisher of a host. Until its first event comes, nobody knows how
         often an old program had subscribed there."""
         with self._lock:
             self._twice.setdefault(host, CERTAIN)
@@ -58,10 +58,11 @@ class Repeats:
               now: float) -> Optional[Call]:
         """A call has come.
 
-        :param host: that it comes from.
-        :param marked: whether by the tag of a subscription.
+        :param host: the host from which it comes.
+        :param marked: whether it is by the tag of a subscription.
         :param subscribed: whether the handler still hears an event.
-        :returns: what is to be told of its end; None if it must not run, since another one has.
+        :returns: the call, whose end is to be reported to it; None if it must not run, since
+            another one has.
         """
         key = hash((host, json.dumps([args, kwargs], sort_keys=True)))
         with self._lock:

@@ -28,9 +28,9 @@ IDLE_TIME = 5.0
 class Hearer(NamedTuple):
     """A handler that is to be called.
 
-    :ivar tag: under which it is counted.
+    :ivar tag: the tag under which its calls are counted.
     :ivar failed: called with what it raised.
-    :ivar executor: that it runs in; None for the thread of all handlers.
+    :ivar executor: the executor that it runs in; None for the thread of all handlers.
     :ivar missed: called with a number of events that were given up, where it would have run; None
         for what is never given up.
     """
@@ -61,7 +61,7 @@ make_job: Callable[[Any], Job] = functools.partial(tuple.__new__, Job)
 class _Frame:
     """The jobs of one frame.
 
-    :ivar left: for how many threads it is not done yet.
+    :ivar left: how many threads are not done with it yet.
     """
 
     __slots__ = ("jobs", "events", "size", "done", "left")
@@ -87,9 +87,9 @@ class _Part(NamedTuple):
 class _Lane:
     """What waits for one executor.
 
-    :ivar since: monotonic time at which its thread went on.
-    :ivar missed: tag and publisher -> what stands for the events that were given up last. It waits
-        in the queue.
+    :ivar since: monotonic time at which its thread last went on.
+    :ivar missed: tag and publisher -> the part in the queue that stands for the events that were
+        given up.
     """
 
     def __init__(self) -> None:
@@ -237,7 +237,7 @@ class Runner:
             return None
 
     def _hand_over(self, part: _Part) -> None:
-        """Have it done by the thread for its executor."""
+        """Have a part done by the thread for its executor."""
         executor, frame = part.hearer.executor, part.frame
         assert frame is not None
         problem: Optional[BaseException] = None
@@ -307,4 +307,4 @@ class Runner:
         try:
             hearer.failed(problem)
         except BaseException:
-            pass  # it may do anything when it is looked at
+            pass  # what was raised may do anything when it is looked at

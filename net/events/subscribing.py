@@ -52,8 +52,8 @@ MAX_GIVEN_UP = 1000
 # Seconds after which a publisher is asked whether it is still no hub, or of none of the groups,
 # that the handlers want.
 UNLIKELY = 15.0
-# Seconds that a handler waits for another connection to what says to be the same process, which may
-# be about to bring it the same events.
+# Seconds that a handler waits for another connection to what claims to be the same process, which
+# may be about to bring it the same events.
 SAME_PROCESS_TIME = 1.0
 # Seconds that subscribing to named peers waits for them.
 SUBSCRIBE_TIME = 3.0
@@ -71,8 +71,8 @@ class Subscriber:
 
     :param places: those that connections for events may take, shared with the other half.
     :param connections: the registry of functions, for old publishers, which call the handlers.
-    :param memory: gives what the values of large messages may take.
-    :ivar own_id: of the peer of this process; None while it does not serve.
+    :param memory: gives the budget for the values of large messages.
+    :ivar own_id: the id of this process's peer; None while it does not serve.
     """
 
     def __init__(self, watch: Watch, loop: Loop, settings: Settings, places: Shares,
@@ -95,7 +95,7 @@ class Subscriber:
             self._memory())
         self.old = OldPublishers(self._client, self.loop, self._connections,
                                  lambda pair: self._handlers.get(pair), self.hears)
-        # Guards the handlers, whether we serve, and what targets tell of themselves.
+        # Guards the handlers, whether we serve, and what targets report.
         self.lock = threading.Lock()
         self.told = threading.Condition(self.lock)
         self.own_id: Optional[PeerId] = None
@@ -156,7 +156,7 @@ class Subscriber:
     def handlers_at(self, target: Target) -> List[Handler]:
         """The handlers that are to hear what is at a target, as far as can be told."""
         with self.lock:
-            # One that has heard it by its name, and now hears all peers, has found it already.
+            # A handler that has heard it by name, and now hears all peers, has found it already.
             return [one for one in self._handlers.values() if one.hears(
                 target.address, target.found or target.subscription.knows(one.pair))]
 
@@ -181,7 +181,7 @@ class Subscriber:
         self._change()
 
     def leave_network(self) -> None:
-        """This process has gone to another network: whom it has found is not there."""
+        """This process has gone to another network: the peers that it has found are not there."""
         self._call_soon(self._forget_found)
 
     def forget(self) -> None:
@@ -213,7 +213,7 @@ class Subscriber:
             note(logging.WARNING, "subscriptions have to wait: %s", problem)
 
     def _on_change(self, change: str, peer: PeerId) -> None:
-        """Connect to a peer that comes. That one goes is noticed by its connection, unless the
+        """Connect to a peer that comes. That a peer goes is noticed on its connection, unless the
         same process is known to be elsewhere now."""
         self._call_soon(partial(self._found, peer) if change == "came"
                         else partial(self._missed, peer.address))
@@ -242,7 +242,8 @@ class Subscriber:
             self.look_for_moved(target.subscription.instance)
 
     def look_for_moved(self, instance: Optional[str]) -> None:
-        """Find out whether a process is still where it is missed, if it is at another address, too.
+        """Find out whether a process is still where discovery misses it, if it is at another
+        address, too.
         """
         same = [one for one in self._targets.values() if one.subscription.instance == instance]
         if instance is not None and any([one.subscription.elsewhere for one in same]):
@@ -338,7 +339,7 @@ class Subscriber:
             other.sync()
 
     def same_process(self, target: Target) -> List[Target]:
-        """The other targets where the same process says to be, and is connected."""
+        """The other targets that have a connection to what claims to be the same process."""
         instance = target.subscription.instance
         return [one for one in self._targets.values() if one is not target and one.is_open
                 and one.subscription.instance == instance]
@@ -372,7 +373,8 @@ class Subscriber:
             resume()
 
     def _look_around(self) -> None:
-        """End connections made under other settings, and resume reading where that was missed."""
+        """End connections made under other settings, and resume reading where a call to do so was
+        missed."""
         self._look = None
         self.runner.make_room()
         if self.runner.has_room:
@@ -389,9 +391,9 @@ class Target:
 
     :ivar found: whether a search has found it; otherwise it is only named.
     :ivar missed: whether it is gone, as far as discovery can tell.
-    :ivar said: what a search has found that it says of itself; empty if that is not known.
+    :ivar said: what it said about itself when a search found it; empty if that is not known.
     :ivar subscription: what is heard there.
-    :ivar seen_to: the handlers that hear there, or that it is not for.
+    :ivar seen_to: the handlers that hear it, or do not want to.
     :ivar problem: why it could not be reached lately, None if it could.
     """
 
@@ -404,7 +406,7 @@ class Target:
         self.problem: Optional[BaseException] = None
         self._subscriber = subscriber
         self._connection: Optional[PublisherConnection] = None
-        # What an old peer there was asked for; None while there is none.
+        # What an old peer there has been asked for; None while no old peer is there.
         self._old: Optional[Set[Pair]] = None
         # Whether another thread subscribes at it just now, and has to do so once more.
         self._is_visited = self._visit_again = False
@@ -463,7 +465,8 @@ class Target:
                 self._dial()
 
     def _learn_old(self) -> bool:
-        """Whether an old peer is there: what it cannot read is an error on its console."""
+        """Find out whether an old peer is there, before it is sent what it cannot read: it prints
+        an error for that."""
         subscriber = self._subscriber
         idle = self._old is None and self._connection is None and self._retry is None
         if idle and not subscriber.settings.secured and subscriber.old.knows(self.address):
@@ -541,7 +544,7 @@ class Target:
         """The connection has ended, or could not be made."""
         if connection is self._connection:
             if self.subscription.pairs:
-                self._failures = 0  # it was good
+                self._failures = 0  # the connection worked
             self._close()
             dialect = ""
             if type(problem) is NotAFrame and not self._subscriber.settings.secured:
@@ -652,7 +655,7 @@ class Target:
         return None if own_id is None else own_id.port
 
     def _must_wait(self, others: List[Target]) -> bool:
-        """Whether to wait a moment for what another connection to the same process is answered."""
+        """Whether to wait a moment for the answers on another connection to the same process."""
         if self._has_waited or not any([other.subscription.pending for other in others]):
             return False
         if self._patience is None:

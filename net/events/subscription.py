@@ -43,7 +43,8 @@ class Subscription:
         self._pending: Dict[int, Pair] = {}
         # Requests to which the last connection brought no answer before it ended.
         self._unanswered: Set[Pair] = set()
-        # Of this connection: event -> handler -> the last event that it does not hear.
+        # For this connection: event -> handler -> the number of the last event that it does not
+        # hear.
         self._heard: Dict[str, Dict[Pair, int]] = {}
         # Event -> the number of the last one that came, for each that was ever asked for here.
         self._last: Dict[str, int] = {}
@@ -52,10 +53,10 @@ class Subscription:
     # --------------------------------------------------------------------- connections
 
     def begin(self, instance: str, others: Iterable[Subscription] = ()) -> None:
-        """A connection to it is there.
+        """There is a connection to a process at this address now.
 
-        :param instance: the random id that the process tells.
-        :param others: of other addresses, at which the same process may have been heard.
+        :param instance: the random id that the process gives.
+        :param others: those of other addresses, at which the same process may have been heard.
         """
         if self.instance != instance:
             self._stopped = dict.fromkeys(self._stopped)
@@ -69,8 +70,8 @@ class Subscription:
         self.elsewhere.clear()
 
     def follow(self, other: Subscription) -> bool:
-        """The connection of another address has ended. Whether something was heard there, or about
-        to be, that was wanted here, too."""
+        """The connection of another address has ended; return whether something that is wanted
+        here, too, was heard there, or about to be."""
         heard = self.elsewhere & other._stopped.keys()
         missing = heard | self.elsewhere & other._unanswered
         self._stopped.update({pair: other._stopped[pair] for pair in heard})
@@ -97,7 +98,7 @@ class Subscription:
 
     @property
     def pending(self) -> Set[Pair]:
-        """What was asked for and not answered yet."""
+        """What has been asked for, but not answered yet."""
         return set(self._pending.values())
 
     def knows(self, pair: Pair) -> bool:
@@ -122,7 +123,7 @@ class Subscription:
         :param sequence: the number of the last event that the handler does not hear; None if it
             hears them over another connection to the same process.
         :returns: the gap before it, if there is one.
-        :raises ProtocolError: nobody has asked.
+        :raises ProtocolError: no request has this number.
         """
         pair = self.refused(number)
         last = self._stopped.pop(pair, sequence)
@@ -132,14 +133,15 @@ class Subscription:
         self._heard.setdefault(pair[0], {})[pair] = sequence
         if last == sequence:
             return []
-        # A process that counts back is not the one that it says to be.
+        # A process whose numbers go down is not the one that it claims to be.
         missed = sequence - last if last is not None and last < sequence else None
         return [Item(pair, None, missed)]
 
     def refused(self, number: int) -> Pair:
         """A request was refused.
 
-        :raises ProtocolError: nobody has asked.
+        :returns: what it asked for.
+        :raises ProtocolError: no request has this number.
         """
         pair = self._pending.pop(number, None)
         if pair is None:
@@ -149,7 +151,7 @@ class Subscription:
     def keep(self, pairs: Set[Pair]) -> List[Pair]:
         """Only these are wanted from here on; the others hear no more and miss nothing.
 
-        :returns: what the publisher has to be told of.
+        :returns: the others, of which the publisher has to be told.
         """
         self.elsewhere &= pairs
         for pair in self._stopped.keys() - pairs:

@@ -17,7 +17,7 @@ THREADS = 4
 class Workers:
     """A queue of work. Any thread may call.
 
-    :param name: of the threads.
+    :param name: the name of the threads.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,8 @@ class Workers:
                     threading.Thread(target=self._run, name=self._name, daemon=True).start()
                     self._threads += 1
                 except RuntimeError as problem:  # can't start new thread; the next one tries again
-                    note(logging.WARNING, "what %s is to do has to wait: %s", self._name, problem)
+                    note(logging.WARNING, "work for the threads %s has to wait: %s",
+                         self._name, problem)
 
     def _run(self) -> None:
         while True:
@@ -47,4 +48,4 @@ class Workers:
             try:
                 work()
             except BaseException:
-                note(logging.ERROR, "%s go on after an error", self._name)
+                note(logging.ERROR, "the threads %s go on after an error", self._name)
