@@ -1,5 +1,5 @@
-"""The program ``app-net``, which ``python3 -m net`` is, too. Its commands ask peers; but for
-``demo``, ``listen``, ``announce`` and ``serve`` none of them is one.
+"""The program ``app-net``, also started as ``python3 -m net``. Its commands ask peers; only
+``demo``, ``listen``, ``announce``, ``serve`` and ``doctor PEER`` are peers themselves.
 
 What a command was asked for goes to stdout, all else to stderr. The exit code is 0 for success,
 1 for failure or nothing found, 2 for bad usage, 130 after Ctrl-C.
@@ -57,7 +57,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return filled(text, width)
 
     def _format_usage(self, *args: Any) -> str:
-        # argparse leaves some lines longer; which ones, depends on the version of Python.
+        # argparse leaves some lines longer; which ones depends on the version of Python.
         return folded(super()._format_usage(*args), self._width, " " * 6)
 
 
@@ -89,12 +89,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
-# It completes the words of all of them.
+# This command completes the words of all others.
 completing.Completion.commands, completing.Completion.parser = COMMANDS, _Parser
 
 
 def usage(columns: int) -> str:
-    """What there is, an item each."""
+    """The commands, an item each."""
     longest = max(map(len, COMMANDS))
     lines = [f"  {name:{longest}}  {command.__doc__}" for name, command in COMMANDS.items()]
     text = [f"usage: {_program()} [--json] [--timeout SECONDS] COMMAND ...", "", *lines, "",
@@ -113,6 +113,7 @@ def program() -> int:
 def main(arguments: Optional[List[str]] = None) -> int:
     """Run a command.
 
+    :param arguments: its words; None for those of this process.
     :returns: the exit code.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -124,7 +125,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         try:
             return _obey(given, screen)
         finally:
-            print_all("")  # such as what a module has printed that is served
+            print_all("")  # such as what a module that is served has printed
     except BrokenPipeError:  # the reader of our output has closed it
         return 0
     except Failed as problem:
@@ -159,7 +160,7 @@ def _obey(given: List[str], screen: Screen) -> int:
 
 
 def _command_first(given: List[str]) -> List[str]:
-    """The words with the options that came before the command behind it."""
+    """The words, with options that stood before the command moved behind it."""
     place = 0
     while place < len(given) and given[place].startswith("--") \
             and given[place].partition("=")[0] in ("--json", "--timeout"):

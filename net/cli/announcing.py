@@ -20,8 +20,9 @@ def announce(screen: Screen, name: str, args: Tuple[Any, ...], kwargs: Dict[str,
 
     :param wait: seconds for a subscriber to come.
     :param timeout: seconds for them to take it; None for as long as at the end of a process.
-    :raises NetError: no port is free, or the arguments cannot travel.
+    :raises NetError: no port is free, the arguments cannot travel, or no subscriber took the event.
     :raises Failed: there is no subscriber.
+    :raises Usage: no event can have that name.
     """
     try:
         trigger = event(name)(_as_given)

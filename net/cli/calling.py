@@ -1,4 +1,4 @@
-"""The command call: a function of peers from the terminal."""
+"""``app-net call``: runs a function of peers from the terminal."""
 from __future__ import annotations
 
 import argparse
@@ -170,7 +170,7 @@ def _ask(said: queue.Queue[_Said], peer: PeerId, name: str, args: Tuple[Any, ...
 def arguments_of(words: List[str]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
     """The arguments that words stand for: ``args, kwargs``.
 
-    :raises Usage: one of them makes no sense.
+    :raises Usage: one of them cannot be read.
     """
     args: List[Any] = []
     kwargs: Dict[str, Any] = {}
@@ -190,7 +190,7 @@ def arguments_of(words: List[str]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
 def value_of(word: str) -> Any:
     """The value of a word: JSON, a Python literal, or the text itself; ``-`` is standard input.
 
-    :raises Usage: it begins as a literal does and is none.
+    :raises Usage: it begins like a literal, but is not one.
     """
     if word == "-":
         return _standard_input()

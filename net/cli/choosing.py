@@ -40,7 +40,7 @@ def search() -> Peers:
 
 
 def peers_of(word: Optional[str]) -> List[PeerId]:
-    """The peers that a word means; all for none.
+    """The peers that a word means; all for None.
 
     :raises Failed: none of them is there.
     :raises Usage: several have that name.

@@ -98,10 +98,10 @@ class Completion:
 
     @classmethod
     def line(cls, line: str, breaks: str = "") -> List[str]:
-        """What bash puts in the place of the end of a line.
+        """What bash puts in place of the end of a line.
 
         :param breaks: letters at which it takes words apart: only what is behind the last of them
-            is put in.
+            is replaced.
         """
         line_words = split(line)
         last = line_words[-1]
@@ -117,7 +117,7 @@ class Completion:
 
     @classmethod
     def words(cls, given: List[str]) -> List[str]:
-        """The words that the last of those that are given can become."""
+        """The words that the last of the given ones can become."""
         *before, begun = given
         first = _without_options(before, FIRST)
         if first is None:
@@ -219,8 +219,8 @@ def _files(begun: str) -> List[str]:
 class Word(NamedTuple):
     """A word of a line.
 
-    :ivar bare: the places of those of its letters that are in no quotes.
-    :ivar quote: the quote that is open at its end; no text for none.
+    :ivar bare: the places of those of its letters that are not in quotes.
+    :ivar quote: the quote that is open at its end; empty for none.
     :ivar quoted_from: the place where that begins.
     """
 

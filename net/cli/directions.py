@@ -30,13 +30,13 @@ class Direction(NamedTuple):
 def examine(peer: PeerId, screen: Screen, timeout: Optional[float]) -> int:
     """Try both directions, and say what was seen.
 
-    :param timeout: seconds for each of them, if not the usual ones.
-    :returns: 0 if both are open.
+    :param timeout: seconds for each of them; None for the usual ones.
+    :returns: the exit code: 0 if both are open, otherwise 1.
     """
     there = _there(peer, SECONDS if timeout is None else timeout)
     found: List[Direction] = [there]
     found.append(_back(peer, BACK_SECONDS if timeout is None else timeout) if not there.problem
-                 else Direction(f"from {peer} to this host", "not tried, it has to be asked first"))
+                 else Direction(f"from {peer} to this host", "not tried: the peer has to be asked"))
     if screen.json:
         screen.put_json({"peer": str(peer), "directions": [one._asdict() for one in found]})
     else:
@@ -94,7 +94,7 @@ def _remedy(problem: NetError, side: str) -> str:
     if isinstance(problem, AuthenticationError):
         return "give both sides the same NET_SECRET, or certificates of the other's authority"
     if isinstance(problem, ProtocolError):
-        return f"something else than a peer listens {side}, or one side only has a secret"
+        return f"something other than a peer listens {side}, or only one side has a secret"
     if isinstance(problem, PeerUnreachable) and "refused" in problem.reason:
         return f"no peer runs {side} at that port; app-net peers shows the ports of peers"
     if isinstance(problem, (PeerUnreachable, CallTimeout)):

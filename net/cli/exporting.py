@@ -56,8 +56,8 @@ def _port(text: str) -> int:
 
 
 def ask(words: List[str]) -> Dict[PeerId, Any]:
-    """What the peers of these words, or all, say of themselves, or the NetError of those that do
-    not answer."""
+    """The statistics of the peers that these words mean, or of all peers without words; the
+    NetError of those that do not answer."""
     peers: List[PeerId] = []
     for word in words or [None]:  # type: ignore[list-item]
         try:
@@ -85,7 +85,7 @@ def as_text(told: Dict[PeerId, Any]) -> str:
 
 
 def _handler(words: List[str]) -> Type[BaseHTTPRequestHandler]:
-    """What answers each request for the metrics of peers."""
+    """The class that answers requests for the metrics of peers."""
     class Handler(BaseHTTPRequestHandler):
         timeout = CLIENT_SECONDS
 

@@ -1,4 +1,4 @@
-"""``app-net listen EVENT``: events on a terminal."""
+"""``app-net listen EVENT``: shows events on a terminal."""
 from __future__ import annotations
 
 import queue
@@ -34,8 +34,10 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
     """Show events until interrupted.
 
     :param timeout: seconds without an event after which it ends; None for never.
-    :returns: 0 if there were events.
-    :raises NetError: not a peer, or no port is free to be delivered to.
+    :returns: the exit code, 0.
+    :raises NetError: one of ``peers`` is not a peer, or no port is free for this process.
+    :raises Failed: no event came in time.
+    :raises Usage: no event can have that name.
     """
     lines: queue.Queue[Line] = queue.Queue(MAX_LINES)
 
@@ -65,7 +67,7 @@ def listen(screen: Screen, event: str, peers: Optional[List[str]], groups: Optio
 
 
 def _print(lines: queue.Queue[Line], screen: Screen, timeout: Optional[float]) -> int:
-    """Print lines as they come, until none has come for so many seconds.
+    """Print lines as they come, until none has come for ``timeout`` seconds.
 
     :raises Failed: there were none at all.
     """

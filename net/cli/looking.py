@@ -35,7 +35,7 @@ def ask_seconds() -> float:
 def ask_statistics(peer: PeerId, *parts: str) -> Dict[str, Any]:
     """The statistics of a peer, or parts of them, as :func:`net.stats` gives them.
 
-    :raises NetError: it gives none.
+    :raises NetError: it gives none, or does not answer.
     """
     return statistics.checked(STATS.on(str(peer), ask_seconds())(*parts), str(peer))
 
@@ -109,7 +109,7 @@ class Functions:
 
 
 def described(peer: PeerId) -> Dict[str, Dict[str, Any]]:
-    """What a peer tells of its functions, by name."""
+    """What a peer says about its functions, by name."""
     found: Dict[str, Dict[str, Any]] = {}
     while len(found) < MAX_FUNCTIONS:
         page = DESCRIBE.on(str(peer), ask_seconds())(after=max(found, default=""))
@@ -196,9 +196,9 @@ class Ping:
 
 
 def ping(peer: PeerId) -> Dict[str, Any]:
-    """How a peer answers: ``ms`` of the shortest call, its ``version``, how busy it is.
+    """How a peer answers: ``ms`` that the shortest call takes, its ``version``, how busy it is.
 
-    :raises NetError: it does not.
+    :raises NetError: it does not answer.
     """
     address = str(peer)
     if "version" not in peer.info:
@@ -212,7 +212,7 @@ def ping(peer: PeerId) -> Dict[str, Any]:
     try:
         pong.update(ask_statistics(peer, "process")["process"])
     except InvalidConnection:
-        pass  # one of an older version
+        pass  # a peer of an older version
     return pong
 
 

@@ -1,4 +1,4 @@
-"""How ``app-net top`` shows peers by rich: in colour, with bars and sparklines."""
+"""How ``app-net top`` shows peers with rich: in colour, with bars and sparklines."""
 from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
@@ -29,7 +29,7 @@ COLUMNS = {
     "events": ("ev/s", 60), "queued": ("queued", 60),
     "sparkline": ("calls/s at the last looks", 140), "name": ("name", 75),
 }
-#: The same of a function.
+#: The same for a function.
 FUNCTION_COLUMNS = {
     "rate": ("calls/s", 0), "errors": ("err/s", 60), "p50": ("p50 ms", 70),
     "p99": ("p99 ms", 40), "calls": ("calls", 60), "share": ("share of its calls", 100),

@@ -72,7 +72,7 @@ def _place(word: str) -> Place:
     try:
         return parse_router(word)
     except ValueError:
-        raise Usage(f"{printable(word)!r} is no place of a router, such as "
+        raise Usage(f"{printable(word)!r} is not the place of a router, such as "
                     f"{EVERYWHERE}") from None
 
 
@@ -115,7 +115,8 @@ def _named(places: List[Place]) -> str:
 
 def _look(hub: Hub, screen: Screen, listen: List[Place]) -> None:
     """Say what is connected, whenever it changes, until a signal ends it."""
-    # A handler that sets an event would wait for ever if it came while that is waited for.
+    # A signal handler that sets a threading.Event would wait for ever if it interrupted the wait
+    # for that.
     stop: SimpleQueue[None] = SimpleQueue()
     before = {number: signal.signal(number, lambda *_: stop.put(None))
               for number in (signal.SIGINT, signal.SIGTERM)}

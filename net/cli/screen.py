@@ -31,7 +31,7 @@ class Usage(Exception):
 class Failed(Exception):
     """A command did not find or do what it was asked for; the text says what.
 
-    :ivar traceback: the lines of the application that it comes from; none if it does not.
+    :ivar traceback: the lines of the application in which it arose; empty if it arose elsewhere.
     """
 
     traceback = ""
@@ -76,35 +76,35 @@ class Screen:
         return _styled(text, style, sys.stdout)
 
     def write(self, text: str, style: str = "", further: str = "  ") -> None:
-        """Data for people, made by this program and so safe to print. On a terminal in lines that
-        fit.
+        """Write data for people, made by this program and so safe to print; on a terminal, in lines
+        that fit.
 
-        :param further: what the rest of a line begins with.
+        :param further: what the further lines of a broken line begin with.
         """
         for line in _fitting(text, sys.stdout, further).split("\n"):
             self.put(_styled(line, style, sys.stdout))
 
     def put(self, text: str) -> None:
-        """Data for other programs, which is never broken into lines.
+        """Write data for other programs, which is never broken into lines.
 
         :raises Failed: it cannot be written.
         """
         print_all(text + "\n")
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """Data for people as a table."""
+        """Write data for people as a table."""
         titles, *lines = as_text(columns, list(rows), self.width).split("\n")
         self.write(titles, BOLD)
         for line in lines:
             self.write(line)
 
     def put_json(self, value: Any) -> None:
-        """A line of JSON."""
+        """Write a line of JSON."""
         self.put(as_json(value))
 
     def show(self, value: Any) -> None:
-        """A value that a function gave: JSON, or as Python shows it. Text and bytes are themselves
-        in a pipe."""
+        """Write a value that a function gave: as JSON, or as Python shows it. In a pipe, text and
+        bytes are written as they are."""
         if self.json:
             self.put_json(value)
         elif isinstance(value, bytes) and not self.is_terminal:
@@ -113,7 +113,7 @@ class Screen:
             self.put(self.text_of(value))
 
     def text_of(self, value: Any) -> str:
-        """A value as text for people, on a terminal in lines that fit."""
+        """A value as text for people; on a terminal, in lines that fit."""
         if not self.is_terminal:
             return value if isinstance(value, str) else repr(value)
         import pprint  # only for a terminal
@@ -123,12 +123,13 @@ class Screen:
         return _fitting(safe(text), sys.stdout, "")
 
     def say(self, text: str, style: str = "") -> None:
-        """Words about what happens, in lines that fit."""
+        """Write words about what happens to stderr, in lines that fit."""
         for line in folded(safe(text), width(sys.stderr), "").split("\n"):
             print(_styled(line, style, sys.stderr), file=sys.stderr, flush=True)
 
     def say_error(self, problem: BaseException, peer: object = None, remark: str = "") -> None:
-        """What went wrong; of a function's error the lines of the other side, too.
+        """Write what went wrong to stderr; for a function's error, the lines of the other side,
+        too.
 
         :param peer: what it is about, where that is one of several peers.
         :param remark: more about that peer.
@@ -151,10 +152,10 @@ class Screen:
 
 
 def print_all(text: str, data: bytes = b"") -> None:
-    """Write text, and bytes behind it, to standard output, and what was left to be written.
+    """Write text, and bytes behind it, to standard output, and whatever is still buffered.
 
     :raises BrokenPipeError: its reader has gone.
-    :raises Failed: it takes no more.
+    :raises Failed: it cannot be written.
     """
     if sys.stdout is None:  # it was closed before this process began
         return
@@ -202,8 +203,8 @@ def filled(text: str, columns: int) -> str:
 
 
 def safe(text: str) -> str:
-    """Foreign text of several lines for a terminal, which obeys nothing in it. Lines are as long as
-    they are; keeps its end when it is cut."""
+    """Foreign text of several lines for a terminal, which obeys nothing in it. Lines are not
+    broken; text that is cut keeps its end."""
     return printable_block(text.replace("\r\n", "\n").expandtabs(), MAX_SHOWN, 8 * MAX_SHOWN)
 
 

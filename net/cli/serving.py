@@ -1,4 +1,4 @@
-"""``app-net serve``: the functions of modules, without a line of code."""
+"""``app-net serve``: serves the functions of modules, without a line of code."""
 from __future__ import annotations
 
 import argparse
@@ -80,7 +80,7 @@ class Serve:
 class _NotLoaded(Failed):
     """A module raised an error while it was loaded.
 
-    :ivar files: that had to do with it.
+    :ivar files: the files that had to do with it.
     """
 
     files: List[str]
@@ -138,7 +138,7 @@ def _serve(names: List[str], screen: Screen, watch: Optional[_Watch]) -> None:
 
 
 def _end_with_parent() -> None:
-    """End like at SIGTERM when the process that started this one, and holds the other end of its
+    """End as at SIGTERM when the process that started this one, and holds the other end of its
     standard input, has gone."""
     while os.read(0, 4096):
         pass
@@ -151,7 +151,8 @@ def _end_with_parent() -> None:
 def load(word: str, everything: bool) -> None:
     """Connect what a word of the command line means.
 
-    :raises Usage: there is no such module or object, or it is nothing to serve.
+    :param everything: also the public functions of its module.
+    :raises Usage: there is no such module or object, or it cannot be served.
     """
     name, colon, path = _split(word)
     module = _import(name)
@@ -222,7 +223,7 @@ def public_functions(module: ModuleType) -> Iterator[Any]:
 
 
 class _Watch:
-    """Looks for changes of the files of the application, and starts the program again.
+    """Looks for changes in the files of the application, and starts the program again.
 
     :ivar changed: whether one has changed.
     """
@@ -237,7 +238,7 @@ class _Watch:
     def begin(self, more: List[str]) -> None:
         """Remember the files as they were loaded; later changes count.
 
-        :param more: files beside those of the modules that are loaded.
+        :param more: files besides those of the modules that are loaded.
         """
         self._more = more
         self._known = _files(more)

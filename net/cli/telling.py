@@ -1,4 +1,4 @@
-"""The commands that tell something: demo, secret, listen, announce."""
+"""The commands demo, secret, listen and announce."""
 from __future__ import annotations
 
 import argparse
@@ -49,7 +49,7 @@ class Listen:
     """print the events of a name as they come, until Ctrl-C"""
 
     json = AS_JSON
-    timeout = "end when no event has come for so long; the exit code is 1 if there was none at all"
+    timeout = "end when no event has come for this long; exit code 1 if there was none at all"
     takes = ("", "peer", MORE)
 
     @staticmethod

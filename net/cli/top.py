@@ -44,7 +44,7 @@ Into a pipe, and with -n, it prints one table after the other."""
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("peer", metavar="PEER", nargs="?", help=PEER_HELP)
         parser.add_argument("-n", type=count, dest="count", metavar="COUNT",
-                            help="looks, and then end")
+                            help="number of looks, and then end")
         parser.add_argument("--every", type=seconds, default=INTERVAL, metavar="SECONDS",
                             help="from one look to the next (1)")
 
@@ -66,7 +66,7 @@ Into a pipe, and with -n, it prints one table after the other."""
 
 
 class _Looks:
-    """Looks at peers, and what they have done since the one before."""
+    """Looks at peers, and what they have done since the look before."""
 
     def __init__(self, word: Optional[str]) -> None:
         self._word = word
@@ -106,7 +106,7 @@ class _Looks:
 
 
 def _print(looks: _Looks, options: argparse.Namespace, screen: Screen) -> int:
-    """One look after the other, as lines."""
+    """Print one look after another, as lines."""
     done = 0
     while options.count is None or done < options.count:
         sleep_until(monotonic() + options.every)
@@ -217,7 +217,7 @@ def _full_screen() -> Iterator[None]:
 
 @contextmanager
 def _keys() -> Iterator[Any]:
-    """A function that waits so many seconds for a key, and gives it, or None."""
+    """A function that waits a number of seconds for a key, and returns it, or None."""
     try:
         import termios
         import tty
@@ -241,7 +241,7 @@ class PosixKeys:
         self._read: List[str] = []
 
     def __call__(self, patience: float) -> Optional[str]:
-        """Wait so many seconds for a key; None if there is none."""
+        """Wait this many seconds for a key; return it, or None if there is none."""
         if not self._read:
             if not select.select([self._descriptor], [], [], patience)[0]:
                 return None

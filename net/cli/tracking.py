@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ..statistics import percentile
 
-# The function that a look calls: how often and how quickly we look is no work of the peer.
+# The function that a look calls: how often and how quickly we look is not the peer's work.
 LOOK = "net.statistics.stats"
 
 Histogram = Dict[float, int]
@@ -26,10 +26,14 @@ class Function(NamedTuple):
 class Row(NamedTuple):
     """What a peer has done since the last look.
 
-    :ivar rate: calls in a second; ``errors`` of them, ``events`` that it triggered.
-    :ivar p50: seconds within which half of its calls ended, and ``p99`` of 99 in 100.
-    :ivar running: calls that run now; ``queued``: events that wait for subscribers.
-    :ivar problem: why nothing is known of it; no text if it answers.
+    :ivar rate: calls per second.
+    :ivar errors: calls per second that failed.
+    :ivar events: events per second that it triggered.
+    :ivar p50: seconds within which half of its calls ended.
+    :ivar p99: seconds within which 99 in 100 of them did.
+    :ivar running: calls that run now.
+    :ivar queued: events that wait for subscribers.
+    :ivar problem: why nothing is known of it; empty if it answers.
     """
 
     peer: str
@@ -58,8 +62,8 @@ def row_of(peer: str, name: str, before: Optional[Mapping[str, Any]], now: Mappi
            seconds: float) -> Row:
     """The row of a peer.
 
-    :param before: its statistics at the last look; None at the first, where all that it has ever
-        done is nothing new.
+    :param before: its statistics at the last look; None at the first, where nothing that it has
+        done counts as new.
     :param seconds: from that look to this one.
     """
     old = now if before is None else before

@@ -1,4 +1,4 @@
-"""How ``app-net top`` shows peers: as plain lines, or by rich where that is installed."""
+"""How ``app-net top`` shows peers: as plain lines, or with rich where that is installed."""
 from __future__ import annotations
 
 from typing import List, Mapping, NamedTuple, Optional, Protocol, Sequence
@@ -25,7 +25,7 @@ class Shown(NamedTuple):
     """What there is to show.
 
     :ivar rows: those that there is room for.
-    :ivar place: of the chosen one among them; None for none.
+    :ivar place: the index of the chosen one among them; None for none.
     :ivar slow: the peer whose calls take clearly longest; empty if there is none.
     :ivar order: the key of :data:`~net.cli.tracking.ORDERS` that rows are ordered by.
     :ivar rates: peer -> its calls in a second at the last looks.
@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 
 
 class View(Protocol):
-    """Makes lines of at most so many columns, in colour where that is wanted."""
+    """Makes lines of at most ``width`` columns, in colour where that is wanted."""
 
     def peers(self, shown: Shown, width: int) -> List[str]:
         """The table of peers, titles first."""
@@ -49,7 +49,7 @@ class View(Protocol):
 
 
 class PlainView:
-    """Needs nothing but a terminal."""
+    """Plain lines, which need nothing but a terminal."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -114,7 +114,7 @@ def into(row: Row, width: int) -> List[str]:
 
 
 def _cut(text: str, width: int) -> str:
-    """Foreign text in one line of at most so many columns."""
+    """Foreign text in one line of at most ``width`` columns."""
     return as_text([Column("", 1)], [[text]], width).split("\n")[1]
 
 
@@ -124,15 +124,15 @@ def events_of(row: Row) -> str:
 
 
 def rate(value: float) -> str:
-    """How many in a second."""
+    """A number per second, as text."""
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
 def gap(width: int) -> int:
-    """Columns between those of a table."""
+    """How many spaces stand between the columns of a table."""
     return 2 if width >= WIDE else 1
 
 
 def ms(value: float) -> str:
-    """A time in milliseconds; nothing for none."""
+    """A number of seconds as text, in milliseconds; empty for 0."""
     return milliseconds(value) if value else ""

@@ -5,7 +5,7 @@ import argparse
 
 #: What --json does.
 AS_JSON = "data as JSON, for scripts"
-#: What --timeout is for where nothing else is said.
+#: What --timeout is for, unless a command says otherwise.
 EACH_CALL = "for each call (NET_TIMEOUT)"
 
 # What the words of a command may be, for a shell that completes them: ``peer``, ``function``,
@@ -14,7 +14,7 @@ MORE = "..."
 
 
 def seconds(text: str) -> float:
-    """A time."""
+    """The number of seconds that a word stands for."""
     try:
         number = float(text)
     except ValueError:
@@ -25,7 +25,7 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A number from 1."""
+    """The number from 1 that a word stands for."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("a number from 1")
     return int(text)

@@ -13,12 +13,12 @@ from typing import Any, Dict, List, Optional
 from ..settings import settings
 from .screen import RED, Screen, Usage
 
-# Seconds between looks at the processes, and from the start of one to that of the next in its
-# place.
+# Seconds between looks at the processes, and at least from the start of one to that of the next in
+# its place.
 LOOK, PAUSE = 0.1, 1.0
-# Seconds between looks whether they have ended.
+# Seconds between looks at whether they have ended.
 LAST_LOOK = 0.02
-# Seconds that processes have to end beyond what their calls are given.
+# Seconds in which processes have to end, beyond those that their calls are given.
 ENDING = 3.0
 # Exit codes of a process that cannot serve and has said why; a new one could not, either.
 HOPELESS = (1, 2)
@@ -27,14 +27,15 @@ HOPELESS = (1, 2)
 def run(options: argparse.Namespace, screen: Screen) -> int:
     """Keep a number of processes running until a signal ends this one.
 
-    :raises Usage: there is no room for so many peers on this host.
+    :raises Usage: there is no room for that many peers on this host.
     """
     room = len(settings.ports)
     if options.workers > room:
         raise Usage(f"there is room for {room} peers on a host; "
                     f"NET_PORT_RANGE={options.workers - 1}, set alike for all processes on all "
                     f"hosts, makes it {options.workers}")
-    # A handler that sets an event would wait for ever if it came while that is waited for.
+    # A signal handler that sets a threading.Event would wait for ever if it interrupted the wait
+    # for that.
     told: SimpleQueue[int] = SimpleQueue()
     before: Dict[int, Any] = {number: signal.signal(number, lambda number, _: told.put(number))
                               for number in (signal.SIGINT, signal.SIGTERM)}
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
 
 
 def _signal(told: SimpleQueue[int], seconds: float) -> Optional[int]:
-    """The next signal that comes within so many seconds; None for none."""
+    """The next signal that comes within this many seconds; None if none does."""
     try:
         return told.get(timeout=seconds)
     except Empty:
@@ -80,12 +81,13 @@ class _Worker:
         self._started = monotonic()
         # When this process is gone, however it ended, the other one reads the end of its input.
         # Ctrl-C in the terminal is for this process alone, which ends the others in order: one that
-        # is still starting would show where that was.
+        # is still starting would print a traceback.
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE,
                                          start_new_session=True)
 
     def look(self, screen: Screen) -> int:
-        """Start it again if it has ended; its exit code if a new one would fail too, or 0."""
+        """Start it again if it has ended; return its exit code if a new one would fail, too,
+        otherwise 0."""
         code = self._process.poll()
         if code is None:
             return 0
@@ -103,12 +105,12 @@ class _Worker:
         return self._process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it runs."""
+        """Send the process a signal, if it runs."""
         if self.runs:
             self._process.send_signal(number)
 
     def end(self) -> None:
-        """Kill it if it still runs, and clear up."""
+        """Kill the process if it still runs, and clear up."""
         if self.runs:
             self._process.kill()
         self._process.wait()
@@ -120,7 +122,8 @@ class _Worker:
 
 
 def _end(workers: List[_Worker], told: SimpleQueue[int]) -> None:
-    """End them: let them do what they do at SIGTERM, and, in a hurry, at a second Ctrl-C."""
+    """End the processes: by SIGTERM, at a second Ctrl-C by SIGINT as well, and what still runs in
+    the end by force."""
     for worker in workers:
         worker.signal(signal.SIGTERM)
     ends = monotonic() + settings.grace + ENDING

@@ -34,7 +34,7 @@ def clean(kept_settings):
                                   "tls/host:70000", "tls/::1:7447", "tls/host:x",
                                   "tls/host:\u0663"])
 def test_what_is_no_place_of_a_router_is_refused(word):
-    with pytest.raises(Usage, match="is no place of a router"):
+    with pytest.raises(Usage, match="is not the place of a router"):
         run(word)
     with pytest.raises(Usage):
         run("tcp/127.0.0.1:1", connect=[word])
