@@ -1,4 +1,4 @@
-"""app-net beside what one would use instead: the same work, in one run, pinned alike.
+"""app-net compared with what one would use instead: the same work, in one run, pinned alike.
 
 ``python -m benchmarks`` runs it; README.rst says how to read what comes out.
 """

@@ -21,7 +21,7 @@ Section = Callable[[Plan, "list[System]"], Iterator[Result]]
 
 
 def events(plan: Plan, systems: list[System]) -> Iterator[Result]:
-    """Publishing has systems of its own; those are measured whose package is."""
+    """Publishing has systems of its own; those are measured that belong to a chosen one."""
     wanted = {system.name.partition("-")[0] for system in systems}
     names = [name for name, system in EVENT_SYSTEMS.items()
              if not system.missing() and name.partition("-")[0] in wanted]
@@ -72,7 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run what is asked for, as what the JSON file holds."""
+    """Run what is asked for; return what the JSON file holds."""
     plan = dataclasses.replace(QUICK if options.quick else FULL, cpu=machine.a_core())
     if options.rounds:
         plan = dataclasses.replace(plan, rounds=options.rounds)

@@ -14,7 +14,8 @@ GAP = 40
 COLUMN = (WIDTH - 2 * MARGIN - GAP) / 2
 BAR = 15
 STEP = 22
-#: A bar this many times as long as app-net's is cut off, or the others could not be told apart.
+#: A bar more than this many times as long as app-net's is cut off, or the others could not be told
+#: apart.
 CUT = 4.0
 
 STYLE = """
@@ -92,7 +93,7 @@ class Drawing:
 
 
 def bars(drawing: Drawing, result: Result, x: float, y: float) -> float:
-    """One work as bars, the best on top; gives the height used."""
+    """One work as bars, the best on top; returns the height used."""
     better = "longer is better" if result.more_is_better else "shorter is better"
     in_ratios = not result.more_is_better and result.baseline == "floor" and \
         "floor" in result.samples
@@ -194,8 +195,8 @@ def grown(results: dict[str, Result], prefix: str) -> dict[str, dict[int, float]
 def draw(results: dict[str, Result], machine: dict[str, Any]) -> str:
     """The SVG text. Works that were not measured are left out."""
     drawing = Drawing()
-    drawing.text(MARGIN, 40, "app-net beside other ways to call a function in another process",
-                 "title")
+    drawing.text(MARGIN, 40, "app-net compared with other ways to call a function in another "
+                 "process", "title")
     drawing.text(
         MARGIN, 60, f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, "
         f"{machine['python']}; medians of interleaved rounds over loopback", "quiet",
@@ -221,4 +222,5 @@ def draw(results: dict[str, Result], machine: dict[str, Any]) -> str:
             heights.append(curves(drawing, title, unit, series,
                                   MARGIN + column * (COLUMN + GAP), y))
             column += 1
-    return drawing.document(y + max(heights) + 8, "app-net beside other systems: benchmark results")
+    return drawing.document(y + max(heights) + 8,
+                            "app-net compared with other systems: benchmark results")

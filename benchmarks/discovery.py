@@ -134,7 +134,7 @@ def run(case: Case, client: Host, rounds: int) -> Row:
         row.fresh.append(fresh["seconds"])
         row.again.append(again["seconds"])
         row.cached.append(cached)
-        # Peers that have just answered should be asleep again.
+        # Let the peers that have just answered fall asleep again.
         time.sleep(0.2)
     client.unblock()
     return row

@@ -1,4 +1,4 @@
-"""Calls and searches through a router, beside Zenoh itself: ``python -m benchmarks.engine``.
+"""Calls and searches through a router, compared with Zenoh itself: ``python -m benchmarks.engine``.
 
 One router between, processes of their own for both sides, all on 127.0.0.1. app-net has a secret,
 so its bytes are encrypted from peer to peer, and on the links to the router. Zenoh is measured
@@ -25,7 +25,8 @@ from . import machine
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 LARGE, MIB = 16, 2 ** 20
 EVENTS = 5000
-#: Name, seconds that are the goal, or the ratio to Zenoh's figure over the same links.
+#: Name -> the goal in seconds; for "large", the goal as a ratio to Zenoh's figure over the same
+#: links.
 GOALS = {"small call": 500e-6, "events": 0.1, "search": 0.05, "large": 2.5}
 
 PEER = """
@@ -116,7 +117,7 @@ class Network:
 
 
 def seconds(work: Callable[[], object], rounds: int) -> list[float]:
-    """How long each of so many takes, sorted."""
+    """How long each of a number of rounds takes, sorted."""
     taken = []
     for _ in range(rounds):
         began = time.perf_counter()

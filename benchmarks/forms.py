@@ -1,11 +1,11 @@
-"""Awaited calls, streams and callbacks beside what one would use instead.
+"""Awaited calls, streams and callbacks, compared with what one would use instead.
 
     python -m benchmarks.forms [--rounds 5] [--share 1.0]
 
-An awaited call adds two numbers: one after the other, and 100 and 1,000 at once on one peer. Beside
-it, "asyncio alone" is two loops that send each other lines of JSON. A stream has small whole
-numbers as items, and a callback is a function of the caller's that the called one calls. What is
-not installed is left out, with the reason. ``python -m benchmarks`` has these rows, too.
+An awaited call adds two numbers: one after the other, and 100 and 1,000 at once on one peer.
+"asyncio alone" is two loops that send each other lines of JSON. A stream has small whole numbers as
+items, and a callback is a function of the caller's that the called function calls. What is not
+installed is left out, with the reason. ``python -m benchmarks`` has these rows, too.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What app-net sets itself, and whether a run shows it."""
+"""The goals that app-net sets itself, and whether a run meets them."""
 from __future__ import annotations
 
 from typing import Callable, NamedTuple, Optional

@@ -1,4 +1,4 @@
-"""On what it was measured, and how busy that was."""
+"""The machine on which a run was made, and how busy it was."""
 from __future__ import annotations
 
 import os

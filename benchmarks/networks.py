@@ -1,11 +1,11 @@
 """Discovery on networks that lose and delay, and among many: ``python -m benchmarks.networks``.
 
 Two tables. The first is of one search among twenty peers on a LAN whose frames a process loses and
-delays. The second is of many peers on a LAN of the kernel's bridges: one search among a hundred and
-two hundred with a host for each and among 360 on sixty hosts, many searches at once, what watching
-costs and when it notices, and what happens when many processes start, end or come back together.
-python-zeroconf and Zenoh search the same networks where they are installed. Linux and root; nothing
-leaves the namespaces. It takes some 8 GB.
+delays. The second is of many peers on a LAN of the kernel's bridges: one search among 100 and 200
+peers with a host for each and among 300 and 360 with six on each host, many searches at once, what
+watching costs and when it notices, and what happens when many processes start, end or come back
+together. python-zeroconf and Zenoh search the same networks where they are installed. Linux and
+root; nothing leaves the namespaces. It takes some 8 GB.
 """
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ from virtual_lan import Host, VirtualLan, why_no_firewall, why_no_weather, why_n
 from . import machine, starts  # noqa: E402
 
 PEERS = 20
-# Peers of one search each: with a host for each of them, and with so many on a host; the goal in
-# seconds.
+# One search each: the number of peers, how many of them are on a host, and the goal in seconds.
 ALONE = ((100, 1, 0.2), (200, 1, 0.2), (300, 6, 0.5), (360, 6, 0.5))
 #: Name, what becomes of frames, and the goal in seconds.
 WEATHERS = (
@@ -44,10 +43,10 @@ WEATHERS = (
 )
 # Seconds that a search of another system may take.
 LIMIT = 15.0
-# Seconds, for each that searched together with others, after which all is quiet.
+# Seconds, for each process that searched together with others, after which all is quiet.
 SWEPT_LATER = 0.6
 
-# Each of these prints the seconds until all of so many were found, or the limit, and how many.
+# Each of these prints how many peers were found, and the seconds until all were, or the limit.
 APP_NET = """
 import json, time
 import net
@@ -111,8 +110,8 @@ def watch():
 
 
 class System(NamedTuple):
-    """A way to find others. ``peer`` and ``search`` give programs, for a host; the latter looks for
-    so many."""
+    """A way to find others. ``peer`` and ``search`` give the programs for a host; the latter looks
+    for a number of peers."""
 
     name: str
     module: str
@@ -137,7 +136,7 @@ def installed(system: System) -> bool:
 
 
 def build(hosts: int, folder: str, weather: bool = False, cold: bool = False) -> VirtualLan:
-    """A LAN of so many hosts.
+    """A LAN of a number of hosts.
 
     :param cold: whether their neighbour tables are empty.
     """
@@ -153,8 +152,8 @@ def build(hosts: int, folder: str, weather: bool = False, cold: bool = False) ->
 def fill_tables(hosts: list[Host]) -> None:
     """Let all hosts know the hardware addresses of all.
 
-    A host has a neighbour table of its own; all these share that of one kernel, which has 1,024
-    rows and for each two hosts takes two, if they are not permanent.
+    A host has a neighbour table of its own; all these share that of one kernel, which holds 1,024
+    rows, two for each pair of hosts, unless they are permanent.
     """
     rows = {host.address: f"neigh replace {host.address} lladdr {host.hardware()} dev eth0 "
                           f"nud permanent" for host in hosts}
@@ -221,7 +220,8 @@ def count_packets(lan: VirtualLan) -> None:
 
 
 def alone(peers: int, each: int, goal: float, rounds: int = 5) -> Iterator[str]:
-    """One search among so many peers, some on each host; other systems have one on each."""
+    """One search among a number of peers, ``each`` on a host. Where that is more than one, only
+    app-net searches."""
     for system in filter(installed, SYSTEMS):
         if system.module != "net" and each > 1:
             continue
@@ -263,7 +263,7 @@ def sizes(peers: int, seconds: float) -> Iterator[str]:
 
 
 def herd(processes: list[Any]) -> tuple[list[int], list[float]]:
-    """Have these search within one second; how many each found, and how long it took."""
+    """Have these search within one second; return how many each found, and how long it took."""
     start = time.monotonic() + 2
     for number, process in enumerate(processes):
         process.execute(f"searched.clear(); search({start + number / len(processes)})")

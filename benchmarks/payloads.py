@@ -41,7 +41,7 @@ def rows(size: int) -> list[dict[str, Any]]:
 
 @dataclasses.dataclass
 class Reading:
-    """One of a class of the application's."""
+    """A value of the application's own class."""
 
     id: int
     name: str

@@ -9,11 +9,11 @@ from typing import Optional
 class Plan:
     """Counts for all works.
 
-    :ivar rounds: of the quick works; those that take long have fewer.
+    :ivar rounds: those of the quick works; works that take long have fewer.
     :ivar calls: small calls in one sample.
-    :ivar seconds: of one sample of a rate.
+    :ivar seconds: those of one sample of a rate.
     :ivar largest: bytes of the largest text.
-    :ivar share: of the awaited calls, items, callbacks and spread tasks.
+    :ivar share: the part of the awaited calls, items, callbacks and spread tasks that is measured.
     :ivar cpu: the core to which latency is pinned; ``None`` where a process can't be pinned.
     """
 

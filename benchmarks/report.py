@@ -51,7 +51,7 @@ def goals(results: dict[str, Result]) -> str:
 
 
 def show(results: Iterator[Result]) -> None:
-    """Measure, and print all of it with how the machine was."""
+    """Measure, and print all of it with what the machine is and how busy it was."""
     before = machine.load()
     found = list(results)
     print(heading(machine.describe(), {"before": before, "after": machine.load()}, {}))

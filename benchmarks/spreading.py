@@ -1,4 +1,5 @@
-"""Small tasks spread over four processes: ``f.map`` and ``net.Executor`` beside process pools.
+"""Small tasks spread over four processes: ``f.map`` and ``net.Executor`` compared with process
+pools.
 
     python -m benchmarks.spreading [--rounds 5]
 
@@ -25,7 +26,7 @@ from .processes import PROJECT, Refused
 PROCESSES = 4
 #: Name of the work, seconds of a task, tasks.
 WORKS = (("0.1 ms", 0.0001, 10_000), ("5 ms", 0.005, 1_000))
-#: Does all tasks, as one list of the seconds of each.
+#: Does all tasks, which are given as a list of the seconds of each.
 Spread = Callable[["list[float]"], Any]
 
 

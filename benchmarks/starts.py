@@ -1,7 +1,7 @@
 """Processes that start, end and come back together: the last rows of the second table.
 
 See :mod:`benchmarks.networks`, which prints them. All of them are processes of this machine, in
-network namespaces; how long they take to start is part of the figures, and said.
+network namespaces; how long they take to start is part of the figures, which say so.
 """
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ WATCHER = """
 import net
 stop = net.watch(lambda change, peer: None)
 """
-#: Seconds after which what has not happened is not waited for any more.
+#: Seconds after which nothing is waited for any more.
 LIMIT = 60.0
-#: Makes a LAN of so many hosts in a folder.
+#: Makes a LAN of a number of hosts, in a folder.
 Build = Callable[[int, str], VirtualLan]
 
 
@@ -74,7 +74,7 @@ def start(host: Host, script: str) -> Any:
 
 
 def go(processes: list[Any]) -> float:
-    """Have all begin at the same time, which is returned."""
+    """Have all begin at the same time; return that time (monotonic)."""
     for process in processes:
         assert process.stdout.readline(), "it has ended"
     at = time.monotonic() + 1
@@ -98,7 +98,8 @@ def subscribed(publisher: Any) -> int:
 
 
 def until(count: Callable[[], int], wanted: int) -> tuple[int, float]:
-    """How many there are in the end, and after how many seconds."""
+    """Wait until there are as many as wanted; return how many there are, and after how many
+    seconds."""
     began = time.monotonic()
     while True:
         found, seconds = count(), time.monotonic() - began
@@ -158,7 +159,7 @@ def hub_back(build: Build, down: float, subscribers: int = 100, hosts: int = 20)
 
 
 def vanished(build: Build, count: int = 20) -> Iterator[str]:
-    """Publishers whose cables are pulled, and one more that starts then."""
+    """Publishers whose cables are pulled, and another one that starts after that."""
     with tempfile.TemporaryDirectory() as folder, build(count + 2, folder) as lan:
         hearer = lan.hosts[0].peer(SUBSCRIBER.format(options=""))
         publishers = lan.peers(*lan.hosts[1:count + 1], script=PUBLISHER)

@@ -50,7 +50,8 @@ print(*[name for name in sys.modules
 
 
 def own_import(plan: Plan) -> Result:
-    """What ``import net`` takes more than the modules of the standard library that it loads."""
+    """How much longer ``import net`` takes than importing the standard library's modules that it
+    loads."""
     result = Result("import-own", "Time to import app-net, over the modules that it loads", "ms",
                     baseline=None)
     whole, loaded = importing("net"), importing(run_program(LOADED)[1])

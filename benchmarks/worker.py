@@ -130,7 +130,7 @@ class Client:
         return time.perf_counter() - start
 
     def release(self) -> float:
-        """Close what is held. The number left."""
+        """Close what is held; return the number left, 0."""
         while self.held:
             self.held.pop().close()
         return 0.0
@@ -152,7 +152,7 @@ class Client:
     def local(self, count: int) -> float:
         """Seconds of this thread that the decorator adds to a call that stays here. app-net only.
 
-        Nobody is waited for in it, so what other processes take of the core is left out.
+        Such a call waits for nothing, so what other processes take of the core is left out.
         """
         def seconds(call: Callable[..., int]) -> float:
             return timeit.timeit(lambda: call(6, 7), timer=time.thread_time, number=count) / count
