@@ -16,14 +16,14 @@ import net
 
 
 class Scope:
-    """An oscilloscope. This one is played; a real one would talk to its driver."""
+    """An oscilloscope. This one is simulated; a real one would talk to its driver."""
 
     def __init__(self) -> None:
         self._volts = 1.0
         self._taken = 0
 
     def identify(self) -> str:
-        return "played oscilloscope"
+        return "simulated oscilloscope"
 
     def set_range(self, volts: float) -> None:
         if not 0 < volts <= 100:

@@ -25,7 +25,7 @@ def test_an_instrument_is_used_from_another_process(port_range):
         bench.stdout.close()
         assert bench.wait(patience(10)) == 0
     assert done.stdout.splitlines()[:8] == [
-        "played oscilloscope", "0 %", "25 %", "50 %", "75 %", "100 %", "calibrated",
+        "simulated oscilloscope", "0 %", "25 %", "50 %", "75 %", "100 %", "calibrated",
         "refused: 1000.0 V is out of range"]
     readings = done.stdout.splitlines()[8:]
     assert [line.split(":")[0] for line in readings] == [f"reading {n}" for n in range(1, 5)]
