@@ -12,6 +12,7 @@ import time
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import net
+from times import patience
 
 
 class Notes:
@@ -27,9 +28,10 @@ class Notes:
             self._changed.notify_all()
 
     def get(self, key: str, count: int, timeout: float) -> List[Any]:
-        """What there is under a key, as soon as there is so much of it or the time is over."""
+        """What there is under a key, as soon as there are ``count`` notes or the time is over."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._found.get(key, ())) >= count, timeout)
+            self._changed.wait_for(lambda: len(self._found.get(key, ())) >= count,
+                                   patience(timeout))
             return list(self._found.get(key, ()))
 
 
@@ -204,9 +206,9 @@ def locks(key: str) -> Iterator[Any]:
 
 @net.connect
 def slow_start(key: str) -> Iterator[int]:
-    """Its first item takes until somebody calls it off."""
+    """Its first item takes until its call is cancelled."""
     try:
-        end = time.monotonic() + 10
+        end = time.monotonic() + patience(10)
         while not net.cancelled() and time.monotonic() < end:
             time.sleep(0.01)
         notes.add(key, "cancelled" if net.cancelled() else "waited in vain")
@@ -224,7 +226,7 @@ def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 @net.connect
 def apply_caught(function: Callable[..., Any], *args: Any) -> Any:
-    """Name and arguments of what a lent function raises there."""
+    """Name and arguments of what a lent function raises."""
     try:
         return function(*args)
     except Exception as problem:
@@ -234,7 +236,7 @@ def apply_caught(function: Callable[..., Any], *args: Any) -> Any:
 
 @net.connect
 def apply_each(function: Callable[[Any], Any], items: Iterator[Any]) -> int:
-    """Calls a function with each item as soon as there is one; how many that were."""
+    """Calls a function with each item as soon as there is one; returns how many there were."""
     count = 0
     for item in items:
         function(item)
@@ -449,7 +451,7 @@ def fail_now(name: str, *args: Any) -> None:
 
 @net.connect
 async def ping_pong(route: Sequence[Any]) -> int:
-    """Call the next peer of a route, which does the same; how many there were."""
+    """Call the next peer of a route, which does the same; return how many there were."""
     return 1 + await ping_pong(route[1:], peer=route[0]) if route else 0
 
 
@@ -467,7 +469,7 @@ async def loop_of() -> Tuple[int, str]:
 def watchful(key: str, seconds: float = 10.0) -> str:
     """Waits until nobody waits for it any more, and notes that."""
     notes.add(key, "began")
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while time.monotonic() < end:
         if net.cancelled():
             notes.add(key, "cancelled")
@@ -481,7 +483,7 @@ def watchful(key: str, seconds: float = 10.0) -> str:
 async def watchful_async(key: str, seconds: float = 10.0) -> None:
     notes.add(key, "began")
     try:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(patience(seconds))
         notes.add(key, "waited in vain")
     except asyncio.CancelledError:
         notes.add(key, "cancelled")

@@ -19,6 +19,7 @@ from net.wire.messages import encode_result
 from net.wire.session import MAGIC, encode_hello
 from service import Raw
 from strangers import Stranger
+from times import patience
 
 
 def message(kind: int, number: int, content: Any) -> bytes:
@@ -58,13 +59,13 @@ class Searcher:
             nonce: bytes = b"") -> None:
         """Send a datagram.
 
-        :param port: at which it says to serve; that which it sends from by default.
+        :param port: the one at which it claims to serve; by default the one from which it sends.
         """
         port = self.address[1] if port is None else port
         self.sock.sendto(encode(Message(kind, 0, port, nonce or os.urandom(8), self.instance,
                                         body)), to)
 
-    def ask(self, to: Any, seconds: float = 0.5) -> Optional[Message]:
+    def ask(self, to: Any, seconds: float = patience(0.5)) -> Optional[Message]:
         """Ask a peer what it is; None if no answer comes."""
         nonce = os.urandom(8)
         self.say(ASK, to, encode_question(size=ASK_BYTES), 0, nonce)
@@ -119,7 +120,7 @@ class Subscriber(Raw):
         self.reply = self.ask(event, **fields)
 
     def ask(self, event: str, number: int = 1, **fields: Any) -> Frame:
-        """Subscribe to an event; the reply."""
+        """Subscribe to an event; return the reply."""
         self.say(SUBSCRIBE, number, {"event": event, "tag": "dGFn", **fields})
         return self.frame()
 
@@ -137,7 +138,7 @@ class Subscriber(Raw):
 
 
 class Publisher(Stranger):
-    """Listens, greets, and treats those who subscribe in its own way.
+    """Listens, greets, and treats its subscribers in its own way.
 
     :param talk: called for each subscriber, in a thread of its own, once it has subscribed.
     :param instance: the id that it claims.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from processes import START_LIMIT, environment
+from times import patience
 
 SCRIPT = Path(__file__).with_name("old_program.py")
 #: The core of it, in few lines: it calls and is called, subscribes and publishes.
@@ -44,7 +45,9 @@ class OldProgram:
             raise
 
     def do(self, command: str, *arguments: Any, timeout: float = 10.0) -> Any:
-        """What a command gives; ``OldError`` with what it raised."""
+        """What a command gives.
+
+        :raises OldError: what it raised."""
         self.send(command, *arguments)
         return self.result(timeout)
 
@@ -54,7 +57,7 @@ class OldProgram:
         self.process.stdin.write(json.dumps([command, *arguments]).encode() + b"\n")
 
     def result(self, timeout: float = 10.0) -> Any:
-        """What the command gave that was sent before."""
+        """What the command gives that was sent before."""
         how, *found = json.loads(self._line(timeout))
         if how == "raised":
             raise OldError(*found)
@@ -81,7 +84,7 @@ class OldProgram:
 
     def _line(self, timeout: float) -> str:
         assert self.process.stdout is not None
-        end = time.monotonic() + timeout
+        end = time.monotonic() + patience(timeout)
         while b"\n" not in self._unread:
             left = max(0.0, end - time.monotonic())
             if not select.select([self.process.stdout], [], [], left)[0]:
@@ -105,7 +108,7 @@ class OldProgram:
 class OldError(Exception):
     """What an old program raised.
 
-    :ivar name: of the class.
+    :ivar name: the name of its class.
     """
 
     def __init__(self, name: str, text: str) -> None:

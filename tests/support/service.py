@@ -48,7 +48,7 @@ class Service:
         self.go = threading.Event()
         functions = {"echo": lambda *args: args[0] if len(args) == 1 else args,
                      "add": lambda a, b: a + b, "fail": self._fail,
-                     "wait": lambda: self.go.wait(20), **more}
+                     "wait": lambda: self.go.wait(patience(20)), **more}
         registry = {encode_text(name): self._counted(name, function)
                     for name, function in functions.items()}
         self.server = serve(Dispatch(registry, coroutines=process.event_loop))
@@ -144,7 +144,7 @@ class Raw:
 
     @property
     def seconds(self) -> float:
-        """Since it connected."""
+        """Seconds since it connected."""
         return time.monotonic() - self.started
 
     def __enter__(self) -> "Raw":
@@ -160,7 +160,7 @@ def greeted(*messages: bytes) -> bytes:
 
 
 def after_hello(data: bytes) -> bytes:
-    """What follows the HELLO that bytes of a server begin with; all if they begin otherwise."""
+    """What follows the HELLO at the beginning of a server's bytes; all of them if there is none."""
     parser = FrameParser(Limits(), KNOWN)
     if data[:1] != bytes((HELLO,)) or parser.receive(data) is None:
         return data
@@ -168,7 +168,7 @@ def after_hello(data: bytes) -> bytes:
 
 
 def until(fact: Any, seconds: float = 5.0) -> None:
-    """Return as soon as a function gives something true; an AssertionError after some time."""
+    """Return as soon as a function returns something true; AssertionError after ``seconds``."""
     deadline = time.monotonic() + patience(seconds)
     while not fact():
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
