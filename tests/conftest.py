@@ -32,7 +32,7 @@ if find_spec("net") is None:
 # too. (tests/lan starts its processes in network namespaces, with their own environment.)
 for _name in [name for name in os.environ if name.startswith("NET_")]:
     del os.environ[_name]
-# What this run was told is not meant for those that a test starts.
+# The options of this run are not meant for the runs that a test starts.
 os.environ.pop("PYTEST_ADDOPTS", None)
 _session_range = PortRange()
 os.environ["NET_HOST"] = "127.0.0.1"
@@ -48,7 +48,7 @@ from net.link import authority  # noqa: E402
 from net.process import process  # noqa: E402
 
 
-# Seconds that one test may take, unless it is said elsewhere.
+# Seconds that one test may take, unless its own mark says otherwise.
 os.environ.setdefault("PYTEST_TIMEOUT", str(patience(20)))
 
 
@@ -58,8 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of tests/lan carries its marker, so that none of it runs by default. What is known to
-    fail now and then is marked as flaky, with the reason beside the mark."""
+    """Give all of tests/lan its marker, so that none of it runs by default, and refuse unit tests
+    that are marked as flaky. Other tests that are known to fail now and then have that mark, with
+    the reason beside it."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder == "lan":
@@ -85,8 +86,8 @@ def pytest_collection_finish() -> None:
 
 
 def _run_a_property() -> None:
-    """What hypothesis keeps for all properties, it makes with the first one. It asks the garbage
-    collector then who holds that, and is told of nobody if the holder is frozen already."""
+    """Hypothesis makes with the first property what it keeps for all of them. It asks the garbage
+    collector then what holds that, and learns of nothing if the holder is frozen already."""
     from hypothesis import given, strategies
 
     @given(strategies.none())

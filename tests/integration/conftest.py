@@ -41,19 +41,19 @@ def hops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[List[PeerProcess]
 
 @pytest.fixture(scope="session")
 def far(hops: List[PeerProcess]) -> PeerProcess:
-    """One of them."""
+    """One of the processes of ``hops``."""
     return hops[0]
 
 
 @pytest.fixture
 def key() -> str:
-    """What happens in a test is noted under this, see forms.py."""
+    """A key of the test's own, under which forms.py notes what happens in it."""
     return uuid.uuid4().hex
 
 
 @pytest.fixture
 def forms_process(peer_process: Callable[..., PeerProcess]) -> Callable[..., PeerProcess]:
-    """Start a process with that application that is the test's own."""
+    """Start a process of the test's own, with the application of forms.py."""
 
     def start(script: str = "", **settings: object) -> PeerProcess:
         return peer_process(FORMS + script, **settings)
@@ -63,7 +63,7 @@ def forms_process(peer_process: Callable[..., PeerProcess]) -> Callable[..., Pee
 
 @pytest.fixture
 def sample_process(peer_process: Callable[..., PeerProcess]) -> Callable[..., PeerProcess]:
-    """Start a process with the sample application that is the test's own."""
+    """Start a process of the test's own, with the sample application."""
 
     def start(script: str = "", **settings: object) -> PeerProcess:
         return peer_process(SAMPLE + script, **settings)

@@ -54,7 +54,7 @@ def search() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VirtualLan]:
-    """``with build(5) as lan``: a LAN of so many hosts."""
+    """``with build(5) as lan``: a LAN of that many hosts."""
     def make(hosts: int, weather: bool = False, **families: Any) -> VirtualLan:
         folder: Path = tmp_path_factory.mktemp("lan")
         return VirtualLan(hosts, folder, weather, **families)
@@ -63,7 +63,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., VirtualLan]
 
 @pytest.fixture(scope="module")
 def shared_lan(build: Callable[..., VirtualLan]) -> Iterator[VirtualLan]:
-    """Eight hosts: on the first nothing, on each other a peer, on two of them a second one."""
+    """Eight hosts: nothing on the first, a peer on each of the others, and a second one on two of
+    them."""
     with build(8) as lan:
         lan.peers(*lan.hosts[1:], *lan.hosts[1:3])
         yield lan

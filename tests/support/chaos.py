@@ -19,7 +19,7 @@ class Way(NamedTuple):
     :ivar stays: whether it stays open instead, and the rest is lost.
     :ivar delay: seconds before each piece.
     :ivar dribble: seconds between single bytes; None for whole pieces.
-    :ivar change: makes other bytes of the offset and the bytes of a piece.
+    :ivar change: makes other bytes out of a piece, given its offset and its bytes.
     """
 
     cut: Optional[int] = None
@@ -31,7 +31,8 @@ class Way(NamedTuple):
 
 
 class Proxy:
-    """Listens on loopback and passes everything on to a target, more or less. For ``with``."""
+    """Listens on loopback and passes everything on to a target, more or less. For a ``with``
+    statement."""
 
     def __init__(self, target: tuple, request: Way = Way(), reply: Way = Way()) -> None:
         self._target = target

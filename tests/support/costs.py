@@ -18,12 +18,12 @@ MIB = 2 ** 20
 TIMES = 20
 # Bytes of memory that each byte of a message may take: empty tagged objects take up to 50.
 GROWTH = 100
-# Bytes that a message may always cost as much as: classes are made, names are compared.
+# A message may always cost as much as this many bytes more: classes are made, names are compared.
 ALWAYS = 64 * 1024
 # Bytes of memory that it may always take.
 ALWAYS_MEMORY = MIB
-# Times that something is measured which seems to cost too much: other work on the machine, and
-# what is loaded once, can only add.
+# How many times something that seems to cost too much is measured again: other work on the machine,
+# and what is loaded once, can only add.
 AGAIN = 4
 
 

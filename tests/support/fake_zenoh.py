@@ -1,5 +1,5 @@
-"""A network of Zenoh that is made up: its sessions are in this process, and a test may stand in the
-way of what they send."""
+"""A fake network of Zenoh: its sessions are in this process, and a test can keep from arriving what
+they send."""
 from __future__ import annotations
 
 import re
@@ -15,7 +15,7 @@ class FakeZenoh:
     """In place of the library.
 
     :ivar up: whether a session can be opened.
-    :ivar passes: is asked for each frame, by its bytes, whether it arrives.
+    :ivar passes: says of each frame, by its bytes, whether it arrives.
     :ivar sent: the frames that arrived.
     :ivar dropped: the keys whose process has answered a question to the end.
     """

@@ -33,7 +33,7 @@ def seconds_of(other: Any) -> float:
 
 @net.connect
 def keep_asking(other: Any, note: str) -> None:
-    """Call another peer from now on, and look who is there, and note how many in a file."""
+    """From now on, call another peer, search, and note in a file how many peers were found."""
     def ask() -> None:
         while True:
             try:

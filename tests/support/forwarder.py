@@ -57,7 +57,7 @@ class Forwarder:
         self._tell({"pid": pid, "name": name})
 
     def weather(self, weather: Weather) -> None:
-        """From now on frames fare like this."""
+        """From now on, this happens to frames."""
         self._tell({"weather": weather})
 
     def _tell(self, what: Dict[str, Any]) -> None:
@@ -72,7 +72,8 @@ class Forwarder:
 
 
 class Switch:
-    """The same from within: learns which hardware address is behind which interface."""
+    """The switch itself, in its process: learns which hardware address is behind which
+    interface."""
 
     def __init__(self) -> None:
         self._weather = CALM

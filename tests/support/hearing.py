@@ -63,12 +63,12 @@ def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 
 def wait_for_subscribers(publisher: PeerProcess, count: int, seconds: float = 10.0) -> None:
-    """Return when so many peers are subscribed to its event."""
+    """Return when this many peers are subscribed to its event."""
     until(lambda: ask(publisher, "len(net.Peer().SUBSCRIPTIONS.get('number', ()))") == count,
           seconds)
 
 
 def wait_until_heard(process: PeerProcess, count: int, seconds: float = 10.0) -> list[Any]:
-    """What the process has heard, as soon as that is so much."""
+    """What the process has heard, as soon as it has heard this many."""
     until(lambda: ask(process, "len(heard)") >= count, seconds)
     return ask(process, "heard")

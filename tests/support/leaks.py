@@ -88,7 +88,8 @@ def child_processes() -> set[int]:
 
 
 def _has_no_child() -> bool:
-    """Whether there is certainly none: most often so, and quicker asked than all lists read."""
+    """Whether there is certainly none. Most often that is so, and asking is quicker than reading
+    all lists."""
     if hasattr(os, "waitid"):
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

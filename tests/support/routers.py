@@ -90,7 +90,7 @@ class Router:
     """``app-net router`` in a process of its own.
 
     :param prefix: the command that starts the interpreter elsewhere, e.g. in a namespace.
-    :ivar said: the line that it said last, as far as it was read.
+    :ivar said: the last line that was read of what it says.
     """
 
     def __init__(self, place: str, *words: str, prefix: Sequence[str] = (),
@@ -120,7 +120,7 @@ class Router:
             self.said = self.line()
 
     def resident(self) -> int:
-        """MiB of memory that it has."""
+        """MiB of memory that it holds."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return next(int(line.split()[1]) for line in file
                         if line.startswith("VmRSS")) // 1024
@@ -139,6 +139,6 @@ def says(process: PeerProcess, code: str) -> str:
 
 
 def meet(process: PeerProcess) -> None:
-    """Have it know the one peer that there is beyond its site."""
+    """Have a process find the one peer that there is beyond its site."""
     process.execute("peer, = double.peers(at_least=1, timeout=%r)" % patience(15))
     assert re.fullmatch(r"[0-9a-f]{32}\.zenoh:\d+", says(process, "str(peer)")[1:-1])

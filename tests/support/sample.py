@@ -1,6 +1,6 @@
 """The application that the integration tests and their second processes both run.
 
-What is not a pure function tells where it ran by its process id.
+A function that is not pure shows by a process id where it ran.
 """
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def bounce(depth: int, here: bytes, there: bytes) -> List[int]:
 
 @net.connect
 def with_own_peer(value, peer="mine"):
-    """Has a parameter of the name that calls use to say where."""
+    """It has a parameter of the name by which calls say where they run."""
     return value, peer
 
 

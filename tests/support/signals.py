@@ -9,8 +9,8 @@ from typing import Any, Callable
 
 
 def interrupt_everywhere(function: Callable[[], Any], number: int, lines: int) -> None:
-    """Call a function that takes a signal and is ended by it: once for each of the first so many
-    lines that run, in itself and in what it calls, with the signal at this line."""
+    """Call a function that takes a signal and is ended by it: once for each of the first ``lines``
+    lines that run, in itself and in what it calls, with the signal at that line."""
     before = getsignal(number)
 
     def interrupted_at(line: int) -> None:

@@ -20,16 +20,17 @@ from net.discovery.membership import ACCEPTED, REFUSED, SILENT, Heard, Membershi
 
 Address = Tuple[str, int]
 PORTS = range(3010, 3016)
-# What a hello is sent at, after a process has started.
+# Seconds after the start of a process at which it says hello.
 HELLOS = (0.0, 0.15, 0.5)
 
 
 class Network:
     """What happens to datagrams between hosts.
 
-    :param loss: of each datagram, each way.
+    :param loss: the share of datagrams that is lost, each way.
     :param delay: seconds each way.
     :param jitter: seconds that are added at random, each way.
+    :param twice: the share of datagrams that comes twice.
     :param cost: seconds of processor time for each datagram that a node takes; ``cores`` share it.
     """
 
@@ -45,7 +46,7 @@ class Network:
         self.cut: Set[str] = set()
         #: Until when what is sent to and from a host waits for its hardware address.
         self.waiting: Dict[str, float] = {}
-        #: Pairs of groups of hosts that do not reach each other.
+        #: Whether what one host sends can reach another one.
         self.filter: Callable[[str, str], bool] = lambda source, target: True
         self._cores = [0.0] * cores
         self._events: List[Tuple[float, int, Callable[[], None]]] = []
@@ -55,7 +56,7 @@ class Network:
         heapq.heappush(self._events, (when, next(self._number), action))
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let this much time pass."""
         end = self.now + seconds
         while self._events and self._events[0][0] <= end:
             when, _, action = heapq.heappop(self._events)
@@ -64,7 +65,7 @@ class Network:
         self.now = end
 
     def run_until(self, condition: Callable[[], bool], limit: float) -> float:
-        """Let time pass until something is so; the seconds that it took."""
+        """Let time pass until a condition holds; return the seconds that it took."""
         began = self.now
         while not condition():
             assert self.now - began < limit, f"not within {limit} s"
@@ -116,7 +117,7 @@ class Network:
 
     @staticmethod
     def owner(address: Address) -> Address:
-        """Searching sockets have the number of their peer and 40,000."""
+        """The address of the peer that a searching socket belongs to: 40,000 less."""
         return address[0], address[1] - 40000
 
     def knock(self, node: Node, address: Address) -> None:
@@ -179,14 +180,14 @@ class Node:
     # ------------------------------------------------------------------ time and datagrams
 
     def wake(self) -> None:
-        """Run what is due, and see to it that the next is."""
+        """See to it that what is due next is run then."""
         due = min(self.membership.timers.due, self.responder.due)
         if due < self._waking:
             self._waking = due
             self.network.at(due, lambda: self._run(due))
 
     def _run(self, due: float) -> None:
-        # If there was something to do before, that has set another time.
+        # If something had to be done earlier, that has set another time.
         if self.dead or self.frozen or due != self._waking:
             return
         self._waking = float("inf")
@@ -330,7 +331,7 @@ class Node:
 
 def lan(network: Network, nodes: int, watching: bool = False, per_host: int = 1,
         **more: Any) -> List[Node]:
-    """So many nodes, that know nothing of each other yet."""
+    """A number of nodes that know nothing of each other yet."""
     return [Node(network, f"10.77.{n // per_host // 250}.{n // per_host % 250 + 1}",
                  PORTS[n % per_host], watching, **more) for n in range(nodes)]
 

@@ -1,4 +1,4 @@
-"""What old_program.py is at its core, in 60 lines, as the recorded bytes say: for old Pythons."""
+"""The core of old_program.py in 60 lines, true to the recorded bytes: for old Pythons."""
 import base64, json, socket, sys, threading, traceback  # noqa: E401
 
 DIALECT, HOST, PORT, NET = "0.4", "127.0.0.1", 3010, "net.defaults.handlers."

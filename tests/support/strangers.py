@@ -1,4 +1,4 @@
-"""Listeners that are no peers, or bad ones: what a search meets on real networks."""
+"""Listeners that are not peers, or are bad ones: what a search meets on real networks."""
 from __future__ import annotations
 
 import socket

@@ -20,7 +20,7 @@ from times import patience
 
 
 class Done(NamedTuple):
-    """What a command gave."""
+    """The outcome of a command."""
 
     code: int
     out: str
@@ -46,10 +46,10 @@ def run_net(*arguments: str, stdin: str = "", **settings: object) -> Done:
 
 
 class Terminal:
-    """``python -m net`` in a pseudo-terminal of so many columns. For ``with``.
+    """``python -m net`` in a pseudo-terminal of ``columns`` columns. For a ``with`` statement.
 
     :param program: what the interpreter runs instead.
-    :param folder: that it starts in.
+    :param folder: the folder in which it starts.
     :ivar text: what it has shown so far.
     """
 
@@ -105,7 +105,7 @@ class Terminal:
         self._process.send_signal(number)
 
     def end(self, seconds: float = 15.0) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end; return the exit code."""
         ends = time.monotonic() + patience(seconds)
         while self._read(ends):
             pass
@@ -140,7 +140,7 @@ class Emulated:
         return [line.rstrip() for line in self.screen.display]
 
     def wait_for(self, check: Callable[[List[str]], object]) -> List[str]:
-        """Read until the lines are so; gives them."""
+        """Read until the lines pass a check; return them."""
         ends = time.monotonic() + patience(20)
         while True:
             lines = self.lines()

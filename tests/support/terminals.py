@@ -39,7 +39,7 @@ class Terminal:
 
     :param folder: where the shell starts.
     :param adapted: turns a line of the page into what is typed or shown here, such as another port.
-    :param prefix: what its shell is started by, such as the host of a virtual LAN that it is on.
+    :param prefix: the command that starts its shell, such as on a host of a virtual LAN.
     :param settings: environment variables, as for processes.environment().
     """
 
@@ -101,7 +101,8 @@ class Terminal:
         self._expected = []
 
     def _read_until(self, pattern: str) -> None:
-        """Wait until what is shown begins so, and take that; AssertionError if it does not come."""
+        """Wait until what is shown begins like a pattern, and take that part; AssertionError if it
+        does not come."""
         compiled = re.compile(pattern)
         deadline = time.monotonic() + patience(LINE_LIMIT)
         while True:

@@ -198,7 +198,7 @@ class Point:
 @net.value
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """One that can be the key of a dict."""
+    """A class whose objects can be keys of a dict."""
 
     name: Any
 
@@ -222,7 +222,7 @@ class Access(enum.Flag):
 
 @net.value
 class Level(enum.IntEnum):
-    """An int besides."""
+    """An enum whose members are ints, too."""
 
     LOW = 1
     HIGH = 2

@@ -69,8 +69,8 @@ _OF_ARRAYS: List[Callable[[Any], Any]] = [
 
 
 def use(root: Any) -> None:
-    """Do with a value and what is in it what people do. It may raise; it must not crash, nor take
-    long."""
+    """Do with a value, and with what is in it, what people do. That may raise; it must not crash,
+    nor take long."""
     left, used = [root], 0
     while left and used < MANY:
         value = left.pop()

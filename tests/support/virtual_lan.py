@@ -133,7 +133,8 @@ class Host(Namespace):
 
     def join_six(self, network: str = "", name: str = "eth0") -> str:
         """Give an interface a link-local address of IPv6 and, in a network such as ``fd77:5::``,
-        another one; returns the last. An interface that is not there is plugged into the LAN."""
+        another one; return the last of them. An interface that does not exist is plugged into the
+        LAN first."""
         try:
             self.ip(f"link show dev {name}")
         except AssertionError:
@@ -148,8 +149,8 @@ class Host(Namespace):
         return address
 
     def name(self, hosts: str) -> None:
-        """Have processes that are started in here from now on resolve names as this text, in the
-        form of ``/etc/hosts``, says."""
+        """Have processes that are started in here from now on resolve names by this text, in the
+        form of ``/etc/hosts``."""
         file = self._lan.folder() / "hosts"
         file.write_text(hosts)
         self.prefix = [*self.prefix, find("unshare"), "--mount", "sh", "-c",
@@ -287,7 +288,7 @@ class VirtualLan:
         )
 
     def weather(self, weather: Weather) -> None:
-        """From now on frames of the first network fare like this."""
+        """From now on, this happens to frames of the first network."""
         assert self._forwarder is not None, "a LAN that was not made for it"
         self._forwarder.weather(weather)
 

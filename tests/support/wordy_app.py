@@ -9,7 +9,7 @@ WORDS = "a text that goes on and on, well beyond what a line of a terminal has r
 
 
 class AnErrorWithALongName(Exception):
-    """It has one."""
+    """It has a long name."""
 
 
 @net.connect("wordy.render_all_of_it")

@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def found_in(name: str) -> dict[int, str]:
-    """Line -> what mypy says of it."""
+    """Line -> what mypy says about it."""
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent",
          "--no-error-summary",
@@ -39,7 +39,7 @@ def main() -> None:
     wrong += [f"mistakes.py:{line}: not found" for line in sorted(marked - found.keys())]
     if wrong or not marked:
         sys.exit("\n".join(wrong))
-    print(f"mypy has nothing to say of program.py, and finds all {len(marked)} in mistakes.py")
+    print(f"mypy finds no mistake in program.py, and all {len(marked)} in mistakes.py")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the unit tests share: settings that go back, and how hypothesis runs."""
+"""What the unit tests share: settings that are put back, and how hypothesis runs."""
 from __future__ import annotations
 
 import asyncio
@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("unit")
 
 def pytest_collection_finish() -> None:
     """Let hypothesis look at all characters now. It takes seconds the first time in a clone, which
-    would count as time of the first test that needs that, and tests have a limit."""
+    would count towards the limit of the first test that needs that."""
     hypothesis.strategies.text().validate()
 
 

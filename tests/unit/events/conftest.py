@@ -8,6 +8,6 @@ from net.events import publisher_connection, publishing, subscribing, workers
 
 @pytest.fixture(autouse=True)
 def lines_of_their_own() -> None:
-    """Let no test have its lines in the log left out because of those of an earlier one."""
+    """Let no line of a test's be left out of the log because of the lines of an earlier test."""
     for module in (publisher_connection, publishing, subscribing, workers):
         module.note._begin()
