@@ -185,7 +185,7 @@ def test_a_peer_that_says_nothing_costs_the_timeout_and_no_more(service: Service
     with Scripted(b"", hang=10) as other:
         started = time.monotonic()
         with pytest.raises(net.CallTimeout) as caught:
-            service.call("add", 2, 3, at=other.address, timeout=0.3)
+            service.call("add", 2, 3, at=other.address, timeout=patience(0.3))
         assert time.monotonic() - started < patience(2)
         assert caught.value.ran == "maybe"
     with Scripted(b"", hang=10, greet=False) as other:

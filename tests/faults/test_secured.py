@@ -276,7 +276,7 @@ def context(**changes: Any) -> ssl.SSLContext:
 @pytest.mark.parametrize("made", [context(), context(maximum_version=ssl.TLSVersion.TLSv1_2)],
                          ids=["without a certificate", "TLS 1.2"])
 def test_an_ordinary_tls_client_gets_nothing(secured: Service, made: ssl.SSLContext):
-    with socket.create_connection(secured.address, 5) as plain:
+    with socket.create_connection(secured.address, patience(5)) as plain:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             with made.wrap_socket(plain) as sock:
                 sock.sendall(greeted(ADD))
@@ -288,7 +288,7 @@ def test_a_self_signed_certificate_gets_nothing(secured: Service, tmp_path: Path
     files = Authority(tmp_path).issue("self")
     made = context()
     made.load_cert_chain(files.tls_cert, files.tls_key)
-    with socket.create_connection(secured.address, 5) as plain:
+    with socket.create_connection(secured.address, patience(5)) as plain:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             with made.wrap_socket(plain) as sock:
                 sock.sendall(greeted(ADD))
@@ -668,7 +668,7 @@ def test_the_certificate_of_a_secret_tells_strangers_no_group(peer_process):
     peer = peer_process(APPLICATION, NET_SECRET=SECRET, NET_GROUP="hush-project")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with context.wrap_socket(socket.create_connection(peer.address, 10)) as sock:
+    with context.wrap_socket(socket.create_connection(peer.address, patience(10))) as sock:
         shown = sock.getpeercert(True)
     assert b"peer.app-net" in shown and b"hush-project" not in shown
 

@@ -114,7 +114,7 @@ def peer(peer_process: Any, configure: Any) -> Any:
 @contextlib.contextmanager
 def connected(peer: Any) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(patience(10))
         sock.connect(name_of(peer))
         yield sock
 
@@ -225,9 +225,9 @@ def test_over_tcp_and_in_a_pair_there_is_no_such_proof(configure):
     with Service() as service:
         ours, theirs = socket.socketpair()
         service.server.adopt(theirs, None)
-        for sock in (ours, socket.create_connection(service.address, 10)):
+        for sock in (ours, socket.create_connection(service.address, patience(10))):
             with sock:
-                sock.settimeout(10)
+                sock.settimeout(patience(10))
                 sock.sendall(FIRST + bytes(NONCE_BYTES))
                 assert received(sock) == b""
 

@@ -79,7 +79,7 @@ def test_a_thousand_at_once_share_a_bounded_number_of_connections(forms_process)
 
 
 @net.remote("forms.noted")
-async def noted_there(key, count=1, timeout=5.0):
+async def noted_there(key, count=1, timeout=patience(5.0)):
     """What is noted there, awaited."""
 
 
@@ -505,7 +505,7 @@ def test_cancelling_one_that_waits_for_its_turn_means_it_never_runs(far, key, ke
 
 
 def test_the_timeout_of_a_started_call_is_its_own(far, key):
-    call = forms.watchful.on(far.id, timeout=0.2).start(key)
+    call = forms.watchful.on(far.id, timeout=patience(0.2)).start(key)
     with pytest.raises(net.CallTimeout):
         call.result(patience(5))
     assert forms.noted(key, 2, peer=far.id) == ["began", "cancelled"]
@@ -522,7 +522,7 @@ def test_a_failure_that_nobody_looks_at_is_logged_and_one_that_is_looked_at_is_n
         for look in ("result", "exception"):
             call = forms.fail_now.start("KeyError", "seen", peer=far.id)
             try:
-                getattr(call, look)(5)
+                getattr(call, look)(patience(5))
             except KeyError:
                 pass
             del call
@@ -538,7 +538,7 @@ def test_a_started_call_can_be_awaited_and_awaiting_can_be_cancelled(far, key):
         assert await asyncio.wrap_future(forms.where.start(peer=far.id)) == far.pid
         call = forms.watchful.start(key, peer=far.id)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(call, 0.4)
+            await asyncio.wait_for(call, patience(0.4))
         assert call.cancelled()
     run(some)
     assert forms.noted(key, 2, peer=far.id) == ["began", "cancelled"]

@@ -255,7 +255,7 @@ def test_the_setting_gives_every_call_a_timeout(other):
     try:
         with pytest.raises(net.CallTimeout) as caught:
             sample.wait(1, peer=other.id)
-        assert sample.wait.on(other.id, timeout=5)(0.15, "in time") == "in time"
+        assert sample.wait.on(other.id, timeout=patience(5))(0.15, "in time") == "in time"
     finally:
         net.TIMEOUT = None
     assert caught.value.timeout == 0.1

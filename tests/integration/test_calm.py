@@ -834,7 +834,7 @@ def test_1000_connects_leave_no_thread_and_no_descriptor(sample_process):
     process = sample_process()
     before = sample.threads(peer=process.id)
     for number in range(1000):
-        with socket.create_connection(process.address, timeout=5) as sock:
+        with socket.create_connection(process.address, timeout=patience(5)) as sock:
             sock.sendall((b"", b"e", b"\xabnet\x01", b"GET / HTTP/1.1\r\n\r\n")[number % 4])
             sock.shutdown(socket.SHUT_WR)
             try:

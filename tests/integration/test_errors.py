@@ -156,7 +156,7 @@ def test_an_uncaught_error_prints_the_lines_of_all_hops(other, sample_process):
     done = subprocess.run(
         [sys.executable, "-c", f"import sample\nsample.relay({chain!r}, 'refuse', 7, 'far')"],
         env=environment(NET_LAUNCH=0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        timeout=15)
+        timeout=patience(15))
     assert done.returncode == 1
     assert done.stderr.count("raise Refused(code, detail=detail)") == 1
     assert done.stderr.count("return relay(hops[1:], name, *args, peer=hops[0])") >= 3

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 
 from hearing import PUBLISHER, SUBSCRIBER, ask, until, wait_for_subscribers, wait_until_heard
+from times import patience
 
 SUBSCRIPTION_HANDLER = "net.defaults.handlers.subscription_handler"
 
@@ -75,7 +76,7 @@ class OldPeer:
             return old_encode({"payload": "error", "traceback": text})
 
     def call(self, address: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=patience(10)) as connection:
             connection.sendall(old_encode(
                 {"connection": text_to_base64(name), "args": args, "kwargs": kwargs}))
             return json.loads(base64.b64decode(connection.recv(1024)))

@@ -41,7 +41,7 @@ def old_request(tag: str, *args: Any, **kwargs: Any) -> bytes:
 
 def reply_to(address: Any, *pieces: bytes, pause: float = 0.0) -> bytes:
     """What an old client gets: it receives once. That nothing follows is checked as well."""
-    with socket.create_connection(address, timeout=5) as sock:
+    with socket.create_connection(address, timeout=patience(5)) as sock:
         for piece in pieces:
             sock.sendall(piece)
             time.sleep(pause)
@@ -158,7 +158,7 @@ def test_a_connection_of_a_tag_of_its_own_is_found(other):
         "no JSON", "too long, plain"])
 def test_what_only_begins_like_the_old_dialect_is_reset(other, data):
     # An end without a reply would be the result "" to an old program.
-    with socket.create_connection(other.address, timeout=5) as sock:
+    with socket.create_connection(other.address, timeout=patience(5)) as sock:
         with pytest.raises(ConnectionResetError):
             sock.sendall(data)
             sock.recv(OLD_LIMIT)

@@ -113,7 +113,7 @@ def test_all_takes_as_long_as_one_and_keeps_errors(pair):
 
 def test_a_peer_that_hangs_delays_nobody(three):
     three[0].freeze()
-    results = place.all.on(peers=[peer.id for peer in three], timeout=0.5)()
+    results = place.all.on(peers=[peer.id for peer in three], timeout=patience(0.5))()
     first, second, third = results
     assert third == three[0].id
     assert {results[first], results[second]} == {peer.address[1] for peer in three[1:]}

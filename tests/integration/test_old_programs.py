@@ -172,7 +172,7 @@ def test_a_call_with_an_object_of_0_6_as_its_peer_is_one_too(other):
     # It sends the repr of a dict.
     request = (b"{'connection': 'sample.multiply', 'args': (5,), 'kwargs': {'some_kwarg': 10, "
                b"'peer': <net.Peer h:127.0.0.1 p:3010 g:None c:4 s:0 f:0>}}")
-    with socket.create_connection(other.address, 10) as sock:
+    with socket.create_connection(other.address, patience(10)) as sock:
         sock.sendall(request)
         assert sock.recv(1024) == b"50"
 
@@ -322,7 +322,7 @@ def test_the_search_of_an_old_program_survives_a_peer(old, peer_process, port_ra
         pytest.importorskip("cryptography")
     closed = peer_process("from sample import *", **settings)
     behind = peer_process("import net")
-    hold = [socket.create_connection(closed.address, 10)] if held else []
+    hold = [socket.create_connection(closed.address, patience(10))] if held else []
     try:
         if held and "NET_SECRET" not in settings:
             # A call that runs: one that only begins gives way to others.

@@ -368,7 +368,7 @@ next(iterator)
 
 def test_a_generator_that_computes_when_its_consumer_goes_is_told(far, key):
     with pytest.raises(net.CallTimeout):
-        next(forms.slow_start.on(far.id, timeout=0.3)(key))
+        next(forms.slow_start.on(far.id, timeout=patience(0.3))(key))
     assert forms.noted(key, 2, peer=far.id) == ["cancelled", "ended"]
 
 
@@ -455,7 +455,7 @@ next(iterator)
 # ------------------------------------------------------------------------------------- deadlines
 
 def test_the_time_of_a_call_is_for_all_of_its_items(far, key):
-    timed = forms.endless.on(far.id, timeout=0.4)
+    timed = forms.endless.on(far.id, timeout=patience(0.4))
     started = time.monotonic()
     with pytest.raises(net.NetError) as caught:
         for _ in timed(key):

@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from terminal import Terminal, run_net
+from times import patience
 
 
 def samples(text):
@@ -53,12 +54,12 @@ def test_metrics_are_served_for_prometheus(peer, port_range):
                   NET_PORT_START=port_range.start) as terminal:
         terminal.wait_for("Ctrl-C ends it")
         address = re.search(r"http://127.0.0.1:\d+/metrics", terminal.text).group()
-        with urllib.request.urlopen(address, timeout=20) as reply:
+        with urllib.request.urlopen(address, timeout=patience(20)) as reply:
             assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
             found = samples(reply.read().decode())
         assert found["net_up", place, None] == 1 and found["net_up", dead, None] == 0
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(address[:-len("metrics")], timeout=20)
+            urllib.request.urlopen(address[:-len("metrics")], timeout=patience(20))
         assert caught.value.code == 404
         caught.value.close()
         terminal.signal(signal.SIGTERM)

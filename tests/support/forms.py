@@ -30,8 +30,7 @@ class Notes:
     def get(self, key: str, count: int, timeout: float) -> List[Any]:
         """What there is under a key, as soon as there are ``count`` notes or the time is over."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._found.get(key, ())) >= count,
-                                   patience(timeout))
+            self._changed.wait_for(lambda: len(self._found.get(key, ())) >= count, timeout)
             return list(self._found.get(key, ()))
 
 
@@ -39,7 +38,7 @@ notes = Notes()
 
 
 @net.connect
-def noted(key: str, count: int = 1, timeout: float = 5.0) -> List[Any]:
+def noted(key: str, count: int = 1, timeout: float = patience(5.0)) -> List[Any]:
     return notes.get(key, count, timeout)
 
 
@@ -177,7 +176,7 @@ def paced(key: str, count: int) -> Iterator[int]:
     """Makes an item only after the one before it was noted here under a key."""
     for number in range(count):
         yield number
-        if not notes.get(key, number + 1, 5.0)[number:]:
+        if not notes.get(key, number + 1, patience(5.0))[number:]:
             raise TimeoutError(f"item {number} was not asked for")
 
 
@@ -466,10 +465,10 @@ async def loop_of() -> Tuple[int, str]:
 
 
 @net.connect
-def watchful(key: str, seconds: float = 10.0) -> str:
+def watchful(key: str, seconds: float = patience(10.0)) -> str:
     """Waits until nobody waits for it any more, and notes that."""
     notes.add(key, "began")
-    end = time.monotonic() + patience(seconds)
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if net.cancelled():
             notes.add(key, "cancelled")
@@ -480,10 +479,10 @@ def watchful(key: str, seconds: float = 10.0) -> str:
 
 
 @net.connect
-async def watchful_async(key: str, seconds: float = 10.0) -> None:
+async def watchful_async(key: str, seconds: float = patience(10.0)) -> None:
     notes.add(key, "began")
     try:
-        await asyncio.sleep(patience(seconds))
+        await asyncio.sleep(seconds)
         notes.add(key, "waited in vain")
     except asyncio.CancelledError:
         notes.add(key, "cancelled")
@@ -491,7 +490,7 @@ async def watchful_async(key: str, seconds: float = 10.0) -> None:
 
 
 @net.connect
-def hop(route: Sequence[Any], key: str, seconds: float = 10.0) -> Any:
+def hop(route: Sequence[Any], key: str, seconds: float = patience(10.0)) -> Any:
     """Be watchful at the last of some peers, and note at each hop how the call there ended."""
     if not route:
         return watchful(key, seconds)

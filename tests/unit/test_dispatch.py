@@ -34,6 +34,7 @@ from net.wire.legacy import LegacySession
 from net.wire.frames import CALL, Frame
 from net.wire.memory import size_of
 from travel import joined, read_frame
+from times import patience
 
 REGISTRY: dict[bytes, Any] = {}
 
@@ -246,7 +247,7 @@ def test_an_executor_that_is_free_too_late_runs_nothing():
     over.seconds, over.deadline = 0.0, monotonic()
     with ThreadPoolExecutor(1) as executor:
         with pytest.raises(net.CallTimeout) as caught:
-            executor.submit(executors._begin, over, pytest.fail, (), {}).result(60)
+            executor.submit(executors._begin, over, pytest.fail, (), {}).result(patience(60))
     assert caught.value.ran == "no"
 
 
@@ -254,7 +255,7 @@ def test_what_outlasts_its_call_in_an_executor_stays_cancelled_when_the_next_cal
     go_on, found = threading.Event(), []
 
     def outlast() -> None:
-        go_on.wait(60)
+        go_on.wait(patience(60))
         found.append((net.cancelled(), net.remaining()))
     tags = [encode_text("outlast"), encode_text("next")]
     within = context()

@@ -495,7 +495,7 @@ def test_a_close_waits_for_a_launch_in_another_thread(own_process):
 
     def hook(peer: _Peer) -> Any:
         hooked.set()
-        assert go.wait(10)
+        assert go.wait(patience(10))
         happened.append("launched")
         return lambda: happened.append("closed")
 
@@ -503,12 +503,12 @@ def test_a_close_waits_for_a_launch_in_another_thread(own_process):
     peer = _Peer(launch=False, test=True)
     threads = [threading.Thread(target=peer.launch), threading.Thread(target=peer.close)]
     threads[0].start()
-    assert hooked.wait(10)
+    assert hooked.wait(patience(10))
     threads[1].start()
     threads[1].join(0.05)  # it has time to come in between
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(patience(10))
     assert happened == ["launched", "closed"] and not peer.launched
 
 
@@ -600,7 +600,7 @@ def test_where_the_port_of_datagrams_is_taken_a_peer_serves_all_the_same(
         taken.bind(("127.0.0.1", port_range.start))
         peer = make_own_peer()
     assert peer.launched
-    socket.create_connection((peer.host, peer.port), 5).close()
+    socket.create_connection((peer.host, peer.port), patience(5)).close()
 
 
 def test_a_forked_child_has_another_identity(own_process):

@@ -115,7 +115,7 @@ def test_an_iterator_that_outlives_its_loop_closes_its_connection(client, produc
     asyncio.run(begin())
     found.clear()
     gc.collect()
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
 
 
 def test_the_time_of_a_call_is_for_all_of_its_items(client, producer):
@@ -128,7 +128,7 @@ def test_the_time_of_a_call_is_for_all_of_its_items(client, producer):
             await iterator.__anext__()
         assert time.monotonic() - started < patience(2) and caught.value.ran == "maybe"
     asyncio.run(consume())
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
 
 
 # ----------------------------------------------------------------------------------------- calls
@@ -198,7 +198,7 @@ def test_a_goodbye_behind_a_reply_ends_the_connection_and_not_the_call(client, p
         assert await call(client, producer) == 5
         assert await call(client, producer) == 6
     asyncio.run(some())
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
 
 
 GOODBYE = (FAILURE, b'{"refused":"PeerBusy","ran":"no","reason":"x"}', 0)
@@ -386,7 +386,7 @@ def test_a_call_that_was_not_sent_in_time_did_not_run(client, producer, kept_set
 
     async def some() -> None:
         producer.script = [[]]
-        first = asyncio.ensure_future(call(client, producer, timeout=0.5))
+        first = asyncio.ensure_future(call(client, producer, timeout=patience(0.5)))
         await asyncio.sleep(0.1)
         with pytest.raises(net.CallTimeout) as caught:
             await call(client, producer, timeout=0.1)

@@ -17,6 +17,7 @@ from net.discovery.lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, MAX_FACTS, S
 from net.link.interfaces import Interface
 from net.discovery.lan.rounds import Rounds
 from net.discovery.lan.sockets import open_at
+from times import patience
 
 LOOPBACK = Interface("lo", "127.0.0.1", 8)
 # As if its broadcasts reached a socket of this host.
@@ -37,7 +38,7 @@ class Question:
         self.ports = ports
         self.clock = monotonic
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.peer.settimeout(5)
+        self.peer.settimeout(patience(5))
         self.peer.bind(("127.0.0.1", ports.start))
         self.asker = Asker(places or [HERE_ONLY], ports, b"m" * 16, self.listen, self.heard.append,
                            self.hints.append, Rounds(monotonic()), lambda: self.clock(), **options)

@@ -93,7 +93,7 @@ def ports(port_range, monkeypatch):
 
 def ask(port, data=None):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(patience(5))
         sock.bind((HERE, 0))
         sock.sendto(data or encode(Message(ASK, 0, 0, b"12345678", b"z" * 16,
                                            encode_question(size=ASK_BYTES))), (HERE, port))
@@ -150,10 +150,10 @@ def test_several_questions_of_one_host_that_were_read_late_get_one_answer(make, 
     lan.launch(ports[0])
     ask(ports[0])
     stopped, go_on = threading.Event(), threading.Event()
-    lan._loop.call_soon(lambda: (stopped.set(), go_on.wait(5)))
-    assert stopped.wait(5)
+    lan._loop.call_soon(lambda: (stopped.set(), go_on.wait(patience(5))))
+    assert stopped.wait(patience(5))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(0.3)
+        sock.settimeout(patience(0.3))
         for number in range(5):
             sock.sendto(encode(Message(ASK, 0, 0, bytes((number,)) * 8, b"z" * 16,
                                        encode_question(size=ASK_BYTES))), (HERE, ports[0]))
@@ -208,7 +208,7 @@ def test_a_process_without_a_peer_watches_from_a_socket_of_its_own(make, ports):
 def test_a_closed_beacon_frees_its_port_and_says_goodbye(make, ports):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind((HERE, ports[1]))
-        listener.settimeout(5)
+        listener.settimeout(patience(5))
         close = make(watching=False).launch(ports[0])
         kinds = [decode(listener.recv(2048)).kind]
         close()

@@ -20,6 +20,7 @@ from net.executors import MainThread
 from net.log import DISCOVERY, RateLimitedLog
 from net.process import process
 from hearing import until
+from times import patience
 
 HERE = "127.0.0.1"
 THERE = "192.168.1.20"
@@ -52,7 +53,7 @@ class Network:
         self.searches.append("host" if on_host else "all")
         found = [one for one in self.answers.values() if not on_host or one.address[0] == HERE]
         self.enter.set()
-        assert self.leave.wait(5)
+        assert self.leave.wait(patience(5))
         there = {one.address for one in found}
         missing = {address for address in known if address not in there}
         gone = missing if self.refuses else set()
@@ -138,10 +139,10 @@ def test_a_peer_that_comes_too_late_for_a_search_is_kept(cache, network):
     network.leave.clear()
     searching = threading.Thread(target=cache.peers)
     searching.start()
-    assert network.enter.wait(5)
+    assert network.enter.wait(patience(5))
     cache.learn([answer(port=3011)])
     network.leave.set()
-    searching.join(5)
+    searching.join(patience(5))
     assert ports(cache.peers()) == [3011]
 
 
@@ -172,7 +173,7 @@ def test_threads_that_ask_at_the_same_time_share_one_search(cache, network):
     network.leave.clear()
     results = []
     threads = [in_thread(results, cache.peers) for _ in range(8)]
-    network.enter.wait(5)
+    network.enter.wait(patience(5))
     network.leave.set()
     for thread in threads:
         thread.join()
@@ -183,7 +184,7 @@ def test_a_refresh_does_not_take_the_result_of_a_search_that_began_before_it(cac
     network.leave.clear()
     refreshed = []
     first = in_thread([], cache.peers)
-    network.enter.wait(5)
+    network.enter.wait(patience(5))
     network.put(answer())
     second = in_thread(refreshed, cache.peers, True)
     network.leave.set()
@@ -332,7 +333,7 @@ def watching(cache):
         cache.peers()
         watches.append(cache.watch(lambda change, peer: told.put((change, peer.port))))
         until(lambda: cache._watches)
-        return lambda: told.get(timeout=5)
+        return lambda: told.get(timeout=patience(5))
 
     yield start
     for watch in watches:
@@ -365,7 +366,7 @@ def test_a_watch_searches_by_itself_and_is_told_no_more_when_it_ended(cache, net
     network.put(answer())
     told = queue.Queue()
     watch = cache.watch(lambda change, peer: told.put((change, peer.host)))
-    assert told.get(timeout=5) == ("came", THERE)
+    assert told.get(timeout=patience(5)) == ("came", THERE)
     watch.stop()
     watch.stop()
     cache.drop((THERE, 3010))
@@ -390,7 +391,7 @@ def test_a_callback_that_raises_is_logged_and_called_again(cache, network, caplo
 
     network.put(answer(port=3010, instance="a"), answer(port=3011, instance="b"))
     watch = cache.watch(careless)
-    assert {told.get(timeout=5), told.get(timeout=5)} == {3010, 3011}
+    assert {told.get(timeout=patience(5)), told.get(timeout=patience(5))} == {3010, 3011}
     watch.stop()
     assert problem.__name__ in caplog.text or problem is Unprintable
 
@@ -401,21 +402,21 @@ def test_a_callback_may_end_its_own_watch(cache, network):
     told = []
 
     def once(change, peer):
-        assert started.wait(5)
+        assert started.wait(patience(5))
         told.append(peer.port)
         watch.stop()
         ended.set()
 
     watch = cache.watch(once)
     started.set()
-    assert ended.wait(5) and told == [3010]
+    assert ended.wait(patience(5)) and told == [3010]
 
 
 def test_a_callback_runs_in_its_executor_and_may_end_its_own_watch_there(cache, network):
     told, started = queue.Queue(), threading.Event()
 
     def once(change, peer):
-        assert started.wait(5)
+        assert started.wait(patience(5))
         watch.stop()
         told.put((peer.port, threading.current_thread().name))
 
@@ -423,8 +424,8 @@ def test_a_callback_runs_in_its_executor_and_may_end_its_own_watch_there(cache, 
     with ThreadPoolExecutor(1, thread_name_prefix="one") as executor:
         watch = cache.watch(once, place_of(process, once, executor))
         started.set()
-        assert told.get(timeout=5) == (3010, "one_0")
-    watch._thread.join(5)
+        assert told.get(timeout=patience(5)) == (3010, "one_0")
+    watch._thread.join(patience(5))
     assert not watch._thread.is_alive() and told.empty()
 
 
@@ -439,7 +440,7 @@ def test_a_watch_is_ended_where_its_callback_would_run(cache, network):
     until(lambda: main.run_pending(0.1))
     until(lambda: main._queue)
     watch.stop()
-    watch._thread.join(5)
+    watch._thread.join(patience(5))
     assert not watch._thread.is_alive()
     main.run_pending()
     assert told == [3010]
@@ -454,7 +455,7 @@ def test_a_coroutine_function_is_awaited_by_a_watch(cache, network):
 
     network.put(answer(port=3010))
     watch = cache.watch(tell, place_of(process, tell, None))
-    assert told.get(timeout=5) == ("came", 3010)
+    assert told.get(timeout=patience(5)) == ("came", 3010)
     watch.stop()
 
 

@@ -18,6 +18,7 @@ from net.link.zenoh import PRESENCE, Presence
 from net.process import process
 from net.run.loop import Loop
 from net.settings import settings
+from times import patience
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 KEY = b"k" * 32
@@ -161,7 +162,7 @@ def test_a_newcomer_is_asked_by_a_question_and_others_are_not(network, secret):
     network.finder.watch(math.inf)  # who is listed is not asked again
     kept = threading.Event()
     network.finder._loop.call_soon(kept.set)
-    assert kept.wait(10)
+    assert kept.wait(patience(10))
     network.put(C)
     until(lambda: at(C) in network.listing.known)
     assert network.questions == [[A], [B], [C]] and network.asked == [{at(C)}]

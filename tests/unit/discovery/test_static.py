@@ -83,7 +83,7 @@ def resolver(monkeypatch):
         def resolved(self, name):
             self.asked.append(name)
             if name == "slow":
-                self.go_on.wait(20)
+                self.go_on.wait(patience(20))
             return Found(name, self.places.get(name, ()),
                          "" if name in self.places else "no such name")
 

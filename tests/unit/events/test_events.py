@@ -26,6 +26,7 @@ from net.wire.deliveries import Events
 from net.wire.legacy import BASE64, INVALID_CONNECTION
 from each import each
 from hearing import until
+from times import patience
 
 
 class Heard:
@@ -207,7 +208,7 @@ def test_an_error_of_ours_is_a_gap(heard, monkeypatch, caplog):
     with monkeypatch.context() as broken:
         broken.setattr(publishing, "join", fail)
         trigger("lost")
-        assert failed.wait(5)
+        assert failed.wait(patience(5))
     trigger("heard")
     until(lambda: heard.values == ["heard"])
     assert gaps == [("unit test", net.Peer().id, 1)]

@@ -42,7 +42,7 @@ class Subscriber:
         self.hub = hub
         self.address = (host, next(self.numbers))
         self.sock, other = socket.socketpair()
-        self.sock.settimeout(10)
+        self.sock.settimeout(patience(10))
         hub.subscribers.append(self)
         first = self._frame(encode_subscribe(1, Subscribe((event, TAG), port, list(places))))
         try:

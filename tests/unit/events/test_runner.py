@@ -10,6 +10,7 @@ from net.context import caller
 from net.events import runner as module
 from net.events.runner import Hearer, Job, Runner
 from hearing import until
+from times import patience
 
 ADDRESS = ("198.51.100.1", 3010)
 
@@ -46,7 +47,7 @@ class Application:
 
     def hear(self, *args: Any, **kwargs: Any) -> None:
         self.begun.set()
-        assert self.open.wait(10)
+        assert self.open.wait(patience(10))
         self.calls.append((args, kwargs, threading.current_thread().name, caller().address))
         if "error" in kwargs:
             raise kwargs["error"]

@@ -695,12 +695,12 @@ def test_a_full_queue_stops_reading_until_there_is_room(network, monkeypatch):
 
     def slow(value: Any) -> None:
         entered.set()
-        assert release.wait(10)
+        assert release.wait(patience(10))
         network.heard.append(value)
 
     network.subscriber.add(Handler("done", TAG, slow, {A}))
     peer.trigger(1)
-    assert entered.wait(5)
+    assert entered.wait(patience(5))
     connection, = peer.open
     assert not connection.paused
     peer.trigger(2, 3)

@@ -10,6 +10,7 @@ import pytest
 from net.events import workers as module
 from net.events.workers import Workers
 from hearing import until
+from times import patience
 
 
 def no_workers() -> bool:
@@ -34,7 +35,7 @@ def test_what_waits_for_others_delays_only_so_many(monkeypatch):
 
     def work(item: int) -> None:
         began.append(item)
-        assert release.wait(10)
+        assert release.wait(patience(10))
 
     workers = Workers("test-workers")
     for item in range(5):

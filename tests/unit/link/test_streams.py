@@ -115,7 +115,7 @@ def test_an_aborted_stream_lets_its_reader_go_on(ends):
     reader = threading.Thread(target=lambda: received.append(stream.recv(10)))
     reader.start()
     stream.abort()
-    reader.join(timeout=5)
+    reader.join(timeout=patience(5))
     assert received == [b""]
     stream.abort()
     stream.close()

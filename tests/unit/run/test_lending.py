@@ -66,7 +66,7 @@ class Borrowing:
         return len(lent)
 
     def wait(self, *lent: Any) -> bool:
-        return self.go.wait(10)
+        return self.go.wait(patience(10))
 
     def stream(self, items: Any) -> Iterator[Any]:
         for item in items:
@@ -408,7 +408,7 @@ def test_what_was_not_lent_cannot_be_asked_for(client, producer, lent):
     with pytest.raises(net.ProtocolError) as caught:
         client.call(producer.address, TAG, (called.append,), {}, 5)
     assert caught.value.ran == "maybe" and not called
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
     assert client.call(producer.address, TAG, (), {}, 5) == 6
 
 
@@ -429,7 +429,7 @@ def test_a_caller_that_lends_nothing_is_asked_for_nothing(client, producer):
     with pytest.raises(net.ProtocolError) as caught:
         client.call(producer.address, TAG, (), {}, 5)
     assert caught.value.ran == "maybe"
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
     assert client.call(producer.address, TAG, (), {}, 5) == 6
 
 

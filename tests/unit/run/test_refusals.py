@@ -15,6 +15,7 @@ from net.run.refusals import RefusedClients
 from net.wire import legacy
 from net.wire.legacy import BASE64, INFO, PLAIN, LegacySession, Reply
 from service import until
+from times import patience
 
 TAG = encode_text("app.f")
 FULL = PeerBusy(None, "full")
@@ -31,7 +32,7 @@ class Door:
 
     def refuse(self, *data: bytes) -> socket.socket:
         """A client that has sent this when it is refused."""
-        client = socket.create_connection(self.listener.getsockname(), 5)
+        client = socket.create_connection(self.listener.getsockname(), patience(5))
         self.opened.append(client)
         for piece in data:
             client.sendall(piece)
@@ -43,7 +44,7 @@ class Door:
         """Have something done in the loop."""
         done = threading.Event()
         self.loop.call_soon(lambda: (step(), done.set()))
-        assert done.wait(5)
+        assert done.wait(patience(5))
 
     @property
     def empty(self) -> bool:

@@ -65,7 +65,7 @@ class Client:
     """A bare socket that speaks frames."""
 
     def __init__(self, server: Server) -> None:
-        self.sock = socket.create_connection(server.address, timeout=5)
+        self.sock = socket.create_connection(server.address, timeout=patience(5))
         self.session = caller_session(Limits())
 
     def __enter__(self) -> "Client":
@@ -185,7 +185,7 @@ def test_replies_of_coroutines_come_in_order_to_a_caller_that_reads_late(asyncio
                 assert client.reply() == (RESULT, str(number) * 1000)
             sending.join()
             # The loop of the application waits for nobody.
-            assert asyncio.run_coroutine_threadsafe(repeat(7), asyncio_loop).result(5)
+            assert asyncio.run_coroutine_threadsafe(repeat(7), asyncio_loop).result(patience(5))
     finally:
         served.close()
 
@@ -468,7 +468,7 @@ def test_a_connection_without_requests_is_closed_and_one_in_a_call_is_not(functi
     monkeypatch.setitem(vars(settings), "idle_time", 0.1)
     monkeypatch.setattr(server_module, "TICK", 0.02)
     release = threading.Event()
-    functions[encode_text("wait")] = lambda: release.wait(5)
+    functions[encode_text("wait")] = lambda: release.wait(patience(5))
     served = serve(Dispatch(functions))
     with Client(served) as idle, Client(served) as busy:
         busy.sock.sendall(PREFACE + request("wait"))
@@ -523,7 +523,7 @@ def test_calls_errors_and_seconds_are_counted_for_each_tag(server):
         client.ask("fail")
         client.ask("unknown")
         counted = server.tally()
-    with socket.create_connection(server.address, timeout=5) as old:
+    with socket.create_connection(server.address, timeout=patience(5)) as old:
         old.sendall(legacy.LegacySession(legacy.BASE64).call(encode_text("add"), [1], {}))
         old.recv(1024)
     until(lambda: server.connections == 0)
@@ -617,7 +617,7 @@ def test_nobody_waits_until_the_thread_of_another_connection_runs(server, monkey
     def start(thread: threading.Thread) -> None:
         if thread.name == f"net-{server.address[1]}":
             tried.set()
-            assert go.wait(20)
+            assert go.wait(patience(20))
         real(thread)
 
     with Client(server) as first, Client(server) as second, Client(server) as third:
@@ -642,7 +642,7 @@ def test_closing_ends_idle_and_working_connections(functions):
 
     def wait() -> None:
         started.set()
-        release.wait(5)
+        release.wait(patience(5))
 
     functions[encode_text("wait")] = wait
     served = serve(Dispatch(functions))
@@ -650,7 +650,7 @@ def test_closing_ends_idle_and_working_connections(functions):
         idle.sock.sendall(PREFACE)
         idle.ask("add", 1)
         busy.sock.sendall(PREFACE + request("wait"))
-        assert started.wait(5)
+        assert started.wait(patience(5))
         served.close()
         served.close()
         assert (idle.rest(), busy.rest()) == (b"", b"")
@@ -774,7 +774,7 @@ class Crowded:
     def __init__(self, served: Server, most: int, clients: int) -> None:
         self._served, self._most = served, most
         self._listener = listen_in_range(TcpCarrier(), "127.0.0.1", range(0), clients, True)
-        self.clients = [socket.create_connection(self._listener.endpoint.address, 5)
+        self.clients = [socket.create_connection(self._listener.endpoint.address, patience(5))
                         for _ in range(clients)]
 
     def accept(self) -> Any:
@@ -1008,7 +1008,7 @@ def test_an_error_of_ours_in_the_loop_is_logged_and_it_goes_on(
         patched.setattr(server, where, fail)
         with Client(server) as client:
             client.sock.sendall(PREFACE + request("add", 1))
-            assert failed.wait(5)
+            assert failed.wait(patience(5))
             until(lambda: any(one.exc_info and "ours" in str(one.exc_info[1])
                               for one in caplog.records))
             assert client.rest() == b""

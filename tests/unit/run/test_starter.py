@@ -44,7 +44,7 @@ class Starts:
                 raise RuntimeError("can't start new thread")
             if thread.name == NAME:
                 self.tried.set()
-                assert self.go.wait(20)
+                assert self.go.wait(patience(20))
             real(thread)
 
         monkeypatch.setattr(threading.Thread, "start", start)
@@ -88,7 +88,7 @@ class _Sequential:
     class Thread(threading.Thread):
         def start(self) -> None:
             super().start()
-            self.join(20)
+            self.join(patience(20))
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}-starter"])

@@ -216,7 +216,7 @@ def test_no_more_than_a_window_is_sent_before_something_is_taken(service, made):
         raw.send(frame(TAKEN, b"%d" % (WINDOW_ITEMS + 500)))
         items_of(raw, WINDOW_ITEMS)
         assert is_quiet(raw)
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
 
 
 def test_large_items_are_bounded_by_their_bytes(service, made):
@@ -233,7 +233,7 @@ def test_large_items_are_bounded_by_their_bytes(service, made):
         raw.send(frame(TAKEN, b"1"))
         assert event(raw).kind == ITEM
         assert is_quiet(raw)
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
 
 
 @pytest.mark.parametrize("text", [b"", b"-1", b"1.5", b'"x"', b"[1]", b"null", b"9" * 30, b"1e3",
@@ -244,7 +244,7 @@ def test_what_is_no_number_of_items_ends_the_stream(service, made, text):
         items_of(raw, 1)
         raw.send(frame(TAKEN, text))
         assert is_ended(raw)
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
     assert service.call("add", 1, 2) == 3
 
 
@@ -254,7 +254,7 @@ def test_to_take_more_than_was_sent_ends_the_stream(service, made):
         items_of(raw, 100)
         raw.send(frame(TAKEN, b"%d" % (WINDOW_ITEMS * 2)))
         assert is_ended(raw)
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
 
 
 def test_what_was_taken_of_another_stream_is_of_no_meaning(service, made):
@@ -265,7 +265,7 @@ def test_what_was_taken_of_another_stream_is_of_no_meaning(service, made):
         assert is_quiet(raw)
         raw.send(frame(TAKEN, b"1"))
         items_of(raw, 1)
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
 
 
 @pytest.mark.parametrize("data", [
@@ -281,7 +281,7 @@ def test_what_may_not_come_within_a_stream_ends_it(service, made, data):
             raw.rest()
         except OSError:
             pass
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
     assert [name for name, _ in service.ran] == ["count"]
     assert service.call("add", 1, 2) == 3
 
@@ -333,7 +333,7 @@ def test_a_consumer_that_goes_closes_the_generator(service, made, name, how):
     else:
         raw.sock.close()
     started = time.monotonic()
-    assert made.closed.wait(5)
+    assert made.closed.wait(patience(5))
     assert time.monotonic() - started < patience(1)
     raw.sock.close()
 
@@ -344,8 +344,8 @@ def test_a_consumer_that_never_reads_holds_a_window_only(service, made):
         time.sleep(0.2)
         assert made.made[0] <= WINDOW_BYTES // 100_000 + 2
         assert service.call("add", 1, 2) == 3
-        raw.sock.settimeout(5)
-    assert made.closed.wait(5)
+        raw.sock.settimeout(patience(5))
+    assert made.closed.wait(patience(5))
 
 
 def test_closing_the_server_closes_the_generators(service, made):
@@ -353,7 +353,7 @@ def test_closing_the_server_closes_the_generators(service, made):
         raw.hello = event(raw)
         items_of(raw, WINDOW_ITEMS)
         service.server.close()
-        assert made.closed.wait(5)
+        assert made.closed.wait(patience(5))
         until(lambda: service.server.connections == 0)
 
 
@@ -421,7 +421,7 @@ def test_nonsense_ends_the_stream_with_a_typed_error_that_says_it_may_have_run(
         next(iterator)
     if what != "a result" or before:  # that one is a good reply to a call
         assert not in_order(client, producer)
-        assert producer.ended.wait(5)
+        assert producer.ended.wait(patience(5))
     assert client.call(producer.address, TAG, (), {}, 5) == 5
 
 
@@ -463,7 +463,7 @@ def test_items_that_nobody_asked_for_are_no_result(client, producer):
     assert isinstance(found, RemoteIterator)  # as a function that returns a generator does
     del found
     gc.collect()  # PyPy does not count references
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
     assert client.call(producer.address, TAG, (), {}, 5) == 5
 
 
@@ -509,7 +509,7 @@ def test_a_stream_that_never_ends_is_left_by_closing_it(client, producer):
     iterator = consume(client, producer, None)
     assert next(iterator) == 0
     iterator.close()
-    assert stopped.wait(5)
+    assert stopped.wait(patience(5))
 
 
 def test_a_producer_that_falls_silent_is_waited_for_until_the_deadline(client, producer):
@@ -520,7 +520,7 @@ def test_a_producer_that_falls_silent_is_waited_for_until_the_deadline(client, p
     with pytest.raises(net.CallTimeout) as caught:
         next(iterator)
     assert time.monotonic() - started < patience(1) and caught.value.ran == "maybe"
-    assert producer.ended.wait(5)
+    assert producer.ended.wait(patience(5))
 
 
 @each("cut", range(33))

@@ -13,6 +13,7 @@ from net.errors import ProtocolError
 from net.wire import values
 from net.wire.garbage import Collection
 from net.wire.values import unpack
+from times import patience
 
 pytestmark = pytest.mark.skipif(not hasattr(gc, "set_threshold"), reason="no thresholds here")
 
@@ -75,7 +76,7 @@ def test_two_messages_at_once_end_with_what_was_before():
 
     def first() -> None:
         within.set()
-        go_on.wait(60)
+        go_on.wait(patience(60))
 
     def second() -> None:
         seen.append(gc.get_threshold()[0])
@@ -85,7 +86,7 @@ def test_two_messages_at_once_end_with_what_was_before():
 
     thread = threading.Thread(target=collection.rarer, args=(1000, first))
     thread.start()
-    within.wait(60)
+    within.wait(patience(60))
     collection.rarer(10, second)
     assert seen == [1700, 700] and gc.get_threshold() == (700, 10, 10)
     assert collection.rarer(5, gc.get_threshold) == (705, 10, 10)
