@@ -168,7 +168,7 @@ def test_no_thread_to_be_had_is_busy_for_that_client_only(service: Service, monk
         assert raw.reply() == 5
 
 
-def test_whoever_takes_all_threads_gives_one_back_to_a_caller_of_another_host(
+def test_a_host_that_takes_all_threads_gives_one_back_to_a_caller_of_another_one(
         service: Service, monkeypatch):
     real, name = threading.Thread.start, f"net-{service.address[1]}"
 

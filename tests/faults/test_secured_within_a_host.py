@@ -178,7 +178,7 @@ def test_another_secret_from_now_on_ends_what_was_proved(peer, configure):
 
 # ------------------------------------------------------------------------------- who is there
 
-def test_whoever_took_the_name_hears_nothing_and_the_call_goes_by_tcp(
+def test_a_process_that_took_the_name_hears_nothing_and_the_call_goes_by_tcp(
         peer, peer_process, monkeypatch):
     taken = f"@{local.NAMES}{os.getuid()}/taken-{peer.address[1]}:1"
     relay = peer_process(RELAY.format(here="\0" + taken[1:], there=name_of(peer)))
@@ -197,7 +197,7 @@ def test_whoever_took_the_name_hears_nothing_and_the_call_goes_by_tcp(
     (greeted(ADD), FAILURE), (FIRST + bytes(NONCE_BYTES + PROOF_BYTES) + greeted(ADD), FIRST[0]),
     (FIRST + bytes(NONCE_BYTES) + greeted(ADD), FIRST[0]), (b"\x00" * 100, None)],
     ids=["no proof", "a wrong proof", "a call for a proof", "noise"])
-def test_who_proves_nothing_gets_nothing(peer, data, reply):
+def test_a_process_that_proves_nothing_gets_nothing(peer, data, reply):
     with connected(peer) as sock:
         sock.sendall(data)
         found = received(sock)
@@ -234,7 +234,7 @@ def test_over_tcp_and_in_a_pair_there_is_no_such_proof(configure):
 
 @pytest.mark.parametrize("said", [b"", FIRST, FIRST + bytes(NONCE_BYTES + PROOF_BYTES - 1)],
                          ids=["nothing", "a beginning", "all but a byte"])
-def test_whoever_took_the_name_and_is_silent_keeps_nobody_from_the_peer(
+def test_a_silent_process_that_took_the_name_keeps_nobody_from_the_peer(
         peer, monkeypatch, said):
     taken = f"@{local.NAMES}{os.getuid()}/silent-{peer.address[1]}:1"
     monkeypatch.setattr(local, "endpoints_of", lambda address: [Endpoint("unix", taken, 0)])

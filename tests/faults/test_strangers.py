@@ -53,7 +53,7 @@ def hoard(opened: contextlib.ExitStack, address: Any, number: int, *calls: bytes
 
 # ------------------------------------------------------------------------------ connections
 
-def test_who_holds_the_places_of_a_peer_keeps_them_from_nobody_else(peer_process):
+def test_a_caller_that_holds_the_places_of_a_peer_keeps_them_from_nobody_else(peer_process):
     peer = peer_process(SERVES, NET_MAX_CONNECTIONS=32)
     with contextlib.ExitStack() as opened:
         held = hoard(opened, peer.address, 40, request("echo", 1))

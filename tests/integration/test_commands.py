@@ -189,7 +189,7 @@ def test_with_json_errors_are_json_and_data_is_apart(port, tmp_path):
             assert "ZeroDivisionError" in json.loads(error)["error"]["traceback"]
 
 
-def test_listening_ends_when_nothing_comes_for_so_long(port):
+def test_listening_ends_when_nothing_comes_for_that_long(port):
     done = run_net("listen", "nothing of that name", "--timeout", "0.2", NET_PORT_START=port,
                    NET_PORT_RANGE=5)
     assert (done.code, done.out) == (1, "") and "no event came within 0.2 s" in done.err

@@ -403,7 +403,7 @@ def test_flush_says_what_was_not_taken(publisher, peer_process):
 # ------------------------------------------------------------------------------- failures
 
 
-def test_a_handler_that_raises_is_told_to_the_publisher_and_hears_on(publisher, peer_process):
+def test_a_handler_that_raises_is_reported_to_the_publisher_and_hears_on(publisher, peer_process):
     process = peer_process(subscriber(publisher) + f"""
 @net.subscribe("number", {publisher.id!r})
 def broken(value):

@@ -109,7 +109,7 @@ def test_connections_for_events_leave_descriptors_to_all_else(peer_process):
         assert again.reply.kind == RESULT
 
 
-def test_so_many_that_stall_delay_no_honest_publisher(publisher, peer_process):
+def test_many_that_stall_delay_no_honest_publisher(publisher, peer_process):
     with contextlib.ExitStack() as open_:
         fakes = [Stranger(0, silence, f"127.0.0.{host}") for host in range(2, 102)]
         for fake in fakes:

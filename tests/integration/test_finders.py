@@ -64,7 +64,7 @@ def site(request, peer_process, port_range) -> Iterator[Site]:
         router.end()
 
 
-def test_a_search_finds_who_is_there_with_what_it_says_and_not_itself(site):
+def test_a_search_finds_all_that_are_there_with_what_they_say_and_not_itself(site):
     searcher = site.searcher
     assert says(searcher, "len(net.peers())") == "0"
     other = site.start(NET_GROUP="farm", NET_IS_HUB=1, NET_NAME="seven")

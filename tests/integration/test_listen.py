@@ -72,7 +72,7 @@ def test_it_ends_when_nobody_reads(peer_process, listen):
 
 @pytest.mark.parametrize("arguments, error", [
     (["number", "here:0"], "InvalidPeer"), (["a\nb"], "printable"), ([], "required: EVENT")])
-def test_wrong_words_are_explained(listen, arguments, error):
+def test_bad_usage_is_explained(listen, arguments, error):
     listener = listen(*arguments)
     assert error in listener.communicate(timeout=patience(10))[1]
     assert listener.returncode in (1, 2)

@@ -287,7 +287,7 @@ def test_neighbours_on_the_ring_that_keep_silent_together_hide_nothing_for_ever(
 
 
 @LARGE
-def test_those_who_come_together_move_what_is_watched_once():
+def test_peers_that_come_together_move_what_is_watched_once():
     nodes = settled(40, 4.0)
     network, node = nodes[0].network, nodes[0]
     moves = []

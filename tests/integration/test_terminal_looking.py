@@ -64,7 +64,7 @@ def test_a_peer_keeps_to_itself_what_its_functions_are_like(peer_process, port_r
         == {"studio.count": ("(...)", ""), "studio.multiply": ("(...)", "")}
 
 
-def test_all_functions_of_a_peer_with_many_are_told_page_by_page(peer_process, port_range):
+def test_all_functions_of_a_peer_with_many_are_shown_page_by_page(peer_process, port_range):
     peer_process("""
         import net
 

@@ -58,7 +58,7 @@ def test_an_interrupt_that_is_lost_in_a_callback_comes_again(capfd):
     assert "KeyboardInterrupt" not in capfd.readouterr().err
 
 
-def test_other_errors_in_a_callback_are_told_as_ever(monkeypatch):
+def test_other_errors_in_a_callback_are_reported_as_ever(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
 

@@ -766,7 +766,7 @@ def test_letting_go_of_an_executor_ends_its_threads():
 # ----------------------------------------------------------------------------------- waiting for
 
 @pytest.mark.parametrize("at_least, connected", [(0, []), (15, []), (16, [[A, B]])])
-def test_whoever_waits_for_many_is_connected_to_them(monkeypatch, at_least, connected):
+def test_a_caller_that_waits_for_many_is_connected_to_them(monkeypatch, at_least, connected):
     seen: List[Any] = []
     monkeypatch.setattr(functions, "peers_with", lambda *args: [A, B])
     monkeypatch.setattr(start, "connect", lambda client, coroutines, peers: seen.append(peers))

@@ -9,7 +9,7 @@ from net.cli import listening
 from net.cli.screen import Failed, Screen
 
 
-def test_it_ends_when_nothing_has_come_for_so_long(capsys):
+def test_it_ends_when_nothing_has_come_for_that_long(capsys):
     lines: queue.Queue = queue.Queue()
     with pytest.raises(Failed, match="no event came within 0.01 s"):
         listening._print(lines, Screen(False), 0.01)

@@ -85,7 +85,7 @@ def test_names_of_certificates_prove_nothing_under_a_secret_or_without_tls():
         run("tls/127.0.0.1:1", allow=["farm1"])
 
 
-def test_settings_that_are_missing_are_wrong_words(capsys):
+def test_settings_that_are_missing_are_bad_usage(capsys):
     assert main(["router", "--listen", "tls/127.0.0.1:1"]) == 2
     assert "NET_SECRET" in capsys.readouterr().err
 

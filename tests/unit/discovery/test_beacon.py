@@ -164,7 +164,7 @@ def test_several_questions_of_one_host_that_were_read_late_get_one_answer(make, 
             sock.recv(2048)
 
 
-def test_a_newcomer_is_listed_by_those_who_watch_and_gone_when_it_says_goodbye(make, ports):
+def test_a_newcomer_is_listed_by_all_that_watch_and_gone_when_it_says_goodbye(make, ports):
     one, other = make(), make(watching=False)
     one.launch(ports[0])
     close = other.launch(ports[1], group="render")

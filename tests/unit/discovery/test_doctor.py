@@ -205,7 +205,7 @@ def test_a_web_server_on_our_port(case):
     assert "127.0.0.1:3010 (an HTTP server)" in text and "NET_PORT_START" in text
 
 
-def test_a_peer_at_its_limit_is_told_with_its_reason_and_not_as_a_firewall(port_range):
+def test_a_peer_at_its_limit_is_reported_with_its_reason_and_not_as_a_firewall(port_range):
     busy = PeerBusy(None, "5 connections are open there")
     full = Stranger(port_range[0], says(b"".join(encode_refusal(0, busy))))
     host, port = full.address
@@ -230,7 +230,7 @@ def test_each_address_is_counted_once_however_often_it_is_asked(session_peer):
     assert "TCP: 2 addresses asked: 1 peer, 1 refused\n" in str(found.report)
 
 
-def test_a_peer_at_its_limit_on_this_host_is_nothing_else_than_a_peer(case):
+def test_a_peer_at_its_limit_on_this_host_counts_as_a_peer(case):
     full = (("127.0.0.1", 3010), "a peer, but without a usable answer: it is busy")
     assert causes(case(peer(), strangers=[full])) == []
 
@@ -325,7 +325,7 @@ def test_an_unreadable_neighbour_table(case):
     assert "neither arp nor ip" in only(case(peer(), neighbour_source=""))
 
 
-def test_probes_are_told_one_by_one(case):
+def test_probes_are_shown_one_by_one(case):
     text = describe(case(peer(), outcomes={
         **{("192.168.1.30", port): "silent" for port in range(3010, 3016)},
         ("127.0.0.1", 3010): "peer", ("127.0.0.1", 3011): "refused",

@@ -69,7 +69,7 @@ def test_a_stranger_that_answers_under_many_names_fills_no_memory(listening, mon
     assert len(asked.hosts) == 3 and not sock.come
 
 
-def test_who_cannot_listen_leaves_no_socket_open(listening):
+def test_a_ping_that_cannot_listen_leaves_no_socket_open(listening):
     def full(*what):
         listening.append(what)
         raise OSError("no descriptor")

@@ -277,7 +277,7 @@ def test_a_peer_no_longer_listed_at_another_address_is_listed_at_that_of_the_eng
     assert network.finder.other_way(("10.0.0.6", 3010)) is None
 
 
-def test_only_so_many_other_addresses_are_remembered(network, monkeypatch):
+def test_a_bounded_number_of_other_addresses_is_remembered(network, monkeypatch):
     monkeypatch.setattr(module, "MAX_DIRECT", 2)
     network.put(A)
     for number in range(4):
@@ -286,7 +286,7 @@ def test_only_so_many_other_addresses_are_remembered(network, monkeypatch):
     assert len(network.finder._direct) == 2
 
 
-def test_what_this_process_says_of_itself_is_told_anew(network):
+def test_what_this_process_says_about_itself_is_announced_anew(network):
     network.finder.changed()
     assert network.changes == 1
 

@@ -65,7 +65,7 @@ def system(monkeypatch):
 
 
 @pytest.mark.parametrize("state", [AWAY, OUT, OTHERWISE, (frozenset(), None)])
-def test_a_change_is_told_once_however_much_news_it_makes(system, state):
+def test_a_change_is_reported_once_however_much_news_it_makes(system, state):
     system.follow()
     system.state = state
     for _ in range(5):

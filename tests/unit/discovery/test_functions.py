@@ -139,7 +139,7 @@ def test_peers_that_do_not_tell_are_left_out(network):
     assert network.having("app.f", old) == "" and network.asked == []
 
 
-def test_those_who_do_not_answer_hold_up_the_others_of_their_host_at_most(network):
+def test_peers_that_do_not_answer_hold_up_the_others_of_their_host_at_most(network):
     silent = [network.add(1, f"app.f{number}", instance=f"{number:032}") for number in range(100)]
     honest = network.add(2, "other.f")
     answers, lock = network.cache._ask, threading.Lock()

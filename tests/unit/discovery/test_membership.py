@@ -434,7 +434,7 @@ def test_a_message_that_makes_no_sense_changes_nothing():
 
 # ----------------------------------------------------------------------------- what peers say
 
-def test_what_a_peer_says_anew_of_itself_is_known_to_all_within_a_second():
+def test_what_a_peer_says_anew_about_itself_is_known_to_all_within_a_second():
     nodes = settled(20)
     network = nodes[0].network
     told = {}
@@ -486,7 +486,7 @@ def test_a_hello_that_comes_from_several_addresses_has_one_of_them_asked(strange
     assert says(link, 1.0) == [four, six, link]
 
 
-def test_a_link_local_address_is_told_on_its_own_link_only(stranger):
+def test_a_link_local_address_is_passed_on_on_its_own_link_only(stranger):
     membership, now = stranger.nodes[0].membership, stranger.network.now
     sent = []
     membership._outlet = SimpleNamespace(send=lambda message, address: sent.append(message))

@@ -85,7 +85,7 @@ def test_a_peer_that_keeps_to_this_host_knows_no_other(make):
 
 # ----------------------------------------------------------------------------- how much
 
-def test_one_host_gets_a_burst_and_then_so_many_a_second(make):
+def test_one_host_gets_a_burst_and_then_a_bounded_number_a_second(make):
     peer = make()
     times = [number / 1000 for number in range(5000)]
     answered = [now for now in times if peer.answer(question(), (ASKER[0], 1), now)]
@@ -121,7 +121,7 @@ def test_a_bucket_fills_again():
     assert [bucket.take(100) for _ in range(3)] == [True, True, False]
 
 
-def test_those_who_search_are_counted_for_a_second(make):
+def test_processes_that_search_are_counted_for_a_second(make):
     peer = make()
     for number in range(5):
         peer.answer(question(), (f"10.0.0.{number}", 40000), 10.0)

@@ -72,7 +72,7 @@ def test_what_was_recorded_of_another_question_is_no_answer():
     assert len(before.question.read()) == 1
 
 
-def test_only_so_many_answers_wait_to_be_read(monkeypatch):
+def test_a_bounded_number_of_answers_waits_to_be_read(monkeypatch):
     monkeypatch.setattr(module, "MAX_WAITING", 3)
     asked = Asked()
     for number in range(1, 10):

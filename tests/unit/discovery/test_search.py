@@ -106,7 +106,7 @@ def test_named_peers_are_asked_at_their_port_or_at_all(listening, ports, monkeyp
     assert search(on_host=True).answers == []
 
 
-def test_named_peers_beyond_a_loopback_host_are_dropped_and_said(ports, monkeypatch):
+def test_named_peers_beyond_a_loopback_host_are_dropped_and_reported(ports, monkeypatch):
     monkeypatch.setattr("net.discovery.names.resolved", lambda name: pytest.fail("looked up"))
     monkeypatch.setitem(settings.__dict__, "peers", ("192.0.2.1", "192.0.2.1:3010", "nas.lan"))
     report = search(known=[("192.0.2.7", 3010)]).report
@@ -398,7 +398,7 @@ def test_a_program_on_this_host_that_has_accepted_may_take_its_time_to_answer(
     assert primed() == [["192.168.1.20"]]
 
 
-def test_who_has_answered_is_not_swept_but_asked_at_its_other_ports(fake, primed):
+def test_a_host_that_has_answered_is_not_swept_but_asked_at_its_other_ports(fake, primed):
     fake._heard_beyond.update([("192.168.1.20", 3010), ("fe80::1%eth0", 3010)])
     assert primed() == [[]] and fake._report.primed == 0
     assert fake.started == [("192.168.1.20", True)], "without waiting for the table"
@@ -431,7 +431,7 @@ def test_beside_many_others_that_search_it_is_swept_later_without_those_that_wer
 @pytest.mark.parametrize("hosts, port, crowd, asked, later", [
     (100, 3010, 0, 101, 0), (101, 3010, 0, 1, 101), (101, 0, 0, 102, 0), (101, 3010, 1, 1, 0)],
     ids=["few", "many", "without a list", "beside others"])
-def test_where_many_have_answered_their_other_ports_are_asked_later_by_who_keeps_a_list(
+def test_where_many_have_answered_their_other_ports_are_asked_later_while_a_list_is_kept(
         fake, monkeypatch, hosts, port, crowd, asked, later):
     heard = [f"192.168.1.{number}" for number in range(100, 100 + hosts)]
     fake._heard_beyond.update((host, 3010) for host in heard)
@@ -547,7 +547,7 @@ def test_a_sweep_that_was_put_off_lists_what_it_finds_while_the_list_is_kept(
 
 
 @pytest.mark.parametrize("sweep, swept", [(None, []), (True, [["192.168.1.20"]])])
-def test_who_may_take_no_row_out_sweeps_only_if_told_to(
+def test_a_user_who_may_take_no_row_out_sweeps_only_if_told_to(
         fake, primed, monkeypatch, sweep, swept):
     monkeypatch.setattr(neighbours, "may_forget", lambda: False)
     monkeypatch.setitem(settings.__dict__, "sweep", sweep)
@@ -600,7 +600,7 @@ def ping(fake, monkeypatch):
     return begin
 
 
-def test_who_may_take_no_row_out_asks_hosts_to_show_themselves(fake, ping):
+def test_a_user_who_may_take_no_row_out_asks_hosts_to_show_themselves(fake, ping):
     ping()
     assert fake._echo.interfaces == [SIX] and fake._echo.sent == 1 and not fake._primed
     assert not fake._looks, "the tables are read anew"
@@ -645,7 +645,7 @@ def test_an_answer_ends_the_pings_and_their_answers_count_no_more(fake, ping):
     assert fake._echo.sent == 1 and not fake.started, "those that peers answer from are enough"
 
 
-def test_who_may_not_ping_either_searches_without(fake, ping, monkeypatch):
+def test_a_user_who_may_not_ping_either_searches_without(fake, ping, monkeypatch):
     def refuse(*what):
         raise PermissionError(13, "Permission denied")
 

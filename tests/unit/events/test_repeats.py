@@ -131,7 +131,7 @@ def test_one_whose_calls_overtake_each_other_is_not_taken_for_one(handler: Handl
     assert handler.ran == list(range(40))
 
 
-def test_so_many_calls_are_remembered(handler: Handler, monkeypatch: Any) -> None:
+def test_a_bounded_number_of_calls_is_remembered(handler: Handler, monkeypatch: Any) -> None:
     monkeypatch.setattr(repeats, "MAX_CALLS", 10)
     for value in range(100):
         handler.call("plain", value)

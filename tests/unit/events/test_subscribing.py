@@ -385,7 +385,7 @@ def test_a_lost_connection_is_made_again_and_the_gap_is_reported(network):
     assert network.gaps == [("done", make_id(A[1], A[0], "blue"), 5)]
 
 
-def test_so_many_that_are_silent_delay_no_other(network, monkeypatch):
+def test_many_that_are_silent_delay_no_other(network, monkeypatch):
     monkeypatch.setattr(module, "SUBSCRIBE_TIME", 0.1)
     silent = Peer("silent")
     silent.answer = lambda connection, frame: None

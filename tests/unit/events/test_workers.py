@@ -28,7 +28,7 @@ def test_work_is_done_and_the_threads_end():
     until(lambda: done[-1] == 20)
 
 
-def test_what_waits_for_others_delays_only_so_many(monkeypatch):
+def test_what_waits_for_others_delays_a_bounded_number(monkeypatch):
     monkeypatch.setattr(module, "THREADS", 3)
     release = threading.Event()
     began: List[int] = []

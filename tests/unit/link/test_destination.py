@@ -55,7 +55,7 @@ def check(to: Any, near: Any) -> Optional[AuthenticationError]:
     (("fe80::5", 3010), ("fe80::5", 3010, 0, 1)), (("127.0.0.1", 4000), ("10.0.0.5", 3010)),
     (("::1", 4000), ("10.0.0.5", 3010)), ((INSTANCE + ".zenoh", 3010), ""), (None, ""),
 ], ids=repr)
-def test_who_means_this_peer_is_let_in(to: Any, near: Any):
+def test_a_caller_that_means_this_peer_is_let_in(to: Any, near: Any):
     assert check(to, near) is None
 
 
@@ -65,7 +65,7 @@ def test_who_means_this_peer_is_let_in(to: Any, near: Any):
     (("cd" * 16 + ".zenoh", 3010), ""), ((INSTANCE + ".zenoh", 3010), ("10.0.0.5", 3010)),
     (("", 0), ("10.0.0.5", 3010)),
 ], ids=repr)
-def test_who_means_another_one_is_refused_and_told_what_to_do(to: Any, near: Any):
+def test_a_caller_that_means_another_one_is_refused_and_told_what_to_do(to: Any, near: Any):
     problem = check(to, near)
     assert problem is not None and problem.ran == "no"
     assert "somebody redirects it" in problem.reason and "NET_ADVERTISE=" in problem.reason

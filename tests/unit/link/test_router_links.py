@@ -42,7 +42,7 @@ def serve(sock, credentials):
     ("right", "right", ""), ("foreign", "right", OTHER_SECRET), ("right", "foreign", OTHER_SECRET),
     ("expired", "right", NOT_NOW), ("early", "right", NOT_NOW), ("right", "expired", NOT_NOW),
     ("nothing", "right", NO_TLS)])
-def test_what_is_wrong_with_a_link_is_told(monkeypatch, made, router, process, problem):
+def test_what_is_wrong_with_a_link_is_reported(monkeypatch, made, router, process, problem):
     monkeypatch.setattr(tls, "credentials", lambda: made[process])
     ours, theirs = socket.socketpair()
     server = threading.Thread(target=serve, args=(theirs, made.get(router)))
@@ -52,7 +52,7 @@ def test_what_is_wrong_with_a_link_is_told(monkeypatch, made, router, process, p
     server.join()
 
 
-def test_who_says_nothing_speaks_no_tls(monkeypatch, made):
+def test_a_router_that_says_nothing_speaks_no_tls(monkeypatch, made):
     monkeypatch.setattr(tls, "credentials", lambda: made["right"])
     ours, theirs = socket.socketpair()
     with theirs:

@@ -57,7 +57,7 @@ def begun(all_: Handshakes) -> List[Any]:
     return found
 
 
-def test_only_so_many_work_at_once(all_):
+def test_a_bounded_number_works_at_once(all_):
     clients = wait(all_, "a", AT_ONCE + 1)
     assert [begin(all_) for _ in range(AT_ONCE)] == clients[:AT_ONCE]
     assert begin(all_) is None
@@ -77,7 +77,7 @@ def test_a_source_that_proves_nothing_has_a_bounded_number(all_, clock):
     assert len(begun(all_)) == FORGIVEN
 
 
-def test_who_proves_something_makes_room_at_once(all_):
+def test_a_newcomer_that_proves_something_makes_room_at_once(all_):
     clients = wait(all_, "a", 3 * MOST)
     seen = []
     while True:
@@ -116,7 +116,7 @@ def test_many_sources_together_have_a_bounded_number_and_others_a_few(all_):
     assert begun(all_) == honest[:FEW]
 
 
-def test_who_waits_because_its_source_proves_nothing_is_late_soon(all_, clock):
+def test_a_newcomer_that_waits_because_its_source_proves_nothing_is_late_soon(all_, clock):
     clients = wait(all_, "flood", MOST + 5)
     begun(all_)
     assert all_.late() == []
@@ -124,7 +124,7 @@ def test_who_waits_because_its_source_proves_nothing_is_late_soon(all_, clock):
     assert all_.late() == clients[MOST:]
 
 
-def test_who_would_wait_in_vain_is_told_at_once(all_, clock):
+def test_a_newcomer_that_would_wait_in_vain_is_told_at_once(all_, clock):
     assert len(wait(all_, "flood", 2 * MOST)) == 2 * MOST
     begun(all_)
     clock.now += PATIENCE + 0.01
@@ -135,7 +135,7 @@ def test_who_would_wait_in_vain_is_told_at_once(all_, clock):
     assert len(wait(all_, "honest", 2 * MOST)) == 2 * MOST
 
 
-def test_who_waits_though_its_source_proves_something_has_more_time(all_, clock):
+def test_a_newcomer_that_waits_though_its_source_proves_something_has_more_time(all_, clock):
     clients = wait(all_, "busy", MOST + 5)
     some = begun(all_)
     clock.now += PATIENCE + 0.01

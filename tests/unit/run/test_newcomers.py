@@ -120,7 +120,7 @@ def test_a_working_connection_gives_way_to_nobody_and_an_idle_one_does():
     assert not found.admit(idle) and not found.discard(idle)
 
 
-def test_a_flood_of_prefaces_does_not_push_out_whoever_has_just_connected():
+def test_a_flood_of_prefaces_does_not_push_out_a_client_that_has_just_connected():
     now = monotonic()
     flood = [One("a", now - 0.8, True), One("a", now - 0.7, True)]
     assert served(*flood, One("a", now - 0.1)).eviction_candidate("a") is flood[0]

@@ -58,7 +58,7 @@ def fail(problem: BaseException) -> None:
     raise AssertionError(problem)
 
 
-def test_who_wants_a_thread_does_not_wait_until_it_runs(starter, starts):
+def test_whatever_wants_a_thread_does_not_wait_until_it_runs(starter, starts):
     ran: List[Any] = []
     for number in range(3):
         starter.start("a", noting(ran, number), fail)

@@ -213,7 +213,7 @@ def test_a_part_of_a_long_text_tells_what_the_whole_takes(text, monkeypatch):
     assert some / 1.2 < estimate(text) < some * 1.2
 
 
-def test_what_is_charged_is_told_on_the_way_and_ends_the_reading_if_it_raises():
+def test_what_is_charged_is_reported_on_the_way_and_ends_the_reading_if_it_raises():
     text = b"[" + b",".join([b'{"!set":[]}'] * 5000) + b"]"
     told: List[int] = []
 
