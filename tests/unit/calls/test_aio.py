@@ -11,6 +11,7 @@ from typing import Any, Iterator, List
 
 import pytest
 
+import memory
 import net
 from net.calls import aio, start
 from net.calls.aio import AsyncRemoteIterator
@@ -184,6 +185,27 @@ def test_a_request_that_the_socket_does_not_take_at_once_arrives_whole(client, p
         data = bytes(range(256)) * 2 ** 15
         assert await call(client, producer, data) == 5
         assert [bytes(one) for one in producer.requests[0].buffers] == [data]
+    asyncio.run(some())
+
+
+@pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
+@pytest.mark.parametrize("lent", [(), (print,)], ids=["plain", "lends"])
+def test_what_was_sent_is_not_kept_while_its_call_runs(client, producer, lent):
+    text, size = "x" * 2 ** 22, 2 ** 22
+
+    def wait(sock: Any) -> None:
+        number = producer.requests.pop().number
+        until(lambda: memory.in_use() < size // 2)
+        sock.sendall(frame(RESULT, b"6", number))
+
+    async def some() -> None:
+        producer.script = [[(RESULT, b"5")], [wait]]
+        assert await call(client, producer) == 5
+        memory.tracemalloc.start()
+        try:
+            assert await call(client, producer, text, *lent) == 6
+        finally:
+            memory.tracemalloc.stop()
     asyncio.run(some())
 
 

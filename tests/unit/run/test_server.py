@@ -31,8 +31,8 @@ from net.run import server as server_module
 from net.run import server_connection
 from net.run.reading import next_event
 from net.run.server import Server
-from net.wire.frames import (CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, PING, RESULT, SUBSCRIBE,
-                             Frame, pack)
+from net.wire.frames import (CALL, CANCEL, FAILURE, FLAG, HEADER, HELLO, ITEM, PING, RESULT,
+                             SUBSCRIBE, Frame, pack)
 from net.wire.limits import Limits
 from net.wire.session import MAGIC, Hello, caller_session, encode_preface
 from net.wire.values import unpack
@@ -144,6 +144,29 @@ def test_an_idle_connection_keeps_neither_its_last_request_nor_the_reply(client)
         assert client.event().kind == RESULT
         until(lambda: memory.in_use() < 2 ** 21)
     finally:
+        memory.tracemalloc.stop()
+
+
+@pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
+def test_a_request_is_not_kept_while_its_stream_runs(client, functions):
+    go_on = threading.Event()
+
+    def stream(value: str) -> Iterator[int]:
+        del value
+        yield 1
+        go_on.wait()
+
+    functions[encode_text("stream")] = stream
+    client.sock.sendall(PREFACE)
+    assert client.ask("add", 2) == (RESULT, 3)
+    large = request("stream", "x" * 2 ** 22)
+    memory.tracemalloc.start()
+    try:
+        client.sock.sendall(large)
+        assert client.event().kind == ITEM
+        until(lambda: memory.in_use() < 2 ** 21)
+    finally:
+        go_on.set()
         memory.tracemalloc.stop()
 
 
