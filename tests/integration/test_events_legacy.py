@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
+import net
 from hearing import PUBLISHER, SUBSCRIBER, ask, until, wait_for_subscribers, wait_until_heard
 from times import patience
 
@@ -207,3 +208,28 @@ def broken(value):
     reply, = old_peer.trigger("number", 0)
     assert reply["payload"] == "error" and "ZeroDivisionError" in reply["traceback"]
     assert old_peer.trigger("number", 2) == [{"raw": 0.5}]
+
+
+def test_a_handler_is_called_by_others_only_as_its_own_groups_say(old_peer, peer_process):
+    """It is a connected function, too, which old programs call by its name; its events, an old
+    publisher's as well, come whatever its groups are."""
+    process = peer_process(f"""
+import net
+heard = []
+@net.subscribe("number", ("127.0.0.1", {old_peer.port}))
+def free(value):
+    heard.append(("free", value))
+@net.subscribe("number", ("127.0.0.1", {old_peer.port}))
+@net.connect(groups=["nobody"])
+def guarded(value):
+    heard.append(("guarded", value))
+""")
+    assert old_peer.call(process.address, "application.free", "called") == {"raw": None}
+    net.remote("application.free")("called", peer=process.id)
+    refused = old_peer.call(process.address, "application.guarded", "called")
+    assert refused["payload"] == "error" and "guarded" in refused["traceback"]
+    with pytest.raises(net.AuthenticationError):
+        net.remote("application.guarded")("called", peer=process.id)
+    old_peer.trigger("number", "event")
+    assert sorted(ask(process, "heard")) == [
+        ("free", "called"), ("free", "called"), ("free", "event"), ("guarded", "event")]
