@@ -4,7 +4,7 @@
 
     NetError
     |-- PeerUnreachable      ConnectionError   no peer answers there           did not run
-    |-- TooFewPeers          ConnectionError   fewer peers than are needed     did not run
+    |-- TooFewPeers          ConnectionError   fewer peers than are needed     see ``ran``
     |-- PeerBusy             ConnectionError   the peer is at its limit        did not run
     |-- AuthenticationError  ConnectionError   secrets do not match            did not run
     |-- PeerLost             ConnectionError   broke after the request left    may have run
@@ -74,21 +74,23 @@ class PeerUnreachable(NetError, ConnectionError):
 
 class TooFewPeers(NetError, ConnectionError):
     """Fewer peers have a function than are needed, or none of those that have it could be asked.
-    The call did not run.
 
     :ivar name: of the function; empty for peers of any kind.
     :ivar found: how many peers there are.
     :ivar wanted: how many are needed.
     :ivar reason: why there are no more, or why those that were tried could not run it.
+    :ivar ran: ``"maybe"`` when a peer was lost with a call that may be repeated, else ``"no"``.
     """
 
-    def __init__(self, name: str, found: int, wanted: int, reason: str) -> None:
+    def __init__(self, name: str, found: int, wanted: int, reason: str, ran: str = "no") -> None:
         what = f"that can run {name}" if name else "were found"
-        super().__init__(f"{found} of {wanted} peers {what}: {reason}")
+        outcome = "" if ran == "no" else "; one that was lost may have run it"
+        super().__init__(f"{found} of {wanted} peers {what}: {reason}{outcome}")
         self.name = name
         self.found = found
         self.wanted = wanted
         self.reason = reason
+        self.ran = ran
 
 
 class PeerBusy(NetError, ConnectionError):
@@ -372,7 +374,7 @@ _RAN = _Fact(str, _read_ran)
 _REFUSALS: Dict[Type[NetError], Dict[str, Optional[_Fact]]] = {
     NetError: {"text": _TEXT},
     PeerUnreachable: {"address": None, "reason": _TEXT},
-    TooFewPeers: {"name": _TEXT, "found": _WHOLE, "wanted": _WHOLE, "reason": _TEXT},
+    TooFewPeers: {"name": _TEXT, "found": _WHOLE, "wanted": _WHOLE, "reason": _TEXT, "ran": _RAN},
     PeerBusy: {"address": None, "reason": _TEXT},
     AuthenticationError: {"address": None, "reason": _TEXT},
     PeerLost: {"address": None, "reason": _TEXT},

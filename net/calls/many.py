@@ -33,6 +33,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 # Tasks that a map reads ahead for each that can run: enough if one takes longer than others.
 LOOK_AHEAD = 8
+# What is known about a call, the more likely to have run the later.
+_OUTCOMES = ("no", "maybe", "yes")
 
 Groups = Union[None, str, Iterable[str]]
 Peers = Optional[Iterable[PeerArgument]]
@@ -141,7 +143,7 @@ class AnyPeer(Generic[P, R_co]):
                 if len(chosen) == 1:
                     return self._target.call(chosen[0], args, kwargs, trial.left())
                 return _fastest(self._start(chosen, args, kwargs, trial))
-            except ELSEWHERE as problem:
+            except NetError as problem:
                 if not trial.goes_on(problem):
                     raise
             finally:
@@ -158,7 +160,7 @@ class AnyPeer(Generic[P, R_co]):
                 if len(chosen) == 1:
                     return await self._target.call_async(chosen[0], args, kwargs, trial.left())
                 return await _fastest_async(self._start(chosen, args, kwargs, trial))
-            except ELSEWHERE as problem:
+            except NetError as problem:
                 if not trial.goes_on(problem):
                     raise
             finally:
@@ -200,6 +202,8 @@ class _Trial:
         self._end = None if timeout is None else monotonic() + timeout
         self._tried: Set[Any] = set()
         self._problem: Optional[NetError] = None
+        # Whether one of them may have run it.
+        self._ran = "no"
 
     def choose(self, peers: Iterable[Any]) -> List[Any]:
         """The next peers to try.
@@ -217,7 +221,7 @@ class _Trial:
         if not chosen:
             why = "no peer has it" if self._problem is None else \
                 f"{len(self._tried)} could not run it, the last one: {self._problem}"
-            raise TooFewPeers(self._target.name, 0, 1, why) from self._problem
+            raise TooFewPeers(self._target.name, 0, 1, why, self._ran) from self._problem
         return chosen
 
     def left(self) -> Optional[float]:
@@ -229,13 +233,19 @@ class _Trial:
             return None
         left = self._end - monotonic()
         if left <= 0:
-            raise CallTimeout(None, self._timeout or 0.0, "no")
+            raise CallTimeout(None, self._timeout or 0.0, self._ran)
         return left
 
     def goes_on(self, problem: NetError) -> bool:
-        """Whether another peer may run what one could not."""
+        """Whether another peer may run what one could not. If not, the problem then says what is
+        known about all that were tried."""
         self._problem = problem
-        return problem.ran == "no" or problem.ran == "maybe" and self._repeatable
+        if isinstance(problem, ELSEWHERE) \
+                and (problem.ran == "no" or problem.ran == "maybe" and self._repeatable):
+            self._ran = max(self._ran, problem.ran, key=_OUTCOMES.index)
+            return True
+        problem.ran = max(self._ran, problem.ran, key=_OUTCOMES.index)
+        return False
 
     def give_back(self, peers: List[Any]) -> None:
         for peer in peers:
@@ -274,8 +284,7 @@ async def _fastest_async(calls: List[Call]) -> Any:
 
 def _worst(calls: List[Call]) -> Call:
     """The failed call that is the most likely to have run."""
-    order = {"yes": 2, "maybe": 1}
-    return max(calls, key=lambda call: order.get(getattr(call.exception(), "ran", "yes"), 0))
+    return max(calls, key=lambda call: _OUTCOMES.index(getattr(call.exception(), "ran", "yes")))
 
 
 # ---------------------------------------------------------------------- all

@@ -209,12 +209,11 @@ class Workers:
             for _ in range(min(self._spread.waiting, len(self._idle))):
                 self._wake_one()
         if stranded:
-            failure = self._too_few()
-            self._finish([(task, None, failure) for task in stranded])
+            self._finish([(task, None, self._too_few(task)) for task in stranded])
 
-    def _too_few(self) -> TooFewPeers:
+    def _too_few(self, task: Task) -> TooFewPeers:
         why = "no peer has it" if self._problem is None else f"the last one: {self._problem}"
-        found = TooFewPeers(self._name, 0, 1, why)
+        found = TooFewPeers(self._name, 0, 1, why, "maybe" if task.losses else "no")
         found.__cause__ = self._problem
         return found
 
@@ -269,6 +268,9 @@ class Workers:
         problem = failed[-1][1] if failed else None
         outcomes += [(task, None, why) for task, why in failed
                      if not self._spread.may_run_again(task, why.ran)]
+        for task, _, why in outcomes:
+            if task.losses and isinstance(why, NetError) and why.ran == "no":
+                why.ran = "maybe"  # an earlier worker may have run it
         settled = {task for task, _, _ in outcomes}
         # Before it counts as done, so that a thread that waits for the end finds the results.
         if outcomes:

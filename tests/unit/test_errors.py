@@ -29,6 +29,8 @@ TREE = [
      "1 of 2 peers that can run f: nobody else has it"),
     (TooFewPeers("", 0, 2, "the report"), ConnectionError, "no",
      "0 of 2 peers were found: the report"),
+    (TooFewPeers("f", 0, 1, "the last one was lost", "maybe"), ConnectionError, "maybe",
+     "0 of 1 peers that can run f: the last one was lost; one that was lost may have run it"),
     (PeerBusy(HERE, "full"), ConnectionError, "no",
      "192.0.2.1:3010 is busy: full; the call did not run"),
     (AuthenticationError(HERE, "no secret"), ConnectionError, "no",

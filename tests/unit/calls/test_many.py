@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import copy
 import functools
 import io
 import gc
@@ -175,6 +176,32 @@ def test_any_never_runs_twice_what_may_have_run_unless_it_is_repeatable():
     assert f.any.on(repeatable=True, peers=[A, B])() == (B,)
     g = Fake(failing(p1=LOST), [A, B], repeatable=True)
     assert g.any() == (B,)
+
+
+@each("awaited", [False, True])
+@each("then", [GONE, net.MessageTooLarge("text", 2, 1, None), net.CallTimeout(B, 1.0, "no")])
+def test_any_says_that_it_may_have_run_where_one_was_lost_before(then, awaited):
+    f = Fake(failing(p1=LOST, p2=copy.copy(then)), [A, B], repeatable=True)
+    if awaited:
+        f.target = f.target._replace(kind=ways.COROUTINE)
+
+    async def main() -> Any:
+        return await f.any()
+
+    with pytest.raises(net.NetError) as caught:
+        asyncio.run(main()) if awaited else f.any()
+    assert caught.value.ran == "maybe" and f.asked == [A, B]
+    assert isinstance(caught.value, net.TooFewPeers if then is GONE else type(then))
+
+
+def test_the_time_of_any_says_that_it_may_have_run_where_one_was_lost_before():
+    def behave(peer):
+        time.sleep(0.05)
+        raise LOST
+    f = Fake(behave, [A, B, C], repeatable=True)
+    with pytest.raises(net.CallTimeout, match="may have run") as caught:
+        f.any.on(timeout=0.04)()
+    assert caught.value.ran == "maybe" and f.asked == [A]
 
 
 def test_any_does_not_go_on_when_the_function_itself_fails():
@@ -574,8 +601,24 @@ def test_work_without_any_peer_fails_with_the_reason(monkeypatch):
     monkeypatch.setattr(spread, "PATIENCE", 0.05)
     with pytest.raises(net.TooFewPeers, match="no peer has it"):
         list(Fake(failing(), []).map([1]))
-    with pytest.raises(net.TooFewPeers, match="gone"):
+    with pytest.raises(net.TooFewPeers, match="gone") as caught:
         list(Fake(failing(p1=GONE), [A]).map([1]))
+    assert caught.value.ran == "no"
+
+
+@each("then", [GONE, net.MessageTooLarge("text", 2, 1, None)])
+def test_work_that_was_lost_before_it_failed_may_have_run(monkeypatch, then):
+    monkeypatch.setattr(workers, "LOOK_TIME", 0.01)
+    monkeypatch.setattr(spread, "PATIENCE", 0.2)
+    problems = [LOST]
+
+    def behave(peer, *args):
+        raise problems.pop() if problems else copy.copy(then)
+
+    with pytest.raises(net.NetError) as caught:
+        list(Fake(behave, [A], repeatable=True).map([1]))
+    assert caught.value.ran == "maybe"
+    assert isinstance(caught.value, net.TooFewPeers if then is GONE else type(then))
 
 
 def test_the_timeout_of_a_map_is_for_all_of_it():
