@@ -142,7 +142,7 @@ class Strangers:
 
     @property
     def _floods(self) -> List[str]:
-        """Where floods come from: who is on the same host as they shares its places."""
+        """The host from which floods come: callers on that host share its places."""
         return self._hosts[:-1]
 
     def _connect(self, chance: random.Random) -> None:
@@ -214,7 +214,7 @@ class Strangers:
                 one.sock.sendto(os.urandom(chance.randrange(1, 1500)), target)
 
     def _replay(self, chance: random.Random) -> None:
-        """Ask who is there, and say goodbye in the name of who answers."""
+        """Ask who is there, and say goodbye in the name of each that answers."""
         for target in self._targets:
             with Searcher() as one:
                 answer = one.ask(target, 0.2)

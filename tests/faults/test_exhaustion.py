@@ -46,7 +46,7 @@ def test_beyond_the_limit_of_connections_a_caller_is_told_that_the_peer_is_busy(
     with Raw(service.address, greeted(ADD), source="127.0.0.2") as other:
         assert other.reply() == 5
     assert len(service.ran) == 8
-    for raw in working:  # those who were there notice nothing
+    for raw in working:  # connections that were there notice nothing
         raw.send(ADD)
         assert raw.reply() == 5
     closed(*working)
@@ -312,7 +312,7 @@ def either(request, configure) -> Iterator[Service]:
 
 
 def slowly(pause: float) -> Way:
-    """A network that carries at most 64 KiB in so many seconds."""
+    """A network that carries at most 64 KiB in a number of seconds."""
     return Way(delay=pause)
 
 

@@ -232,7 +232,7 @@ BAD_CLIENTS = {**BAD, "for servers only": lambda good, folder: good.issue("bad",
 
 @pytest.mark.parametrize("make", BAD_CLIENTS.values(), ids=BAD_CLIENTS)
 def test_a_peer_refuses_a_caller_with_a_bad_certificate(configure, tmp_path: Path, make):
-    """The caller trusts the right authority, so that it is the server who refuses."""
+    """The caller trusts the right authority, so that it is the server that refuses."""
     studio = Authority(tmp_path)
     bad = make(studio, tmp_path)._replace(tls_ca=str(studio.path))
     configure(**studio.issue("good")._asdict())
@@ -336,7 +336,7 @@ def test_whole_hellos_of_one_host_have_a_share_and_hold_up_nobody_else(secured: 
         flood = [opened.enter_context(Raw(secured.address, hello, source="127.0.0.9"))
                  for _ in range(3 * MOST)]
         assert secured.call("add", 2, 3) == 5
-        # Those for whom there is no time are told so in the clear.
+        # Clients for which there is no time are told so in the clear.
         first = [raw.sock.recv(1) for raw in flood]
     refused = first.count(bytes((FAILURE,)))
     assert refused + first.count(bytes((tls.HELLO,))) == len(flood)

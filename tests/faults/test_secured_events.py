@@ -1,4 +1,4 @@
-"""Events under a secret: the same as in the open, for those who have it."""
+"""Events under a secret: the same as in the open, for processes that have it."""
 from __future__ import annotations
 
 from pathlib import Path

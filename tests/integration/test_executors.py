@@ -17,7 +17,7 @@ from times import patience
 
 
 class Executor(concurrent.futures.ThreadPoolExecutor):
-    """Has the futures of all that it was given."""
+    """Keeps the futures of all that it is given."""
 
     def __init__(self) -> None:
         super().__init__(1, thread_name_prefix="one")

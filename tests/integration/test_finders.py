@@ -76,7 +76,7 @@ def test_a_search_finds_all_that_are_there_with_what_they_say_and_not_itself(sit
     assert says(searcher, "net.peers('farm', hubs_only=True) == (peer,), net.peers('x') == ()") \
         == "(True, True)"
     assert says(searcher, "double(21, peer=peer)") == "42"
-    # What it says of itself changes.
+    # What it says about itself changes.
     before = says(searcher, "peer.info['digest']")
     other.execute("fresh = net.connect('fresh')(lambda: 5)")
     until(site, f"[one.info['digest'] for one in net.peers(refresh=True)] not in ([], [{before}])")

@@ -185,7 +185,7 @@ def test_kill(processes):
 
 
 def until(fact, seconds: float = 20) -> None:
-    """Wait until something is so."""
+    """Wait until a fact is true."""
     ends = time.monotonic() + patience(seconds)
     while not fact():
         assert time.monotonic() < ends, "it is not so"

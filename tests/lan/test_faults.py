@@ -140,7 +140,7 @@ def test_a_third_of_all_packets_lost_makes_calls_slow_but_never_wrong(lan, pair,
 
 
 def slow_down(host: Any, rate: str) -> None:
-    """Let what a host sends out at a rate only, such as ``8mbit``."""
+    """Let out what a host sends at no more than a rate, such as ``8mbit``."""
     try:
         host.run("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst",
                  "256kb", "latency", "400ms")
@@ -164,7 +164,7 @@ class made:
 
 
 def transfers(lan: VirtualLan, rate: str, count: int, **settings: Any) -> list[list]:
-    """What comes of a request and of a reply of so many bytes over a slow link."""
+    """What comes of a request and of a reply of a number of bytes over a slow link."""
     caller, peer = (host.peer(APPLICATION + TRANSFER, **settings) for host in lan.hosts)
     for host in lan.hosts:
         slow_down(host, rate)

@@ -1,4 +1,4 @@
-"""Lists that stay true: cloned processes, busy peers and what strangers say of them."""
+"""Lists that stay true: cloned processes, busy peers and what strangers say about them."""
 from __future__ import annotations
 
 from typing import Any, Iterator

@@ -20,8 +20,8 @@ CROWDED = pytest.mark.flaky(reruns=1)
 PEERS, ON_A_HOST = 200, 6
 TASKS = 3000
 
-#: So many peers on a host, forked from one process, which takes the least memory and time. They end
-#: with it.
+#: A number of peers on a host, forked from one process, which takes the least memory and time. They
+#: end with it.
 APPLICATION = """
 import os, time
 import net
@@ -132,7 +132,8 @@ def test_two_hundred_peers_are_called_at_once_and_known_without_a_packet(crowd):
     # What peers tell each other now and then is not asked for: a hundred listings without a packet.
     assert min(quiet) == 0
     assert sent >= 2 * PEERS, "the counter counts"
-    # A process that has waited for so many is connected to them, and calls take those connections.
+    # A process that has waited for that many is connected to them, and calls take those
+    # connections.
     assert connected >= PEERS * 9 // 10 and later - connected <= PEERS // 10
 
 

@@ -28,7 +28,7 @@ def routed(build: Any) -> Iterator[tuple[Host, Host, Host]]:
 
 
 def entries(silent: int, port: str = "") -> str:
-    """The six live ones, spread over so many silent ones."""
+    """The six live ones, spread among a number of silent ones."""
     found = [f"10.99.{6 + number // 200}.{number % 200 + 1}{port}" for number in range(silent)]
     for number in range(6):
         found.insert((number + 1) * silent // 7, f"10.99.{number}.9:{3010 + number}")
@@ -117,7 +117,7 @@ def test_a_peer_behind_a_nat_is_reached_where_it_says(hidden, search, start):
             one.execute(f"many({first}, {first + 1})")
             return all([ask(each, f"{first} in heard") for each in (outside, behind)])
         until(hears)
-    # Who reaches it both ways has one entry: the address that it says.
+    # A process that reaches it both ways lists it once, at the address that it names.
     both = search(sibling, NET_PEERS="10.77.5.2:4000")["peers"]
     assert both == ["10.77.5.2:4000"]
     assert search(sibling)["peers"] == ["10.88.0.3:3010"]

@@ -101,8 +101,8 @@ print(asked, answered, slowest)
 
 
 def ask_beside(lan: VirtualLan, rate: int, count: int) -> tuple[int, int]:
-    """How many questions were asked and answered beside forged ones, so many a second: from source
-    port 0, from an address off the link, and from neighbours that are not there."""
+    """How many questions were asked and answered beside forged ones, at a number a second: from
+    source port 0, from an address off the link, and from neighbours that are not there."""
     peer = lan.hosts[1].peer("import net; net.Peer()")
     text = lan.hosts[0].python(FORGED.replace("{count}", str(count)).replace("{rate}", str(rate)))
     peer.stop()

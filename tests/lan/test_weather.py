@@ -31,7 +31,7 @@ WEATHERS = {
 
 
 def weathers(*names: str) -> list[Any]:
-    """Some of them, for a test to run in each."""
+    """Some kinds of weather, for a test to run in each."""
     return [pytest.param(WEATHERS[name], id=name, marks=() if name == "calm" else RANDOM)
             for name in names]
 

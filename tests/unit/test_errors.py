@@ -103,7 +103,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
 
 
 def outcomes() -> dict[str, str]:
-    """What the class of each error alone says of the call; empty where each error says it."""
+    """What the class of each error alone says about the call; empty where each error says it."""
     return {cls.__name__: "" if "ran" in inspect.signature(cls.__init__).parameters else cls.ran
             for cls in tree()}
 

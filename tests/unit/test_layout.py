@@ -285,7 +285,7 @@ def system_times(found: Iterable[ast.AST]) -> Iterator[int]:
 
 
 def test_what_strangers_can_cause_to_be_logged_is_limited():
-    """Only what the application itself asks for is told of without a limit."""
+    """Only what the application itself asks for is logged without a limit."""
     unlimited = {name for name, path in MODULES.items()
                  if "SafeLog(" in path.read_text(encoding="utf-8")}
     assert unlimited == {"log", "discovery.search", "calls.start"}

@@ -542,7 +542,8 @@ def test_the_address_of_this_host_is_found_without_sending_anything(monkeypatch,
 
 
 class Route:
-    """Stands for the socket that finds the own address, so that nothing is asked of the system."""
+    """Stands for the socket that finds this host's address, so that nothing is asked of the
+    system."""
 
     problem: Any = None
 

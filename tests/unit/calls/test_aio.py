@@ -172,7 +172,7 @@ def test_a_loop_looks_no_more_at_an_idle_connection_that_has_ended(client, produ
                             (RESULT, b"5"), lambda sock: sock.shutdown(2)], [(RESULT, b"6")]]
         assert await call(client, producer) == 5
         connection, = pool._idle
-        while connection._is_looking:  # it would be told again and again
+        while connection._is_looking:  # its end would be reported again and again
             await asyncio.sleep(0.01)
         assert await call(client, producer) == 6
         assert connection not in pool._open

@@ -29,7 +29,7 @@ A, B, C = (("127.0.0.1", port) for port in (1, 2, 3))
 
 
 class Fake:
-    """A connected function whose peers are played here: ``behave(peer, *args)``."""
+    """A connected function whose peers are simulated here: ``behave(peer, *args)``."""
 
     def __init__(self, behave: Callable[..., Any], peers: List[Any],
                  repeatable: bool = False) -> None:
@@ -51,7 +51,7 @@ class Fake:
         return self.behave(peer, *args, **kwargs)
 
     def several(self, peer: Any, works: Any) -> Any:
-        """Run some of them, in one call."""
+        """Run some of the works, in one call."""
         if self.together is None:
             return None
         return [self._ended(peer, work) for work in works[:self.together]]

@@ -1,4 +1,4 @@
-"""What ``app-net`` says of its commands."""
+"""What ``app-net`` says about its commands."""
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""The process that supervises those of ``app-net serve --workers``, without any."""
+"""The process that supervises those of ``app-net serve --workers``, without starting any."""
 from __future__ import annotations
 
 import signal
@@ -17,7 +17,7 @@ OPTIONS = SimpleNamespace(workers=1, all=False, reload=False, json=False, timeou
 
 
 class Process:
-    """One that runs until it has been sent a number of signals."""
+    """A process that runs until it has been sent a number of signals."""
 
     def __init__(self, signals: int = 1) -> None:
         self.signals = signals

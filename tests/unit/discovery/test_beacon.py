@@ -199,7 +199,7 @@ def test_a_process_without_a_peer_watches_from_a_socket_of_its_own(make, ports):
     watcher.list.learn([read_facts(Heard((HERE, ports[0]), b"\x02" * 16, 0,
                                          json.dumps(facts).encode(), 0.001))])
     until(lambda: other.node.beacons and other.node.beacons[0].responder.watchers)
-    # As if it was killed: it says nothing.
+    # As if it were killed: it says nothing.
     other.node.beacons[0].goodbye = lambda: None
     close()
     until(lambda: not watcher.list.known)

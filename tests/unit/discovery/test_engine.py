@@ -33,7 +33,7 @@ def answer(address, instance=A):
 
 
 class Listing:
-    """A list that is made up."""
+    """A fake list of peers."""
 
     def __init__(self):
         self.known = set()
@@ -49,7 +49,7 @@ class Listing:
 
 
 class Network:
-    """The finder, with an engine that is made up.
+    """The finder, with a fake engine.
 
     :ivar answers: the addresses that answer.
     :ivar asked: which were asked, together.

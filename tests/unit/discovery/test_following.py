@@ -22,7 +22,7 @@ OTHERWISE = HERE, "10.1.0.5"
 
 
 class System:
-    """The interfaces of a host that is made up.
+    """The interfaces of a fake host.
 
     :ivar changes: how often it was told that they have changed.
     """

@@ -1,4 +1,4 @@
-"""Answers to peer ids: one for each peer, whatever it says of itself."""
+"""Answers to peer ids: one for each peer, whatever it says about itself."""
 from __future__ import annotations
 
 import pytest

@@ -93,7 +93,7 @@ def test_a_reply_in_many_pieces_is_put_together(stranger, run):
 class Waiting:
     """A probe of an address by a clock that only the test moves.
 
-    :ivar asked: set once the address has received so many messages.
+    :ivar asked: set once the address has received a number of messages.
     """
 
     def __init__(self, stranger, monkeypatch, messages):

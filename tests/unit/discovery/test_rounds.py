@@ -37,7 +37,7 @@ def run(answers, seed=1, step=0.001, born=None, says_age=True, **options):
 
 
 def peers(count, delay=0.002, jitter=0.002, loss=0.0):
-    """Answers of so many peers, each way of which is lost and late as it is."""
+    """Answers of a number of peers; datagrams are lost and late, each way, as given."""
     def answers(_number, random):
         return [(delay + jitter * (random.random() + random.random()), (f"10.0.0.{n}", 3010))
                 for n in range(count) if random.random() >= loss and random.random() >= loss]

@@ -76,7 +76,8 @@ def test_each_search_begins_with_another_entry_so_that_silent_ones_hide_nobody_f
 
 @pytest.fixture
 def resolver(monkeypatch):
-    """A resolver that knows what it is told, and has to be let go on for ``slow``."""
+    """A resolver that knows what a test tells it, and waits for the test before it answers for
+    ``slow``."""
     class Resolver:
         places, asked, go_on = {}, [], threading.Event()
 
@@ -153,7 +154,7 @@ def test_there_is_a_limit_that_is_named(named, monkeypatch):
 
 
 class Listing:
-    """A list that is made up."""
+    """A fake list of peers."""
 
     def __init__(self, *known):
         self.known = set(known)

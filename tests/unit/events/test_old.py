@@ -1,4 +1,4 @@
-"""What this process does at old publishers, which are made up."""
+"""What this process does at old publishers, which are fake ones."""
 from __future__ import annotations
 
 from typing import Any

@@ -84,7 +84,7 @@ class Subscriber:
             pass  # the publisher has closed it already
 
     def hears(self, count: int) -> List[Any]:
-        """Take so many events; their arguments."""
+        """Take a number of events; return their arguments."""
         heard: List[Any] = []
         while len(heard) < count:
             heard.extend([value for _, _, value in self.events()])

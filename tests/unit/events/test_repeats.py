@@ -12,7 +12,7 @@ HERE = "198.51.100.7"
 
 
 class Handler:
-    """One that old publishers call.
+    """A handler that old publishers call.
 
     :ivar ran: the arguments of each time that it has run.
     :ivar subscribed: whether it still hears an event.

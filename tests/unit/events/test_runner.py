@@ -17,7 +17,7 @@ ADDRESS = ("198.51.100.1", 3010)
 
 @pytest.fixture
 def rooms() -> List[str]:
-    """The threads in which it was said that there is room again."""
+    """The threads in which the runner has said that there is room again."""
     return []
 
 

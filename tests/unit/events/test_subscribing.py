@@ -1,4 +1,4 @@
-"""Where a process subscribes, when, and how often, with other peers that are made up."""
+"""Where a process subscribes, when, and how often, with fake peers."""
 from __future__ import annotations
 
 import logging
@@ -38,7 +38,7 @@ TAG = b"dGFn"
 
 
 class Peer:
-    """A publisher that is made up.
+    """A fake publisher.
 
     :ivar answer: what it does with a request to subscribe.
     :ivar open: its connections.
@@ -86,7 +86,7 @@ class Peer:
 
 
 class Connection:
-    """A channel to a publisher that is made up."""
+    """A channel to a fake publisher."""
 
     numbers = iter(range(40_000, 10 ** 6))
 

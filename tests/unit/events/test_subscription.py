@@ -14,7 +14,7 @@ OTHER = ("other", b"QQ==")
 
 
 def subscription(*starts: Any, instance: str = "abc") -> Subscription:
-    """One that is connected, with handlers and the numbers that they begin after."""
+    """A subscription that is connected, with handlers and the numbers after which they begin."""
     made = Subscription()
     made.begin(instance)
     for pair, sequence in starts:

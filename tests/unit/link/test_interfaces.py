@@ -1,4 +1,4 @@
-"""The own interfaces: what is searched, what is not, and the reason that is given."""
+"""The interfaces of this host: what is searched, what is not, and the reason that is given."""
 from __future__ import annotations
 
 import socket

@@ -1,4 +1,4 @@
-"""Circuits through an engine, on a network of it that is made up."""
+"""Circuits through an engine, on a fake network of it."""
 from __future__ import annotations
 
 import errno

@@ -1,4 +1,4 @@
-"""Handshakes are shared out by source: those who prove nothing hold up nobody else."""
+"""Handshakes are shared out by source: clients that prove nothing hold up nobody else."""
 from __future__ import annotations
 
 from typing import Any, List
@@ -35,7 +35,7 @@ class Client:
 
 
 def wait(all_: Handshakes, source: str, number: int = 1) -> List[Any]:
-    """Those of so many clients that may wait."""
+    """The handshakes of a number of clients, which may wait."""
     clients = [Client(source) for _ in range(number)]
     return [one for one in clients if all_.wait(one, "rest")]  # type: ignore[arg-type]
 

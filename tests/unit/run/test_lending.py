@@ -34,7 +34,7 @@ def frame(kind: int, text: bytes = b"{}", number: int = 1, **more: Any) -> bytes
 def lending(name: str, *args: Any, number: int = 1, lent: bytes = b"") -> bytes:
     """The call of a function with arguments of which some are lent.
 
-    :param lent: another description of the first one than the right one.
+    :param lent: a wrong description of the first one, in place of the right one.
     """
     data = b"".join(map(bytes, encode_call(number, encode_text(name), args, {},
                                            packer=Lender(Limits()))))

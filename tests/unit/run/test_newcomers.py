@@ -84,7 +84,7 @@ def test_closing_the_server_ends_them(service):
 # -------------------------------------------------------------------------------- eviction
 
 class One:
-    """A connection as those who share out places see it."""
+    """A connection, as far as it matters where places are shared out."""
 
     def __init__(self, source: str, since: float, greeted: bool = False,
                  idle: float = float("inf")) -> None:

@@ -1,4 +1,4 @@
-"""Threads are started for those who do not wait for it."""
+"""Threads are started in the background, for whatever must not wait for that."""
 from __future__ import annotations
 
 import threading

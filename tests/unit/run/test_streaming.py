@@ -90,7 +90,7 @@ def event(raw: Raw) -> Any:
 
 
 def items_of(raw: Raw, count: int) -> List[Any]:
-    """So many items, as they come."""
+    """A number of items, as they come."""
     found: List[Any] = []
     while len(found) < count:
         one = event(raw)
