@@ -67,8 +67,9 @@ def known_peers() -> PeerCache:
     return process.once(cache_of)
 
 
-# Seconds between the looks of a caller that waits for peers at the list, which cost nothing; and
-# between its searches of the LAN, which do: at first, doubled each time, and at most.
+# Seconds between two looks at the list by a caller that waits for peers. A look costs nothing; a
+# search of the LAN does, so there is one after FIRST_SEARCH seconds, and then after twice as many
+# each time, up to MAX_SEARCH.
 LOOK_TIME = 0.1
 FIRST_SEARCH, MAX_SEARCH = 1.0, 8.0
 
@@ -152,7 +153,10 @@ get_peers = peers
 def peer_group(name: Optional[str] = None, hubs_only: bool = False, on_host: bool = False) -> Peers:
     """Get the peers of one group, as :func:`peers` does.
 
-    :param name: of the group, by default the group of this process; ``"None"`` for no group.
+    :param name: the group, by default that of this process; ``"None"`` for the peers without one.
+    :param hubs_only: only those that are hubs.
+    :param on_host: only those on this host; searches no network.
+    :raises SettingError: a setting has a value that it cannot take.
     """
     group = settings.group if name is None else name
     return peers(groups=str(group), on_host=on_host, hubs_only=hubs_only)

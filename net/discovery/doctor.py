@@ -41,7 +41,8 @@ MAX_ADVERTISED = 16
 MAX_BACK, BACK_SECONDS = 8, 5.0
 REACH_BACK = make_tag("net.defaults.handlers", "reach_back")
 # Peers of other hosts that are asked by datagram again and again; the share of lost questions from
-# which on it is reported, and the number; and seconds from which on an answer counts as slow.
+# which on it is reported, and the least number of them; and seconds from which on an answer counts
+# as slow.
 MAX_LOSSES, LOSSY, FEW_LOST, SLOW_SECONDS = 16, 0.03, 2, 0.1
 # Columns of the text.
 WIDTH = 96
@@ -77,7 +78,7 @@ class Case(NamedTuple):
     :ivar place: ``container``, ``WSL``, ``macOS`` or empty.
     :ivar advertised: where peers of this host advertise themselves, and what is wrong there.
     :ivar back: what peers of other hosts said when they were asked to connect to one of this host.
-    :ivar losses: of datagrams to peers of other hosts, and back.
+    :ivar losses: how many datagrams to peers of other hosts, and back, were lost.
     """
 
     peers: Peers
@@ -110,7 +111,7 @@ class Case(NamedTuple):
 
 def await_engine() -> None:
     """Wait until the first attempt to reach a router has ended, where there is an engine. A search
-    does not wait so long, and only then is it known what is wrong."""
+    does not wait that long, and only then is it known what is wrong."""
     engine = process.client.carriers.engine
     if engine is not None:
         engine.wait(engine.attempt_seconds)
@@ -631,7 +632,7 @@ def _ports() -> str:
 # ------------------------------------------------------------------ the text
 
 def describe(case: Case, width: int = WIDTH) -> str:
-    """The whole diagnosis as text, in lines of at most so many columns."""
+    """The whole diagnosis as text, in lines of at most ``width`` columns."""
     found = causes(case)
     lines = [str(case.report), "", "probe by probe:", *probes(case), *old_programs(case),
              *this_host(case), *advertised(case), ""]

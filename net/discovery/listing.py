@@ -88,7 +88,7 @@ class Peers(Tuple[PeerId, ...]):
         return self.table(terminal_width())
 
     def table(self, width: int = WIDTH) -> str:
-        """The table, in lines of at most so many characters."""
+        """The table, in lines of at most ``width`` columns."""
         if not self:
             return "no peers (.report says what was tried; python3 -m net doctor says why)"
         return "\n".join([as_text(_HEAD, self._rows(), width), *self._more()])

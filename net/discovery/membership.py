@@ -50,17 +50,17 @@ SECOND_PER_PEER, MIN_SECOND, MAX_SECOND, ANY_OTHER = 0.6, 30.0, 60.0, 0.5
 MIN_WAIT, MAX_WAIT, FIRST_WAIT = 0.05, 1.0, 0.15
 # How much longer than the quickest answer any other one may take.
 SLOWER = 1.25
-# A known peer that neither answers nor refuses is gone after so many seconds and questions. While a
-# hardware address is asked for, here or there, all that is sent waits, and a question for it that
-# was lost is repeated after a second. With more loss it takes more questions: so many that the
-# likelihood of all of them being lost is below RISK. Below DOUBTFUL, others are asked to find out,
-# too.
+# A known peer that neither answers nor refuses is gone after PATIENCE seconds and MIN_TRIES
+# questions. While a hardware address is asked for, here or there, all that is sent waits, and a
+# question for it that was lost is repeated after a second. With more loss it takes more questions:
+# so many that the likelihood of all of them being lost is below RISK. Below DOUBTFUL, others are
+# asked to find out, too.
 PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 1.2, 4, 12, 1e-4, 5e-3
 # How many times an address is asked that only another peer has named.
 HINT_TRIES = 4
 # Seconds that a peer is kept whose port accepts, but which answers nothing.
 FROZEN = 10.0
-# After so many of them, it is asked over TCP to identify itself.
+# Seconds after which such a peer is asked over TCP to identify itself.
 STUCK = 2.0
 # Seconds between looks at a peer that answers no datagrams.
 TCP_LOOK = 2.0
@@ -101,7 +101,7 @@ REASSIGN = 0.005
 # four seconds.
 ONE_HELLO, NEWER = 0.1, 5.0
 
-# Seconds that lists may differ because news are on their way; between two exchanges that brought
+# Seconds that lists may differ because news is on its way; between two exchanges that brought
 # nothing new, at first and at most.
 NEWS, EXCHANGE, MAX_EXCHANGE = 1.0, 1.0, 60.0
 
@@ -289,7 +289,7 @@ class RoundTrips:
         self._least = math.inf
 
     def measured(self, seconds: float, tries: int) -> None:
-        """A question was answered: after so many seconds, at this try."""
+        """A question was answered: after this many seconds, at this try."""
         if self._least == math.inf:
             self.mean, self.deviation = seconds, seconds / 2
         else:
@@ -344,7 +344,7 @@ class Lost(NamedTuple):
 class Membership:
     """The listed peers of one process, and what it does to keep them true. For one thread.
 
-    :param instance: of this process.
+    :param instance: that of this process.
     :param port: the port that it serves; 0 if it serves none. Then it has no place on the ring, and
         watches all peers for itself.
     :param permit: gives what an address has to return to be believed.

@@ -657,7 +657,7 @@ def look_for(hosts: Iterable[str], knows: Callable[[Address], bool]) -> Findings
 
 
 def window(threads: int) -> int:
-    """How many sockets each of so many threads may have in flight."""
+    """How many sockets each of a number of threads may have in flight."""
     return max(1, min(MAX_SOCKETS, descriptors() // DESCRIPTOR_SHARE) // max(1, threads))
 
 

@@ -74,7 +74,7 @@ def event(name: str) -> Callable[[F], F]:
     The call raises :exc:`net.ValueNotSupported` or :exc:`net.MessageTooLarge` if the values cannot
     travel, subscribers or not, and TypeError if the function returned something else.
 
-    :param name: text that subscribers know the event by, at most 200 printable characters.
+    :param name: text by which subscribers know the event, at most 200 printable characters.
     """
     _check_name(name)
 
@@ -113,11 +113,11 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
     """Have a function called with every event of a name that a peer triggers with
     :func:`net.event`.
 
-    The function is a connection, too, as with :func:`net.connect`. Events of one peer come in order
+    The function is connected, too, as with :func:`net.connect`. Events of one peer come in order
     and once. The functions that hear events run one after the other, in one thread; those that have
-    an executor, or are coroutine functions, one after the other there. What they raise is logged
-    here and by the publisher, and the next event goes on. A function subscribed to the same event
-    twice hears it once.
+    an executor, or are coroutine functions, run one after the other there. What they raise is
+    logged here and by the publisher, and the next event is heard all the same. A function
+    subscribed to the same event twice hears it once.
 
     :param peers: a peer, several, or what :func:`net.peers` gave; their processes may start later
         or restart. None means all peers, also those that start later, and this process.
@@ -125,12 +125,13 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
         process is heard, too, if it is of such a group.
     :param hubs_only: only hubs.
     :param on_host: only peers on this host.
-    :param on_gap: called as ``on_gap(event, peer_id, missed)`` in the same thread, in between the
-        events, when some were missed: this process was cut off, the network was, or the peer was
-        restarted (``missed`` is None then: the number is not known).
-    :param executor: where it runs, and ``on_gap``: a :class:`concurrent.futures.Executor`, an
-        asyncio loop, or :data:`net.main_thread`; by default as ``@net.connect(executor=...)`` of it
-        says. Handlers of one executor run one after the other, and others do not wait for them.
+    :param on_gap: called as ``on_gap(event, peer_id, missed)`` where the function runs, in between
+        the events, when some were missed: this process was cut off, the network was, or the peer
+        was restarted (``missed`` is None then: the number is not known).
+    :param executor: where the function and ``on_gap`` run: a :class:`concurrent.futures.Executor`,
+        an asyncio loop, or :data:`net.main_thread`; by default as its
+        ``@net.connect(executor=...)`` says. Handlers of one executor run one after the other, and
+        others do not wait for them.
     :raises InvalidPeer: one of ``peers`` is not a peer.
     :raises TypeError: the function gives a generator, or ``executor`` is not one.
     :raises ValueError: the name is not one that an event can have.
@@ -160,7 +161,7 @@ def subscribe(event: str, peers: Union[None, PeerArgument, Iterable[PeerArgument
 
 
 def _check(function: Any) -> None:
-    """Refuse generators, which would never be iterated.
+    """Refuse functions that make generators, which would never be iterated.
 
     :raises TypeError: it makes a generator.
     """
@@ -235,7 +236,8 @@ def accept(event: str, peer_id: PeerArgument, tag: Union[str, bytes]) -> bool:
 
 
 def _check_caller(peer: PeerId) -> None:
-    # Events only go to where the subscription came from, so that they cannot be aimed at others.
+    # Events go only to the host from which the subscription came, so that they cannot be aimed at
+    # others.
     found = caller()
     address = None if found is None else found.address
     if address is None or address[0] == peer.host:

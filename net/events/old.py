@@ -103,7 +103,8 @@ class OldSubscribers:
         """A newer program is at a port now. Old peers that were there are looked at, at once and
         before they get another event.
 
-        :param host: of the port; None for any, since a host has more names than we can tell.
+        :param host: the host of the port; None for any, since a host has more names than we can
+            tell.
         """
         if not self._feeds:
             return
@@ -285,7 +286,7 @@ class OldPublishers:
         if isinstance(events, (list, dict)):  # 0.6 names those that anybody has subscribed to
             return [pair for pair in visit.subscribed if pair[0] not in events]
         if "executable" not in facts:
-            return []  # 0.3, in which nothing tells
+            return []  # 0.3, in which nothing shows that
         before = self._processes.get(visit.address)
         try:
             found = _PLACE.search(str(self._call(visit.address, CONNECTIONS)))

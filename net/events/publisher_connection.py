@@ -256,7 +256,7 @@ class PublisherConnection(Receiver):
     def subscribe(self, pair: Pair, port: Optional[int], places: List[Address]) -> None:
         """Ask for an event for a handler.
 
-        :param places: our ends of other connections to what says to be the same process.
+        :param places: our ends of other connections to what claims to be the same process.
         """
         number = self._subscription.ask(pair)
         told = [(without_zone(host), own_port) for host, own_port in places]

@@ -45,7 +45,7 @@ class Hearer(NamedTuple):
 class Job(NamedTuple):
     """An event, or a gap, for all that hear it.
 
-    :ivar address: of the publisher.
+    :ivar address: that of the publisher.
     """
 
     hearers: List[Hearer]

@@ -358,7 +358,7 @@ def wrong(nodes: List[Node]) -> int:
 
 
 def settled(count: int, seconds: float = 8.0, seed: int = 1, **options: Any) -> List[Node]:
-    """So many watchers that know each other, after a while."""
+    """A number of watchers that know each other, after a while."""
     nodes = lan(Network(seed, **options), count, watching=True, hellos=())
     know_each_other(nodes)
     nodes[0].network.run(seconds)
@@ -375,7 +375,7 @@ def listing(node: Node, nodes: List[Node]) -> int:
 
 
 def left(nodes: List[Node]) -> List[Tuple[float, str, Address]]:
-    """What living nodes were told of as gone."""
+    """Each report of a node that another one is gone."""
     return [change for node in nodes for change in node.changes if change[1] == "left"]
 
 

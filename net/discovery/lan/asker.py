@@ -62,7 +62,7 @@ class Asker:
     """Asks the question of one search. For one thread.
 
     :param places: where it is asked.
-    :param instance: of this process.
+    :param instance: that of this process.
     :param listen: called with each socket and the function to call when it has something.
     :param heard: called with each peer that has answered.
     :param hint: called with each address that has answered without identifying itself.

@@ -259,7 +259,7 @@ def read_question(body: bytes) -> Optional[Question]:
 
 
 def encode_said(facts: bytes, permit: bytes, room: int) -> bytes:
-    """The body of an ANSWER or a HELLO: with the facts if there is room for so many bytes."""
+    """The body of an ANSWER or a HELLO, with the facts if they take no more than ``room`` bytes."""
     return SAID.pack(min(len(facts), 0xFFFF), permit) + (facts if len(facts) <= room else b"")
 
 

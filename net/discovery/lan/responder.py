@@ -33,7 +33,7 @@ MIN_PERIOD, MAX_LEASE = 0.5, 180
 
 # Seconds over which searching hosts are counted.
 CROWD_SECONDS = 1.0
-# At most so many searching hosts are counted.
+# At most this many searching hosts are counted.
 MAX_CROWD = 1024
 
 Reply = Tuple[bytes, Address]
