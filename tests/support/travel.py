@@ -292,10 +292,10 @@ def _containers(inner: Any) -> Any:
 
 
 #: All that travels, in all mixtures.
-values = st.recursive(scalars, _containers, max_leaves=12)
+values = st.recursive(scalars, _containers, max_leaves=8)
 
 #: What JSON keeps as it is.
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | short_text,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(short_text, inner, max_size=4),
-    max_leaves=20)
+    max_leaves=12)

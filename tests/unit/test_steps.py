@@ -20,7 +20,7 @@ from each import each
 from hearing import until
 
 #: Calls that are counted, after some that are not. Of memory the least of them counts.
-CALLS, BEFORE = 20, 5
+CALLS, BEFORE = 10, 5
 #: What the figures may be exceeded by. Patch releases of Python compile a little differently.
 TOLERANCE = 0.03
 #: Bytes of memory for a small call: what both sides receive into, and a little. The server may have

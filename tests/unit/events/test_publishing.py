@@ -295,7 +295,7 @@ def test_a_flood_is_read_slowly_and_disturbs_nobody(hub):
         try:
             sent += flood.sock.send(more)
         except BlockingIOError:
-            time.sleep(0.001)
+            time.sleep(0.005)
         if len(heard) < 20:
             hub.trigger(len(heard))
             heard += honest.hears(1)

@@ -207,7 +207,8 @@ def test_a_frame_of_an_unknown_kind_is_refused_and_the_connection_goes_on(wire):
     assert event.kind == FAILURE and event.number == 5 and b"kind 77" in event.text
 
 
-def test_a_peer_that_asks_for_the_unknown_and_takes_no_answers_is_cut_off(wire):
+def test_a_peer_that_asks_for_the_unknown_and_takes_no_answers_is_cut_off(wire, monkeypatch):
+    monkeypatch.setattr("net.run.channel.MAX_SENT", 2 ** 16)
     many = b"".join(b"".join(pack(77, number, b"{}")) for number in range(1, 1000))
 
     def ask() -> None:

@@ -90,7 +90,7 @@ def test_no_call_is_lost_while_the_thread_ends_and_starts(loop):
     called: queue.Queue[int] = queue.Queue()
 
     def call(first: int) -> None:
-        for number in range(first, first + 300):
+        for number in range(first, first + 150):
             loop.call_soon(lambda: called.put(number))
             assert number >= first and called.get(timeout=PATIENCE) >= 0
 

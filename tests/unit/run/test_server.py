@@ -931,12 +931,12 @@ def test_many_clients_at_once_are_all_served(server):
             client.sock.sendall(PREFACE)
             results.append(client.ask("add", number) == (RESULT, number + 1))
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert results == [True] * 100
+    assert results == [True] * 50
     until(lambda: server.connections == 0)
 
 
