@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 import pytest
 
 from net.errors import PeerBusy
+from net.events import registry as module
 from net.events.feeds import Feed
 from net.events.registry import Registry
 from net.identity import make_id
@@ -94,24 +95,27 @@ def test_a_peer_has_256_subscriptions_at_most(registry):
     registry.subscribe(other, PAIR)
 
 
-def test_no_source_takes_all_of_the_10_000_subscriptions(registry):
+def test_no_source_takes_all_of_the_subscriptions_that_there_may_be(monkeypatch, shown):
+    monkeypatch.setattr(module, "MAX_SUBSCRIPTIONS", 1000)
+    registry = Registry(shown)
+
     def fill(source: str) -> int:
-        for taken in range(10_001):
+        for taken in range(1001):
             try:
                 if not taken % 250:
                     one = feed(registry, source=source)
                 registry.subscribe(one, (f"event {taken}", b"dGFn"))
             except PeerBusy as problem:
-                assert "10,000" in str(problem)
+                assert "of the 1,000 subscriptions" in str(problem)
                 return taken
         return -1
 
-    assert fill("198.51.100.7") == 5000
-    assert fill("198.51.100.8") == 2500
+    assert fill("198.51.100.7") == 500
+    assert fill("198.51.100.8") == 250
     for one in list(registry.feeds):
         if one.source == "198.51.100.7":
             registry.remove(one)
-    assert fill("") == 7500
+    assert fill("") == 750
 
 
 def test_it_can_be_cleared(registry, shown):
