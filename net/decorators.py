@@ -6,8 +6,8 @@ import inspect
 import sys
 import types
 import typing
-from typing import (TYPE_CHECKING, Any, Callable, FrozenSet, Generic, Iterable, Mapping, Optional,
-                    Type, TypeVar, Union, overload)
+from typing import (TYPE_CHECKING, Any, Callable, Coroutine, FrozenSet, Generic, Iterable, Mapping,
+                    Optional, Type, TypeVar, Union, overload)
 
 from .calls.ways import Way, way_of
 from .handles import Handle, methods_of
@@ -152,7 +152,21 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
             result = self._function(*args, **kwargs)
         return result if type(result) is not Flag else handle_flag(result, self.tag, None)
 
-    def start(self, /, *args: Any, peer: Any = HERE, **kwargs: Any) -> Call:
+    @overload
+    def start(self: Connected[P, Coroutine[Any, Any, T]], /, *args: P.args,
+              **kwargs: P.kwargs) -> Call[T]: ...
+
+    @overload
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]: ...
+
+    @overload
+    def start(self: Connected[P, Coroutine[Any, Any, T]], /, *args: Any, peer: PeerArgument,
+              **kwargs: Any) -> Call[T]: ...
+
+    @overload
+    def start(self, /, *args: Any, peer: PeerArgument, **kwargs: Any) -> Call[R_co]: ...
+
+    def start(self, /, *args: Any, peer: Any = HERE, **kwargs: Any) -> Any:
         """Start the function here (in a thread) or on a peer (without one), and return at once.
 
         :returns: a :class:`net.Call`, a future that can also be awaited and cancelled.
@@ -171,7 +185,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
                     f"{text}; a time limit for the call is given by {self.__name__}.on("
                     f"{peer!r}, timeout={kwargs[name]!r})(...)",))
 
-    def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> Callable[P, R_co]:
+    def on(self, peer: PeerArgument, timeout: Optional[float] = None) -> ConnectedOnPeer[P, R_co]:
         """A callable of the function's own signature that runs it on a peer. It can be pickled.
 
         :param timeout: seconds for the whole call; None for ``NET_TIMEOUT``, or no limit.
@@ -181,7 +195,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
         address_of(peer)
         if timeout is not None:
             _check_timeout(timeout)
-        return _OnPeer(self, peer, timeout)
+        return ConnectedOnPeer(self, peer, timeout)
 
     if TYPE_CHECKING:
         @property
@@ -207,7 +221,7 @@ class Connected(_Signature[Callable[P, R_co]], OnPeers, Generic[P, R_co]):
                f"{name}.on(p)(...) runs it on a peer>"
 
 
-class _OnPeer:
+class ConnectedOnPeer(Generic[P, R_co]):
     """A connected function that is bound to a peer."""
 
     def __init__(self, connected: Any, peer: PeerArgument, timeout: Optional[float]) -> None:
@@ -216,22 +230,31 @@ class _OnPeer:
         self._peer = peer
         self._timeout = timeout
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         connected = self._connected
-        return connected.there(self._peer, connected.tag, args, kwargs, self._timeout)
+        return connected.there(  # type: ignore[no-any-return]
+            self._peer, connected.tag, args, kwargs, self._timeout)
 
-    def start(self, /, *args: Any, **kwargs: Any) -> Call:
+    @overload
+    def start(self: ConnectedOnPeer[P, Coroutine[Any, Any, T]], /, *args: P.args,
+              **kwargs: P.kwargs) -> Call[T]: ...
+
+    @overload
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]: ...
+
+    def start(self, /, *args: Any, **kwargs: Any) -> Any:
         """Start it there and return a :class:`net.Call` at once."""
         return _start(self._connected, self._peer, args, kwargs, self._timeout)
 
     def __reduce__(self) -> Any:
-        return _OnPeer, (self._connected, self._peer, self._timeout)
+        return ConnectedOnPeer, (self._connected, self._peer, self._timeout)
 
     def __repr__(self) -> str:
         return f"<{tag_name(self._connected.tag)!r} on {self._peer!r}>"
 
 
-def _start(connected: Any, peer: Any, args: Any, kwargs: Any, timeout: Optional[float]) -> Call:
+def _start(connected: Any, peer: Any, args: Any, kwargs: Any,
+           timeout: Optional[float]) -> Call[Any]:
     if peer is not HERE:
         return start_there(connected.tag, peer, args, kwargs, timeout)
     from .calls import start  # with asyncio, which few need

@@ -126,13 +126,13 @@ def make_target(tag: bytes, function: Optional[Callable[..., Any]], there: Way,
 
 
 def start_there(tag: bytes, peer: PeerArgument, args: Any, kwargs: Any,
-                timeout: Optional[float]) -> Call:
+                timeout: Optional[float]) -> Call[Any]:
     """Start the function of a tag on a peer."""
     return start_on_each(tag, (peer,), args, kwargs, timeout)[0]
 
 
 def start_on_each(tag: bytes, peers: Iterable[PeerArgument], args: Any, kwargs: Any,
-                  timeout: Optional[float]) -> List[Call]:
+                  timeout: Optional[float]) -> List[Call[Any]]:
     """Start the function of a tag on each of some peers."""
     from .calls import start
 

@@ -66,7 +66,8 @@ class Target(NamedTuple):
     call_async: Way
     several: Callable[[Any, List[Any]], Optional[List[Any]]]
     outcome: Callable[[Any, Any], Any]
-    start: Callable[[Iterable[Any], Tuple[Any, ...], Dict[str, Any], Optional[float]], List[Call]]
+    start: Callable[[Iterable[Any], Tuple[Any, ...], Dict[str, Any], Optional[float]],
+                    List[Call[Any]]]
     balance: Balance
     missed: Callable[[Any], object]
 
@@ -180,7 +181,7 @@ class AnyPeer(Generic[P, R_co]):
             await items.aclose()
 
     def _start(self, peers: List[Any], args: Tuple[Any, ...], kwargs: Dict[str, Any],
-               trial: _Trial) -> List[Call]:
+               trial: _Trial) -> List[Call[Any]]:
         return self._target.start(peers, args, kwargs, trial.left())
 
     def _trial(self) -> _Trial:
@@ -252,7 +253,7 @@ class _Trial:
             self._target.balance.give_back(peer)
 
 
-def _fastest(calls: List[Call]) -> Any:
+def _fastest(calls: List[Call[Any]]) -> Any:
     """The first value; an error only if all fail."""
     pending: Set[Any] = set(calls)
     try:
@@ -267,7 +268,7 @@ def _fastest(calls: List[Call]) -> Any:
             call.cancel()
 
 
-async def _fastest_async(calls: List[Call]) -> Any:
+async def _fastest_async(calls: List[Call[Any]]) -> Any:
     import asyncio
 
     pending: Set[Any] = {asyncio.wrap_future(call) for call in calls}
@@ -282,7 +283,7 @@ async def _fastest_async(calls: List[Call]) -> Any:
             future.cancel()
 
 
-def _worst(calls: List[Call]) -> Call:
+def _worst(calls: List[Call[Any]]) -> Call[Any]:
     """The failed call that is the most likely to have run."""
     return max(calls, key=lambda call: _OUTCOMES.index(getattr(call.exception(), "ran", "yes")))
 
@@ -322,8 +323,8 @@ class AllPeers(Generic[P]):
         return f"<{self._target.name} on all peers>"
 
 
-def _done(peer: Any, value: Any) -> Call:
-    call = Call(peer)
+def _done(peer: Any, value: Any) -> Call[Any]:
+    call: Call[Any] = Call(peer)
     call.set_result(value)
     return call
 
@@ -338,7 +339,7 @@ class Results(Mapping):  # type: ignore[type-arg]
     :ivar calls: peer -> its :class:`net.Call`.
     """
 
-    def __init__(self, calls: Dict[Any, Call]) -> None:
+    def __init__(self, calls: Dict[Any, Call[Any]]) -> None:
         self.calls = calls
         self._order: List[Any] = []
         self._ended = threading.Condition()  # guards _order; notified when a call ends
@@ -430,7 +431,7 @@ def _head() -> Any:
     return [Column("peer", 12), Column("state", 9), Column("value", 20)]
 
 
-def _outcome(call: Call) -> List[str]:
+def _outcome(call: Call[Any]) -> List[str]:
     """State and value of a call, for people."""
     if not call.done():
         return ["running", ""]
@@ -442,14 +443,14 @@ def _outcome(call: Call) -> List[str]:
     return ["failed", printable(f"{type(problem).__name__}: {problem}", 100)]
 
 
-def _problem_of(call: Call) -> Optional[BaseException]:
+def _problem_of(call: Call[Any]) -> Optional[BaseException]:
     try:
         return call.exception()
     except CancelledError as problem:
         return problem
 
 
-async def _ended(peer: Any, call: Call) -> Any:
+async def _ended(peer: Any, call: Call[Any]) -> Any:
     import asyncio
 
     loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ import asyncio
 import logging
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Iterable, List, Optional, Tuple, TypeVar
 
 from ..context import Context, current
 from ..errors import NetError
@@ -17,11 +17,13 @@ from . import aio
 
 log = SafeLog("net.calls")
 
+T = TypeVar("T")
+
 # Seconds to wait for connections that no call needs yet.
 CONNECT_TIME = 1.0
 
 
-class Call(Future):  # type: ignore[type-arg]
+class Call(Future[T]):
     """A call that was started: a :class:`concurrent.futures.Future`, which can also be awaited.
 
     As long as its result has not come, ``cancel()`` cancels the call there, and the future at once;
@@ -48,7 +50,7 @@ class Call(Future):  # type: ignore[type-arg]
             raise RuntimeError("a coroutine that net runs has to await a started call: to wait "
                                "for it would block the loop that both need")
 
-    def result(self, timeout: Optional[float] = None) -> Any:
+    def result(self, timeout: Optional[float] = None) -> T:
         """The value, or what the function raised; waits for it, at most ``timeout`` seconds."""
         self._observed = True
         self.check_wait()
@@ -69,7 +71,7 @@ class Call(Future):  # type: ignore[type-arg]
         """:meth:`add_done_callback` for callers that do not read the result."""
         super().add_done_callback(fn)
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self).__await__()
 
     def __del__(self) -> None:
@@ -87,7 +89,7 @@ class Call(Future):  # type: ignore[type-arg]
 def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument], tag: bytes,
           args: Tuple[Any, ...], kwargs: Dict[str, Any],
           timeout: Optional[float] = None,
-          finish: Optional[Callable[[Any, Any], Any]] = None) -> List[Call]:
+          finish: Optional[Callable[[Any, Any], Any]] = None) -> List[Call[Any]]:
     """Start a call on each of some peers and return at once.
 
     :param finish: makes the result from the peer and its reply, as the handler of a flag does.
@@ -98,7 +100,7 @@ def start(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument],
     for peer in asked:
         address_of(peer)
     loop = client.own_loop = coroutines.loop()
-    calls = [Call(peer, loop) for peer in asked]
+    calls: List[Call[Any]] = [Call(peer, loop) for peer in asked]
     for call in calls:
         call.watch(_tell_those_that_wait)
     context = current()
@@ -142,20 +144,20 @@ def connect(client: Client, coroutines: Coroutines, peers: Iterable[PeerArgument
         wait([connecting], 2 * CONNECT_TIME)  # or less, if that loop ends
 
 
-def _tell_those_that_wait(call: Call) -> None:
+def _tell_those_that_wait(call: Call[Any]) -> None:
     """A call has ended. If it was cancelled, tell :func:`concurrent.futures.wait` and
     :func:`~concurrent.futures.as_completed`, as the executor of a future has to."""
     if call.cancelled():
         call.set_running_or_notify_cancel()
 
 
-def _end_with(context: Context, call: Call) -> None:
+def _end_with(context: Context, call: Call[Any]) -> None:
     """Cancel a call when the served call is cancelled that makes it."""
     context.add_ending(call.cancel)
     call.watch(lambda done: context.remove_ending(call.cancel))
 
 
-async def _run(loop: asyncio.AbstractEventLoop, call: Call, what: Tuple[Any, ...],
+async def _run(loop: asyncio.AbstractEventLoop, call: Call[Any], what: Tuple[Any, ...],
                finish: Optional[Callable[[Any, Any], Any]]) -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -173,13 +175,13 @@ async def _run(loop: asyncio.AbstractEventLoop, call: Call, what: Tuple[Any, ...
 
 
 def start_here(coroutines: Coroutines, function: Callable[..., Any], args: Tuple[Any, ...],
-               kwargs: Dict[str, Any]) -> Call:
+               kwargs: Dict[str, Any]) -> Call[Any]:
     """Start a local call, in a thread of the loop's.
 
     :raises PeerBusy: no thread can be started.
     """
     loop = coroutines.loop()
-    call = Call(None, loop)
+    call: Call[Any] = Call(None, loop)
 
     def run() -> None:
         if not call.set_running_or_notify_cancel():

@@ -51,6 +51,14 @@ double(1).upper()                          # mistake
 double(1, peer=peer).upper()               # mistake
 double.on(peer)(1).upper()                 # mistake
 
+double.start("x")                          # mistake
+double.start(1, 2)                         # mistake
+double.start(1, peer=3010)                 # mistake
+double.start(1, peer=peer).result().upper()   # mistake
+double.on(peer).start("x")                 # mistake
+double.on(peer).start(1).result().upper()  # mistake
+double.on(peer).strat(1)                   # mistake
+
 repeat("x", "2")                           # mistake
 repeat("x", 2, 3)                          # mistake
 repeat("x", gap=5)                         # mistake
@@ -65,6 +73,8 @@ Tools().find(5, peer=peer)                 # mistake
 
 waiting("x", peer=peer)                    # mistake
 waiting(1.0, peer=peer).upper()            # mistake
+waiting.start(1.0).result().upper()        # mistake
+waiting.on(peer).start(1.0).result().real.upper()   # mistake
 double.peers(5)                            # mistake
 double.peers()[0].hots                     # mistake
 

@@ -114,6 +114,9 @@ def main() -> None:
     own: str = send.on(first)("x", peer="you") + send("x", "you") + send("x", peer=first)
     found: bool = Scope.find("x", peer=first) and Scope().find("x")
     channel: List[float] = read(1) + read(1, peer=first)
+    calls: List[net.Call[str]] = [render.start(frame), render.start(frame, 128, peer=first),
+                                  render.on(first, timeout=2.0).start(frame, samples=16)]
+    there += calls[0].result(timeout=5)
     heard(frame, False, peer=first)
     anywhere: str = send.any("x", peer="you") + send.any.on(timeout=2, first=2)("x", "you")
     everywhere = send.all("x", peer="you")
@@ -149,6 +152,8 @@ async def coroutines() -> None:
     # They are called as they are; what they give is what their functions give.
     seconds: float = await waiting(1.0) + await waiting(1.0, peer="render1:3010")
     seconds += await waiting.on("render1:3010", timeout=2)(1.0)
+    started: net.Call[float] = waiting.start(1.0, peer="render1:3010")
+    seconds += await started + waiting.on("render1:3010").start(1.0).result()
     for number in counting(3, peer="render1:3010"):
         seconds += number
     async for number in ticking(3, peer="render1:3010"):
