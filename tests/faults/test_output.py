@@ -1,4 +1,4 @@
-"""SafeLog lines and warnings that cannot be written: calls and events go on, on both sides."""
+"""Log lines and warnings that cannot be written: calls and events go on, on both sides."""
 from __future__ import annotations
 
 from typing import Any
@@ -8,6 +8,7 @@ import pytest
 from hearing import ask, until
 from processes import PeerProcess, run_python
 from service import Raw, greeted, request
+from times import patience
 
 #: What is wrong with where an application writes.
 TROUBLES = {
@@ -56,7 +57,7 @@ def application(trouble: str, *publishers: bytes) -> str:
 
 
 def calls(one: PeerProcess, other: PeerProcess) -> int:
-    return ask(one, f"double.on({other.address!r}, timeout=5)(21)")
+    return ask(one, f"double.on({other.address!r}, timeout={patience(5)})(21)")
 
 
 def subscribers(publisher: PeerProcess) -> int:

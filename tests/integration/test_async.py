@@ -345,7 +345,7 @@ def test_what_a_coroutine_lends_is_used_there(far):
 def test_what_a_coroutine_uses_in_a_thread_may_call_a_coroutine_there_in_turn(far):
     def back(value: int) -> int:
         return forms.sleep.start(0, value + 1, peer=far.id).result(patience(10))
-    assert forms.apply_in_thread.on(far.id, timeout=10).start(back, 5).result() == 6
+    assert forms.apply_in_thread.on(far.id, timeout=patience(10)).start(back, 5).result() == 6
 
 
 def test_a_coroutine_that_holds_up_its_loop_there_holds_up_no_plain_function(far):
@@ -558,16 +558,16 @@ def test_started_calls_of_a_forked_child_are_its_own(far):
     done = run_python("-c", f"""
 import os, forms
 peer = {far.id!r}
-assert forms.where.start(peer=peer).result(5) == {far.pid}
+assert forms.where.start(peer=peer).result({patience(5)}) == {far.pid}
 child = os.fork()
 if not child:
     code = 1
     try:
-        code = 0 if forms.where.start(peer=peer).result(5) == {far.pid} else 2
+        code = 0 if forms.where.start(peer=peer).result({patience(5)}) == {far.pid} else 2
     finally:
         os._exit(code)
 assert os.waitpid(child, 0)[1] == 0
-assert forms.where.start(peer=peer).result(5) == {far.pid}
+assert forms.where.start(peer=peer).result({patience(5)}) == {far.pid}
 print("fine")
 """)
     assert "fine" in done.stdout

@@ -415,4 +415,4 @@ def test_a_timeout_among_the_arguments_hints_at_the_way(other, name):
 
 def test_the_peer_of_this_process_can_be_called_through_its_object(session_peer):
     assert net.pass_through(5, peer=session_peer) == 5
-    assert net.pass_through.on(session_peer, timeout=5)(5) == 5
+    assert net.pass_through.on(session_peer, timeout=patience(5))(5) == 5

@@ -529,7 +529,7 @@ def test_signals_in_between_do_not_disturb_a_call(other):
         data = bytes(range(256)) * 40_000
         for turn in range(5):
             assert sample.echo(data, peer={other.id!r}) == data
-            assert sample.echo.on({other.id!r}, timeout=10)(data) == data
+            assert sample.echo.on({other.id!r}, timeout={patience(10)})(data) == data
             assert sample.wait(0.02, turn, peer={other.id!r}) == turn
         signal.signal(signal.SIGALRM, signal.SIG_IGN)
         print(len(count) > 20 and all(count))

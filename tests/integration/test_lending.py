@@ -93,7 +93,7 @@ def test_the_lines_of_a_pipe_arrive_as_they_are_written(far, mode):
                 written.close()
         seen: List[Any] = []
         written.write("0\n")
-        assert forms.apply_each.on(far.id, timeout=10)(use, lines) == 3
+        assert forms.apply_each.on(far.id, timeout=patience(10))(use, lines) == 3
     assert [int(line) for line in seen] == [0, 1, 2]
 
 

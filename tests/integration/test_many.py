@@ -329,7 +329,8 @@ for look, why in ((net.remote("nowhere").peers, "that do not have it, or were no
         assert f"others are known {{why}}the last search found " in str(problem), str(problem)
 print(*said, flush=True)
 peers = sample.echo.peers(at_least=2, timeout={patience(15)})
-print(len(peers), sorted(sample.echo.all("x").values()), len(net.peers(at_least=2, timeout=5)))
+print(len(peers), sorted(sample.echo.all("x").values()),
+      len(net.peers(at_least=2, timeout={patience(5)})))
 """
     sample_process()
     asks = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,

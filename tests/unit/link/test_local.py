@@ -9,6 +9,7 @@ from net.link import local
 from net.link.base import Deadline
 from net.link.tcp import is_own_address
 from net.link.unix import PeerCredentials
+from times import patience
 
 
 @pytest.mark.parametrize("text, found", [
@@ -36,7 +37,7 @@ def test_a_peer_that_serves_at_every_address_is_reached_at_each_of_them_without_
         pytest.skip("this host has no IPv6")
     listener = local.listen((bound, port_range.start), 5)
     try:
-        found = local.connect(local.endpoints_of((host, port_range.start)), Deadline(5.0))
+        found = local.connect(local.endpoints_of((host, port_range.start)), Deadline(patience(5.0)))
         assert found is not None and found.gettimeout() is None
         found.close()
         started = local.start(local.endpoints_of((host, port_range.start)))
@@ -45,7 +46,7 @@ def test_a_peer_that_serves_at_every_address_is_reached_at_each_of_them_without_
         started.close()
         assert local.start(local.endpoints_of((host, port_range.start + 1))) is None
         other = local.connect(local.endpoints_of((host, port_range.start + 1)),
-                              Deadline(5.0))
+                              Deadline(patience(5.0)))
         assert other is None and local.endpoints_of(("203.0.113.1", 3010)) == []
     finally:
         listener.close()
@@ -76,8 +77,8 @@ def test_a_queue_that_stays_full_is_a_reason(port_range, monkeypatch):
         with pytest.raises(BlockingIOError):
             while True:
                 started.append(local.start(endpoints))
-        assert local.connect(endpoints[:1], Deadline(60.0)) is None
-        started.append(local.connect(endpoints, Deadline(60.0)))
+        assert local.connect(endpoints[:1], Deadline(patience(60.0))) is None
+        started.append(local.connect(endpoints, Deadline(patience(60.0))))
         assert started[-1].getpeername() == peer._sock.getsockname()
     finally:
         for one in (thief, peer, *started):
@@ -90,6 +91,7 @@ def test_a_process_of_another_user_is_left_alone(port_range, monkeypatch):
     endpoints = local.endpoints_of(("127.0.0.1", port_range.start))
     try:
         monkeypatch.setattr(local, "peer_credentials", lambda sock: PeerCredentials(1, -1, 1))
-        assert local.start(endpoints) is None and local.connect(endpoints, Deadline(5.0)) is None
+        assert local.start(endpoints) is None
+        assert local.connect(endpoints, Deadline(patience(5.0))) is None
     finally:
         listener.close()

@@ -187,7 +187,7 @@ def test_a_timed_stream_carries_everything_in_time(ends):
 
     taker = threading.Thread(target=take)
     taker.start()
-    Timed(stream, Deadline(10)).send([b"head", data])
+    Timed(stream, Deadline(patience(10))).send([b"head", data])
     taker.join()
     assert received == b"head" + data
 

@@ -12,6 +12,7 @@ from net.link.base import Deadline, Endpoint, listen_at
 from net.link.interfaces import Interface
 from net.link.tcp import TcpCarrier, is_own_address, tune
 from each import each
+from times import patience
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def is_tuned(sock: socket.socket) -> bool:
 
 def test_both_ends_are_tuned_however_they_were_made(listener):
     carrier = TcpCarrier()
-    for ours in (carrier.connect(listener.endpoint, Deadline(5)),
+    for ours in (carrier.connect(listener.endpoint, Deadline(patience(5))),
                  carrier.start(listener.endpoint)):
         theirs, address = _accept(listener)
         assert is_tuned(ours) and is_tuned(theirs)
@@ -54,13 +55,13 @@ def test_the_addresses_of_a_name_are_tried_in_turn(listener, monkeypatch):
         places = [(closed.family, 1, 6, "", closed.getsockname()),
                   (socket.AF_INET, 1, 6, "", listener.endpoint.address)]
         monkeypatch.setattr(tcp.socket, "getaddrinfo", lambda *arguments: places)
-        ours = TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(5))
+        ours = TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(patience(5)))
         theirs, _ = _accept(listener)
         theirs.close()
         ours.close()
         places.pop()
         with pytest.raises(ConnectionRefusedError):
-            TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(5))
+            TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(patience(5)))
 
 
 def test_a_silent_address_of_a_name_leaves_time_for_the_next(listener, monkeypatch):
@@ -69,10 +70,11 @@ def test_a_silent_address_of_a_name_leaves_time_for_the_next(listener, monkeypat
         filling.callback(silent.close)
         with pytest.raises(socket.timeout):
             while True:
-                filling.enter_context(TcpCarrier().connect(silent.endpoint, Deadline(0.2)))
+                filling.enter_context(
+                    TcpCarrier().connect(silent.endpoint, Deadline(patience(0.2))))
         places = [(socket.AF_INET, 1, 6, "", one.endpoint.address) for one in (silent, listener)]
         monkeypatch.setattr(tcp.socket, "getaddrinfo", lambda *arguments: places)
-        TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(0.4)).close()
+        TcpCarrier().connect(Endpoint("tcp", "peer.example", 1), Deadline(patience(0.4))).close()
     _accept(listener)[0].close()
 
 
@@ -86,7 +88,7 @@ def test_a_name_is_not_looked_up_where_nothing_may_wait(host):
 
 def test_a_host_that_no_name_can_be_is_an_error_of_the_system():
     with pytest.raises(OSError):
-        TcpCarrier().connect(Endpoint("tcp", "h\xf6st", 3010), Deadline(5))
+        TcpCarrier().connect(Endpoint("tcp", "h\xf6st", 3010), Deadline(patience(5)))
 
 
 def test_a_port_is_listened_at_in_version_4_and_in_version_6():
@@ -95,7 +97,8 @@ def test_a_port_is_listened_at_in_version_4_and_in_version_6():
     listeners = listen_at(TcpCarrier(), ["0.0.0.0", "::"], range(0), 5, any_port=True)
     assert len({listener.endpoint.port for listener in listeners}) == 1
     for host, listener in zip(("127.0.0.1", "::1"), listeners):
-        ours = TcpCarrier().connect(Endpoint("tcp", host, listener.endpoint.port), Deadline(5))
+        ours = TcpCarrier().connect(Endpoint("tcp", host, listener.endpoint.port),
+                                    Deadline(patience(5)))
         theirs, address = _accept(listener)
         assert address == (host, ours.getsockname()[1])
         ours.close()
@@ -108,7 +111,7 @@ def test_a_client_that_has_gone_is_a_connection_that_was_aborted(listener, monke
     def fail(sock: socket.socket) -> None:
         raise OSError("it has gone")
 
-    ours = TcpCarrier().connect(listener.endpoint, Deadline(5))
+    ours = TcpCarrier().connect(listener.endpoint, Deadline(patience(5)))
     monkeypatch.setattr(tcp, "tune", fail)
     with pytest.raises(ConnectionAbortedError):
         _accept(listener)
@@ -121,7 +124,7 @@ def test_interrupting_a_connect_closes_its_socket(listener, monkeypatch):
 
     monkeypatch.setattr(tcp, "tune", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        TcpCarrier().connect(listener.endpoint, Deadline(5))
+        TcpCarrier().connect(listener.endpoint, Deadline(patience(5)))
     with pytest.raises(KeyboardInterrupt):
         TcpCarrier().start(listener.endpoint)
 

@@ -8,6 +8,7 @@ import pytest
 
 from net.link.base import Deadline, Endpoint
 from net.link.unix import UnixCarrier, peer_credentials
+from times import patience
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
 
@@ -29,9 +30,9 @@ def test_a_file_that_a_process_left_behind_is_no_hindrance(endpoint):
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(endpoint.host)
     with pytest.raises(ConnectionRefusedError):
-        UnixCarrier().connect(endpoint, Deadline(5))
+        UnixCarrier().connect(endpoint, Deadline(patience(5)))
     listener = UnixCarrier().listen(endpoint, 5)
-    UnixCarrier().connect(endpoint, Deadline(5)).close()
+    UnixCarrier().connect(endpoint, Deadline(patience(5))).close()
     listener.close()
 
 
@@ -48,7 +49,7 @@ def test_the_file_of_a_successor_is_left_alone(endpoint):
     os.rename(endpoint.host, endpoint.host + ".old")
     second = UnixCarrier().listen(endpoint, 5)
     first.close()
-    UnixCarrier().connect(endpoint, Deadline(5)).close()
+    UnixCarrier().connect(endpoint, Deadline(patience(5))).close()
     second.close()
 
 
@@ -56,7 +57,7 @@ def test_the_file_of_a_successor_is_left_alone(endpoint):
                     reason="only Linux says so, and not to PyPy")
 def test_the_process_at_the_other_end_is_known(endpoint):
     listener = UnixCarrier().listen(endpoint, 5)
-    ours = UnixCarrier().connect(endpoint, Deadline(5))
+    ours = UnixCarrier().connect(endpoint, Deadline(patience(5)))
     theirs, _ = listener.accept()
     for sock in (ours, theirs):
         assert peer_credentials(sock) == (os.getpid(), os.geteuid(), os.getegid())
@@ -71,10 +72,10 @@ def test_a_path_that_is_too_long_is_an_error_of_the_system(endpoint):
     with pytest.raises(OSError):
         UnixCarrier().listen(long, 5)
     with pytest.raises(OSError):
-        UnixCarrier().connect(long, Deadline(5))
+        UnixCarrier().connect(long, Deadline(patience(5)))
 
 
 def test_a_system_without_unix_sockets_says_so(endpoint, monkeypatch):
     monkeypatch.delattr(socket, "AF_UNIX")
     with pytest.raises(OSError, match="no Unix sockets"):
-        UnixCarrier().connect(endpoint, Deadline(5))
+        UnixCarrier().connect(endpoint, Deadline(patience(5)))

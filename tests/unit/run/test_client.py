@@ -922,7 +922,7 @@ def test_connections_that_were_idle_for_longer_than_a_dead_one_are_closed_with_i
 
 
 def test_only_the_old_ones_of_a_pool_are_closed(peer, pool):
-    connections = [pool.open(Deadline(5)) for _ in range(4)]
+    connections = [pool.open(Deadline(patience(5))) for _ in range(4)]
     for age, connection in zip((90, 70, 50, 0), connections):
         connection.idle_since = 1000.0 - age
     pool._idle = list(connections)
@@ -1054,7 +1054,7 @@ def test_a_connection_of_ones_own_is_in_no_pool(client, peer):
     peer.replies = [FIVE]
     connection = client.connect(peer.address, 5)
     assert connection is not None and connection.hello.instance == "scripted"
-    reply = connection.exchange(encode_call(1, TAG, (), {}), NUMBER, Deadline(5))
+    reply = connection.exchange(encode_call(1, TAG, (), {}), NUMBER, Deadline(patience(5)))
     assert reply.text == b"5"
     assert peer.address not in client._pools
     connection.close()

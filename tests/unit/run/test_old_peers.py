@@ -281,12 +281,12 @@ def test_the_rest_of_an_answer_tells_the_dialect(answer, dialect, pieces):
     with ours, theirs:
         theirs.sendall(answer[pieces:])
         theirs.shutdown(socket.SHUT_WR)
-        assert dialect_behind(Stream(ours), answer[:pieces], Deadline(5)) == dialect
+        assert dialect_behind(Stream(ours), answer[:pieces], Deadline(patience(5))) == dialect
 
 
 def test_an_answer_that_does_not_end_is_waited_for_a_moment(monkeypatch):
     monkeypatch.setattr(old_peers, "ANSWER_TIME", 0.05)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert dialect_behind(Stream(ours), b"eyJyYX", Deadline(5)) == ""
-        assert dialect_behind(Stream(ours), b"TlVMTA==", Deadline(5)) == BASE64
+        assert dialect_behind(Stream(ours), b"eyJyYX", Deadline(patience(5))) == ""
+        assert dialect_behind(Stream(ours), b"TlVMTA==", Deadline(patience(5))) == BASE64
