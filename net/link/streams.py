@@ -23,6 +23,9 @@ WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # Bytes to wait for, or to send, at a time, so that progress can be observed.
 AT_A_TIME = 2 ** 20
+# Bytes that a connection asks for first before any message has had more. Python makes room for them
+# before they come, also where nothing comes for minutes.
+LEAST = 1024
 # Bytes up to which joining what has come with the rest takes less time than filling one object.
 SHORT = 128 * 1024
 # Whether closing a socket waits or resets, and for how many seconds.
@@ -60,13 +63,17 @@ class Stream:
         self.recv = sock.recv
         self.poll = poller(sock)
         self._room = poller(sock, write=True)
-        self.first = FIRST
+        self.first = self._usual = LEAST
 
     def recv_first(self) -> bytes:
         """The beginning of a message, or all of it; no bytes at the end. Asks for more once
         messages come that are longer than usual, as long as they are not large."""
         data = self.recv(self.first)
-        self.first = FIRST if len(data) < FIRST else SHORT
+        if len(data) < self._usual:
+            self.first = self._usual
+        else:
+            self._usual = FIRST
+            self.first = FIRST if len(data) < FIRST else SHORT
         return data
 
     def recv_exactly(self, size: int, prefix: bytes = b"") -> bytes:

@@ -13,9 +13,9 @@ import pytest
 import net
 from net.decorators import register
 from net.identity import encode_text
+from net.link.streams import LEAST
 from net.peer import _Peer
 from net.process import process
-from net.wire.frames import FIRST
 from each import each
 from hearing import until
 
@@ -25,7 +25,7 @@ CALLS, BEFORE = 10, 5
 TOLERANCE = 0.03
 #: Bytes of memory for a small call: what both sides receive into, and a little. The server may have
 #: made room for the next request before a call is looked at, or only then.
-MEMORY = 2 * FIRST + 4_000
+MEMORY = 2 * LEAST + 4_000
 
 #: Instructions of the caller and of the server for one call, by the version of Python.
 STEPS: Dict[Tuple[int, int], Dict[str, Tuple[int, int]]] = {

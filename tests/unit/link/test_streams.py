@@ -10,7 +10,7 @@ from typing import Iterator, Tuple
 import pytest
 
 from net.link.base import Deadline
-from net.link.streams import SHORT, Stream, Timed, fill, gathered
+from net.link.streams import LEAST, SHORT, Stream, Timed, fill, gathered
 from net.wire.frames import FIRST, EndOfStream
 from memory import Peak
 from times import patience
@@ -223,6 +223,7 @@ def test_short_messages_that_follow_each_other_come_whole_in_one_receive(ends, t
         assert len(rest) == size
         return len(found)
 
+    assert [first_of(size) for size in (10, 5_000, 10, 5_000)] == [10, LEAST, 10, 5_000]
     assert [first_of(size) for size in (10, 30_000, 30_000, 60_000, 10, 30_000)] == \
         [10, FIRST, 30_000, 60_000, 10, FIRST]
     # What is long comes in pieces in any case.
