@@ -43,9 +43,11 @@ time.sleep(max(0, at - time.monotonic()))
 FIRST_SEARCH = WAITING + """
 net.null()
 launched = time.monotonic()
-found = len(net.peers())
-print(json.dumps([launched - at, found, time.monotonic() - at]), flush=True)
-time.sleep(max(0, at + {seconds} - time.monotonic()))
+found = [[peer.host, peer.port] for peer in net.peers()]
+began, done = launched - at, time.monotonic() - at
+print(json.dumps([[net.Peer().host, net.Peer().port], began, found, done]), flush=True)
+at = float(sys.stdin.readline())
+time.sleep(max(0, at - time.monotonic()))
 print(len(net.peers()), flush=True)
 sys.stdin.read()
 """
@@ -78,10 +80,15 @@ def go(processes: list[Any]) -> float:
     for process in processes:
         assert process.stdout.readline(), "it has ended"
     at = time.monotonic() + 1
+    tell(processes, at)
+    return at
+
+
+def tell(processes: list[Any], at: float) -> None:
+    """Tell all a time."""
     for process in processes:
         process.stdin.write(f"{at}\n")
         process.stdin.flush()
-    return at
 
 
 def end(processes: list[Any]) -> None:
@@ -109,21 +116,27 @@ def until(count: Callable[[], int], wanted: int) -> tuple[int, float]:
 
 
 def together(build: Build, hosts: int = 4, count: int = 24, seconds: float = 1.0) -> Iterator[str]:
-    """Processes that start at the same moment, and what their first search finds."""
+    """Processes that start at the same moment, and what their first search finds. That is complete
+    if it has all that were launched when it began; no search can tell who comes after it."""
     with tempfile.TemporaryDirectory() as folder, build(hosts, folder) as lan:
-        script = FIRST_SEARCH.format(seconds=seconds)
-        processes = [start(lan.hosts[number % hosts], script) for number in range(count)]
+        processes = [start(lan.hosts[number % hosts], FIRST_SEARCH) for number in range(count)]
         try:
-            go(processes)
-            launched, found, done = zip(*(json.loads(one.stdout.readline()) for one in processes))
+            at = go(processes)
+            told = [json.loads(one.stdout.readline()) for one in processes]
+            last = max(began for _, began, _, _ in told)
+            tell(processes, at + last + seconds)
             later = [int(one.stdout.readline()) for one in processes]
         finally:
             end(processes)
-    yield f"{count} start together on {hosts} hosts: the first search of " \
-          f"{sum(one == count - 1 for one in found)} is complete, the last ends {max(done):.2f} " \
-          f"s after the start (the last was launched after {max(launched):.2f}); " \
-          f"{seconds:g} s or that later the lists of " \
-          f"{sum(one == count - 1 for one in later)} are, goal all, 1 s"
+    began_at = {tuple(address): began for address, began, _, _ in told}
+    complete = sum({one for one, at in began_at.items() if at < began} <= set(map(tuple, found))
+                   for _, began, found, _ in told)
+    everybody = sum(len(found) == count - 1 for _, _, found, _ in told)
+    yield f"{count} start together on {hosts} hosts: the first search of {complete} has all that " \
+          f"were launched before it, of {everybody} all; the last ends " \
+          f"{max(done for _, _, _, done in told):.2f} s after the start (the last was launched " \
+          f"after {last:.2f}); {seconds:g} s after that the lists of " \
+          f"{sum(one == count - 1 for one in later)} are complete, goal all, 1 s"
 
 
 def hubs_only(build: Build, count: int = 60, hosts: int = 20) -> Iterator[str]:
