@@ -396,9 +396,8 @@ class Membership:
             # Others may be about to watch, too.
             self._assigned = now
             # Those that have started since the last question of the search.
-            for greeting in self._greeted.values():
-                if greeting.address not in self.members and now - greeting.when <= NEWER:
-                    self._hint(greeting.address, greeting.address[0], now, self._spread(0.05))
+            for address, _ in self.newcomers(now - NEWER):
+                self._hint(address, address[0], now, self._spread(0.05))
             self._safety = self.timers.at(now + self._spread(MAX_SECOND), self._look_at_others)
         else:
             for timer in (self._safety, self._alone):
@@ -478,6 +477,12 @@ class Membership:
             known.append(self._instance)
         total = sum([int.from_bytes(instance[:8], "big") for instance in known])
         return len(known), total % 2 ** 64
+
+    def newcomers(self, since: float) -> List[Tuple[Address, bytes]]:
+        """Address and instance of those that have said hello since then and are not listed. Any
+        thread may call."""
+        return [(one.address, instance) for instance, one in list(self._greeted.items())
+                if one.when >= since and one.address not in self.members]
 
     @property
     def digests(self) -> Iterable[bytes]:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from hearing import ask, until
 from times import patience
 
 # For tests that ask one search for all there are. It has half a second: on a busy machine a host
@@ -216,6 +217,44 @@ def test_a_late_joiner_and_a_goodbye_are_heard_without_a_search(watched):
     assert watcher.read_line(10) == "left 10.77.5.2:3010"
     watcher.execute("print(len(net.peers()))")
     assert watcher.read_line() == "0"
+
+
+#: The first search of this process does not end until it is told to.
+HELD = """
+import math, threading, time
+import net
+import net.discovery.search
+from net.discovery import known_peers
+from net.discovery.lan import rounds
+
+rounds.END = net.discovery.search.END = 600
+enough, found, asking = threading.Event(), [], []
+over = rounds.Rounds.over
+
+def held(one, now):
+    asking[:] = [one]
+    return enough.is_set() and over(one, now)
+
+rounds.Rounds.over = held
+threading.Thread(target=lambda: found.append([peer.host for peer in net.peers()])).start()
+
+def no_question_follows():
+    return bool(asking) and asking[0].due == math.inf and over(asking[0], time.monotonic())
+
+def greeted():
+    return len(known_peers().finders[0].node.membership.newcomers(0.0))
+"""
+
+
+def test_a_search_asks_those_that_have_started_since_its_last_question(build):
+    with build(3) as lan:
+        lan.hosts[1].peer()
+        searcher = lan.hosts[0].peer(HELD)
+        until(lambda: ask(searcher, "no_question_follows()"), 20)
+        lan.hosts[2].peer()
+        until(lambda: ask(searcher, "greeted()"), 20)
+        searcher.execute("enough.set()")
+        assert until(lambda: ask(searcher, "found"), 20) == [["10.77.5.2", "10.77.5.3"]]
 
 
 def test_a_function_that_is_registered_later_is_known_at_once(watched):

@@ -31,6 +31,9 @@ PRIMED_PER_SOCKET = 128
 # stranger that answers under many names.
 MAX_ANSWERS = 4096
 
+# Peers that have come since the last question to all and are asked at a time.
+MAX_NEWCOMERS = 128
+
 #: The note where a question has not left this host.
 NO_ROOM = "a question was dropped by this host, whose neighbour table or queue was full"
 
@@ -97,6 +100,7 @@ class Asker:
         self._seen: Set[bytes] = set()
         self._known = list(known)
         self._hinted: Set[Address] = set()
+        self._newcomers: Set[Address] = set()
         self.notes: Set[str] = set()
         self.blocked = False
         for place in places:
@@ -147,6 +151,24 @@ class Asker:
         self.blocked = dropped > 0 and not left
         if self.blocked:
             self.notes.add(NO_ROOM)
+
+    def ask_newcomers(self, newcomers: Iterable[Tuple[Address, bytes]], now: float) -> bool:
+        """Ask those of these, by address and instance, that have not answered; whether there are
+        any. They have come since the last question to all."""
+        asked: List[Tuple[Address, socket.socket, Place]] = []
+        for address, instance in newcomers:
+            if address[1] in self._ports and instance not in self._seen \
+                    and address not in self._hinted and address not in self._newcomers:
+                asked += [(address, *one) for one in self._places
+                          if self._is_near(address[0], one[0])][:1]
+        if not asked:
+            return False
+        self._nonce = self.rounds.ask_some(now)
+        question = self._question(self._size)
+        for address, sock, place in asked[:MAX_NEWCOMERS]:
+            self._newcomers.add(address)
+            self._send(sock, question, address, place.interface)
+        return True
 
     @property
     def due(self) -> float:

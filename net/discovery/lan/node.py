@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from random import random
 from time import monotonic
-from typing import Callable, Dict, Iterable, List, Optional, Set
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from ...errors import Address
 from ...link import interfaces
@@ -282,6 +282,11 @@ class Node:
         """How many others have searched in the last second. Any thread may call."""
         home = self._home
         return home.responder.crowd(monotonic()) if home is not None else 0
+
+    def newcomers(self, since: float) -> List[Tuple[Address, bytes]]:
+        """Address and instance of those that have said hello since then and are not listed. Any
+        thread."""
+        return self.membership.newcomers(since)
 
     # ------------------------------------------------------------------ what a membership does
 

@@ -66,6 +66,10 @@ LOOK_AGAIN = 0.03
 # then: broadcasts may be lost here. Each that does takes room in the neighbour tables of IPv6.
 PING_AT = 0.1
 
+# How often a search that has had its answers asks those that have started meanwhile. Where many
+# processes start together, each of the first would end without the last.
+NEWCOMERS = 2
+
 # Hosts of the neighbour table that are asked, those of this host's networks first. A larger table
 # is not a LAN's, or was filled on purpose.
 MAX_HOSTS = 2048
@@ -124,6 +128,8 @@ class LanQuest:
         # to begin.
         self._echo: Optional[Echo] = None
         self._pinging = False
+        # How often peers that said hello during the search were asked.
+        self._asked_newcomers = 0
         places = self._own_places() + self._lan_places()
         rounds = Rounds(search.started, crowd=self._crowd, expected=bool(self._chosen))
         self.asker = Asker(places, search.ports, instance, search.sweep.listen, self._heard,
@@ -440,6 +446,9 @@ class LanQuest:
     def step(self, now: float) -> None:
         self._crowd = self.asker.rounds.crowd = max(self._crowd, self._node.crowd())
         self.asker.step(now)
+        if self.asker.over(now) and self._asked_newcomers < NEWCOMERS and self._chosen:
+            newcomers = self._node.newcomers(self._search.started)
+            self._asked_newcomers += self.asker.ask_newcomers(newcomers, now)
         if self._better and self.asker.over(now):
             self._ask_better()
         if self._crowd and not self._looks and self._chosen and self.asker.over(now):

@@ -72,13 +72,29 @@ class Rounds:
         self._vain = self._tries = 0
         # When the next question is due; None for not yet planned since something was heard.
         self._due: Optional[float] = now
+        # Until when answers to the last question to some are waited for.
+        self._some_until = now
 
     def ask(self, now: float) -> bytes:
         """The nonce of a question that is sent now."""
-        nonce = self._random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
-        self._asked[nonce] = len(self._times), now
+        nonce = self._new_nonce(now)
         self._times.append(now)
         self._due = None
+        return nonce
+
+    def ask_some(self, now: float) -> bytes:
+        """The nonce of a question to some that have come since the last one to all. Their answers
+        are waited for as well."""
+        nonce = self._new_nonce(now)
+        wait = self.wait
+        if not self._first:
+            wait = min(wait, NOBODY_QUICK * (1 + self.crowd * PER_OTHER))
+        self._some_until = min(self._end, now + wait)
+        return nonce
+
+    def _new_nonce(self, now: float) -> bytes:
+        nonce = self._random.getrandbits(8 * NONCE_BYTES).to_bytes(NONCE_BYTES, "big")
+        self._asked[nonce] = len(self._times), now
         return nonce
 
     def dropped(self) -> None:
@@ -183,10 +199,10 @@ class Rounds:
     def ends(self) -> float:
         """When nobody else is coming, if nobody comes until then."""
         if not self._first:
-            return min(self._end, self._began + self.wait)
+            return max(self._some_until, min(self._end, self._began + self.wait))
         needed = self._needed
         return self._end if len(self._times) < needed \
-            else min(self._end, self._times[needed - 1] + self.wait)
+            else max(self._some_until, min(self._end, self._times[needed - 1] + self.wait))
 
     def over(self, now: float) -> bool:
         """Whether nobody else is coming."""

@@ -125,6 +125,37 @@ def test_what_is_no_answer_to_this_question_is_not_believed(question, changes):
     assert question.heard == [] and (question.hints == [] or "body" in changes)
 
 
+def test_of_newcomers_those_that_have_not_answered_are_asked_once_each(question):
+    question.ask()
+    message, source = question.asked()
+    question.receive()  # that its other ports have refused the question
+    peer = "127.0.0.1", question.ports.start
+    assert not question.asker.ask_newcomers([(("192.0.2.7", question.ports.start), b"f" * 16),
+                                             (("127.0.0.1", question.ports.stop), b"w" * 16)], 1.0)
+    assert question.asker.ask_newcomers([(peer, INSTANCE)], monotonic())
+    again, source = question.asked()
+    assert again.nonce != message.nonce and read_question(again.body) is not None
+    assert not question.asker.ask_newcomers([(peer, INSTANCE)], monotonic())
+    question.peer.sendto(answer(question, again), source)
+    question.receive()
+    assert [heard.address for heard in question.heard] == [peer]
+    moved = "127.0.0.3", question.ports.start
+    assert not question.asker.ask_newcomers([(moved, INSTANCE)], monotonic())
+
+
+def test_a_peer_of_this_host_that_is_new_gets_one_question(port_range):
+    eth0 = Interface("eth0", "127.0.0.2", 8)
+    question = Question(port_range, *this_host(["127.0.0.1"]), Place(eth0, "127.0.0.9"))
+    question.ask()
+    question.asked()
+    assert question.asker.ask_newcomers([(("127.0.0.1", port_range.start), INSTANCE)], monotonic())
+    question.asked()
+    question.peer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        question.asked()
+    question.close()
+
+
 def test_an_answer_from_a_port_that_peers_do_not_use_is_not_believed(question):
     question.ask()
     message, source = question.asked()

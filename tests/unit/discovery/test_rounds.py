@@ -197,3 +197,24 @@ def test_a_search_none_of_whose_questions_leave_this_host_ends_all_the_same():
         rounds.dropped()
         now = rounds.due
     assert now == pytest.approx(END, abs=0.2)
+
+
+def test_a_question_to_newcomers_is_waited_for_and_prolongs_no_search_beyond_its_end():
+    rounds = Rounds(0.0, Random(1))
+    while not rounds.over(0.2):
+        nonce = rounds.ask(min(0.05, max(0.0, rounds.due)))
+        for number in range(20):
+            rounds.heard(nonce, (f"10.0.0.{number}", 1), 0.06)
+    number = len(rounds._times)
+    nonce = rounds.ask_some(0.2)
+    assert not rounds.over(0.2) and rounds.due == math.inf and len(rounds._times) == number
+    assert rounds.heard(nonce, ("10.0.1.1", 1), 0.21, age=0.1) == pytest.approx(0.01)
+    assert rounds.loss == 0.0 and rounds.over(0.2 + rounds.wait)
+    rounds.ask_some(END - 0.001)
+    assert rounds.over(END)
+
+
+def test_where_nobody_has_answered_newcomers_are_not_waited_for_as_long_as_anybody():
+    rounds = Rounds(0.0, Random(1))
+    rounds.ask_some(NOBODY)
+    assert not rounds.over(NOBODY) and rounds.over(NOBODY + NOBODY_QUICK)
