@@ -286,22 +286,30 @@ def told(processes: list[Any], change: str) -> int:
 
 
 def noticed(lan: VirtualLan, processes: list[Any]) -> str:
-    """How long it takes all watchers to know of one that is killed, and of one that starts."""
-    victim, others = processes[3], processes[:3] + processes[4:]
-    killed = time.monotonic()
-    victim.kill()
-    host = victim.address[0]
-    gone = [wait_for(one, f"[at for change, host, at in told if (change, host) == "
-                          f"('left', {host!r})]") for one in others]
-    late = [times[0] - killed for times in gone if times]
+    """How long it takes all watchers to know of one that is killed, of one whose cable is pulled,
+    and of one that starts."""
+    killed, cut = processes[3], processes[5]
+    others = [one for one in processes if one not in (killed, cut)]
+    began = time.monotonic()
+    killed.kill()
+    gone = told_after(others, "left", killed.address[0], began)
+    began = time.monotonic()
+    lan.hosts[5].ip("link set eth0 down")
+    away = told_after(others, "left", cut.address[0], began)
     new = lan.hosts[-1].peer()
     ready = time.monotonic()
-    known = [wait_for(one, f"[at for change, host, at in told if (change, host) == "
-                           f"('came', {new.address[0]!r})]") for one in others]
-    came = [times[0] - ready for times in known if times]
-    return f"a killed peer: noticed by {len(late)} of {len(others)}, the last after " \
-           f"{max(late, default=0):.1f} s; a new one: known to {len(came)} of {len(others)}, " \
-           f"the last {max(came, default=0):.2f} s after its launch returned"
+    came = told_after(others, "came", new.address[0], ready)
+    return f"of {len(others)} others a killed peer is noticed by {len(gone)}, the last after " \
+           f"{max(gone, default=0):.1f} s; one whose cable is pulled by {len(away)}, the last " \
+           f"after {max(away, default=0):.1f} s; a new one is known to {len(came)}, the last " \
+           f"{max(came, default=0):.2f} s after its launch returned"
+
+
+def told_after(processes: list[Any], change: str, host: str, began: float) -> list[float]:
+    """The seconds after which these were told of a change of a host, those that were."""
+    told = [wait_for(one, f"[at for change, host, at in told if (change, host) == "
+                          f"({change!r}, {host!r}) and at >= {began}]") for one in processes]
+    return [times[0] - began for times in told if times]
 
 
 def tables(options: argparse.Namespace) -> dict[str, Iterable[str]]:
