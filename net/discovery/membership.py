@@ -34,16 +34,17 @@ from .lan.datagrams import (ANSWER, ANSWER_BYTES, ASK, ASK_BYTES, BEAT, DOUBT, G
 from .lan.responder import Bucket
 
 # Seconds between two beats: PER_PEER for each peer that is listed, within these limits. More peers
-# beat less often each, so that all together send some 2,400 datagrams a minute.
-PER_PEER, MIN_BEAT, MAX_BEAT = 0.025, 1.0, 2.5
+# beat less often each, so that all together send some 2,500 datagrams a minute.
+PER_PEER, MIN_BEAT, MAX_BEAT = 0.024, 1.0, 2.5
 # Seconds that a beat may be late, for a scheduler that is busy.
 GRACE = 0.15
-# Seconds that beats are asked for. Half of that before it ends, they are asked for again.
-LEASE = 180
+# Seconds that beats are asked for, and after how much of that they are asked for again.
+LEASE, RENEWED = 180, 0.8
 # Seconds between a watcher's looks at what its predecessor watches, in case that one keeps silent:
 # SECOND_PER_PEER for each peer that is listed, within these limits. And the likelihood that it
-# looks at some other peer as well, in case several watchers do.
-SECOND_PER_PEER, MIN_SECOND, MAX_SECOND, ANY_OTHER = 0.6, 30.0, 60.0, 0.5
+# looks at some other peer as well, in case several watchers do. All of these looks together are
+# some 140 datagrams a minute.
+SECOND_PER_PEER, MIN_SECOND, MAX_SECOND, ANY_OTHER = 1.2, 30.0, 120.0, 0.25
 
 # Seconds until a question is asked again: by the measured round trips, within these limits, and
 # before any was measured.
@@ -56,6 +57,11 @@ SLOWER = 1.25
 # so many that the likelihood of all of them being lost is below RISK. Below DOUBTFUL, others are
 # asked to find out, too.
 PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 1.2, 4, 12, 1e-4, 5e-3
+# Where peers beat less often, it is gone sooner, so that all know of it within three seconds of the
+# last beat: after NOTICED, less the time between two beats, and MIN_PATIENCE at least. Only where
+# the last SURE datagrams have all come, which is unlikely where one in twenty is lost, and if some
+# peer was heard since JUST_NOW before the first question: then this host is not cut off itself.
+NOTICED, MIN_PATIENCE, SURE, JUST_NOW = 2.6, 0.25, 120, 0.1
 # How many times an address is asked that only another peer has named.
 HINT_TRIES = 4
 # Seconds that a peer is kept whose port accepts, but which answers nothing.
@@ -111,8 +117,8 @@ LATE, ASLEEP = 0.2, 3.0
 
 # Watchers that are told one by one; if there are more, the rest are told by broadcast.
 FEW = 8
-# With more loss than this, doubts are told twice, this many seconds apart.
-LOSSY, TELL_AGAIN = 0.01, 0.2
+# Seconds after which doubts are told again where datagrams may be lost.
+TELL_AGAIN = (0.2, 0.5)
 
 # Where another watcher has doubts about a peer, seconds from when that peer was last heard until it
 # is asked: it may have died just after.
@@ -280,16 +286,41 @@ class Timers:
 
 
 class RoundTrips:
-    """How long answers take, and how many get lost."""
+    """How long answers take, and how many get lost.
+
+    :ivar lossy: whether one was lost lately.
+    """
 
     def __init__(self) -> None:
         self.mean = 0.0
         self.deviation = 0.0
         self.loss = 0.0
         self._least = math.inf
+        self._in_a_row = 0
+        self.lossy = False
+
+    def came(self, number: int = 1) -> None:
+        """So many datagrams have come, and none before them was lost."""
+        self._in_a_row += number
+        self.lossy &= not self.sure
+
+    def lost(self) -> None:
+        """A datagram was lost."""
+        self._in_a_row = 0
+        self.lossy = True
+
+    def searched(self, answers: int, loss: float) -> None:
+        """A search had so many answers, and this share of its questions and answers was lost."""
+        self.lost() if loss else self.came(2 * answers)
+
+    @property
+    def sure(self) -> bool:
+        """Whether hardly anything is lost on this network."""
+        return self._in_a_row >= SURE
 
     def measured(self, seconds: float, tries: int) -> None:
         """A question was answered: after this many seconds, at this try."""
+        self.came(2) if tries == 1 else self.lost()
         if self._least == math.inf:
             self.mean, self.deviation = seconds, seconds / 2
         else:
@@ -381,6 +412,8 @@ class Membership:
         self._safety: Optional[Timer] = None
         self._alone: Optional[Timer] = None
         self._late = False
+        # When any listed peer was heard.
+        self._heard = -math.inf
 
     # ------------------------------------------------------------------ what the cache says
 
@@ -422,7 +455,10 @@ class Membership:
 
     def add(self, heard: Heard, now: float, by_datagram: bool = True) -> None:
         """A peer is listed from now on. It may be listed already."""
-        self._lost.pop(heard.address, None)
+        before = self._lost.pop(heard.address, None)
+        if before is not None and before.member.instance == heard.instance:
+            # It was there: this network does not carry all.
+            self.round_trips.lost()
         member = self.members.get(heard.address)
         if member is not None and member.instance != heard.instance:
             self._forget(heard.address)
@@ -586,13 +622,13 @@ class Membership:
             self._outlet.found(Heard(source, message.instance, message.flags, said.facts, seconds,
                                      said.permit))
             if check.tell:
-                self._tell([Entry(source, message.instance)], now)
+                self._tell(Entry(source, message.instance), now, found=True)
 
     def _alive(self, member: Member, flags: int, now: float, proof: bool = True) -> None:
         """A peer has shown that it is there. Without proof only its flags are taken over: only the
         predecessor's matter, and that one is asked for beats."""
         if proof:
-            member.heard = now
+            member.heard = self._heard = now
         if member.flags & WATCHING != flags & WATCHING:
             self._reassign(now, soon=False)
         member.flags = flags
@@ -611,6 +647,7 @@ class Membership:
             return
         if member.beats == theirs[2] and now < member.due + GRACE:
             self.round_trips.calm()
+        self.round_trips.came() if theirs[2] == member.beats else self.round_trips.lost()
         member.beats = theirs[2] + 1
         self._alive(member, message.flags, now)
         self._expect(member, now)
@@ -781,7 +818,7 @@ class Membership:
                 and (check.outcome != ACCEPTED or now - check.began > STUCK):
             # Its port has not accepted, or it may be frozen.
             check.told = True
-            self._tell([member.entry], now)
+            self._tell(member.entry, now)
         if not check.doubted and check.outcome not in (ACCEPTED, REFUSED) and self.watching \
                 and (check.tell or now - check.began >= SILENCE):
             check.doubted = True
@@ -802,8 +839,11 @@ class Membership:
         waited = now - check.began
         if check.outcome == ACCEPTED:
             return waited >= FROZEN
+        patience = PATIENCE
+        if self.round_trips.sure and self._heard >= check.began - JUST_NOW:
+            patience = min(PATIENCE, max(MIN_PATIENCE, NOTICED - self.period))
         return check.tries >= self.round_trips.tries \
-            and waited >= max(PATIENCE, 2 * self.round_trips.wait)
+            and waited >= max(patience, 2 * self.round_trips.wait)
 
     def knocked(self, address: Address, outcome: str, now: float) -> None:
         """A connection attempt to a peer has ended."""
@@ -855,7 +895,7 @@ class Membership:
         self._changed = now
         self._outlet.lost(member.address)
         if tell:
-            self._tell([member.entry], now)
+            self._tell(member.entry, now)
         if not refused and member.by_datagram and self.watching:
             self._vanished(member, now)
         elif refused and self.watching and noticed:
@@ -903,13 +943,25 @@ class Membership:
         if member.timer is not None:
             member.timer.cancel()
 
-    def _tell(self, entries: List[Entry], now: float, again: bool = False) -> None:
-        """Have all watchers ask these for themselves; repeated where datagrams may be lost."""
-        if self.round_trips.loss > LOSSY and not again:
-            self.timers.at(now + TELL_AGAIN, partial(self._tell, entries, again=True))
+    def _tell(self, entry: Entry, now: float, found: bool = False) -> None:
+        """Have all watchers ask one for themselves; repeated where datagrams may be lost.
+
+        :param found: whether it was found, and not missed.
+        """
+        self._tell_watchers(entry)
+        if self.round_trips.lossy:
+            for later in TELL_AGAIN:
+                self.timers.at(now + later, partial(self._tell_again, entry, found))
+
+    def _tell_again(self, entry: Entry, found: bool, _now: float) -> None:
+        # One that has answered meanwhile was only slow.
+        if found == (entry.address in self.members) or entry.address in self._checks:
+            self._tell_watchers(entry)
+
+    def _tell_watchers(self, entry: Entry) -> None:
         watchers = [member for member in self.members.values()
                     if member.flags & WATCHING and member.by_datagram]
-        for flags, body in encode_list(entries):
+        for flags, body in encode_list([entry]):
             message = Message(DOUBT, self._flags | flags, self.port, NO_PERMIT, self._instance,
                               body)
             if len(watchers) > FEW:
@@ -923,7 +975,8 @@ class Membership:
     @property
     def period(self) -> float:
         """Seconds between the beats that this watcher asks for."""
-        return min(MAX_BEAT, max(MIN_BEAT, PER_PEER * len(self.members)))
+        period = min(MAX_BEAT, max(MIN_BEAT, PER_PEER * len(self.members)))
+        return math.ceil(10 * period) / 10  # as it is told to those that are watched
 
     def _reassign(self, now: float, soon: bool = True) -> None:
         """See to it that what is ours to watch is watched: soon, or together with other changes."""
@@ -971,7 +1024,7 @@ class Membership:
         member.watched = True
         if member.by_datagram:
             self._check(member.address, now, self._spread(0.1), lease=True)
-            member.renewal = now + LEASE / 2 * (0.9 + self._spread(0.1))
+            member.renewal = now + RENEWED * LEASE * (0.9 + self._spread(0.1))
             self._expect(member, now)
             member.timer = self.timers.at(member.deadline, partial(self._look_after, member))
         else:
@@ -999,7 +1052,7 @@ class Membership:
         overdue = now >= member.deadline
         if overdue or now >= member.renewal:
             self._check(member.address, now, tell=overdue, lease=True)
-            member.renewal = now + LEASE / 2 * (0.9 + self._spread(0.1))
+            member.renewal = now + RENEWED * LEASE * (0.9 + self._spread(0.1))
         if overdue:
             self._expect(member, now)
         if member.watched:
@@ -1073,6 +1126,7 @@ class Membership:
         listed, sender = read_list(message, source), self.members.get(source)
         if listed is None or sender is None or sender.instance != message.instance:
             return
+        self._heard = now
         for address, instance in listed.entries[:MAX_DOUBTS]:
             member = self.members.get(address)
             if instance != self._instance[:4]:

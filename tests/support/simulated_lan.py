@@ -342,6 +342,7 @@ def know_each_other(nodes: List[Node]) -> None:
         for other in nodes:
             if one is not other:
                 one.found(Heard(other.address, other.instance, 2, b"{}", 0.001))
+        one.membership.round_trips.searched(len(nodes) - 1, float(bool(one.network.loss)))
         one.changes.clear()
         one.wake()
 

@@ -288,6 +288,11 @@ class Node:
         thread."""
         return self.membership.newcomers(since)
 
+    def searched(self, answers: int, loss: float) -> None:
+        """A search had so many answers, and this share of its questions was lost. Any thread."""
+        if self.membership.port:
+            self._soon(partial(self.membership.round_trips.searched, answers, loss))
+
     # ------------------------------------------------------------------ what a membership does
 
     def _permit(self, address: Address) -> bytes:

@@ -506,6 +506,7 @@ class LanQuest:
                                       f"IPv6: {len(self._echo.hosts)} did")
         self._report.heard = len(self._heard_beyond)
         self._report.loss = self.asker.rounds.loss
+        self._node.searched(len(self.asker.answered), self._report.loss)
         self._report.round_trip = self.asker.rounds.mean
         self._report.notes += sorted(self.asker.notes)
 

@@ -277,6 +277,37 @@ def test_a_peer_that_only_one_of_them_was_made_to_believe_in_is_gone_soon(strang
     assert not wrong(stranger.nodes)
 
 
+def test_what_is_lost_makes_it_unsure_that_nothing_is():
+    trips = RoundTrips()
+    trips.searched(60, 0.0)
+    assert trips.sure
+    trips.measured(0.01, 2)
+    assert not trips.sure
+    for _ in range(60):
+        trips.measured(0.01, 1)
+    assert trips.sure
+    trips.searched(100, 0.01)
+    assert not trips.sure
+    # A beat that is missing, by its number.
+    nodes = settled(3)
+    network = nodes[0].network
+    node = next(one for one in nodes if any(two.watched for two in one.membership.members.values()))
+    member = next(one for one in node.membership.members.values() if one.watched)
+    node.membership.round_trips.searched(60, 0.0)
+    beaten = next(one for one in nodes if one.address == member.address)
+    next(iter(beaten.responder.watchers.values())).sent += 1
+    network.run(1.5)
+    assert not node.membership.round_trips.sure
+    # One that was taken for gone, and is there.
+    node.membership.round_trips.searched(60, 0.0)
+    network.cut.add(beaten.address[0])
+    network.run_until(lambda: member.address not in node.listed, 10.0)
+    assert node.membership.round_trips.sure
+    network.cut.clear()
+    network.run_until(lambda: member.address in node.listed, 10.0)
+    assert not node.membership.round_trips.sure
+
+
 def test_a_watcher_that_does_not_do_what_it_says_hides_nothing_for_long():
     nodes = settled(10)
     network = nodes[0].network
@@ -376,12 +407,12 @@ def test_nobody_is_told_of_doubts_about_a_peer_that_is_only_busy():
     network, busy = nodes[0].network, nodes[1]
     told = []
     for node in without(nodes, busy):
-        node.membership._tell = lambda entries, now, again=False: told.append(entries)
+        node.membership._tell = lambda entry, now: told.append(entry)
     busy.freeze()
     network.run(2.0)
     assert not told
     network.run(3.0)
-    assert told and told[0][0].address == busy.address
+    assert told and told[0].address == busy.address
     busy.thaw()
     network.run(1.0)
     assert not wrong(nodes)

@@ -438,7 +438,8 @@ def test_where_many_have_answered_their_other_ports_are_asked_later_while_a_list
     fake._crowd = crowd
     now, owed = [], []
     node = SimpleNamespace(membership=SimpleNamespace(port=port),
-                           sweep_later=lambda some, others: owed.extend(some))
+                           sweep_later=lambda some, others: owed.extend(some),
+                           searched=lambda answers, loss: None)
     monkeypatch.setattr(fake, "_node", node)
     sweep = SimpleNamespace(add_host=lambda host, *rest, **more: now.append(host))
     LanQuest._fill(fake, sweep, [(host, True) for host in [*heard, "192.168.1.30"]])
@@ -446,6 +447,17 @@ def test_where_many_have_answered_their_other_ports_are_asked_later_while_a_list
     assert len(now) == asked and "192.168.1.30" in now
     assert owed == heard[:later]
     assert any("asked later" in note for note in fake._report.notes) == bool(later)
+
+
+def test_what_a_search_has_learnt_of_losses_is_told_to_who_watches(fake, monkeypatch):
+    told = []
+    monkeypatch.setattr(fake._node, "searched", lambda *facts: told.append(facts), raising=False)
+    rounds = fake.asker.rounds
+    first, second = rounds.ask(1.0), rounds.ask(2.0)
+    for nonce, host in ((first, "192.168.1.100"), (second, "192.168.1.101")):
+        rounds.heard(nonce, (host, 3010), 2.1)
+    fake.close()
+    assert told == [(2, 1 / 3)]
 
 
 @pytest.mark.parametrize("others, share, seconds", [
