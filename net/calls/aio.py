@@ -742,7 +742,7 @@ async def _greet(client: Client, address: Address, sock: socket.socket, revision
     to: Optional[Address] = None
     if known is not None:
         tls = await _secure(known, address, sock)
-        to = destination(sock, led_to)
+        to = None if tls is not None and tls.proves_address else destination(sock, led_to)
     connection = _Connection(address, sock, session, tls, revision,
                              asyncio.get_running_loop() is client.own_loop)
     try:

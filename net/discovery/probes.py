@@ -468,8 +468,10 @@ class Probe:
 
         self.deadline = monotonic() + SECURED_SECONDS
         self._tls = tls.Session(credentials, self.candidate.address, server=False)
-        self._tls.write(encode_preface(
-            settings.group, to=destination(self.sock, self.candidate.address)))
+        # Before it is known whether a certificate of an application proves the address.
+        to = None if credentials.datagram_key is None else \
+            destination(self.sock, self.candidate.address)
+        self._tls.write(encode_preface(settings.group, to=to))
         return self._tls.output()
 
     def _decrypted(self, piece: bytes) -> bytes:

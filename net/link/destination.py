@@ -1,9 +1,9 @@
 """The address that a caller means to reach, which it tells to the peer that it has reached.
 
-Under a secret every certificate is good at any address. So an attacker who can redirect packets
-could make a call arrive at another holder of the secret, or back at the caller, unnoticed.
-Therefore the caller says, under TLS, which address it has connected to, and a peer that does not
-have that address refuses.
+Under a secret every certificate is good at any address, and so are those of an application that
+name no address. So an attacker who can redirect packets could make a call arrive at another holder
+of one, or back at the caller, unnoticed. Therefore the caller says, under TLS, which address it has
+connected to, unless the certificate proves it. A peer that does not have that address refuses.
 """
 from __future__ import annotations
 

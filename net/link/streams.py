@@ -135,6 +135,11 @@ class Stream:
         return claimed
 
     @property
+    def proves_address(self) -> bool:
+        """Whether a certificate proves that the other side is at the address that was called."""
+        return False
+
+    @property
     def holds_data(self) -> bool:
         """Whether data was received that a selector does not see, because it waits in here."""
         return False

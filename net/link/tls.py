@@ -266,6 +266,8 @@ class Session:
         # What certificates of the application say; one that is made of a secret says nothing.
         self._attests = known.datagram_key is None
         self._attested: Optional[str] = None
+        #: Whether the other side has proved that it is at the address that was called.
+        self.proves_address = False
         self._advice = known.advice
         self._address = address
         self._whose = "the caller's" if server else "its"
@@ -324,6 +326,7 @@ class Session:
         if not is_for(certificate, host):
             raise self.error(f"{self._whose} certificate names neither {host} nor {PEER_NAME}")
         self._attested = group_of(certificate)
+        self.proves_address = is_for(certificate, host, any_peer=False)
         for piece in self._waiting:
             self.tls.write(piece)
         self._waiting.clear()
@@ -359,15 +362,16 @@ class Session:
         return AuthenticationError(self._address, f"{what}; {self._advice}")
 
 
-def is_for(certificate: Dict[str, Any], host: str) -> bool:
-    """Whether a certificate is meant for a peer: for any, or for the one at this host."""
-    return any(_names(kind, name.strip(), host)
+def is_for(certificate: Dict[str, Any], host: str, any_peer: bool = True) -> bool:
+    """Whether a certificate is meant for a peer: for any, if that counts, or for the one at this
+    host."""
+    return any(_names(kind, name.strip(), host, any_peer)
                for kind, name in certificate.get("subjectAltName", ()))
 
 
-def _names(kind: str, name: str, host: str) -> bool:
+def _names(kind: str, name: str, host: str, any_peer: bool) -> bool:
     if kind == "DNS":
-        return name.lower() in (PEER_NAME, host.lower())
+        return any_peer if name.lower() == PEER_NAME else name.lower() == host.lower()
     if kind != "IP Address":
         return False
     try:
@@ -484,6 +488,10 @@ class TlsStream(Stream):
 
     def group(self, claimed: Optional[str]) -> Optional[str]:
         return self._session.group(claimed)
+
+    @property
+    def proves_address(self) -> bool:
+        return self._session.proves_address
 
     @property
     def holds_data(self) -> bool:

@@ -495,8 +495,9 @@ class _Dialed(Channel):
         """Send the greeting and wait for the answer."""
         self._stream = stream
         self._waits_for = 0
-        self.send(self._greeting(None if self._credentials is None else
-                                 destination(stream.sock, self._endpoint.address)))
+        tells = self._credentials is not None and not stream.proves_address
+        self.send(self._greeting(
+            destination(stream.sock, self._endpoint.address) if tells else None))
         self._watch()
         if stream.holds_data:
             self._turn()

@@ -764,7 +764,7 @@ class Pool:
             patience = Deadline(_within(deadline, GREETING_TIME))
             if known is not None:
                 stream, led_to = self._secure(known, stream, led_to, deadline, patience)
-                to = destination(stream.sock, led_to)
+                to = None if stream.proves_address else destination(stream.sock, led_to)
             session = caller_session(self._settings.limits)
             answer = self._greet(stream, session, patience, to)
             if isinstance(answer, Hello):

@@ -239,12 +239,11 @@ class ServerConnection:
                 raise EndOfStream(len(parser.rest))
             preface = parser.receive(data)
         self.greet(preface)
-        if known.datagram_key is not None:  # certificates may name addresses themselves
-            try:
-                check_destination(preface.to, stream.sock, self.terms.instance)
-            except AuthenticationError as problem:
-                self._refuse(problem)
-                raise
+        try:
+            check_destination(preface.to, stream.sock, self.terms.instance)
+        except AuthenticationError as problem:
+            self._refuse(problem)
+            raise
         stream.send(encode_hello(self.terms.instance, settings.limits))
         session = server_session(settings.limits)
         session.rest = parser.rest

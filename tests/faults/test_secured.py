@@ -585,6 +585,28 @@ def test_a_call_that_is_led_to_another_holder_of_the_secret_does_not_run(secured
     assert secured.ran == [("add", (2, 3))]
 
 
+@pytest.mark.parametrize("name, is_led", [("peer.app-net", False), ("127.0.0.1", True)])
+def test_under_certificates_a_call_is_led_only_where_its_address_is_named(
+        configure, monkeypatch, tmp_path, name, is_led):
+    configure(**Authority(tmp_path).issue("one", [name])._asdict())
+    monkeypatch.setattr(destination, "is_loopback", lambda host: False)
+    settings.set("unix", False)
+
+    async def add(at: Any) -> Any:
+        return await aio.call(process.client, at, encode_text("add"), (2, 3), {}, 10)
+
+    with Service() as service, Proxy(service.address) as proxy:
+        for at, arrives in ((service.address, True), (proxy.address, is_led)):
+            for call in (lambda: service.call("add", 2, 3, at=at), lambda: asyncio.run(add(at))):
+                if arrives:
+                    assert call() == 5
+                    continue
+                with pytest.raises(net.AuthenticationError, match="somebody redirects") as caught:
+                    call()
+                assert caught.value.ran == "no"
+        assert len(service.ran) == (4 if is_led else 2)
+
+
 def test_nor_does_an_awaited_one(secured, redirected):
     def add(at: Any) -> Any:
         return asyncio.run(aio.call(process.client, at, encode_text("add"), (2, 3), {}, 10))
