@@ -44,7 +44,7 @@ def text_of(value: Any) -> str:
 @given(st.lists(st.one_of(
     travel.values, st.builds(travel.Point, travel.scalars, travel.scalars), st.datetimes(),
     st.tuples(travel.scalars, travel.scalars), st.fixed_dictionaries({"a": travel.scalars})),
-    min_size=2, max_size=12))
+    min_size=2, max_size=8))
 def test_lists_of_all_that_travels_come_out_as_they_went_in(values):
     assert_same(as_result(values), values)
     assert_same(as_arguments(tuple(values)), ([tuple(values)], {}))

@@ -57,8 +57,8 @@ def test_a_tagged_call_says_so():
     assert list(frame.buffers) == [b"x" * 5000]
 
 
-@given(st.lists(travel.plain_values, max_size=4), st.dictionaries(travel.any_text,
-                                                                  travel.plain_values, max_size=3))
+@given(st.lists(travel.plain_values, max_size=3), st.dictionaries(travel.any_text,
+                                                                  travel.plain_values, max_size=2))
 def test_plain_calls_are_read_by_anybody_who_reads_json(args, kwargs):
     message = messages.encode_call(7, TAG, tuple(args), kwargs)
     frame = read_frame(joined(message))

@@ -169,12 +169,13 @@ def test_the_documented_path_of_a_value_that_cannot_travel():
 @each("core", [0, "x" * LONG, travel.Color.RED, 10 ** 5000, b"b"],
       ids=["int", "text", "enum", "long int", "bytes"])
 def test_a_hundred_levels_travel_and_one_more_does_not(wrap, core):
-    assert_same(as_result(nested(core, 100, wrap)), nested(core, 100, wrap))
-    args, kwargs = as_arguments(nested(core, 100, wrap), key=nested(core, 100, wrap))
+    value, other = nested(core, 100, wrap), nested(core, 100, wrap)
+    assert_same(as_result(value), other)
+    args, kwargs = as_arguments(value, key=other)
     assert_same(args[0], kwargs["key"])
     for send in (as_result, as_arguments):
         with pytest.raises(ValueNotSupported, match="nested deeper than 100"):
-            send(nested(core, 101, wrap))
+            send(wrap(value))
 
 
 @each("core", [
