@@ -57,11 +57,9 @@ SLOWER = 1.25
 # so many that the likelihood of all of them being lost is below RISK. Below DOUBTFUL, others are
 # asked to find out, too.
 PATIENCE, MIN_TRIES, MAX_TRIES, RISK, DOUBTFUL = 1.2, 4, 12, 1e-4, 5e-3
-# Where peers beat less often, it is gone sooner, so that all know of it within three seconds of the
-# last beat: after NOTICED, less the time between two beats, and MIN_PATIENCE at least. Only where
-# the last SURE datagrams have all come, which is unlikely where one in twenty is lost, and if some
-# peer was heard since JUST_NOW before the first question: then this host is not cut off itself.
-NOTICED, MIN_PATIENCE, SURE, JUST_NOW = 2.6, 0.25, 120, 0.1
+# Where the last SURE datagrams have all come, hardly any is lost: that is unlikely where one in
+# twenty is.
+SURE = 120
 # How many times an address is asked that only another peer has named.
 HINT_TRIES = 4
 # Seconds that a peer is kept whose port accepts, but which answers nothing.
@@ -412,8 +410,6 @@ class Membership:
         self._safety: Optional[Timer] = None
         self._alone: Optional[Timer] = None
         self._late = False
-        # When any listed peer was heard.
-        self._heard = -math.inf
 
     # ------------------------------------------------------------------ what the cache says
 
@@ -628,7 +624,7 @@ class Membership:
         """A peer has shown that it is there. Without proof only its flags are taken over: only the
         predecessor's matter, and that one is asked for beats."""
         if proof:
-            member.heard = self._heard = now
+            member.heard = now
         if member.flags & WATCHING != flags & WATCHING:
             self._reassign(now, soon=False)
         member.flags = flags
@@ -839,11 +835,8 @@ class Membership:
         waited = now - check.began
         if check.outcome == ACCEPTED:
             return waited >= FROZEN
-        patience = PATIENCE
-        if self.round_trips.sure and self._heard >= check.began - JUST_NOW:
-            patience = min(PATIENCE, max(MIN_PATIENCE, NOTICED - self.period))
         return check.tries >= self.round_trips.tries \
-            and waited >= max(patience, 2 * self.round_trips.wait)
+            and waited >= max(PATIENCE, 2 * self.round_trips.wait)
 
     def knocked(self, address: Address, outcome: str, now: float) -> None:
         """A connection attempt to a peer has ended."""
@@ -1126,7 +1119,6 @@ class Membership:
         listed, sender = read_list(message, source), self.members.get(source)
         if listed is None or sender is None or sender.instance != message.instance:
             return
-        self._heard = now
         for address, instance in listed.entries[:MAX_DOUBTS]:
             member = self.members.get(address)
             if instance != self._instance[:4]:
