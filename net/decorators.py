@@ -268,9 +268,15 @@ def way_to(stub: Optional[Callable[..., Any]]) -> Way:
 
 
 @overload
-def connect(tag: Optional[str] = None, *, groups: Optional[Iterable[str]] = None,
+def connect(tag: None = None, *, groups: Optional[Iterable[str]] = None,
             executor: Optional[ExecutorOrLoop] = None,
             repeatable: bool = False) -> Callable[[Callable[P, R]], Connected[P, R]]: ...
+
+
+@overload
+def connect(tag: str, *, groups: Optional[Iterable[str]] = None,
+            executor: Optional[ExecutorOrLoop] = None,
+            repeatable: bool = False) -> _Decorator: ...
 
 
 @overload
@@ -328,6 +334,13 @@ class _Decorator:
         self._groups = groups
         self._executor = executor
         self._repeatable = repeatable
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a function is an object, too
+            self, function: Callable[P, R]) -> Connected[P, R]: ...
+
+    @overload
+    def __call__(self, function: object) -> Handle: ...
 
     def __call__(self, function: Any) -> Any:
         return _connect(function, self._tag, self._groups, self._executor, self._repeatable)

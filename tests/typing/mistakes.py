@@ -78,6 +78,11 @@ waiting.on(peer).start(1.0).result().real.upper()   # mistake
 double.peers(5)                            # mistake
 double.peers()[0].hots                     # mistake
 
+scope = net.connect("scope")(Tools())
+scope.on(3010).find("x")                   # mistake
+net.connect()(Tools())                     # mistake
+net.connect(Tools())                       # mistake
+
 wrong: Callable[[str], int] = double       # mistake
 host: int = peer.host                      # mistake
 net.peers()[0].hots                        # mistake

@@ -52,6 +52,7 @@ class Scope:
 
 
 read = net.connect("read")(Scope().read)
+scope = net.connect("scope", groups=["render"])(Scope())
 
 
 @net.connect
@@ -117,6 +118,8 @@ def main() -> None:
     calls: List[net.Call[str]] = [render.start(frame), render.start(frame, 128, peer=first),
                                   render.on(first, timeout=2.0).start(frame, samples=16)]
     there += calls[0].result(timeout=5)
+    channel += scope.read(1, peer=first) + scope["read"](1) + scope.on(first).read(1)
+    net.disconnect(scope)
     heard(frame, False, peer=first)
     anywhere: str = send.any("x", peer="you") + send.any.on(timeout=2, first=2)("x", "you")
     everywhere = send.all("x", peer="you")
