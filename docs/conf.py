@@ -42,5 +42,5 @@ maximum_signature_line_length = 80
 # A reference to a name of ours that does not exist is an error. Names of the standard library
 # are not looked up: the build needs no network. (Type variables have one letter.)
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!net\.).*"),
-                        (r"py:(class|obj)", r"net\.[\w.]+\.[A-Z](_co)?")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!net\.).*"), (r"py:(class|obj)", r"net\.[\w.]+\.([A-Z](_co)?|_\w+)")]

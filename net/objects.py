@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, overload
 
 from .decorators import way_to
 from .handles import Handle, connected_by
@@ -13,6 +13,7 @@ from .spreading import OnPeers, make_target, start_there
 
 if TYPE_CHECKING:
     from .calls.many import Target
+    from .decorators import Connected, P, R
 
 
 class Remote(OnPeers):
@@ -32,7 +33,14 @@ class Remote(OnPeers):
         self._way = way_to(stub)
         self.tag = encode_text(name)
         if stub is not None:
-            functools.update_wrapper(self, stub)
+            functools.update_wrapper(self, stub)  # type: ignore[arg-type]  # called in two ways
+
+    # What it gives for a stub is a Remote, which is used as a connected function is, with a peer.
+    @overload
+    def __call__(self, stub: Callable[P, R], /) -> Connected[P, R]: ...
+
+    @overload
+    def __call__(self, /, *args: Any, peer: PeerArgument, **kwargs: Any) -> Any: ...
 
     def __call__(self, /, *args: Any, peer: Any = None, **kwargs: Any) -> Any:
         if peer is None:

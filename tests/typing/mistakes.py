@@ -78,6 +78,17 @@ waiting.on(peer).start(1.0).result().real.upper()   # mistake
 double.peers(5)                            # mistake
 double.peers()[0].hots                     # mistake
 
+
+@net.remote("studio.frames")
+def frames(first: int) -> str:
+    raise NotImplementedError
+
+
+frames("x", peer=peer)                     # mistake
+frames.on(peer)(1, 2)                      # mistake
+frames(1, peer=peer).uper()                # mistake
+net.remote("studio.size")(1)               # mistake
+
 scope = net.connect("scope")(Tools())
 scope.on(3010).find("x")                   # mistake
 net.connect()(Tools())                     # mistake

@@ -91,6 +91,11 @@ def show(text: str) -> None:
     print(text)
 
 
+@net.remote("studio.frames")
+def frames(first: int, last: int = 100) -> List[str]:
+    raise NotImplementedError
+
+
 @net.flag("LATER")
 def later(tag: bytes, peer: object) -> None:
     return None
@@ -120,6 +125,8 @@ def main() -> None:
     there += calls[0].result(timeout=5)
     channel += scope.read(1, peer=first) + scope["read"](1) + scope.on(first).read(1)
     net.disconnect(scope)
+    names: List[str] = frames(1, peer=first) + frames.on(first)(1, last=5)
+    size: int = net.remote("studio.size")(peer=first) + net.remote("studio").size(peer=first)
     heard(frame, False, peer=first)
     anywhere: str = send.any("x", peer="you") + send.any.on(timeout=2, first=2)("x", "you")
     everywhere = send.all("x", peer="you")
@@ -147,6 +154,7 @@ def main() -> None:
     except net.RemoteError as problem:
         print(problem.traceback, problem.peer)
     print(anywhere, texts, future.result(), at_least)
+    print(names, size)
     print(host, here, there, bound, passed, every, numbers, both, large, own, found, channel, tag,
           said, limit)
 
