@@ -284,37 +284,31 @@ class Timers:
 
 
 class RoundTrips:
-    """How long answers take, and how many get lost.
-
-    :ivar lossy: whether one was lost lately.
-    """
+    """How long answers take, and how many get lost."""
 
     def __init__(self) -> None:
         self.mean = 0.0
         self.deviation = 0.0
         self.loss = 0.0
         self._least = math.inf
-        self._in_a_row = 0
-        self.lossy = False
+        self._in_a_row = SURE
 
     def came(self, number: int = 1) -> None:
         """So many datagrams have come, and none before them was lost."""
         self._in_a_row += number
-        self.lossy &= not self.sure
 
     def lost(self) -> None:
         """A datagram was lost."""
         self._in_a_row = 0
-        self.lossy = True
 
     def searched(self, answers: int, loss: float) -> None:
         """A search had so many answers, and this share of its questions and answers was lost."""
         self.lost() if loss else self.came(2 * answers)
 
     @property
-    def sure(self) -> bool:
-        """Whether hardly anything is lost on this network."""
-        return self._in_a_row >= SURE
+    def lossy(self) -> bool:
+        """Whether a datagram was lost lately."""
+        return self._in_a_row < SURE
 
     def measured(self, seconds: float, tries: int) -> None:
         """A question was answered: after this many seconds, at this try."""

@@ -277,17 +277,17 @@ def test_a_peer_that_only_one_of_them_was_made_to_believe_in_is_gone_soon(strang
     assert not wrong(stranger.nodes)
 
 
-def test_what_is_lost_makes_it_unsure_that_nothing_is():
+def test_a_network_is_lossy_until_many_in_a_row_have_come():
     trips = RoundTrips()
     trips.searched(60, 0.0)
-    assert trips.sure
+    assert not trips.lossy
     trips.measured(0.01, 2)
-    assert not trips.sure
+    assert trips.lossy
     for _ in range(60):
         trips.measured(0.01, 1)
-    assert trips.sure
+    assert not trips.lossy
     trips.searched(100, 0.01)
-    assert not trips.sure
+    assert trips.lossy
     # A beat that is missing, by its number.
     nodes = settled(3)
     network = nodes[0].network
@@ -297,15 +297,15 @@ def test_what_is_lost_makes_it_unsure_that_nothing_is():
     beaten = next(one for one in nodes if one.address == member.address)
     next(iter(beaten.responder.watchers.values())).sent += 1
     network.run(1.5)
-    assert not node.membership.round_trips.sure
+    assert node.membership.round_trips.lossy
     # One that was taken for gone, and is there.
     node.membership.round_trips.searched(60, 0.0)
     network.cut.add(beaten.address[0])
     network.run_until(lambda: member.address not in node.listed, 10.0)
-    assert node.membership.round_trips.sure
+    assert not node.membership.round_trips.lossy
     network.cut.clear()
     network.run_until(lambda: member.address in node.listed, 10.0)
-    assert not node.membership.round_trips.sure
+    assert node.membership.round_trips.lossy
 
 
 def test_a_watcher_that_does_not_do_what_it_says_hides_nothing_for_long():
