@@ -12,7 +12,7 @@ except ImportError:  # PyPy cannot tell
 
 
 def in_use() -> int:
-    """Bytes that were taken since ``tracemalloc.start()`` and not given back."""
+    """Bytes that were taken within a :class:`Peak` so far and not given back."""
     assert tracemalloc is not None
     return int(tracemalloc.get_traced_memory()[0])
 

@@ -201,11 +201,8 @@ def test_what_was_sent_is_not_kept_while_its_call_runs(client, producer, lent):
     async def some() -> None:
         producer.script = [[(RESULT, b"5")], [wait]]
         assert await call(client, producer) == 5
-        memory.tracemalloc.start()
-        try:
+        with memory.Peak():
             assert await call(client, producer, text, *lent) == 6
-        finally:
-            memory.tracemalloc.stop()
     asyncio.run(some())
 
 

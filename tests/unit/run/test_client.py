@@ -187,11 +187,8 @@ def test_what_was_sent_is_not_kept_while_its_call_runs(call, peer, lent, timeout
 
     peer.replies = [FIVE, reply]
     assert call() == 5
-    memory.tracemalloc.start()
-    try:
+    with memory.Peak():
         assert call(text, *lent, timeout=timeout) == 5
-    finally:
-        memory.tracemalloc.stop()
 
 
 def test_nothing_but_the_preface_is_sent_before_hello(call, peer):

@@ -452,11 +452,8 @@ def test_functions_of_a_loop_of_the_application_run_there(server, client, functi
 @pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
 def test_an_idle_connection_keeps_no_large_message(server, client):
     large = request("size", b"x" * 2 ** 22)
-    memory.tracemalloc.start()
-    try:
+    with memory.Peak():
         client.send(large)
         assert client.reply() == 2 ** 22
         until(lambda: only(server).parked.is_idle)
         until(lambda: memory.in_use() < 2 ** 21)
-    finally:
-        memory.tracemalloc.stop()

@@ -138,13 +138,10 @@ def test_an_idle_connection_keeps_neither_its_last_request_nor_the_reply(client)
     client.sock.sendall(PREFACE)
     assert client.ask("add", 2) == (RESULT, 3)
     large = request("echo", "x" * 2 ** 22)
-    memory.tracemalloc.start()
-    try:
+    with memory.Peak():
         client.sock.sendall(large)
         assert client.event().kind == RESULT
         until(lambda: memory.in_use() < 2 ** 21)
-    finally:
-        memory.tracemalloc.stop()
 
 
 @pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
@@ -160,14 +157,13 @@ def test_a_request_is_not_kept_while_its_stream_runs(client, functions):
     client.sock.sendall(PREFACE)
     assert client.ask("add", 2) == (RESULT, 3)
     large = request("stream", "x" * 2 ** 22)
-    memory.tracemalloc.start()
-    try:
-        client.sock.sendall(large)
-        assert client.event().kind == ITEM
-        until(lambda: memory.in_use() < 2 ** 21)
-    finally:
-        go_on.set()
-        memory.tracemalloc.stop()
+    with memory.Peak():
+        try:
+            client.sock.sendall(large)
+            assert client.event().kind == ITEM
+            until(lambda: memory.in_use() < 2 ** 21)
+        finally:
+            go_on.set()
 
 
 @pytest.mark.skipif(memory.tracemalloc is None, reason="memory cannot be told here")
@@ -180,16 +176,13 @@ def test_idle_connections_do_not_keep_their_first_requests(server):
         return sum(trace.size for trace in memory.tracemalloc.take_snapshot().filter_traces(
             [cut]).traces)
 
-    memory.tracemalloc.start()
-    try:
+    with memory.Peak():
         with ExitStack() as clients:
             for _ in range(count):
                 client = clients.enter_context(Client(server))
                 client.sock.sendall(first)
                 assert client.reply() == (RESULT, values)
             until(lambda: held() < count * len(first) // 2)
-    finally:
-        memory.tracemalloc.stop()
 
 
 def test_replies_of_coroutines_come_in_order_to_a_caller_that_reads_late(asyncio_loop):
