@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ast
 import json
+import platform
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -106,6 +107,31 @@ print(sorted(later & sys.modules.keys() - before))
 
 def test_importing_net_loads_none_of_what_only_a_peer_needs():
     assert run_python("-c", LATER).stdout == "[]\n"
+
+
+FAULTS = """
+import resource
+import net
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def take():
+    blocks = [b"x" * 300_000 for _ in range(4)]
+
+take()
+before = faults()
+for _ in range(20):
+    take()
+print((faults() - before) * resource.getpagesize() / (20 * 4 * 300_000))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other rules")
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="its memory is not glibc's")
+def test_memory_of_messages_is_kept_for_the_next_ones():
+    # The share of it that has to be fetched again from the system.
+    assert float(run_python("-c", FAULTS).stdout) < 0.5
 
 
 SERVED = """
